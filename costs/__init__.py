@@ -1,0 +1,1 @@
+"""Money: devices, prices and the cost of a token."""

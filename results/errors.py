@@ -1,0 +1,33 @@
+"""The errors a user can cause or must act on: one line each, with what to do next.
+
+The command line prints the message on stderr and exits with ``exit_code``; the codes are the
+contract of ``docs/reference.md``. Anything else that escapes is a bug in tpubench.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TpubenchError(Exception):
+    """Base of every error with a message meant for the user."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class UsageError(TpubenchError):
+    """Bad usage or bad input: an unknown name, a value out of range, an unreadable file."""
+
+    exit_code = 2
+
+
+class DamagedError(TpubenchError):
+    """A stored file that fails its checksums or does not hold what it should."""
+
+    exit_code = 1
+
+
+class RunFailedError(TpubenchError):
+    """The run failed, was interrupted, or the backend it needs is missing."""
+
+    exit_code = 5

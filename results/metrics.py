@@ -1,0 +1,215 @@
+"""What each metric means: name, unit, direction, how its samples become a value.
+
+One entry a metric; tables, documentation and ``tpubench list metrics`` are derived from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tpubench.results.errors import UsageError
+from tpubench.results.row import Better
+from tpubench.results.statistics import Aggregate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A metric. ``formula`` is printed under every table that shows it."""
+
+    name: str
+    unit: str
+    better: Better
+    aggregate: Aggregate
+    formula: str
+    per_chip_of: str | None = None
+    usd_of: str | None = None
+    """For a $ metric: the rate (items/s) it is derived from."""
+    usd_items: float = 1e6
+    """For a $ metric: how many items the price is quoted for."""
+
+
+_BASE = (
+    Metric(
+        name="ttft_s",
+        unit="s",
+        better="lower",
+        aggregate="median",
+        formula="send (or call) to first token, queueing included",
+    ),
+    Metric(
+        name="tpot_s",
+        unit="s",
+        better="lower",
+        aggregate="median",
+        formula="(end to end − ttft) ÷ (output tokens − 1), per request; null if one token",
+    ),
+    Metric(
+        name="itl_s",
+        unit="s",
+        better="lower",
+        aggregate="median",
+        formula="every gap between streamed tokens",
+    ),
+    Metric(
+        name="output_tok_s",
+        unit="token/s",
+        better="higher",
+        aggregate="harmonic_mean",
+        formula="output tokens ÷ window (prefill and decode)",
+    ),
+    Metric(
+        name="input_tok_s",
+        unit="token/s",
+        better="higher",
+        aggregate="harmonic_mean",
+        formula="input tokens ÷ window (prefill and decode)",
+    ),
+    Metric(
+        name="total_tok_s",
+        unit="token/s",
+        better="higher",
+        aggregate="harmonic_mean",
+        formula="(input + output tokens) ÷ window (prefill and decode)",
+    ),
+    Metric(
+        name="prefill_tok_s",
+        unit="token/s",
+        better="higher",
+        aggregate="harmonic_mean",
+        formula="input tokens ÷ time of the prefill alone",
+    ),
+    Metric(
+        name="decode_tok_s",
+        unit="token/s",
+        better="higher",
+        aggregate="harmonic_mean",
+        formula="(output tokens − batch) ÷ time of the decode steps alone",
+    ),
+    Metric(
+        name="step_time_s",
+        unit="s",
+        better="lower",
+        aggregate="median",
+        formula="wall time between real device barriers",
+    ),
+    Metric(
+        name="samples_s",
+        unit="sample/s",
+        better="higher",
+        aggregate="harmonic_mean",
+        formula="samples ÷ window",
+    ),
+    Metric(
+        name="flop_s",
+        unit="FLOP/s",
+        better="higher",
+        aggregate="harmonic_mean",
+        formula="model FLOPs ÷ step time",
+    ),
+    Metric(
+        name="bandwidth_bytes_s",
+        unit="byte/s",
+        better="higher",
+        aggregate="harmonic_mean",
+        formula="bytes read and written by the kernel ÷ step time (no write-allocate traffic)",
+    ),
+    Metric(
+        name="goodput_req_s",
+        unit="request/s",
+        better="higher",
+        aggregate="harmonic_mean",
+        formula="requests meeting all SLOs ÷ window",
+    ),
+    Metric(
+        name="compile_time_s",
+        unit="s",
+        better="lower",
+        aggregate="median",
+        formula="the backend's compile or weight packing, before the first step",
+    ),
+    Metric(
+        name="first_step_s",
+        unit="s",
+        better="lower",
+        aggregate="median",
+        formula="the first pass, lazy compilation and cold caches included",
+    ),
+    Metric(
+        name="peak_memory_bytes",
+        unit="byte",
+        better="lower",
+        aggregate="max",
+        formula="highest memory held by the device (cpu: resident set of the child process)",
+    ),
+    Metric(
+        name="mfu",
+        unit="fraction",
+        better="higher",
+        aggregate="harmonic_mean",
+        formula=(
+            "model FLOPs ÷ (time × chips × peak dense FLOP/s at that precision); attention counted"
+            " causal; on llama-infer over the prefill"
+        ),
+    ),
+    Metric(
+        name="mbu",
+        unit="fraction",
+        better="higher",
+        aggregate="harmonic_mean",
+        formula=(
+            "(weight + KV bytes that must be read) ÷ (time × chips × peak memory bandwidth);"
+            " on llama-infer over the decode steps"
+        ),
+    ),
+    Metric(
+        name="joules_per_token",
+        unit="J/token",
+        better="lower",
+        aggregate="mean",
+        formula="integrated power ÷ tokens, with its scope (board, wall, modelled)",
+    ),
+)
+
+_PER_CHIP = tuple(
+    Metric(
+        name=f"{metric.name}_per_chip",
+        unit=f"{metric.unit}/chip",
+        better=metric.better,
+        aggregate=metric.aggregate,
+        formula=f"{metric.name} ÷ physical chips held",
+        per_chip_of=metric.name,
+    )
+    for metric in _BASE
+    if metric.name in {"output_tok_s", "input_tok_s", "total_tok_s", "samples_s"}
+)
+
+
+def _usd(name: str, rate: str, items: float, what: str) -> Metric:
+    return Metric(
+        name=name,
+        unit=f"USD/{what}",
+        better="lower",
+        aggregate="mean",
+        formula=f"{items:g} × chips × $/chip-hour ÷ (3600 × {rate}); carries the whole bill",
+        usd_of=rate,
+        usd_items=items,
+    )
+
+
+_USD = (
+    _usd("usd_per_mtok_out", "output_tok_s", 1e6, "Mtoken"),
+    _usd("usd_per_mtok_in", "input_tok_s", 1e6, "Mtoken"),
+    _usd("usd_per_mtok_total", "total_tok_s", 1e6, "Mtoken"),
+    _usd("usd_per_ksample", "samples_s", 1e3, "ksample"),
+)
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_BASE, *_PER_CHIP, *_USD)}
+"""Every metric by name, in the order in which they are shown."""
+
+
+def metric(name: str) -> Metric:
+    """The metric of that name; UsageError naming the known ones otherwise."""
+    try:
+        return METRICS[name]
+    except KeyError:
+        raise UsageError(f"unknown metric {name!r}; known: {', '.join(METRICS)}") from None

@@ -1,0 +1,226 @@
+"""Where facts live: a folder of immutable Parquet files, one for each repetition of a case.
+
+There is no index to corrupt and no lock to wait for: a writer makes a temporary file, syncs it,
+and links it to its final name, which fails if that name exists. A reader lists the folder. Parquet
+page checksums do not cover the footer, so each file also carries a SHA-256 of its rows; a file
+that does not match is reported and the others load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tpubench.results.errors import DamagedError, TpubenchError, UsageError
+from tpubench.results.row import SCHEMA_VERSION, Row, arrow_schema, to_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DIGEST_KEY = b"tpubench.rows_sha256"
+DEFAULT_STORE = "bench-results"
+
+
+class NewerSchemaError(TpubenchError):
+    """A file written by a newer, incompatible tpubench."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """A file that was left out, and why."""
+
+    path: Path
+    error: TpubenchError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """All rows of a store that could be read, and the files that could not."""
+
+    table: pa.Table
+    unreadable: list[Unreadable]
+
+
+def default_store() -> Path:
+    """``$TPUBENCH_STORE`` if set, else ``bench-results`` in the working directory."""
+    return Path(os.environ.get("TPUBENCH_STORE") or DEFAULT_STORE)
+
+
+def prepare(store: Path) -> None:
+    """Make the folder and prove that it can be written, before an hour of measuring.
+
+    UsageError when it cannot.
+    """
+    probe = store / f".probe-{secrets.token_hex(4)}"
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"store {store} cannot be written: {_why(error)}") from None
+
+
+def write(store: Path, name: str, rows: list[Row]) -> Path:
+    """Store ``rows`` as one new immutable file ``<store>/<run_id>/<name>.parquet``.
+
+    Returns only when the file and its directory entry are on disk. TpubenchError when the disk
+    refuses (full, read-only) or the name is taken; nothing half-written is ever visible.
+    """
+    import pyarrow.parquet as pq
+
+    if not rows:
+        raise ValueError("a file needs at least one row")
+    table = to_table(rows)
+    metadata = {DIGEST_KEY: digest(table).encode()}
+    table = table.replace_schema_metadata(metadata)
+    folder = store / rows[0].run_id
+    final = folder / f"{name}.parquet"
+    temporary = folder / f".{name}.{secrets.token_hex(6)}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as stream:
+                pq.write_table(table, stream, compression="zstd", write_page_checksum=True)
+                stream.flush()
+                os.fsync(stream.fileno())
+            _publish(temporary, final)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        for directory in (folder, store):
+            _sync_directory(directory)
+    except FileExistsError:
+        raise UsageError(f"{final} exists already: facts are never overwritten") from None
+    except OSError as error:
+        raise UsageError(f"cannot store {final}: {_why(error)}") from None
+    return final
+
+
+def files(store: Path) -> list[Path]:
+    """The Parquet files of a store (or the one file given), oldest run first."""
+    if store.is_file():
+        return [store]
+    if not store.exists():
+        return []
+    return sorted(
+        path
+        for path in store.rglob("*.parquet")
+        if not any(part.startswith(".") for part in path.relative_to(store).parts)
+    )
+
+
+def load(path: Path) -> pa.Table:
+    """One file, verified: page checksums, row digest, schema.
+
+    DamagedError when anything does not match, NewerSchemaError when the layout is from the future.
+    Columns this version does not know are kept.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with path.open("rb") as stream:
+            table = pq.ParquetFile(stream, page_checksum_verification=True).read()
+    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
+        raise DamagedError(f"{path} is damaged: {_why(error)}") from None
+    missing = [name for name in arrow_schema().names if name not in table.column_names]
+    if "schema_version" in table.column_names:
+        try:
+            newest = max((int(v) for v in table["schema_version"].to_pylist()), default=0)
+        except (TypeError, ValueError):
+            raise DamagedError(f"{path} is damaged: its schema_version is not a number") from None
+        if newest > SCHEMA_VERSION:
+            raise NewerSchemaError(
+                f"{path} has schema version {newest}, this tpubench reads up to {SCHEMA_VERSION}:"
+                " upgrade tpubench"
+            )
+    if missing:
+        raise DamagedError(f"{path} is not a tpubench file: it lacks {', '.join(missing)}")
+    for column in arrow_schema():
+        if table.schema.field(column.name).type != column.type:
+            found = table.schema.field(column.name).type
+            raise DamagedError(f"{path}: column {column.name} is {found}, not {column.type}")
+    stored = (table.schema.metadata or {}).get(DIGEST_KEY)
+    try:
+        matches = stored is not None and stored.decode() == digest(table)
+    except (UnicodeDecodeError, pa.ArrowException, ValueError, OverflowError):
+        matches = False
+    if not matches:
+        raise DamagedError(f"{path} is damaged: its rows do not match their SHA-256")
+    return table.replace_schema_metadata(None)
+
+
+def scan(paths: Iterable[Path]) -> Scan:
+    """Every readable row of these files, and the list of files that were left out."""
+    import pyarrow as pa
+
+    tables, unreadable = [], []
+    for path in paths:
+        try:
+            tables.append(load(path))
+        except TpubenchError as error:
+            unreadable.append(Unreadable(path=path, error=error))
+    table = (
+        pa.concat_tables(tables, promote_options="default")
+        if tables
+        else arrow_schema().empty_table()
+    )
+    return Scan(table=table, unreadable=unreadable)
+
+
+def digest(table: pa.Table) -> str:
+    """SHA-256 of the rows themselves, whatever the encoding of the file that holds them."""
+    sha = hashlib.sha256()
+    for record in table.to_pylist():
+        line = json.dumps(record, sort_keys=True, default=_json_value, ensure_ascii=False)
+        sha.update(line.encode("utf-8", "surrogatepass") + b"\n")
+    return sha.hexdigest()
+
+
+def iter_rows(table: pa.Table) -> Iterator[Row]:
+    """Stored records as :class:`Row`; columns unknown to this version are left out."""
+    names = arrow_schema().names
+    for record in table.select(names).to_pylist():
+        yield Row(**record)
+
+
+def _json_value(value: Any) -> str:
+    return str(value.isoformat()) if hasattr(value, "isoformat") else repr(value)
+
+
+def _publish(temporary: Path, final: Path) -> None:
+    try:
+        final.hardlink_to(temporary)
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
+            raise
+        # A file system without hard links. Run ids are random, so nobody else takes the name
+        # between these two lines.
+        if final.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        temporary.replace(final)
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__

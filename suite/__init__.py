@@ -1,0 +1,1 @@
+"""Runs things: workload and backend types, the child process, the timed window."""

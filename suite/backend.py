@@ -1,0 +1,97 @@
+"""What a backend is: one kind of device, how to reach it, compile for it and time it truly.
+
+A backend knows nothing of models. ``probe`` runs in the parent, without torch; everything else
+runs in the child process that holds the device.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from tpubench.suite.workload import Device, Step
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """Whether a backend can run here. ``fix`` is the command that would make it possible."""
+
+    available: bool
+    detail: str
+    fix: str | None = None
+
+
+class Backend(ABC):
+    """One kind of device. One subclass for each file in ``suite/backends/``."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    rank: ClassVar[int] = 0
+    """``--backend auto`` takes the available backend of the highest rank; below 0 never."""
+    accelerator: ClassVar[bool] = True
+    evidence: ClassVar[str] = "measured"
+    compile_modes: ClassVar[tuple[str, ...]]
+    """Ways to compile, the default first. ``eager`` runs the program as written."""
+    limits: ClassVar[tuple[str, ...]] = ()
+    """Workloads that measure this machine's own peaks, where no data sheet gives them."""
+
+    @abstractmethod
+    def probe(self) -> Probe:
+        """Whether it can run here: in under a second, without torch, without raising."""
+
+    def child_environment(self) -> Mapping[str, str]:
+        """Variables to set in the child before Python starts."""
+        return {}
+
+    @abstractmethod
+    def open(self) -> Device:
+        """Take the device, in the child. RunFailedError when it cannot be had."""
+
+    @abstractmethod
+    def device_name(self) -> str:
+        """Canonical device name (``tpu-v6e``, ``nvidia-h100-sxm``, ``cpu``)."""
+
+    def chips(self) -> int:
+        """Physical chips held by this process."""
+        return 1
+
+    @abstractmethod
+    def compile(self, step: Step, mode: str) -> None:
+        """Prepare ``step`` in place: repack weights, capture graphs. ``mode`` ∈ compile_modes."""
+
+    @abstractmethod
+    def barrier(self) -> None:
+        """Return only when all work submitted so far is finished on the device."""
+
+    def clock_ns(self) -> int:
+        """Monotonic time in nanoseconds."""
+        return time.perf_counter_ns()
+
+    @abstractmethod
+    def recompiles(self) -> int:
+        """Programs compiled so far; any increase inside the window invalidates it."""
+
+    @abstractmethod
+    def reset_peak_memory(self) -> None:
+        """Start a new peak."""
+
+    @abstractmethod
+    def peak_memory_bytes(self) -> int | None:
+        """Highest memory held since the reset; None when the device does not tell."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, str | int | float | bool | None]:
+        """Versions and settings that must match between compared rows."""
+
+
+def to_cpu_float32(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy on the host in float32, for parity checks."""
+    import torch
+
+    return tensor.detach().to("cpu", torch.float32)

@@ -1,0 +1,277 @@
+"""What a standard workload is: a program, its cases, the work it does and its parity check.
+
+A workload file (``workloads/llama_infer.py`` ↔ ``llama-infer``) defines one :class:`Workload`.
+Its definition imports no torch, so a plan, a price or a dry run needs none; the program itself is
+imported by :meth:`Workload.build`, in the child process that runs it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from tpubench.results.errors import UsageError
+from tpubench.results.fingerprint import canonical_json
+
+if TYPE_CHECKING:
+    import torch
+
+Mark = Callable[[], None]
+"""Called by a step at the end of each phase: waits for the device, then notes the time."""
+
+DTYPES: dict[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Precisions a workload may ask for, and their bytes an element."""
+
+DTYPE_ALIASES = {"fp32": "float32", "f32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A ``--set`` key: its type, default, least value and meaning."""
+
+    default: int | str
+    doc: str
+    minimum: int | None = None
+    choices: tuple[str, ...] | None = None
+
+    def parse(self, key: str, text: str) -> int | str:
+        """The value of ``text``; UsageError naming the key when it does not fit."""
+        if self.choices is not None:
+            value = DTYPE_ALIASES.get(text, text)
+            if value not in self.choices:
+                raise UsageError(f"{key}={text!r} is not one of {', '.join(self.choices)}")
+            return value
+        try:
+            number = int(text)
+        except ValueError:
+            raise UsageError(f"{key}={text!r} is not a whole number") from None
+        if self.minimum is not None and number < self.minimum:
+            raise UsageError(f"{key}={number} is below {self.minimum}")
+        if number > 2**62:
+            raise UsageError(f"{key}={text} is too large")
+        return number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One fully specified thing to run: nothing about it is left to a default."""
+
+    workload: str
+    workload_version: int
+    preset: str
+    params: Mapping[str, int | str]
+
+    @property
+    def dtype(self) -> str:
+        return str(self.params["dtype"])
+
+    def number(self, key: str) -> int:
+        """An integer parameter."""
+        return int(self.params[key])
+
+    @property
+    def key(self) -> str:
+        """Short stable name of the case, fit for a file name."""
+        identity = [self.workload, self.workload_version, self.preset, dict(self.params)]
+        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:12]
+
+    def label(self) -> str:
+        """What a person reads: ``batch=1 input_len=128 …``."""
+        return " ".join(f"{k}={v}" for k, v in self.params.items() if v != "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What one pass of a case (or one phase of it) must do, by closed form.
+
+    items: what a user counts (tokens, samples), in ``unit``.
+    flops: model FLOPs, a multiply-add counted as two, attention counted causal.
+    bytes: bytes that must move between memory and the cores at least once.
+    """
+
+    items: int
+    unit: str
+    flops: int
+    bytes: int
+    phases: Mapping[str, Work] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """Outcome of a parity check: the relative error, and the most that is allowed."""
+
+    error: float
+    tolerance: float
+    what: str
+
+    @property
+    def ok(self) -> bool:
+        return self.error <= self.tolerance  # False for NaN too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """Where a step is built. ``static_shapes``: a new tensor shape costs a recompilation."""
+
+    torch_device: str
+    static_shapes: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """Where a checkpoint and a prompt come from; the default is seeded random weights."""
+
+    path: Path | None = None
+    prompt_ids: tuple[int, ...] | None = None
+
+
+class Step(ABC):
+    """A built program: weights and inputs on the device, ready to be compiled and timed."""
+
+    module: torch.nn.Module | None = None
+    """What a backend may repack or compile in place; None when there is nothing to compile."""
+
+    marks: tuple[str, ...]
+    """Phase that ends at each call of ``mark`` during one pass."""
+
+    @abstractmethod
+    def run(self, mark: Mark) -> None:
+        """One pass: the work, calling ``mark`` at the end of each phase in ``marks``."""
+
+    @abstractmethod
+    def probe(self) -> torch.Tensor:
+        """Output of the compiled program on the parity input, float32 on the CPU."""
+
+    @abstractmethod
+    def reference(self) -> torch.Tensor:
+        """The same from a float32 computation on the CPU with the same weights.
+
+        Called before the backend compiles, while the weights are as the checkpoint has them.
+        """
+
+    def generated(self) -> list[int] | None:
+        """Token ids produced by the last pass for the first sequence; None if there are none."""
+        return None
+
+
+class Workload(ABC):
+    """A standard program. One subclass for each file in ``workloads/``."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    """Raised whenever results stop being comparable with older ones."""
+    summary: ClassVar[str]
+    presets: ClassVar[Mapping[str, str]]
+    """Preset name to a one-line description."""
+    parameters: ClassVar[Mapping[str, Parameter]]
+    sources: ClassVar[tuple[str, ...]] = ()
+    """Files beside this one that define the program too, e.g. ``_llama.py``."""
+    primary_metric: ClassVar[str]
+    """The metric under which a repetition that failed is recorded."""
+    tolerance: ClassVar[Mapping[str, float]] = {
+        "float32": 1e-3,
+        "bfloat16": 5e-2,
+        "float16": 1e-2,
+    }
+    """Largest relative error against the float32 reference, by precision."""
+
+    def default_preset(self, accelerator: bool) -> tuple[str, str]:
+        """Preset to use when none is named, and why."""
+        del accelerator
+        (name, *_) = self.presets
+        return name, "the only size" if len(self.presets) == 1 else "the first listed"
+
+    def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:
+        """Parameter overrides of each standard case of a preset."""
+        del preset, accelerator
+        return [{}]
+
+    def cases(
+        self, preset: str, overrides: Mapping[str, Sequence[str]], *, accelerator: bool = False
+    ) -> list[Case]:
+        """The cases to run: the standard ones with ``overrides`` applied, crossed and deduplicated.
+
+        ``overrides`` maps a key to one or more values as typed (``batch`` → ``["1", "8"]``).
+        UsageError for an unknown preset or key, or a value that does not fit.
+        """
+        if preset not in self.presets:
+            raise UsageError(
+                f"{self.name} has no preset {preset!r}; it has {', '.join(self.presets)}"
+            )
+        for key in overrides:
+            if key not in self.parameters:
+                raise UsageError(
+                    f"{self.name} has no parameter {key!r}; it has {', '.join(self.parameters)}"
+                )
+        fixed: list[dict[str, int | str]] = [{}]
+        for key, texts in overrides.items():
+            parsed = [self.parameters[key].parse(key, text) for text in texts]
+            fixed = [{**chosen, key: value} for chosen in fixed for value in parsed]
+        defaults = {key: parameter.default for key, parameter in self.parameters.items()}
+        cases: dict[str, Case] = {}
+        for standard in self.standard(preset, accelerator):
+            for chosen in fixed:
+                case = Case(
+                    workload=self.name,
+                    workload_version=self.version,
+                    preset=preset,
+                    params={**defaults, **standard, **chosen},
+                )
+                self.validate(case)
+                cases.setdefault(case.key, case)
+        return list(cases.values())
+
+    def validate(self, case: Case) -> None:
+        """UsageError when the parameters of ``case`` contradict each other."""
+        del case
+
+    def prepare(self, case: Case, weights: Weights) -> Case:
+        """The case as it will run with these weights (a checkpoint names its own shape)."""
+        if weights.path is not None or weights.prompt_ids is not None:
+            raise UsageError(f"{self.name} has no weights: drop --weights and --prompt")
+        return case
+
+    @abstractmethod
+    def build(self, case: Case, device: Device, weights: Weights) -> Step:
+        """Weights and inputs on ``device``, ready to compile. Imports torch."""
+
+    @abstractmethod
+    def work(self, case: Case) -> Work:
+        """What one pass must do, by closed form; per phase where phases differ."""
+
+    @abstractmethod
+    def measure(self, case: Case, marks: Sequence[str], laps_s: Sequence[Sequence[float]]) -> Laps:
+        """The samples of each metric from the timed passes.
+
+        laps_s: for each pass, the seconds from one mark to the next, in the order of ``marks``.
+        """
+
+    def check(self, case: Case, expected: torch.Tensor, actual: torch.Tensor) -> Parity:
+        """Relative L2 distance of the program's output to the float32 reference."""
+        difference = (actual.double() - expected.double()).norm()
+        return Parity(
+            error=float(difference / expected.double().norm().clamp_min(1e-30)),
+            tolerance=self.tolerance[case.dtype],
+            what="relative L2 error against the float32 CPU reference",
+        )
+
+    def source_sha256(self) -> str:
+        """SHA-256 of the files that define this workload: part of the fingerprint."""
+        sha = hashlib.sha256()
+        own = Path(inspect.getfile(type(self)))
+        for path in [own, *(own.parent / name for name in self.sources)]:
+            sha.update(path.read_bytes())
+        return sha.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Laps:
+    """Metric samples of one repetition, and why a metric has none."""
+
+    samples: Mapping[str, list[float]]
+    missing: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""The standard programs, one file each; ``_name.py`` holds what several share."""

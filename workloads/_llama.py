@@ -1,0 +1,232 @@
+"""A Llama-family decoder in plain PyTorch: the same program on every backend.
+
+RMSNorm, rotary positions, grouped-query attention, SwiGLU, a static key/value cache. Query, key
+and value share one projection, and so do gate and up, as serving engines do: fewer and larger
+matrix multiplications. Nothing here knows a backend; packing weights or capturing graphs is the
+backend's ``compile``.
+
+Letters in tensor names: B batch, L new tokens, S cache slots read, D model width, N query heads,
+K key/value heads, G query heads a key/value head, H head width, F feed-forward width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tpubench.workloads._llama_config import LlamaConfig
+
+
+def rope_frequencies(config: LlamaConfig) -> Tensor:
+    """Rotary frequencies, radians a position: float32 of shape [H/2]."""
+    exponent = torch.arange(0, config.head_dim, 2, dtype=torch.int64).float() / config.head_dim
+    frequencies = 1.0 / (config.rope_theta**exponent)
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequencies
+    if scaling.kind == "linear":
+        return frequencies / scaling.factor
+    # llama3: keep wavelengths far below the original context, divide those far above it, and
+    # interpolate between the two.
+    wavelengths = 2 * math.pi / frequencies
+    position = scaling.original_context / wavelengths
+    span = scaling.high_freq_factor - scaling.low_freq_factor
+    smooth = ((position - scaling.low_freq_factor) / span).clamp(0.0, 1.0)
+    return (1 - smooth) * frequencies / scaling.factor + smooth * frequencies
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm, computed in float32 and scaled in the weight's precision."""
+
+    def __init__(self, width: int, eps: float, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width, dtype=dtype))
+        self.eps = eps
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return F.rms_norm(x_BLD, self.weight.shape, self.weight, self.eps)
+
+
+class KVCache(nn.Module):
+    """Keys and values of every layer, allocated once: [layers, B, K, capacity, H] each."""
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, config: LlamaConfig, batch: int, capacity: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        shape = (config.n_layers, batch, config.n_kv_heads, capacity, config.head_dim)
+        self.register_buffer("keys", torch.zeros(shape, dtype=dtype), persistent=False)
+        self.register_buffer("values", torch.zeros(shape, dtype=dtype), persistent=False)
+
+    def layer(self, index: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of one layer: [B, K, capacity, H] views."""
+        return self.keys[index], self.values[index]
+
+
+class Attention(nn.Module):
+    """Grouped-query attention over a static cache."""
+
+    def __init__(self, config: LlamaConfig, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.n_heads, self.n_kv_heads = config.n_heads, config.n_kv_heads
+        self.head_dim = config.head_dim
+        heads = config.n_heads + 2 * config.n_kv_heads
+        width = config.n_heads * config.head_dim
+        self.qkv = nn.Linear(
+            config.d_model, heads * config.head_dim, bias=config.attention_bias, dtype=dtype
+        )
+        self.out = nn.Linear(width, config.d_model, bias=config.output_bias, dtype=dtype)
+
+    def forward(
+        self,
+        x_BLD: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        cache: tuple[Tensor, Tensor],
+        positions_L: Tensor,
+        mask_LS: Tensor | None,
+        slots: int,
+    ) -> Tensor:
+        B, L, _ = x_BLD.shape
+        N, K, H = self.n_heads, self.n_kv_heads, self.head_dim
+        cos_LH, sin_LH = rotary
+        heads_BLMH = self.qkv(x_BLD).view(B, L, N + 2 * K, H)
+        rotated_BLMH, v_BLKH = heads_BLMH.split((N + K, K), dim=2)
+        # Rotating by half a head is a roll; the sine carries its sign.
+        rolled_BLMH = rotated_BLMH.roll(H // 2, dims=-1)
+        rotated_BLMH = torch.addcmul(
+            rotated_BLMH * cos_LH.unsqueeze(1), rolled_BLMH, sin_LH.unsqueeze(1)
+        )
+        q_BLNH, k_BLKH = rotated_BLMH.split((N, K), dim=2)
+        keys, values = cache
+        keys.index_copy_(2, positions_L, k_BLKH.transpose(1, 2))
+        values.index_copy_(2, positions_L, v_BLKH.transpose(1, 2))
+        k_BKSH, v_BKSH = keys[:, :, :slots], values[:, :, :slots]
+        if L == 1:
+            # One token: the G query heads of a key/value head stand in for the length, so each
+            # key and value is read once and never repeated.
+            q_BKGH = q_BLNH.view(B, K, N // K, H)
+            y_BKGH = F.scaled_dot_product_attention(q_BKGH, k_BKSH, v_BKSH, attn_mask=mask_LS)
+            y_BLD = y_BKGH.reshape(B, 1, N * H)
+        else:
+            y_BNLH = F.scaled_dot_product_attention(
+                q_BLNH.transpose(1, 2),
+                k_BKSH,
+                v_BKSH,
+                attn_mask=mask_LS,
+                is_causal=mask_LS is None,
+                enable_gqa=N != K,
+            )
+            y_BLD = y_BNLH.transpose(1, 2).reshape(B, L, N * H)
+        return self.out(y_BLD)  # type: ignore[no-any-return]
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: gate and up in one projection."""
+
+    def __init__(self, config: LlamaConfig, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(config.d_model, 2 * config.d_ffn, bias=False, dtype=dtype)
+        self.down = nn.Linear(config.d_ffn, config.d_model, bias=False, dtype=dtype)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        gate_BLF, up_BLF = self.gate_up(x_BLD).chunk(2, dim=-1)
+        return self.down(F.silu(gate_BLF) * up_BLF)  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """One decoder layer."""
+
+    def __init__(self, config: LlamaConfig, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(config.d_model, config.norm_eps, dtype)
+        self.attention = Attention(config, dtype)
+        self.ffn_norm = RMSNorm(config.d_model, config.norm_eps, dtype)
+        self.ffn = FeedForward(config, dtype)
+
+    def forward(
+        self,
+        x_BLD: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        cache: tuple[Tensor, Tensor],
+        positions_L: Tensor,
+        mask_LS: Tensor | None,
+        slots: int,
+    ) -> Tensor:
+        h_BLD = x_BLD + self.attention(
+            self.attention_norm(x_BLD), rotary, cache, positions_L, mask_LS, slots
+        )
+        return h_BLD + self.ffn(self.ffn_norm(h_BLD))  # type: ignore[no-any-return]
+
+
+class Llama(nn.Module):
+    """The decoder. Build it under ``torch.device(...)``; weights start uninitialised.
+
+    ``capacity`` is the longest context it will be asked for; rotary tables are computed for it.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: LlamaConfig, capacity: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab, config.d_model, dtype=dtype)
+        self.blocks = nn.ModuleList(Block(config, dtype) for _ in range(config.n_layers))
+        self.norm = RMSNorm(config.d_model, config.norm_eps, dtype)
+        self.head = nn.Linear(config.d_model, config.vocab, bias=False, dtype=dtype)
+        if config.tied:
+            self.head.weight = self.embedding.weight
+        cos, sin = rope_tables(config, capacity, dtype, self.embedding.weight.device)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def forward(
+        self, tokens_BL: Tensor, positions_L: Tensor, cache: KVCache, slots: int | None
+    ) -> Tensor:
+        """Logits [B, V] of the last token, after adding ``tokens`` at ``positions`` to the cache.
+
+        slots: how many cache slots attention reads, exactly the filled ones, so that no mask is
+        needed. None reads them all and masks the empty ones: for a backend that must not see a
+        new shape at each token.
+        """
+        mask_LS = None
+        if slots is None:
+            slots = cache.keys.shape[3]
+            slot_S = torch.arange(slots, device=positions_L.device)
+            mask_LS = slot_S <= positions_L.unsqueeze(1)
+        rotary = (self.cos[positions_L], self.sin[positions_L])
+        x_BLD = self.embedding(tokens_BL)
+        for index, block in enumerate(self.blocks):
+            x_BLD = block(x_BLD, rotary, cache.layer(index), positions_L, mask_LS, slots)
+        return self.head(self.norm(x_BLD[:, -1]))  # type: ignore[no-any-return]
+
+
+def rope_tables(
+    config: LlamaConfig, capacity: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines, [capacity, H] each, as :class:`Attention` multiplies them.
+
+    With x = (x₁, x₂) in halves, rotation is (x₁cos − x₂sin, x₂cos + x₁sin): the roll of x by half
+    a head is (x₂, x₁), so the first half of the sine is negated.
+    """
+    if device.type == "meta":
+        empty = torch.empty(capacity, config.head_dim, dtype=dtype, device="meta")
+        return empty, empty.clone()
+    with torch.device("cpu"):
+        angles = torch.outer(torch.arange(capacity).float(), rope_frequencies(config))
+        cos, sin = angles.cos(), angles.sin()
+        tables = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+    return tables[0].to(device, dtype), tables[1].to(device, dtype)
+
+
+def initialise(model: Llama, seed: int) -> None:
+    """Seeded random weights in place, N(0, 0.02²) in the target dtype; norms stay at one."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" not in name:
+                parameter.normal_(0.0, 0.02)
