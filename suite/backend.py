@@ -53,6 +53,12 @@ class Backend(ABC):
     def open(self) -> Device:
         """Take the device, in the child. RunFailedError when it cannot be had."""
 
+    def on_phase(self, phase: str, repetition: int) -> None:
+        """Called in the child as each phase begins: open, build, compile, warm-up, window, check.
+
+        Nothing to do for most; ``fake`` plays its scripted faults here.
+        """
+
     @abstractmethod
     def device_name(self) -> str:
         """Canonical device name (``tpu-v6e``, ``nvidia-h100-sxm``, ``cpu``)."""

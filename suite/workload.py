@@ -65,6 +65,8 @@ class Case:
     workload_version: int
     preset: str
     params: Mapping[str, int | str]
+    shape: Mapping[str, object] = field(default_factory=dict)
+    """Shape of the model, as JSON values; empty for a workload whose parameters say it all."""
 
     @property
     def dtype(self) -> str:
@@ -77,7 +79,13 @@ class Case:
     @property
     def key(self) -> str:
         """Short stable name of the case, fit for a file name."""
-        identity = [self.workload, self.workload_version, self.preset, dict(self.params)]
+        identity = [
+            self.workload,
+            self.workload_version,
+            self.preset,
+            dict(self.params),
+            dict(self.shape),
+        ]
         return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:12]
 
     def label(self) -> str:
@@ -186,6 +194,11 @@ class Workload(ABC):
         (name, *_) = self.presets
         return name, "the only size" if len(self.presets) == 1 else "the first listed"
 
+    def shape(self, preset: str) -> Mapping[str, object]:
+        """Shape of the preset's model, as JSON values."""
+        del preset
+        return {}
+
     def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:
         """Parameter overrides of each standard case of a preset."""
         del preset, accelerator
@@ -221,6 +234,7 @@ class Workload(ABC):
                     workload_version=self.version,
                     preset=preset,
                     params={**defaults, **standard, **chosen},
+                    shape=self.shape(preset),
                 )
                 self.validate(case)
                 cases.setdefault(case.key, case)
@@ -235,6 +249,16 @@ class Workload(ABC):
         if weights.path is not None or weights.prompt_ids is not None:
             raise UsageError(f"{self.name} has no weights: drop --weights and --prompt")
         return case
+
+    def encode(self, prompt: str, weights: Weights) -> tuple[int, ...]:
+        """Token ids of ``prompt``, by the checkpoint's own tokenizer and chat template."""
+        del prompt, weights
+        raise UsageError(f"{self.name} takes no prompt")
+
+    def decode(self, ids: Sequence[int], weights: Weights) -> str | None:
+        """Text of ``ids`` by the checkpoint's own tokenizer; None when there is none."""
+        del ids, weights
+        return None
 
     @abstractmethod
     def build(self, case: Case, device: Device, weights: Weights) -> Step:

@@ -7,8 +7,9 @@ K key/value heads, F feed-forward width, V vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,16 @@ class LlamaConfig:
     output_bias: bool = False
     """Bias on the attention output projection."""
     max_context: int = 131072
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> LlamaConfig:
+        """Inverse of :meth:`to_json`."""
+        scaling = values["rope_scaling"]
+        return cls(**{**values, "rope_scaling": RopeScaling(**scaling) if scaling else None})
 
     @property
     def layer_matmul_params(self) -> int:

@@ -1,0 +1,91 @@
+"""``cpu``: the host's own cores, through PyTorch's oneDNN kernels.
+
+Always there, so the whole suite can be learnt, tested and gated without an accelerator.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from tpubench.results import fingerprint
+from tpubench.suite.backend import Backend, Probe
+from tpubench.suite.workload import Device, Step
+
+INSTALL = "pip install 'tpubench[cpu]'"
+
+
+class Cpu(Backend):
+    """The host's cores."""
+
+    name = "cpu"
+    summary = "the host's own cores, through PyTorch and oneDNN"
+    rank = 0
+    accelerator = False
+    compile_modes: ClassVar = ("packed", "eager", "inductor")
+    limits: ClassVar = ("hbm", "gemm")
+
+    def probe(self) -> Probe:
+        if importlib.util.find_spec("torch") is None:
+            return Probe(available=False, detail="torch is not installed", fix=INSTALL)
+        version = importlib.metadata.version("torch")
+        cores = fingerprint.usable_cores()
+        detail = f"{fingerprint.cpu_model()}, {cores} cores, torch {version}"
+        return Probe(available=True, detail=detail)
+
+    def child_environment(self) -> Mapping[str, str]:
+        # Importing torch would otherwise load accelerator plugins, seconds each.
+        return {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+
+    def open(self) -> Device:
+        import torch
+
+        torch.set_num_threads(fingerprint.usable_cores())
+        return Device(torch_device="cpu")
+
+    def device_name(self) -> str:
+        return "cpu"
+
+    def compile(self, step: Step, mode: str) -> None:
+        if step.module is None or mode == "eager":
+            return
+        if mode == "packed":
+            from tpubench.suite.backends._onednn import pack_linears
+
+            pack_linears(step.module)
+        else:
+            step.module.compile(dynamic=True)
+
+    def barrier(self) -> None:
+        """Every CPU operator returns only when it is done."""
+
+    def recompiles(self) -> int:
+        import torch
+
+        counters = torch._dynamo.utils.counters if hasattr(torch, "_dynamo") else {}
+        return int(counters.get("stats", {}).get("unique_graphs", 0))
+
+    def reset_peak_memory(self) -> None:
+        # 5 resets the peak resident set (proc(5), clear_refs).
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+    def peak_memory_bytes(self) -> int | None:
+        found = re.search(
+            r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.M
+        )
+        return int(found[1]) * 1024 if found else None
+
+    def describe(self) -> dict[str, str | int | float | bool | None]:
+        import torch
+
+        return {
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "mkldnn": torch.backends.mkldnn.is_available(),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        }

@@ -1,0 +1,88 @@
+"""``fake``: real programs on the CPU under a scripted clock, with scripted faults.
+
+It makes the whole pipeline deterministic, failures included, so that every status and exit code is
+tested without a timing. Its rows are ``modelled``, never ``measured``, and ``auto`` never picks it.
+
+``$TPUBENCH_FAKE`` holds the script as JSON: ``{"tick_s": [0.001, 0.002], "faults": {"1": ["window",
+"hang"]}}`` gives the clock's steps, repeated, and what happens in which phase of which repetition
+(``"*"`` for each): hang, abort, oom, exit, lost, wrong (an output the parity check must catch) or
+recompile.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from tpubench.results.errors import RunFailedError
+from tpubench.suite.backend import Probe
+from tpubench.suite.backends.cpu import Cpu
+from tpubench.suite.workload import Step
+
+SCRIPT_VARIABLE = "TPUBENCH_FAKE"
+
+
+class Fake(Cpu):
+    """The CPU under a scripted clock."""
+
+    name = "fake"
+    summary = "a scripted clock over real programs: for tests, never a measurement"
+    rank = -1
+    evidence = "modelled"
+    compile_modes: ClassVar = ("eager",)
+    limits: ClassVar = ()
+
+    def __init__(self) -> None:
+        script: dict[str, Any] = json.loads(os.environ.get(SCRIPT_VARIABLE) or "{}")
+        ticks = [round(seconds * 1e9) for seconds in script.get("tick_s", [0.001])]
+        self._ticks: Iterator[int] = itertools.accumulate(itertools.cycle(ticks))
+        self._faults: dict[str, list[str]] = script.get("faults", {})
+        self._compiled = 0
+        self._recompiling = False
+        self._wrong = False
+
+    def probe(self) -> Probe:
+        found = super().probe()
+        detail = "scripted clock" if found.available else found.detail
+        return Probe(available=found.available, detail=detail, fix=found.fix)
+
+    def device_name(self) -> str:
+        return "fake"
+
+    def on_phase(self, phase: str, repetition: int) -> None:
+        when, fault = self._faults.get(str(repetition), self._faults.get("*", ["", ""]))
+        self._recompiling = fault == "recompile" and phase == "window"
+        if phase != when:
+            return
+        if fault == "hang":
+            signal.pause()
+        elif fault == "abort":
+            os.abort()
+        elif fault == "oom":
+            raise MemoryError
+        elif fault == "exit":
+            os._exit(3)
+        elif fault == "lost":
+            raise RunFailedError("the device was lost")
+        elif fault == "wrong":
+            self._wrong = True
+
+    def compile(self, step: Step, mode: str) -> None:
+        super().compile(step, mode)
+        if self._wrong and step.module is not None:
+            for parameter in step.module.parameters():
+                parameter.data = parameter.data.roll(1, 0)
+
+    def clock_ns(self) -> int:
+        return next(self._ticks)
+
+    def recompiles(self) -> int:
+        self._compiled += self._recompiling
+        return self._compiled
+
+    def describe(self) -> dict[str, str | int | float | bool | None]:
+        return {**super().describe(), "clock": "scripted"}

@@ -1,0 +1,134 @@
+"""The child process: build, compile, warm up, time, check. Run as ``python -m tpubench.suite.child``.
+
+It reads one :class:`~tpubench.suite.job.Job` from standard input and writes JSON lines to the file
+descriptor given as its only argument: ``{"phase": …}`` as each phase begins, then ``{"outcome":
+…}``. While the timed window is open it writes nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tpubench.results.errors import TpubenchError
+from tpubench.suite import registry, timing
+from tpubench.suite.backend import Backend
+from tpubench.suite.job import Job, Outcome
+from tpubench.suite.workload import Parity
+
+Say = Callable[[str, float | None], None]
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def execute(job: Job, report: Say) -> Outcome:
+    """Run one job in this process. ``report(phase, expected seconds)``: called as phases begin."""
+    workload = registry.workload(job.case.workload)
+    backend = registry.backend(job.backend)
+
+    def say(phase: str, expected_s: float | None) -> None:
+        report(phase, expected_s)
+        backend.on_phase(phase, job.repetition)
+
+    say("open", None)
+    device = backend.open()
+    say("build", None)
+    began = time.perf_counter()
+    step = workload.build(job.case, device, job.weights)
+    backend.barrier()
+    build_s = time.perf_counter() - began
+    expected = step.reference() if job.parity else None
+    say("compile", None)
+    began_ns = backend.clock_ns()
+    backend.compile(step, job.compile_mode)
+    backend.barrier()
+    compile_s = (backend.clock_ns() - began_ns) / 1e9
+
+    works = timing.Clockwork(
+        run=step.run,
+        barrier=backend.barrier,
+        clock_ns=backend.clock_ns,
+        recompiles=backend.recompiles,
+    )
+    marks = len(step.marks)
+    say("warm-up", None)
+    backend.reset_peak_memory()
+    warm = timing.warm_up(works, marks, job.pace)
+    passes = timing.passes_for(warm, job.pace)
+    say("window", passes * min(warm.passes_s))
+    compiled = backend.recompiles()
+    stamps = timing.window(works, passes=passes, marks=marks)
+    recompiled = backend.recompiles() - compiled
+    peak = backend.peak_memory_bytes()
+    generated = step.generated()
+    say("check", None)
+    parity = None
+    if expected is not None:
+        parity = workload.check(job.case, expected, step.probe())
+    status, reason = _verdict(recompiled, parity)
+    return Outcome(
+        status=status,
+        reason=reason,
+        marks=list(step.marks),
+        laps_s=timing.laps_s(stamps, marks),
+        warm_up_s=warm.passes_s,
+        steadiness=warm.steadiness,
+        build_s=build_s,
+        compile_s=compile_s,
+        peak_memory_bytes=peak,
+        parity_error=parity.error if parity else None,
+        parity_tolerance=parity.tolerance if parity else None,
+        generated_ids=generated,
+        **_where(backend),
+    )
+
+
+def _where(backend: Backend) -> dict[str, Any]:
+    return {
+        "device": backend.device_name(),
+        "chips": backend.chips(),
+        "description": backend.describe(),
+    }
+
+
+def _verdict(recompiled: int, parity: Parity | None) -> tuple[str, str | None]:
+    if recompiled:
+        return "invalid", f"{recompiled} recompilations inside the timed window"
+    if parity is not None and not parity.ok:
+        return (
+            "invalid",
+            f"parity check failed: {parity.what} is {parity.error:.3g},"
+            f" at most {parity.tolerance:g} is allowed",
+        )
+    return "ok", None
+
+
+def main() -> None:
+    """Entry of the child. Any other exception goes to standard error, which the parent keeps."""
+    # If the parent dies, so does the measurement: nothing is left running on the machine.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    job = Job.from_json(sys.stdin.readline())
+    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8", buffering=1) as pipe:
+
+        def send(message: dict[str, Any]) -> None:
+            pipe.write(json.dumps(message) + "\n")
+            pipe.flush()
+
+        def report(phase: str, expected_s: float | None) -> None:
+            send({"phase": phase, "expected_s": expected_s})
+
+        try:
+            outcome = execute(job, report)
+        except TpubenchError as error:
+            outcome = Outcome(status="failed", reason=str(error))
+        send({"outcome": outcome.to_json()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""From what a child saw to stored rows: samples, prices, fractions of peak, and reasons.
+
+A repetition that failed leaves one row, under the workload's primary metric, that says why. One
+that succeeded leaves a row for each metric, and for a metric that cannot be given a row with the
+reason in place of the value.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from tpubench.costs import prices, token_cost
+from tpubench.costs.devices import devices
+from tpubench.results import fingerprint
+from tpubench.results.metrics import METRICS, Metric
+from tpubench.results.row import SCHEMA_VERSION, Row
+from tpubench.results.statistics import within
+from tpubench.suite.backend import Backend
+from tpubench.suite.job import Job, Outcome
+from tpubench.suite.workload import Work, Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peaks:
+    """The device's limits and where they come from: a data sheet, or this very run."""
+
+    flop_s: Mapping[str, float] = field(default_factory=dict)
+    bytes_s: float | None = None
+    source: str
+    measured: bool
+    """Measured here: a lower bound of the true peak, so a fraction above 1 is not a fraud."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What all rows of a run share."""
+
+    run_id: str
+    started_at: dt.datetime
+    price: prices.Price | None
+    git: fingerprint.GitState
+
+
+def data_sheet(device_name: str) -> Peaks | None:
+    """Published peaks of a device; None when it is not in the table."""
+    found = devices().get(device_name)
+    if found is None:
+        return None
+    return Peaks(
+        flop_s=found.peak_flop_s, bytes_s=found.hbm_bytes_s, source=found.source, measured=False
+    )
+
+
+def rows(
+    context: Context,
+    backend: Backend,
+    workload: Workload,
+    job: Job,
+    outcome: Outcome,
+    peaks: Peaks | None,
+) -> list[Row]:
+    """Every row of one repetition."""
+    samples: dict[str, list[float]] = {}
+    missing: dict[str, str] = {}
+    work = workload.work(job.case)
+    if outcome.status == "ok":
+        laps = workload.measure(job.case, outcome.marks, outcome.laps_s)
+        samples, missing = dict(laps.samples), dict(laps.missing)
+        _add_one_offs(samples, missing, outcome)
+        _add_fractions(samples, missing, work, job, outcome, peaks)
+        _add_per_chip(samples, outcome.chips)
+        _add_prices(samples, missing, context.price, outcome.chips)
+        beaten = _beats_the_peak(samples, peaks)
+        if beaten:
+            outcome = _invalid(outcome, beaten)
+    template = _Template(context, backend, workload, job, outcome, peaks)
+    if outcome.status != "ok":
+        return [template(METRICS[workload.primary_metric], None, outcome.reason)]
+    found = [
+        template(METRICS[name], samples.get(name), missing.get(name))
+        for name in METRICS
+        if name in samples or name in missing
+    ]
+    return found
+
+
+def _add_one_offs(
+    samples: dict[str, list[float]], missing: dict[str, str], outcome: Outcome
+) -> None:
+    if outcome.compile_s is not None:
+        samples["compile_time_s"] = [outcome.compile_s]
+    if outcome.warm_up_s:
+        samples["first_step_s"] = [outcome.warm_up_s[0]]
+    if outcome.peak_memory_bytes is None:
+        missing["peak_memory_bytes"] = f"{outcome.device} does not report its peak memory"
+    else:
+        samples["peak_memory_bytes"] = [float(outcome.peak_memory_bytes)]
+    missing["joules_per_token"] = f"{outcome.device} reports no power"
+
+
+def _add_fractions(
+    samples: dict[str, list[float]],
+    missing: dict[str, str],
+    work: Work,
+    job: Job,
+    outcome: Outcome,
+    peaks: Peaks | None,
+) -> None:
+    dtype = job.case.dtype
+    for name, phase, amount_of, peak in (
+        ("mfu", "prefill", "flops", peaks.flop_s.get(dtype) if peaks else None),
+        ("mbu", "decode", "bytes", peaks.bytes_s if peaks else None),
+    ):
+        part = work.phases.get(phase, work)
+        amount: int = getattr(part, amount_of)
+        times_s = _phase_times(outcome, phase if phase in work.phases else None)
+        if peak is None:
+            missing[name] = f"no known peak of {outcome.device} for {dtype}"
+        elif not amount or not all(times_s):
+            missing[name] = f"this case has no {phase} phase to relate to the peak"
+        else:
+            fractions = [amount / (t * outcome.chips * peak) for t in times_s]
+            if peaks is not None and peaks.measured and within("harmonic_mean", fractions).point > 1:
+                missing[name] = (
+                    f"faster than the peak measured in this run ({peak:.3g}/s): the working set"
+                    " fits in a cache, or the machine was slower when the peak was measured"
+                )
+            else:
+                samples[name] = fractions
+
+
+def _phase_times(outcome: Outcome, phase: str | None) -> list[float]:
+    """Seconds of one phase in each pass; of the whole pass when ``phase`` is None."""
+    return [
+        sum(t for mark, t in zip(outcome.marks, laps, strict=True) if phase in (None, mark))
+        for laps in outcome.laps_s
+    ]
+
+
+def _add_per_chip(samples: dict[str, list[float]], chips: int) -> None:
+    for metric in METRICS.values():
+        if metric.per_chip_of in samples:
+            samples[metric.name] = [value / chips for value in samples[metric.per_chip_of]]
+
+
+def _add_prices(
+    samples: dict[str, list[float]],
+    missing: dict[str, str],
+    price: prices.Price | None,
+    chips: int,
+) -> None:
+    for metric in METRICS.values():
+        if metric.usd_of not in samples:
+            continue
+        if price is None:
+            missing[metric.name] = "no price: give --price ID or --usd-per-chip-hour X"
+        else:
+            samples[metric.name] = [
+                token_cost.usd_per_items(price.usd_per_chip_hour, chips, rate, metric.usd_items)
+                for rate in samples[metric.usd_of]
+            ]
+
+
+def _beats_the_peak(samples: dict[str, list[float]], peaks: Peaks | None) -> str | None:
+    if peaks is None or peaks.measured:
+        return None
+    for name in ("mfu", "mbu"):
+        if name in samples and within("harmonic_mean", samples[name]).point > 1:
+            return f"{name} is above 1: faster than the device's peak ({peaks.source})"
+    return None
+
+
+def _invalid(outcome: Outcome, reason: str) -> Outcome:
+    return Outcome(**{**outcome.to_json(), "status": "invalid", "reason": reason})
+
+
+class _Template:
+    """Everything a row of one repetition shares; called once for each metric."""
+
+    def __init__(
+        self,
+        context: Context,
+        backend: Backend,
+        workload: Workload,
+        job: Job,
+        outcome: Outcome,
+        peaks: Peaks | None,
+    ) -> None:
+        self.context, self.backend, self.job, self.outcome = context, backend, job, outcome
+        match = _must_match(backend, workload, job, outcome)
+        self.fingerprint = fingerprint.sha256(match)
+        self.environment = fingerprint.canonical_json(
+            {
+                "fingerprint": match,
+                "host": fingerprint.host(),
+                "timing": _how_it_was_timed(job, outcome),
+                "peaks": _peaks_used(job, peaks),
+            }
+        )
+
+    def __call__(self, metric: Metric, samples: list[float] | None, reason: str | None) -> Row:
+        context, job, outcome = self.context, self.job, self.outcome
+        estimate = within(metric.aggregate, samples) if samples else None
+        price = context.price if metric.usd_of else None
+        return Row(
+            schema_version=SCHEMA_VERSION,
+            run_id=context.run_id,
+            repetition=job.repetition,
+            started_at=context.started_at,
+            evidence=self.backend.evidence,
+            status=outcome.status,
+            reason=reason,
+            workload=job.case.workload,
+            workload_version=job.case.workload_version,
+            preset=job.case.preset,
+            params=fingerprint.canonical_json(dict(job.case.params)),
+            backend=job.backend,
+            device=outcome.device or job.backend,
+            chips=outcome.chips,
+            hosts=1,
+            parallelism="none",
+            dtype=job.case.dtype,
+            metric=metric.name,
+            unit=metric.unit,
+            better=metric.better,
+            value=estimate.point if estimate else None,
+            ci_low=estimate.low if estimate else None,
+            ci_high=estimate.high if estimate else None,
+            samples=samples or None,
+            usd_per_chip_hour=price.usd_per_chip_hour if price else None,
+            price_id=price.id if price else None,
+            price_as_of=price.as_of.isoformat() if price else None,
+            price_sha256=price.sha256 if price else None,
+            source=f"tpubench {version('tpubench')}",
+            fingerprint=self.fingerprint,
+            environment=self.environment,
+            git_sha=context.git.sha,
+            git_dirty=context.git.dirty,
+        )
+
+
+def _must_match(
+    backend: Backend, workload: Workload, job: Job, outcome: Outcome
+) -> dict[str, Any]:
+    """Everything that has to be equal before two rows may be gated against each other."""
+    host = fingerprint.host()
+    return {
+        "backend": backend.name,
+        "compile_mode": job.compile_mode,
+        "device": outcome.device,
+        "chips": outcome.chips,
+        "cpu_model": host["cpu_model"],
+        "usable_cores": host["usable_cores"],
+        "kernel": host["kernel"],
+        "description": dict(outcome.description),
+        "workload": job.case.workload,
+        "workload_version": job.case.workload_version,
+        "workload_sha256": workload.source_sha256(),
+        "preset": job.case.preset,
+        "params": dict(job.case.params),
+        "shape": dict(job.case.shape),
+    }
+
+
+def _how_it_was_timed(job: Job, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "compile_mode": job.compile_mode,
+        "warm_up_s": outcome.warm_up_s,
+        "steadiness": outcome.steadiness,
+        "passes": len(outcome.laps_s),
+        "build_s": outcome.build_s,
+        "parity_error": outcome.parity_error,
+        "parity_tolerance": outcome.parity_tolerance,
+    }
+
+
+def _peaks_used(job: Job, peaks: Peaks | None) -> dict[str, Any] | None:
+    if peaks is None:
+        return None
+    return {
+        "flop_s": peaks.flop_s.get(job.case.dtype),
+        "bytes_s": peaks.bytes_s,
+        "source": peaks.source,
+        "measured": peaks.measured,
+    }

@@ -1,0 +1,90 @@
+"""What the parent asks of a child process, and what comes back: plain JSON both ways.
+
+The child may run under another Python with another torch, so the two share nothing but this text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tpubench.suite.timing import Pace
+from tpubench.suite.workload import Case, Weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One repetition of one case on one backend."""
+
+    backend: str
+    compile_mode: str
+    case: Case
+    weights: Weights
+    pace: Pace
+    repetition: int
+    parity: bool = True
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        path = self.weights.path
+        return json.dumps(
+            {
+                "backend": self.backend,
+                "compile_mode": self.compile_mode,
+                "case": {**asdict(self.case)},
+                "weights": {
+                    "path": None if path is None else str(path),
+                    "prompt_ids": self.weights.prompt_ids,
+                },
+                "pace": asdict(self.pace),
+                "repetition": self.repetition,
+                "parity": self.parity,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """Inverse of :meth:`to_json`."""
+        values = json.loads(text)
+        path, ids = values["weights"]["path"], values["weights"]["prompt_ids"]
+        weights = Weights(
+            path=None if path is None else Path(path),
+            prompt_ids=None if ids is None else tuple(ids),
+        )
+        return cls(
+            backend=values["backend"],
+            compile_mode=values["compile_mode"],
+            case=Case(**values["case"]),
+            weights=weights,
+            pace=Pace(**values["pace"]),
+            repetition=values["repetition"],
+            parity=values["parity"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one child did. ``status`` is ok, failed or invalid; ``laps_s`` is [passes][marks]."""
+
+    status: str
+    reason: str | None = None
+    marks: list[str] = field(default_factory=list)
+    laps_s: list[list[float]] = field(default_factory=list)
+    warm_up_s: list[float] = field(default_factory=list)
+    steadiness: str | None = None
+    build_s: float | None = None
+    compile_s: float | None = None
+    peak_memory_bytes: int | None = None
+    parity_error: float | None = None
+    parity_tolerance: float | None = None
+    device: str | None = None
+    chips: int = 1
+    description: Mapping[str, Any] = field(default_factory=dict)
+    generated_ids: list[int] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)

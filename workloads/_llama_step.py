@@ -1,0 +1,178 @@
+"""The timed program of the Llama workloads: a model, its cache, a prompt, and one pass."""
+
+from __future__ import annotations
+
+import copy
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from tpubench.suite.workload import Case, Device, Mark, Step, Weights
+from tpubench.workloads._llama import KVCache, Llama, initialise, rope_tables
+from tpubench.workloads._llama_config import LlamaConfig
+
+PARITY_DECODE_STEPS = 2
+"""Decode steps compared with the reference, after the prefill."""
+
+
+class LlamaStep(Step):
+    """Prefill and greedy decode of one batch."""
+
+    def __init__(
+        self,
+        model: Llama,
+        cache: KVCache,
+        prompt_BL: Tensor,
+        *,
+        output_len: int,
+        static_shapes: bool,
+    ) -> None:
+        self.module = self.model = model
+        self.cache = cache
+        self.prompt_BL = prompt_BL
+        self.output_len = output_len
+        self.static_shapes = static_shapes
+        self.marks = ("prefill", *["decode"] * (output_len - 1))
+        device, length = prompt_BL.device, prompt_BL.shape[1]
+        self.prompt_positions_L = torch.arange(length, device=device)
+        # One index tensor a step, made beforehand: nothing but the model runs inside the window.
+        steps = max(output_len, PARITY_DECODE_STEPS + 1)
+        self.positions_1 = torch.arange(length, length + steps, device=device).split(1)
+        self.tokens: list[Tensor] = []
+
+    def prefill(self) -> Tensor:
+        """Logits [B, V] after the prompt."""
+        slots = self.prompt_BL.shape[1]
+        return cast(
+            Tensor, self.model(self.prompt_BL, self.prompt_positions_L, self.cache, slots)
+        )
+
+    def decode(self, tokens_B1: Tensor, index: int) -> Tensor:
+        """Logits [B, V] after the ``index``-th new token."""
+        slots = None if self.static_shapes else self.prompt_BL.shape[1] + index + 1
+        return cast(Tensor, self.model(tokens_B1, self.positions_1[index], self.cache, slots))
+
+    @torch.inference_mode()
+    def run(self, mark: Mark) -> None:
+        tokens_B1 = self.prefill().argmax(dim=-1, keepdim=True)
+        tokens = [tokens_B1]
+        mark()
+        for index in range(self.output_len - 1):
+            tokens_B1 = self.decode(tokens_B1, index).argmax(dim=-1, keepdim=True)
+            tokens.append(tokens_B1)
+            mark()
+        self.tokens = tokens
+
+    def generated(self) -> list[int]:
+        """New token ids of the first sequence in the last pass."""
+        return [int(tokens_B1[0, 0]) for tokens_B1 in self.tokens]
+
+    def _forced(self) -> list[Tensor]:
+        """Fixed tokens fed to the decode steps of the parity check: [B, 1] each."""
+        generator = torch.Generator().manual_seed(1)
+        B, vocab = self.prompt_BL.shape[0], self.model.config.vocab
+        shape = (PARITY_DECODE_STEPS, B, 1)
+        tokens = torch.randint(0, vocab, shape, generator=generator)
+        return list(tokens.to(self.prompt_BL.device))
+
+    @torch.inference_mode()
+    def probe(self) -> Tensor:
+        """Logits [1 + steps, V] of the first sequence: the prefill's, then each decode step's."""
+        logits = [self.prefill()]
+        logits += [self.decode(tokens, i) for i, tokens in enumerate(self._forced_that_fit())]
+        return torch.stack([row[0] for row in logits]).to("cpu", torch.float32)
+
+    @torch.inference_mode()
+    def reference(self) -> Tensor:
+        """The same logits in float32 on the CPU, one layer converted at a time."""
+        forced = [tokens[:1] for tokens in self._forced_that_fit()]
+        tokens_1L = torch.cat([self.prompt_BL[:1], *forced], dim=1).cpu()
+        last = self.prompt_BL.shape[1] - 1
+        return reference_logits(self.model, tokens_1L)[last:]
+
+    def _forced_that_fit(self) -> list[Tensor]:
+        return self._forced()[: max(0, self.output_len - 1)]
+
+
+def reference_logits(model: Llama, tokens_BL: Tensor) -> Tensor:
+    """Float32 logits [L, V] of the first sequence at every position, computed on the CPU.
+
+    Each layer is copied to float32 as it is needed, so a large model needs one layer's memory.
+    """
+    config, length = model.config, tokens_BL.shape[1]
+    cos, sin = rope_tables(config, length, torch.float32, torch.device("cpu"))
+    positions_L = torch.arange(length)
+    one_layer = LlamaConfig.from_json({**config.to_json(), "n_layers": 1})
+    x_BLD = model.embedding.weight[tokens_BL.to(model.embedding.weight.device)]
+    x_BLD = x_BLD.to("cpu", torch.float32)
+    for block in model.blocks:
+        cache = KVCache(one_layer, tokens_BL.shape[0], length, torch.float32)
+        layer = copy.deepcopy(block).to("cpu", torch.float32)
+        x_BLD = layer(x_BLD, (cos, sin), cache.layer(0), positions_L, None, length)
+    norm = copy.deepcopy(model.norm).to("cpu", torch.float32)
+    head = model.head.weight.to("cpu", torch.float32)
+    return norm(x_BLD)[0] @ head.T
+
+
+def build(case: Case, config: LlamaConfig, device: Device, weights: Weights) -> LlamaStep:
+    """Model, cache and prompt of ``case`` on ``device``; weights created in their own dtype."""
+    dtype: torch.dtype = getattr(torch, case.dtype)
+    batch, length = case.number("batch"), case.number("input_len")
+    output_len, seed = case.number("output_len"), case.number("seed")
+    capacity = length + output_len
+    with torch.device(device.torch_device):
+        model = Llama(config, capacity, dtype)
+        cache = KVCache(config, batch, capacity, dtype)
+    model.eval().requires_grad_(False)
+    if weights.path is None:
+        initialise(model, seed)
+    else:
+        from tpubench.workloads._checkpoint import load
+
+        load(weights.path, model)
+    if weights.prompt_ids is None:
+        generator = torch.Generator().manual_seed(seed)
+        prompt_BL = torch.randint(0, config.vocab, (batch, length), generator=generator)
+    else:
+        prompt_BL = torch.tensor([weights.prompt_ids])
+    return LlamaStep(
+        model,
+        cache,
+        prompt_BL.to(device.torch_device),
+        output_len=output_len,
+        static_shapes=device.static_shapes,
+    )
+
+
+def count(case: Case, config: LlamaConfig) -> dict[str, int]:
+    """FLOPs and bytes of one prefill and of the last decode step, counted on meta tensors.
+
+    Nothing is allocated. torch counts attention as if it were not causal, and an attention in
+    which heads are grouped by its actual shapes.
+    """
+    dtype: torch.dtype = getattr(torch, case.dtype)
+    batch, length = case.number("batch"), case.number("input_len")
+    capacity = length + case.number("output_len")
+    with torch.device("meta"):
+        model = Llama(config, capacity, dtype).eval()
+        cache = KVCache(config, batch, capacity, dtype)
+        prompt_BL = torch.empty(batch, length, dtype=torch.int64)
+        token_B1 = torch.empty(batch, 1, dtype=torch.int64)
+        positions_L = torch.empty(length, dtype=torch.int64)
+    read = sum(p.nbytes for p in model.parameters())
+    if not config.tied:
+        read -= model.embedding.weight.nbytes  # looked up, not read
+    slot_bytes = (cache.keys.nbytes + cache.values.nbytes) // capacity
+    with torch.inference_mode():
+        with FlopCounterMode(display=False) as prefill:
+            model(prompt_BL, positions_L, cache, length)
+        with FlopCounterMode(display=False) as decode:
+            model(token_B1, positions_L[:1], cache, capacity)
+    return {
+        "prefill_flops": prefill.get_total_flops(),
+        "prefill_bytes": read + slot_bytes * length,
+        "decode_flops": decode.get_total_flops(),
+        "decode_bytes": read + slot_bytes * capacity,
+    }

@@ -1,0 +1,128 @@
+"""``hbm``: how fast memory can be read, copied and combined, the other limit of a device.
+
+Sizes are chosen beyond the caches. Bytes are those a kernel must move (STREAM's counting,
+McCalpin 1995): read n, copy 2n, triad 3n; a CPU's write-allocate traffic is not added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from tpubench.suite.workload import (
+    DTYPES,
+    Case,
+    Device,
+    Laps,
+    Mark,
+    Parameter,
+    Step,
+    Weights,
+    Work,
+    Workload,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_TRAFFIC = {"read": 1, "copy": 2, "triad": 3}
+_MIB = 2**20
+
+
+class Hbm(Workload):
+    """Read, copy and triad over arrays larger than any cache."""
+
+    name = "hbm"
+    version = 1
+    summary = "memory read, copy and triad: the bandwidth limit"
+    presets: ClassVar[Mapping[str, str]] = {
+        "standard": "read, copy and triad, 256 MiB on a CPU and 1 and 4 GiB on an accelerator",
+        "read": "sum of an array",
+        "copy": "one array to another",
+        "triad": "a = b + s·c",
+    }
+    parameters: ClassVar[Mapping[str, Parameter]] = {
+        "kernel": Parameter(default="read", choices=tuple(_TRAFFIC), doc="read, copy or triad"),
+        "mib": Parameter(default=256, minimum=1, doc="size of each array, MiB"),
+        "steps": Parameter(default=1, minimum=1, doc="kernels a pass"),
+        "dtype": Parameter(default="float32", choices=tuple(DTYPES), doc="element type"),
+    }
+    primary_metric = "bandwidth_bytes_s"
+
+    def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:
+        kernels = tuple(_TRAFFIC) if preset == "standard" else (preset,)
+        sizes = (1024, 4096) if accelerator else (256,)
+        return [{"kernel": kernel, "mib": mib} for kernel in kernels for mib in sizes]
+
+    def build(self, case: Case, device: Device, weights: Weights) -> Step:
+        del weights
+        return _build(case, device)
+
+    def work(self, case: Case) -> Work:
+        steps, kernel = case.number("steps"), str(case.params["kernel"])
+        size = case.number("mib") * _MIB
+        elements = size // DTYPES[case.dtype]
+        flops = {"read": elements, "copy": 0, "triad": 2 * elements}[kernel]
+        return Work(
+            items=steps, unit="kernel", flops=flops * steps, bytes=_TRAFFIC[kernel] * size * steps
+        )
+
+    def measure(self, case: Case, marks: Sequence[str], laps_s: Sequence[Sequence[float]]) -> Laps:
+        steps, work = case.number("steps"), self.work(case)
+        return Laps(
+            samples={
+                "step_time_s": [laps[0] / steps for laps in laps_s],
+                "bandwidth_bytes_s": [work.bytes / laps[0] for laps in laps_s],
+            }
+        )
+
+
+def _build(case: Case, device: Device) -> Step:
+    import torch
+
+    dtype: torch.dtype = getattr(torch, case.dtype)
+    kernel, steps = str(case.params["kernel"]), case.number("steps")
+    elements = case.number("mib") * _MIB // DTYPES[case.dtype]
+
+    class HbmStep(Step):
+        marks = ("kernel",)
+
+        def __init__(self) -> None:
+            # Small whole numbers repeat, so that a sum of bfloat16 values has an exact answer.
+            pattern = torch.arange(7, dtype=dtype).repeat(elements // 7 + 1)[:elements]
+            self.source = pattern.to(device.torch_device)
+            self.target = torch.zeros_like(self.source)
+            self.addend = self.source.clone() if kernel == "triad" else self.source
+            self.total = torch.zeros((), device=device.torch_device)
+
+        def _kernel(self) -> None:
+            if kernel == "read":
+                self.total = self.source.sum(dtype=torch.float32)
+            elif kernel == "copy":
+                self.target.copy_(self.source)
+            else:
+                torch.add(self.addend, self.source, alpha=3.0, out=self.target)
+
+        @torch.inference_mode()
+        def run(self, mark: Mark) -> None:
+            for _ in range(steps):
+                self._kernel()
+            mark()
+
+        @torch.inference_mode()
+        def probe(self) -> Tensor:
+            self.target.zero_()
+            self._kernel()
+            if kernel == "read":
+                return self.total.to("cpu", torch.float32).reshape(1)
+            return self.target[:: max(1, elements // 4096)].to("cpu", torch.float32)
+
+        @torch.inference_mode()
+        def reference(self) -> Tensor:
+            source = self.source.to("cpu", torch.float64)
+            if kernel == "read":
+                return source.sum().reshape(1).float()
+            sample = source[:: max(1, elements // 4096)]
+            return (sample if kernel == "copy" else sample * 4.0).float()
+
+    return HbmStep()

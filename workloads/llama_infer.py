@@ -1,0 +1,174 @@
+"""``llama-infer``: prefill, then greedy decoding one token at a time, over a static cache.
+
+One pass is one batch of requests: the prompts are processed, the first token comes out, and each
+further token is fed back. Throughput of the two phases is kept apart, because one is limited by
+arithmetic and the other by memory bandwidth.
+
+    tpubench run --workload llama-infer --preset smollm2-135m --set batch=1,8
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from tpubench.suite.workload import (
+    DTYPES,
+    Case,
+    Device,
+    Laps,
+    Parameter,
+    Step,
+    UsageError,
+    Weights,
+    Work,
+    Workload,
+)
+from tpubench.workloads import _llama_config as arithmetic
+from tpubench.workloads._llama_config import PRESETS, LlamaConfig
+
+class LlamaInfer(Workload):
+    """Greedy generation with a Llama-family model."""
+
+    name = "llama-infer"
+    version = 1
+    summary = "Llama prefill and greedy decode with a static key/value cache"
+    presets: ClassVar = {
+        name: f"{config.n_params / 1e9:.3g} B parameters" for name, config in PRESETS.items()
+    }
+    parameters: ClassVar = {
+        "batch": Parameter(default=1, minimum=1, doc="sequences processed together"),
+        "input_len": Parameter(default=1024, minimum=1, doc="prompt tokens a sequence"),
+        "output_len": Parameter(default=1024, minimum=1, doc="new tokens a sequence"),
+        "dtype": Parameter(
+            default="bfloat16", choices=tuple(DTYPES), doc="precision of weights and activations"
+        ),
+        "seed": Parameter(default=0, minimum=0, doc="seed of random weights and prompts"),
+    }
+    sources: ClassVar = ("_llama.py", "_llama_config.py", "_llama_step.py")
+    primary_metric = "output_tok_s"
+
+    def default_preset(self, accelerator: bool) -> tuple[str, str]:
+        if accelerator:
+            return "llama-3.1-8b", "the standard size for one accelerator"
+        return "smollm2-135m", "the standard size for a CPU: larger presets take minutes a pass"
+
+    def shape(self, preset: str) -> Mapping[str, object]:
+        return PRESETS[preset].to_json()
+
+    def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:
+        if preset == "tiny":
+            return [{"batch": batch, "input_len": 16, "output_len": 8} for batch in (1, 2)]
+        if accelerator:
+            return [{"batch": batch} for batch in (1, 8, 64)]
+        return [{"batch": batch, "input_len": 128, "output_len": 64} for batch in (1, 8)]
+
+    def validate(self, case: Case) -> None:
+        length = case.number("input_len") + case.number("output_len")
+        longest = _config(case).max_context
+        if length > longest:
+            raise UsageError(
+                f"input_len + output_len = {length} is longer than the {longest} tokens"
+                f" that {case.preset} was built for"
+            )
+
+    def prepare(self, case: Case, weights: Weights) -> Case:
+        shape, preset, params = case.shape, case.preset, {**case.params, "weights": "random"}
+        if weights.path is not None:
+            from tpubench.workloads._checkpoint import read_config
+
+            shape = read_config(weights.path).to_json()
+            preset = params["weights"] = weights.path.resolve().name
+        if weights.prompt_ids is not None:
+            params |= {"batch": 1, "input_len": len(weights.prompt_ids), "prompt": "given"}
+            _check_prompt(weights.prompt_ids, int(shape["vocab"]))
+        case = replace(case, preset=preset, params=params, shape=shape)
+        self.validate(case)
+        return case
+
+    def encode(self, prompt: str, weights: Weights) -> tuple[int, ...]:
+        if weights.path is None:
+            raise UsageError("--prompt needs --weights: random weights have no tokenizer")
+        from tpubench.workloads._tokenizer import read_tokenizer
+
+        return tuple(read_tokenizer(weights.path).encode_chat(prompt))
+
+    def decode(self, ids: Sequence[int], weights: Weights) -> str | None:
+        if weights.path is None:
+            return None
+        from tpubench.workloads._tokenizer import read_tokenizer
+
+        return read_tokenizer(weights.path).decode(list(ids))
+
+    def build(self, case: Case, device: Device, weights: Weights) -> Step:
+        from tpubench.workloads._llama_step import build
+
+        return build(case, _config(case), device, weights)
+
+    def work(self, case: Case) -> Work:
+        config = _config(case)
+        size = DTYPES[case.dtype]
+        batch, prompt = case.number("batch"), case.number("input_len")
+        output = case.number("output_len")
+        prefill = Work(
+            items=batch * prompt,
+            unit="token",
+            flops=arithmetic.prefill_flops(config, batch, prompt),
+            bytes=arithmetic.prefill_bytes(config, batch, prompt, size),
+        )
+        keys = range(prompt + 1, prompt + output)
+        decode = Work(
+            items=batch * (output - 1),
+            unit="token",
+            flops=sum(arithmetic.decode_flops(config, batch, n) for n in keys),
+            bytes=sum(arithmetic.decode_bytes(config, batch, n, size) for n in keys),
+        )
+        return Work(
+            items=batch * output,
+            unit="token",
+            flops=prefill.flops + decode.flops,
+            bytes=prefill.bytes + decode.bytes,
+            phases={"prefill": prefill, "decode": decode},
+        )
+
+    def count(self, case: Case) -> dict[str, int]:
+        """FLOPs and bytes of one prefill and of the last decode step, counted on meta tensors."""
+        from tpubench.workloads._llama_step import count
+
+        return count(case, _config(case))
+
+    def measure(self, case: Case, marks: Sequence[str], laps_s: Sequence[Sequence[float]]) -> Laps:
+        batch, prompt = case.number("batch"), case.number("input_len")
+        output = case.number("output_len")
+        prefill_s = [laps[0] for laps in laps_s]
+        gaps_s = [list(laps[1:]) for laps in laps_s]
+        pass_s = [sum(laps) for laps in laps_s]
+        samples = {
+            "ttft_s": prefill_s,
+            "output_tok_s": [batch * output / t for t in pass_s],
+            "input_tok_s": [batch * prompt / t for t in pass_s],
+            "total_tok_s": [batch * (prompt + output) / t for t in pass_s],
+            "prefill_tok_s": [batch * prompt / t for t in prefill_s],
+        }
+        missing = {}
+        if output > 1:
+            samples["tpot_s"] = [sum(gaps) / len(gaps) for gaps in gaps_s]
+            samples["itl_s"] = [gap for gaps in gaps_s for gap in gaps]
+            samples["decode_tok_s"] = [batch * len(gaps) / sum(gaps) for gaps in gaps_s]
+        else:
+            for metric in ("tpot_s", "itl_s", "decode_tok_s"):
+                missing[metric] = "one output token: there is no second one to time"
+        return Laps(samples=samples, missing=missing)
+
+
+def _config(case: Case) -> LlamaConfig:
+    return LlamaConfig.from_json(case.shape)
+
+
+def _check_prompt(prompt: Sequence[int], vocab: int) -> None:
+    if not prompt:
+        raise UsageError("the prompt is empty: give at least one token")
+    for token in prompt:
+        if not 0 <= token < vocab:
+            raise UsageError(f"prompt id {token} is outside the vocabulary (0 … {vocab - 1})")
