@@ -1,0 +1,122 @@
+"""Another price for stored rates: a new snapshot, the old one kept; and what changed in a table."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tpubench.costs.price_diff import diff
+from tpubench.costs.prices import given, price
+from tpubench.costs.reprice import reprice, store_repriced
+from tpubench.costs.token_cost import usd_per_mtok
+from tpubench.results import store
+from tpubench.results.errors import UsageError
+from tpubench.results.row import SCHEMA_VERSION, Row
+
+V6E = "gcp-us-east5-tpu-v6e-on_demand-2024-12-23"
+NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
+
+
+def row(**changes: object) -> Row:
+    figures: dict[str, object] = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": "20261101T000000-abcdef",
+        "repetition": 0,
+        "started_at": dt.datetime(2026, 11, 1, tzinfo=dt.UTC),
+        "evidence": "measured",
+        "status": "ok",
+        "reason": None,
+        "workload": "llama-infer",
+        "workload_version": 1,
+        "preset": "tiny",
+        "params": "{}",
+        "backend": "tpu",
+        "device": "tpu-v6e",
+        "chips": 4,
+        "hosts": 1,
+        "parallelism": "none",
+        "dtype": "bfloat16",
+        "metric": "output_tok_s",
+        "unit": "token/s",
+        "better": "higher",
+        "value": 2000.0,
+        "ci_low": 1900.0,
+        "ci_high": 2100.0,
+        "samples": [1900.0, 2000.0, 2111.0],
+        "usd_per_chip_hour": None,
+        "price_id": None,
+        "price_as_of": None,
+        "price_sha256": None,
+        "source": "test",
+        "fingerprint": None,
+        "environment": "{}",
+        "git_sha": None,
+        "git_dirty": None,
+    }
+    return Row(**{**figures, **changes})
+
+
+def test_a_rate_gets_the_new_price_and_names_it() -> None:
+    (priced,) = reprice([row()], price(V6E), NOW).rows
+    assert priced.metric == "usd_per_mtok_out"
+    assert priced.samples == [usd_per_mtok(2.7, 4, rate) for rate in (1900, 2000, 2111)]
+    assert (priced.price_id, priced.price_as_of) == (V6E, "2024-12-23")
+    assert priced.price_sha256 == price(V6E).sha256
+    assert priced.reason == "output_tok_s of run 20261101T000000-abcdef, priced again"
+    assert priced.evidence == "measured"
+
+
+def test_a_published_rate_without_samples_keeps_its_interval() -> None:
+    (priced,) = reprice([row(samples=None, evidence="published")], given(2.7), NOW).rows
+    assert priced.value == usd_per_mtok(2.7, 4, 2000)
+    assert (priced.ci_low, priced.ci_high) == (
+        usd_per_mtok(2.7, 4, 2100),
+        usd_per_mtok(2.7, 4, 1900),
+    )
+
+
+def test_rates_of_other_devices_and_failures_are_counted_not_priced() -> None:
+    rows = [
+        row(device="nvidia-h100-sxm"),
+        row(status="failed", value=None, samples=None, reason="oom"),
+        row(metric="ttft_s", unit="s", better="lower"),
+    ]
+    done = reprice(rows, price(V6E), NOW)
+    assert done.rows == []
+    assert done.skipped == {
+        "the price is for tpu-v6e, the rate for nvidia-h100-sxm": 1,
+        "the rate is failed": 1,
+    }
+
+
+def test_the_store_keeps_the_old_figures(tmp_path: Path) -> None:
+    store.write(tmp_path, "0", [row()])
+    before = (tmp_path / row().run_id / "0.parquet").read_bytes()
+    first = store_repriced(tmp_path, price(V6E))
+    second = store_repriced(tmp_path, given(1.0))
+    assert (tmp_path / row().run_id / "0.parquet").read_bytes() == before
+    rows = list(store.iter_rows(store.scan(store.files(tmp_path)).table))
+    assert {r.run_id for r in rows} == {row().run_id, first.run_id, second.run_id}
+    assert {r.price_id for r in rows} == {None, V6E, "given"}
+
+
+def test_nothing_to_price_says_why(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no rates are stored there"):
+        store_repriced(tmp_path, price(V6E))
+    store.write(tmp_path, "0", [row(device="cpu")])
+    with pytest.raises(UsageError, match="the rate for cpu"):
+        store_repriced(tmp_path, price(V6E))
+
+
+def test_the_diff_of_two_tables() -> None:
+    held = price(V6E)
+    dearer = replace(held, id="x", usd_per_chip_hour=3.0, as_of=dt.date(2026, 11, 1))
+    other = replace(held, id="y", region="us-west9")
+    assert diff([held], [held]) == []
+    changes = {c.region: c for c in diff([held], [held, dearer, other])}
+    assert changes["us-east5"].ratio == pytest.approx(3.0 / 2.7)
+    assert changes["us-west9"].before is None
+    assert changes["us-west9"].ratio is None
