@@ -139,11 +139,9 @@ def work_weight_wys(problem: Problem) -> Floats:
     """Chips of the fastest accelerator that each workload's whole demand would take."""
     fastest = np.zeros_like(problem.demand_wys)
     np.maximum.at(fastest, problem.pair_w, problem.mtok_pys)
-    weight = np.divide(
-        problem.demand_wys, fastest, out=np.zeros_like(fastest), where=fastest > 0
-    )
+    weight = np.divide(problem.demand_wys, fastest, out=np.zeros_like(fastest), where=fastest > 0)
     total = weight.sum(axis=0, keepdims=True)
-    return np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
+    return np.asarray(np.divide(weight, total, out=np.zeros_like(weight), where=total > 0))
 
 
 def _columns(problem: Problem, pairs: Ints) -> Columns:
@@ -292,9 +290,7 @@ def _unit(problem: Problem) -> float:
     return float(np.exp(np.log(typical).mean())) if len(typical) else 1.0
 
 
-def _cost(
-    problem: Problem, pairs: Ints, columns: Columns, rows: _Rows, unit: float
-) -> Floats:
+def _cost(problem: Problem, pairs: Ints, columns: Columns, rows: _Rows, unit: float) -> Floats:
     """Objective in ``unit`` dollars, and the rows of the tail risk when it has weight."""
     cost = np.zeros(columns.count)
 

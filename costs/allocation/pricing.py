@@ -83,9 +83,7 @@ def _columns_of(full: Model, a: int, pairs: Ints) -> Ints:
     return np.asarray(index[index >= 0])
 
 
-def _cannot_gain(
-    full: Model, left_out: Ints, reduced: Floats, rows: Ints, prices: Floats
-) -> bool:
+def _cannot_gain(full: Model, left_out: Ints, reduced: Floats, rows: Ints, prices: Floats) -> bool:
     """Whether the pairs left out lose money at the restricted program's own capacity prices."""
     use = full.columns.use_pys[left_out]
     flat = np.where(use >= 0, use, 0)

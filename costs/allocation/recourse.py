@@ -71,7 +71,11 @@ def _one(
 ) -> bool:
     """Year ``y`` of scenario ``s``, written into ``x``; False when it cannot be served."""
     problem, columns = model.problem, model.columns
-    use, short, rent = columns.use_pys[:, y, s], columns.short_wys[:, y, s], columns.rent_ays[:, y, s]
+    use, short, rent = (
+        columns.use_pys[:, y, s],
+        columns.short_wys[:, y, s],
+        columns.rent_ays[:, y, s],
+    )
     pairs = np.flatnonzero((use >= 0) & open_p)
     workloads = np.flatnonzero(problem.demand_wys[:, y, s] > 0)
     if not len(workloads):
@@ -123,9 +127,7 @@ def _one(
     return True
 
 
-def _prices(
-    model: Model, pairs: Ints, rentable: Ints, lacking: Ints, y: int, s: int
-) -> Floats:
+def _prices(model: Model, pairs: Ints, rentable: Ints, lacking: Ints, y: int, s: int) -> Floats:
     """Cost of this year and scenario alone: CVaR falls with every scenario's own cost."""
     problem = model.problem
     w = problem.pair_w[model.pairs[pairs]]

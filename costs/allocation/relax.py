@@ -1,9 +1,10 @@
 """The linear relaxation of a plan: a bound that no plan can beat, and the shadow prices.
 
 Most pairs of accelerator and workload are never used, and each costs years × scenarios columns
-and rows. So the program starts from the pairs that a plan for the mean scenario uses. At its duals the
-rest of the problem falls apart by accelerator: each is asked what it could gain with all of its pairs, its
-own lots and its own rent (Dantzig-Wolfe pricing). Those gains, added to the restricted optimum,
+and rows. So the program starts from the pairs that a plan for the mean scenario uses. At its
+duals the rest of the problem falls apart by accelerator: each is asked what it could gain with all
+of its pairs, its own lots and its own rent (Dantzig-Wolfe pricing). Those gains, added to the
+restricted optimum,
 give a lower bound of the full program at any set of duals (Lagrangian duality; Lübbecke and
 Desrosiers, Operations Research 53(6), 2005), so the bound holds even when time runs out; and the
 pairs that a gain needs are the ones to add.
@@ -145,7 +146,9 @@ def _rough_cost(problem: Problem) -> Floats:
             chip_ay[a] = np.fmin(chip_ay[a], np.nanmin(rate))
         demand = problem.demand_wys[problem.pair_w]
         chips = np.where(demand > 0, demand / problem.mtok_pys, 0.0)
-        cost = (chips * chip_ay[problem.pair_a][:, :, None] * problem.probability_s).sum(axis=(1, 2))
+        cost = (chips * chip_ay[problem.pair_a][:, :, None] * problem.probability_s).sum(
+            axis=(1, 2)
+        )
     cost = cost + problem.port_usd_p
     # A pair that cannot serve in some year still may in others: last, but not out.
     usable = problem.mtok_pys.any(axis=(1, 2))

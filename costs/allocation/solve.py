@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tpubench.costs.allocation.branch import branch
 from tpubench.costs.allocation.linear import LinearSolution, solve_rows
 from tpubench.costs.allocation.model import Model, build
 from tpubench.costs.allocation.problem import Floats, Ints, Problem
 from tpubench.costs.allocation.recourse import complete
 from tpubench.costs.allocation.relax import Relaxation, relax
 from tpubench.costs.allocation.rounding import feasible, nearby_decisions
-from tpubench.costs.allocation.branch import branch
 
 SMALL_COLUMNS = 4_000
 """Columns of use up to which the whole integer program is solved even after a good rounding."""
