@@ -80,12 +80,11 @@ def rows(
     template = _Template(context, backend, workload, job, outcome, peaks)
     if outcome.status != "ok":
         return [template(METRICS[workload.primary_metric], None, outcome.reason)]
-    found = [
+    return [
         template(METRICS[name], samples.get(name), missing.get(name))
         for name in METRICS
         if name in samples or name in missing
     ]
-    return found
 
 
 def _add_one_offs(
@@ -124,7 +123,11 @@ def _add_fractions(
             missing[name] = f"this case has no {phase} phase to relate to the peak"
         else:
             fractions = [amount / (t * outcome.chips * peak) for t in times_s]
-            if peaks is not None and peaks.measured and within("harmonic_mean", fractions).point > 1:
+            if (
+                peaks is not None
+                and peaks.measured
+                and within("harmonic_mean", fractions).point > 1
+            ):
                 missing[name] = (
                     f"faster than the peak measured in this run ({peak:.3g}/s): the working set"
                     " fits in a cache, or the machine was slower when the peak was measured"
@@ -243,9 +246,7 @@ class _Template:
         )
 
 
-def _must_match(
-    backend: Backend, workload: Workload, job: Job, outcome: Outcome
-) -> dict[str, Any]:
+def _must_match(backend: Backend, workload: Workload, job: Job, outcome: Outcome) -> dict[str, Any]:
     """Everything that has to be equal before two rows may be gated against each other."""
     host = fingerprint.host()
     return {

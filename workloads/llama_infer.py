@@ -28,6 +28,7 @@ from tpubench.suite.workload import (
 from tpubench.workloads import _llama_config as arithmetic
 from tpubench.workloads._llama_config import PRESETS, LlamaConfig
 
+
 class LlamaInfer(Workload):
     """Greedy generation with a Llama-family model."""
 
@@ -82,7 +83,7 @@ class LlamaInfer(Workload):
             preset = params["weights"] = weights.path.resolve().name
         if weights.prompt_ids is not None:
             params |= {"batch": 1, "input_len": len(weights.prompt_ids), "prompt": "given"}
-            _check_prompt(weights.prompt_ids, int(shape["vocab"]))
+            _check_prompt(weights.prompt_ids, LlamaConfig.from_json(shape).vocab)
         case = replace(case, preset=preset, params=params, shape=shape)
         self.validate(case)
         return case
