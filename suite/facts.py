@@ -202,6 +202,7 @@ class _Template:
                 "host": fingerprint.host(),
                 "timing": _how_it_was_timed(job, outcome),
                 "peaks": _peaks_used(job, peaks),
+                "work": _work(workload.work(job.case)),
             }
         )
 
@@ -276,6 +277,14 @@ def _how_it_was_timed(job: Job, outcome: Outcome) -> dict[str, Any]:
         "build_s": outcome.build_s,
         "parity_error": outcome.parity_error,
         "parity_tolerance": outcome.parity_tolerance,
+    }
+
+
+def _work(work: Work) -> dict[str, dict[str, int]]:
+    """FLOPs, bytes and items by phase: what a roofline needs beside the times."""
+    return {
+        name: {"flops": part.flops, "bytes": part.bytes, "items": part.items}
+        for name, part in (work.phases or {"pass": work}).items()
     }
 
 
