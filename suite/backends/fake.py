@@ -38,7 +38,7 @@ class Fake(Cpu):
 
     def __init__(self) -> None:
         script: dict[str, Any] = json.loads(os.environ.get(SCRIPT_VARIABLE) or "{}")
-        ticks = [round(seconds * 1e9) for seconds in script.get("tick_s", [0.001])]
+        ticks = [round(seconds * 1e9) for seconds in script.get("tick_s", [0.1])]
         self._ticks: Iterator[int] = itertools.accumulate(itertools.cycle(ticks))
         self._faults: dict[str, list[str]] = script.get("faults", {})
         self._compiled = 0
