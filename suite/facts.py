@@ -70,8 +70,8 @@ def rows(
     if outcome.status == "ok":
         laps = workload.measure(job.case, outcome.marks, outcome.laps_s)
         samples, missing = dict(laps.samples), dict(laps.missing)
-        _add_one_offs(samples, missing, outcome)
-        _add_fractions(samples, missing, work, job, outcome, peaks)
+        _add_one_offs(samples, missing, work, outcome)
+        _add_fractions(samples, missing, workload, job, outcome, peaks)
         _add_per_chip(samples, outcome.chips)
         _add_prices(samples, missing, context.price, outcome.chips)
         beaten = _beats_the_peak(samples, peaks)
@@ -88,7 +88,7 @@ def rows(
 
 
 def _add_one_offs(
-    samples: dict[str, list[float]], missing: dict[str, str], outcome: Outcome
+    samples: dict[str, list[float]], missing: dict[str, str], work: Work, outcome: Outcome
 ) -> None:
     if outcome.compile_s is not None:
         samples["compile_time_s"] = [outcome.compile_s]
@@ -98,36 +98,32 @@ def _add_one_offs(
         missing["peak_memory_bytes"] = f"{outcome.device} does not report its peak memory"
     else:
         samples["peak_memory_bytes"] = [float(outcome.peak_memory_bytes)]
-    missing["joules_per_token"] = f"{outcome.device} reports no power"
+    if work.unit == "token":
+        missing["joules_per_token"] = f"{outcome.device} reports no power"
 
 
 def _add_fractions(
     samples: dict[str, list[float]],
     missing: dict[str, str],
-    work: Work,
+    workload: Workload,
     job: Job,
     outcome: Outcome,
     peaks: Peaks | None,
 ) -> None:
-    dtype = job.case.dtype
-    for name, phase, amount_of, peak in (
-        ("mfu", "prefill", "flops", peaks.flop_s.get(dtype) if peaks else None),
-        ("mbu", "decode", "bytes", peaks.bytes_s if peaks else None),
-    ):
+    work, dtype = workload.work(job.case), job.case.dtype
+    for name, phase in workload.fractions.items():
         part = work.phases.get(phase, work)
-        amount: int = getattr(part, amount_of)
-        times_s = _phase_times(outcome, phase if phase in work.phases else None)
-        if peak is None:
-            missing[name] = f"no known peak of {outcome.device} for {dtype}"
-        elif not amount or not all(times_s):
+        amount, peak = part.bytes, peaks.bytes_s if peaks else None
+        if name == "mfu":
+            amount, peak = part.flops, peaks.flop_s.get(dtype) if peaks else None
+        times_s = _phase_times(outcome, None if phase == "pass" else phase)
+        if not amount or not all(times_s):
             missing[name] = f"this case has no {phase} phase to relate to the peak"
+        elif peaks is None or peak is None:
+            missing[name] = f"no known peak of {outcome.device} for {dtype}"
         else:
             fractions = [amount / (t * outcome.chips * peak) for t in times_s]
-            if (
-                peaks is not None
-                and peaks.measured
-                and within("harmonic_mean", fractions).point > 1
-            ):
+            if peaks.measured and within("harmonic_mean", fractions).point > 1:
                 missing[name] = (
                     f"faster than the peak measured in this run ({peak:.3g}/s): the working set"
                     " fits in a cache, or the machine was slower when the peak was measured"

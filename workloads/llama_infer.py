@@ -47,6 +47,7 @@ class LlamaInfer(Workload):
         ),
         "seed": Parameter(default=0, minimum=0, doc="seed of random weights and prompts"),
     }
+    fractions: ClassVar = {"mfu": "prefill", "mbu": "decode"}
     sources: ClassVar = ("_llama.py", "_llama_config.py", "_llama_step.py")
     primary_metric = "output_tok_s"
 
