@@ -131,7 +131,7 @@ def make_plan(request: Request) -> Plan:
         compile_mode=mode,
         cases=unique,
         limits=_limit_cases(backend, workload, unique),
-        repeats=request.repeats or DEFAULT_REPEATS,
+        repeats=request.repeats or (DEFAULT_REPEATS if weights.prompt_ids is None else 1),
         repeats_asked=request.repeats is not None,
         weights=weights,
         python=request.python,

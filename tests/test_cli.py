@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import make_row
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sample_rows import make_row
 
 from tpubench import cli
 from tpubench.results import store as facts

@@ -73,7 +73,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_show_verify_and_lists_need_no_torch_pandas_or_matplotlib(tmp_path: Path) -> None:
-    from conftest import make_row
+    from sample_rows import make_row
 
     from tpubench.results.store import write
 

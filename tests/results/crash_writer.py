@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from conftest import make_row
+from sample_rows import make_row
 
 from tpubench.results.store import files, load, write
 

@@ -6,7 +6,7 @@ import math
 
 import pyarrow as pa
 import pytest
-from conftest import make_row
+from sample_rows import make_row
 
 from tpubench.results.row import COLUMNS, arrow_schema, to_table
 from tpubench.results.store import iter_rows

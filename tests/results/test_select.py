@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import make_row
+from sample_rows import make_row
 
 import tpubench.results
 from tpubench.results import store as facts

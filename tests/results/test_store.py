@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import make_row
+from sample_rows import make_row
 
 from tpubench.results import store as facts
 from tpubench.results.errors import DamagedError, TpubenchError, UsageError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import make_row
+from sample_rows import make_row
 
 from tpubench.results.summary import summarise
 

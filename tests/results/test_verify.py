@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import make_row
+from sample_rows import make_row
 
 from tpubench.results import store as facts
 from tpubench.results.errors import UsageError
