@@ -9,6 +9,7 @@ that does not match is reported and the others load.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import errno
 import hashlib
 import json
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 DIGEST_KEY = b"tpubench.rows_sha256"
 DEFAULT_STORE = "bench-results"
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 class NewerSchemaError(TpubenchError):
@@ -181,16 +183,33 @@ def scan(paths: Iterable[Path]) -> Scan:
 def digest(table: pa.Table) -> str:
     """SHA-256 of the rows themselves, whatever the encoding of the file that holds them."""
     sha = hashlib.sha256()
-    for record in table.to_pylist():
+    for record in records(table):
         line = json.dumps(record, sort_keys=True, default=_json_value, ensure_ascii=False)
         sha.update(line.encode("utf-8", "surrogatepass") + b"\n")
     return sha.hexdigest()
 
 
+def records(table: pa.Table) -> list[dict[str, Any]]:
+    """The table as dictionaries, without the pandas that pyarrow loads to convert a timestamp."""
+    import pyarrow as pa
+
+    stamp = pa.timestamp("us", tz="UTC")
+    stamps = [field.name for field in table.schema if field.type == stamp]
+    plain = table
+    for name in stamps:
+        plain = plain.set_column(plain.column_names.index(name), name, table[name].cast(pa.int64()))
+    found: list[dict[str, Any]] = plain.to_pylist()
+    for record in found:
+        for name in stamps:
+            if record[name] is not None:
+                record[name] = _EPOCH + dt.timedelta(microseconds=record[name])
+    return found
+
+
 def iter_rows(table: pa.Table) -> Iterator[Row]:
     """Stored records as :class:`Row`; columns unknown to this version are left out."""
     names = arrow_schema().names
-    for record in table.select(names).to_pylist():
+    for record in records(table.select(names)):
         yield Row(**record)
 
 

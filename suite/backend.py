@@ -53,7 +53,7 @@ class Backend(ABC):
     def open(self) -> Device:
         """Take the device, in the child. RunFailedError when it cannot be had."""
 
-    def on_phase(self, phase: str, repetition: int) -> None:
+    def on_phase(self, phase: str, repetition: int) -> None:  # noqa: B027
         """Called in the child as each phase begins: open, build, compile, warm-up, window, check.
 
         Nothing to do for most; ``fake`` plays its scripted faults here.

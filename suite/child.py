@@ -1,4 +1,4 @@
-"""The child process: build, compile, warm up, time, check. Run as ``python -m tpubench.suite.child``.
+"""The child process, ``python -m tpubench.suite.child``: build, compile, warm up, time, check.
 
 It reads one :class:`~tpubench.suite.job.Job` from standard input and writes JSON lines to the file
 descriptor given as its only argument: ``{"phase": …}`` as each phase begins, then ``{"outcome":

@@ -70,8 +70,8 @@ def rows(
     if outcome.status == "ok":
         laps = workload.measure(job.case, outcome.marks, outcome.laps_s)
         samples, missing = dict(laps.samples), dict(laps.missing)
-        _add_one_offs(samples, missing, outcome)
-        _add_fractions(samples, missing, work, job, outcome, peaks)
+        _add_one_offs(samples, missing, work, outcome)
+        _add_fractions(samples, missing, workload, job, outcome, peaks)
         _add_per_chip(samples, outcome.chips)
         _add_prices(samples, missing, context.price, outcome.chips)
         beaten = _beats_the_peak(samples, peaks)
@@ -80,16 +80,15 @@ def rows(
     template = _Template(context, backend, workload, job, outcome, peaks)
     if outcome.status != "ok":
         return [template(METRICS[workload.primary_metric], None, outcome.reason)]
-    found = [
+    return [
         template(METRICS[name], samples.get(name), missing.get(name))
         for name in METRICS
         if name in samples or name in missing
     ]
-    return found
 
 
 def _add_one_offs(
-    samples: dict[str, list[float]], missing: dict[str, str], outcome: Outcome
+    samples: dict[str, list[float]], missing: dict[str, str], work: Work, outcome: Outcome
 ) -> None:
     if outcome.compile_s is not None:
         samples["compile_time_s"] = [outcome.compile_s]
@@ -99,32 +98,32 @@ def _add_one_offs(
         missing["peak_memory_bytes"] = f"{outcome.device} does not report its peak memory"
     else:
         samples["peak_memory_bytes"] = [float(outcome.peak_memory_bytes)]
-    missing["joules_per_token"] = f"{outcome.device} reports no power"
+    if work.unit == "token":
+        missing["joules_per_token"] = f"{outcome.device} reports no power"
 
 
 def _add_fractions(
     samples: dict[str, list[float]],
     missing: dict[str, str],
-    work: Work,
+    workload: Workload,
     job: Job,
     outcome: Outcome,
     peaks: Peaks | None,
 ) -> None:
-    dtype = job.case.dtype
-    for name, phase, amount_of, peak in (
-        ("mfu", "prefill", "flops", peaks.flop_s.get(dtype) if peaks else None),
-        ("mbu", "decode", "bytes", peaks.bytes_s if peaks else None),
-    ):
+    work, dtype = workload.work(job.case), job.case.dtype
+    for name, phase in workload.fractions.items():
         part = work.phases.get(phase, work)
-        amount: int = getattr(part, amount_of)
-        times_s = _phase_times(outcome, phase if phase in work.phases else None)
-        if peak is None:
-            missing[name] = f"no known peak of {outcome.device} for {dtype}"
-        elif not amount or not all(times_s):
+        amount, peak = part.bytes, peaks.bytes_s if peaks else None
+        if name == "mfu":
+            amount, peak = part.flops, peaks.flop_s.get(dtype) if peaks else None
+        times_s = _phase_times(outcome, None if phase == "pass" else phase)
+        if not amount or not all(times_s):
             missing[name] = f"this case has no {phase} phase to relate to the peak"
+        elif peaks is None or peak is None:
+            missing[name] = f"no known peak of {outcome.device} for {dtype}"
         else:
             fractions = [amount / (t * outcome.chips * peak) for t in times_s]
-            if peaks is not None and peaks.measured and within("harmonic_mean", fractions).point > 1:
+            if peaks.measured and within("harmonic_mean", fractions).point > 1:
                 missing[name] = (
                     f"faster than the peak measured in this run ({peak:.3g}/s): the working set"
                     " fits in a cache, or the machine was slower when the peak was measured"
@@ -199,6 +198,7 @@ class _Template:
                 "host": fingerprint.host(),
                 "timing": _how_it_was_timed(job, outcome),
                 "peaks": _peaks_used(job, peaks),
+                "work": _work(workload.work(job.case)),
             }
         )
 
@@ -243,9 +243,7 @@ class _Template:
         )
 
 
-def _must_match(
-    backend: Backend, workload: Workload, job: Job, outcome: Outcome
-) -> dict[str, Any]:
+def _must_match(backend: Backend, workload: Workload, job: Job, outcome: Outcome) -> dict[str, Any]:
     """Everything that has to be equal before two rows may be gated against each other."""
     host = fingerprint.host()
     return {
@@ -275,6 +273,14 @@ def _how_it_was_timed(job: Job, outcome: Outcome) -> dict[str, Any]:
         "build_s": outcome.build_s,
         "parity_error": outcome.parity_error,
         "parity_tolerance": outcome.parity_tolerance,
+    }
+
+
+def _work(work: Work) -> dict[str, dict[str, int]]:
+    """FLOPs, bytes and items by phase: what a roofline needs beside the times."""
+    return {
+        name: {"flops": part.flops, "bytes": part.bytes, "items": part.items}
+        for name, part in (work.phases or {"pass": work}).items()
     }
 
 

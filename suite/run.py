@@ -1,8 +1,6 @@
 """One run: its plan, its repetitions one after another, and its facts as they are obtained.
 
-    plan = make_plan(request)
-    for finished in execute(plan, store):
-        ...
+    report = execute(make_plan(request), store, observe=print)
 
 Each repetition is stored before the next begins, so an interruption loses only the one in flight.
 """
@@ -12,48 +10,29 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tpubench.costs.prices import Price
 from tpubench.results import fingerprint, store
 from tpubench.results.errors import RunFailedError, UsageError
+from tpubench.results.events import Event, Generated, Observer, RunReport
 from tpubench.results.row import Row
 from tpubench.suite import facts, registry
 from tpubench.suite.backend import Backend
 from tpubench.suite.job import Job, Outcome
-from tpubench.suite.launch import OnPhase, run_child
+from tpubench.suite.launch import run_child
+from tpubench.suite.request import Request
 from tpubench.suite.timing import Pace
 from tpubench.suite.workload import Case, Weights, Workload
 
 DEFAULT_REPEATS = 3
-DEFAULT_TIMEOUT_S = 900.0
 UNASKED_BUDGET_S = 75.0
 """With no ``--repeats``: no further round is begun that would end later than this."""
 LIMIT_PACE = Pace(warm_up_s=2.0, window_s=1.0)
 _LIMIT_PRESETS = {"hbm": "read", "gemm": "square-2048"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What the user asked for, as typed. None means: choose, and say why."""
-
-    workload: str
-    backend: str = "auto"
-    preset: str | None = None
-    overrides: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    repeats: int | None = None
-    weights: Path | None = None
-    prompt: str | None = None
-    prompt_ids: tuple[int, ...] | None = None
-    python: str | None = None
-    compile_mode: str | None = None
-    timeout_s: float = DEFAULT_TIMEOUT_S
-    chips: int = 1
-    price: Price | None = None
-    seed: int | None = None
-    pace: Pace = field(default_factory=Pace)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,16 +55,21 @@ class Plan:
     pace: Pace
     notes: list[str]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
-    """One repetition that ended, well or not, and the file that records it."""
-
-    job: Job
-    outcome: Outcome
-    rows: list[Row]
-    path: Path
-    log: str
+    def describe(self) -> dict[str, Any]:
+        """The plan as JSON values."""
+        return {
+            "run_id": self.run_id,
+            "workload": self.workload.name,
+            "workload_version": self.workload.version,
+            "backend": self.backend.name,
+            "compile_mode": self.compile_mode,
+            "repeats": self.repeats,
+            "timeout_s": self.timeout_s,
+            "price": None if self.price is None else self.price.record(),
+            "notes": self.notes,
+            "limits": [_describe(registry.workload(case.workload), case) for case in self.limits],
+            "cases": [_describe(self.workload, case) for case in self.cases],
+        }
 
 
 def choose_backend(name: str) -> tuple[Backend, str | None]:
@@ -99,7 +83,7 @@ def choose_backend(name: str) -> tuple[Backend, str | None]:
         if not found.available:
             raise RunFailedError(f"backend {name} cannot run here: {found.detail}{_fix(found.fix)}")
         return chosen, None
-    absent = []
+    absent: list[str] = []
     for chosen in registry.backends().values():
         if chosen.rank < 0:
             continue
@@ -115,12 +99,6 @@ def make_plan(request: Request) -> Plan:
     """Everything decided before anything runs. UsageError or RunFailedError, never a surprise."""
     workload = registry.workload(request.workload)
     notes: list[str] = []
-    if request.repeats is not None and request.repeats < 1:
-        raise UsageError(f"--repeats {request.repeats} is below 1")
-    if not 0 < request.timeout_s < 1e7:
-        raise UsageError(f"--timeout {request.timeout_s:g} is not a positive number of seconds")
-    if request.chips != 1:
-        raise UsageError(f"--chips {request.chips}: this version runs on one chip")
     backend, note = choose_backend(request.backend)
     notes += [note] if note else []
     mode = request.compile_mode or backend.compile_modes[0]
@@ -153,7 +131,7 @@ def make_plan(request: Request) -> Plan:
         compile_mode=mode,
         cases=unique,
         limits=_limit_cases(backend, workload, unique),
-        repeats=request.repeats or DEFAULT_REPEATS,
+        repeats=request.repeats or (DEFAULT_REPEATS if weights.prompt_ids is None else 1),
         repeats_asked=request.repeats is not None,
         weights=weights,
         python=request.python,
@@ -164,23 +142,58 @@ def make_plan(request: Request) -> Plan:
     )
 
 
-def execute(
-    plan: Plan, where: Path, *, on_start: Callable[[Job], None], on_phase: OnPhase
-) -> Iterator[Finished]:
-    """Run the plan, storing and yielding each repetition as it ends.
+def execute(plan: Plan, where: Path, observe: Observer) -> RunReport:
+    """Run the plan, storing each repetition as it ends.
 
     Rounds go through all cases before any case is repeated, so that the machine's moods spread
     over all of them. With no number of repetitions asked for, rounds stop when the next one would
-    not end within the budget.
+    not end within the budget. RunFailedError when interrupted; what had ended is stored.
     """
     store.prepare(where)
-    git = fingerprint.git_state(Path.cwd())
-    measured: list[Row] = []
+    done = Progress(plan=plan, where=where, git=fingerprint.git_state(Path.cwd()), observe=observe)
     began = time.monotonic()
+    try:
+        for case in plan.limits:
+            done.run(case, 0, LIMIT_PACE)
+        for repetition in range(plan.repeats):
+            round_began = time.monotonic()
+            for case in plan.cases:
+                done.run(case, repetition, plan.pace)
+            now = time.monotonic()
+            if not plan.repeats_asked and 2 * now - began - round_began > UNASKED_BUDGET_S:
+                break
+    except KeyboardInterrupt:
+        raise RunFailedError(
+            f"interrupted: {done.stored} finished repetitions are kept in {where / plan.run_id}"
+        ) from None
+    return RunReport(
+        run_id=plan.run_id,
+        store=where,
+        rows=done.rows,
+        notes=plan.notes,
+        failed=done.failed,
+        generated=done.generated,
+    )
 
-    def one(case: Case, repetition: int, pace: Pace) -> Finished:
-        workload = registry.workload(case.workload)
-        own = workload is plan.workload
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """Where a run stands, and how it takes its next step."""
+
+    plan: Plan
+    where: Path
+    git: fingerprint.GitState
+    observe: Observer
+    rows: list[Row] = field(default_factory=list)
+    stored: int = 0
+    failed: int = 0
+    generated: Generated | None = None
+
+    def run(self, case: Case, repetition: int, pace: Pace) -> None:
+        """One repetition in a child process, and its file."""
+        plan = self.plan
+        own = case.workload == plan.workload.name
+        workload = plan.workload if own else registry.workload(case.workload)
         job = Job(
             backend=plan.backend.name,
             compile_mode=plan.compile_mode,
@@ -189,31 +202,50 @@ def execute(
             pace=pace,
             repetition=repetition,
         )
-        on_start(job)
+        event = Event(
+            kind="start",
+            case=f"{case.workload} {case.label()}",
+            repetition=repetition,
+            done=self.stored,
+            total=len(plan.limits) + plan.repeats * len(plan.cases),
+        )
+        self.observe(event)
         context = facts.Context(
             run_id=plan.run_id,
             started_at=dt.datetime.now(dt.UTC),
             price=plan.price if own else None,
-            git=git,
+            git=self.git,
         )
-        ended = run_child(job, python=plan.python, timeout_s=plan.timeout_s, on_phase=on_phase)
-        device = ended.outcome.device
-        peaks = (facts.data_sheet(device) if device else None) or measured_peaks(measured)
-        found = facts.rows(context, plan.backend, workload, job, ended.outcome, peaks)
-        path = store.write(where, f"{case.workload}-{case.key}-{repetition:03d}", found)
-        return Finished(job=job, outcome=ended.outcome, rows=found, path=path, log=ended.log)
+        ended = run_child(
+            job,
+            python=plan.python,
+            timeout_s=plan.timeout_s,
+            on_phase=lambda phase, expected_s: self.observe(
+                replace(event, kind="phase", phase=phase, expected_s=expected_s)
+            ),
+        )
+        outcome = ended.outcome
+        peaks = facts.data_sheet(outcome.device) if outcome.device else None
+        if own and peaks is None:
+            peaks = measured_peaks(self.rows)
+        rows = facts.rows(context, plan.backend, workload, job, outcome, peaks)
+        store.write(self.where, f"{case.workload}-{case.key}-{repetition:03d}", rows)
+        self.rows += rows
+        self.stored += 1
+        status, reason = rows[0].status, rows[0].reason
+        self.failed += own and status != "ok"
+        if own and self.generated is None and plan.weights.prompt_ids is not None:
+            self.generated = _generated(workload, job, outcome)
+        log = ended.log if status == "failed" else None
+        end = replace(event, kind="end", done=self.stored, status=status, log=log)
+        self.observe(replace(end, reason=None if status == "ok" else reason))
 
-    for case in plan.limits:
-        finished = one(case, 0, LIMIT_PACE)
-        measured += finished.rows
-        yield finished
-    for repetition in range(plan.repeats):
-        round_began = time.monotonic()
-        for case in plan.cases:
-            yield one(case, repetition, plan.pace)
-        now = time.monotonic()
-        if not plan.repeats_asked and now - began + (now - round_began) > UNASKED_BUDGET_S:
-            return
+
+def _generated(workload: Workload, job: Job, outcome: Outcome) -> Generated | None:
+    if outcome.status != "ok" or outcome.generated_ids is None:
+        return None
+    text = workload.decode(outcome.generated_ids, job.weights)
+    return Generated(ids=outcome.generated_ids, text=text)
 
 
 def measured_peaks(rows: Sequence[Row]) -> facts.Peaks | None:
@@ -247,12 +279,23 @@ def _limit_cases(backend: Backend, workload: Workload, cases: Sequence[Case]) ->
 
 
 def _weights(workload: Workload, request: Request) -> Weights:
-    if request.prompt is not None and request.prompt_ids is not None:
-        raise UsageError("give --prompt or --prompt-ids, not both")
     weights = Weights(path=request.weights, prompt_ids=request.prompt_ids)
     if request.prompt is not None:
         return replace(weights, prompt_ids=workload.encode(request.prompt, weights))
     return weights
+
+
+def _describe(workload: Workload, case: Case) -> dict[str, Any]:
+    work = workload.work(case)
+    return {
+        "workload": case.workload,
+        "preset": case.preset,
+        "params": dict(case.params),
+        "items_per_pass": work.items,
+        "unit": work.unit,
+        "flops_per_pass": work.flops,
+        "bytes_per_pass": work.bytes,
+    }
 
 
 def _fix(command: str | None) -> str:

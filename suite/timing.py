@@ -7,6 +7,7 @@ of it is tested with a scripted clock.
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -117,5 +118,5 @@ def window(works: Clockwork, *, passes: int, marks: int) -> list[int]:
 
 def laps_s(stamps: Sequence[int], marks: int) -> list[list[float]]:
     """Seconds from each stamp to the next, by pass: shape [passes][marks]."""
-    gaps = [(b - a) / 1e9 for a, b in zip(stamps, stamps[1:], strict=False)]
+    gaps = [(b - a) / 1e9 for a, b in itertools.pairwise(stamps)]
     return [gaps[i : i + marks] for i in range(0, len(gaps), marks)]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from tpubench.results.errors import UsageError
+from tpubench.results.errors import UsageError as UsageError
 from tpubench.results.fingerprint import canonical_json
 
 if TYPE_CHECKING:
@@ -177,6 +177,8 @@ class Workload(ABC):
     presets: ClassVar[Mapping[str, str]]
     """Preset name to a one-line description."""
     parameters: ClassVar[Mapping[str, Parameter]]
+    fractions: ClassVar[Mapping[str, str]] = {}
+    """Which of mfu and mbu means something here, and over which phase (``pass`` for all of it)."""
     sources: ClassVar[tuple[str, ...]] = ()
     """Files beside this one that define the program too, e.g. ``_llama.py``."""
     primary_metric: ClassVar[str]

@@ -94,13 +94,13 @@ class Attention(nn.Module):
         N, K, H = self.n_heads, self.n_kv_heads, self.head_dim
         cos_LH, sin_LH = rotary
         heads_BLMH = self.qkv(x_BLD).view(B, L, N + 2 * K, H)
-        rotated_BLMH, v_BLKH = heads_BLMH.split((N + K, K), dim=2)
+        rotated_BLMH, v_BLKH = torch.split(heads_BLMH, [N + K, K], dim=2)
         # Rotating by half a head is a roll; the sine carries its sign.
         rolled_BLMH = rotated_BLMH.roll(H // 2, dims=-1)
         rotated_BLMH = torch.addcmul(
             rotated_BLMH * cos_LH.unsqueeze(1), rolled_BLMH, sin_LH.unsqueeze(1)
         )
-        q_BLNH, k_BLKH = rotated_BLMH.split((N, K), dim=2)
+        q_BLNH, k_BLKH = torch.split(rotated_BLMH, [N, K], dim=2)
         keys, values = cache
         keys.index_copy_(2, positions_L, k_BLKH.transpose(1, 2))
         values.index_copy_(2, positions_L, v_BLKH.transpose(1, 2))

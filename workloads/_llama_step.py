@@ -39,15 +39,13 @@ class LlamaStep(Step):
         self.prompt_positions_L = torch.arange(length, device=device)
         # One index tensor a step, made beforehand: nothing but the model runs inside the window.
         steps = max(output_len, PARITY_DECODE_STEPS + 1)
-        self.positions_1 = torch.arange(length, length + steps, device=device).split(1)
+        self.positions_1 = torch.arange(length, length + steps, device=device).unsqueeze(1)
         self.tokens: list[Tensor] = []
 
     def prefill(self) -> Tensor:
         """Logits [B, V] after the prompt."""
         slots = self.prompt_BL.shape[1]
-        return cast(
-            Tensor, self.model(self.prompt_BL, self.prompt_positions_L, self.cache, slots)
-        )
+        return cast(Tensor, self.model(self.prompt_BL, self.prompt_positions_L, self.cache, slots))
 
     def decode(self, tokens_B1: Tensor, index: int) -> Tensor:
         """Logits [B, V] after the ``index``-th new token."""
@@ -113,7 +111,7 @@ def reference_logits(model: Llama, tokens_BL: Tensor) -> Tensor:
         x_BLD = layer(x_BLD, (cos, sin), cache.layer(0), positions_L, None, length)
     norm = copy.deepcopy(model.norm).to("cpu", torch.float32)
     head = model.head.weight.to("cpu", torch.float32)
-    return norm(x_BLD)[0] @ head.T
+    return cast(Tensor, norm(x_BLD)[0] @ head.T)
 
 
 def build(case: Case, config: LlamaConfig, device: Device, weights: Weights) -> LlamaStep:

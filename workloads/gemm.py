@@ -57,6 +57,7 @@ class Gemm(Workload):
         "seed": Parameter(default=0, minimum=0, doc="seed of the operands"),
     }
     primary_metric = "flop_s"
+    fractions: ClassVar[Mapping[str, str]] = {"mfu": "pass"}
 
     def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:
         names: Sequence[str] = (preset,)

@@ -48,6 +48,7 @@ class Hbm(Workload):
         "dtype": Parameter(default="float32", choices=tuple(DTYPES), doc="element type"),
     }
     primary_metric = "bandwidth_bytes_s"
+    fractions: ClassVar[Mapping[str, str]] = {"mbu": "pass"}
 
     def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:
         kernels = tuple(_TRAFFIC) if preset == "standard" else (preset,)

@@ -28,6 +28,7 @@ from tpubench.suite.workload import (
 from tpubench.workloads import _llama_config as arithmetic
 from tpubench.workloads._llama_config import PRESETS, LlamaConfig
 
+
 class LlamaInfer(Workload):
     """Greedy generation with a Llama-family model."""
 
@@ -46,6 +47,7 @@ class LlamaInfer(Workload):
         ),
         "seed": Parameter(default=0, minimum=0, doc="seed of random weights and prompts"),
     }
+    fractions: ClassVar = {"mfu": "prefill", "mbu": "decode"}
     sources: ClassVar = ("_llama.py", "_llama_config.py", "_llama_step.py")
     primary_metric = "output_tok_s"
 
@@ -82,7 +84,7 @@ class LlamaInfer(Workload):
             preset = params["weights"] = weights.path.resolve().name
         if weights.prompt_ids is not None:
             params |= {"batch": 1, "input_len": len(weights.prompt_ids), "prompt": "given"}
-            _check_prompt(weights.prompt_ids, int(shape["vocab"]))
+            _check_prompt(weights.prompt_ids, LlamaConfig.from_json(shape).vocab)
         case = replace(case, preset=preset, params=params, shape=shape)
         self.validate(case)
         return case

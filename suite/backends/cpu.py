@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -26,8 +27,8 @@ class Cpu(Backend):
     summary = "the host's own cores, through PyTorch and oneDNN"
     rank = 0
     accelerator = False
-    compile_modes: ClassVar = ("packed", "eager", "inductor")
-    limits: ClassVar = ("hbm", "gemm")
+    compile_modes: ClassVar[tuple[str, ...]] = ("packed", "eager", "inductor")
+    limits: ClassVar[tuple[str, ...]] = ("hbm", "gemm")
 
     def probe(self) -> Probe:
         if importlib.util.find_spec("torch") is None:
@@ -64,10 +65,9 @@ class Cpu(Backend):
         """Every CPU operator returns only when it is done."""
 
     def recompiles(self) -> int:
-        import torch
-
-        counters = torch._dynamo.utils.counters if hasattr(torch, "_dynamo") else {}
-        return int(counters.get("stats", {}).get("unique_graphs", 0))
+        # Imported by the first compilation; until then nothing has been compiled.
+        dynamo = sys.modules.get("torch._dynamo.utils")
+        return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
 
     def reset_peak_memory(self) -> None:
         # 5 resets the peak resident set (proc(5), clear_refs).
@@ -86,6 +86,6 @@ class Cpu(Backend):
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-            "mkldnn": torch.backends.mkldnn.is_available(),
+            "mkldnn": bool(torch.backends.mkldnn.is_available()),  # type: ignore[no-untyped-call]
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
         }

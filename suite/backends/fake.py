@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from tpubench.results.errors import RunFailedError
 from tpubench.suite.backend import Probe
 from tpubench.suite.backends.cpu import Cpu
-from tpubench.suite.workload import Step
+from tpubench.suite.workload import Device, Step
 
 SCRIPT_VARIABLE = "TPUBENCH_FAKE"
 
@@ -33,12 +33,12 @@ class Fake(Cpu):
     summary = "a scripted clock over real programs: for tests, never a measurement"
     rank = -1
     evidence = "modelled"
-    compile_modes: ClassVar = ("eager",)
-    limits: ClassVar = ()
+    compile_modes: ClassVar[tuple[str, ...]] = ("eager",)
+    limits: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         script: dict[str, Any] = json.loads(os.environ.get(SCRIPT_VARIABLE) or "{}")
-        ticks = [round(seconds * 1e9) for seconds in script.get("tick_s", [0.001])]
+        ticks = [round(seconds * 1e9) for seconds in script.get("tick_s", [0.1])]
         self._ticks: Iterator[int] = itertools.accumulate(itertools.cycle(ticks))
         self._faults: dict[str, list[str]] = script.get("faults", {})
         self._compiled = 0
@@ -49,6 +49,13 @@ class Fake(Cpu):
         found = super().probe()
         detail = "scripted clock" if found.available else found.detail
         return Probe(available=found.available, detail=detail, fix=found.fix)
+
+    def open(self) -> Device:
+        import torch
+
+        device = super().open()
+        torch.set_num_threads(1)  # nothing is timed: leave the other cores to others
+        return device
 
     def device_name(self) -> str:
         return "fake"

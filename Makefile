@@ -1,0 +1,47 @@
+# make bench   set up, run Llama inference on what this machine has, write the report
+# make test    set up, lint, type-check and test everything that CI runs
+# make nightly the long tests as well
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: bench test nightly lint types unit browser clean
+
+bench: $(VENV)/.run
+	$(BIN)/tpubench run --workload llama-infer
+	$(BIN)/tpubench report latest --out bench-report --open
+
+test: lint types unit
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev browser
+	$(BIN)/python -m pytest
+
+nightly: $(VENV)/.dev browser
+	$(BIN)/python -m pytest -m "nightly or not nightly"
+
+# The page is tested in a real browser.
+browser:
+	@command -v chromedriver >/dev/null && command -v chromium >/dev/null || { \
+	  root=; [ "$$(id -u)" = 0 ] || root=sudo; \
+	  $$root apt-get update -qq && $$root apt-get install -y -qq chromium chromium-driver; }
+
+$(VENV)/.run: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .cache bench-results bench-report dist build

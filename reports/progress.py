@@ -1,0 +1,85 @@
+"""A progress bar that cannot disturb the measurement.
+
+It redraws only when a child reports a new phase, and a child reports nothing while its timed
+window is open: no timer, no thread, no polling. The bar stands still while the clock runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tpubench.results.events import Event, Observer
+
+_DOING = {
+    "open": "taking the device",
+    "build": "building",
+    "compile": "compiling",
+    "warm-up": "warming up",
+    "window": "measuring",
+    "check": "checking parity",
+}
+
+
+@contextmanager
+def observer(*, show: bool) -> Iterator[Observer]:
+    """Something to call with events: a bar on a terminal, a line a repetition elsewhere."""
+    if not show:
+        yield _failures_only
+    elif sys.stderr.isatty():
+        with _bar() as observe:
+            yield observe
+    else:
+        yield _line
+
+
+@contextmanager
+def _bar() -> Iterator[Observer]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    progress = Progress(
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=console,
+        auto_refresh=False,
+        transient=True,
+    )
+    task = progress.add_task("", total=None)
+
+    def observe(event: Event) -> None:
+        if event.kind == "end":
+            progress.update(task, completed=event.done, refresh=True)
+            if event.status != "ok":
+                console.print(_ended(event), markup=False, style="yellow")
+            return
+        doing = _DOING.get(event.phase or "", "starting")
+        quiet = event.phase == "window" and event.expected_s is not None
+        about = f", about {event.expected_s:.0f} s (display paused)" if quiet else ""
+        text = f"{event.case} · repetition {event.repetition + 1}: {doing}{about}"
+        progress.update(
+            task, description=text, total=event.total, completed=event.done, refresh=True
+        )
+
+    with progress:
+        yield observe
+
+
+def _line(event: Event) -> None:
+    if event.kind == "end":
+        print(f"[{event.done}/{event.total}] {_ended(event)}", file=sys.stderr, flush=True)
+
+
+def _failures_only(event: Event) -> None:
+    if event.kind == "end" and event.status != "ok":
+        print(_ended(event), file=sys.stderr, flush=True)
+
+
+def _ended(event: Event) -> str:
+    reason = f": {event.reason}" if event.reason else ""
+    text = f"{event.case} repetition {event.repetition + 1} {event.status}{reason}"
+    last = (event.log or "").splitlines()[-1:] if event.status == "failed" else []
+    return "\n  ".join([text, *last])

@@ -1,0 +1,262 @@
+"""Tables for a terminal, plain stable text elsewhere, one JSON document with ``--json``."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tpubench.reports import quantity
+from tpubench.results.events import RunReport
+from tpubench.results.metrics import METRICS
+from tpubench.results.row import COLUMNS, Row
+from tpubench.results.store import Scan, Unreadable, iter_rows
+from tpubench.results.summary import Summary, summarise
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tpubench.results.verify import Verification
+
+CASES_A_TABLE = 4
+"""Cases shown side by side; more go into further tables."""
+
+
+def console() -> Console:
+    """Standard output: as wide as it needs to be where it is not a terminal."""
+    if sys.stdout.isatty():
+        return Console()
+    return Console(width=200, no_color=True, highlight=False)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output, and nothing else there."""
+    json.dump(document, sys.stdout, default=_json_value, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def records(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Rows as JSON values: the JSON columns stay the text that is stored."""
+    return [{name: _json_value(getattr(row, name)) for name in COLUMNS} for row in rows]
+
+
+def show_plan(plan: Mapping[str, Any], *, as_json: bool) -> None:
+    """What would run."""
+    if as_json:
+        print_json(plan)
+        return
+    out = console()
+    _notes(out, plan["notes"])
+    table = Table(title=f"{plan['workload']} on {plan['backend']} ({plan['compile_mode']})")
+    for heading in ("case", "preset", "FLOPs a pass", "bytes a pass", "items a pass"):
+        table.add_column(heading)
+    for case in (*plan["limits"], *plan["cases"]):
+        table.add_row(
+            escape(f"{case['workload']} {_label(case['params'])}"),
+            escape(case["preset"]),
+            quantity.quantity(case["flops_per_pass"], "FLOP/s").removesuffix("/s"),
+            quantity.quantity(case["bytes_per_pass"], "byte"),
+            f"{case['items_per_pass']:,} {case['unit']}",
+        )
+    out.print(table)
+    out.print(f"{plan['repeats']} repetitions of each case; nothing was run")
+
+
+def show_run(report: RunReport, *, as_json: bool) -> None:
+    """What was measured, and where it is."""
+    if as_json:
+        document: dict[str, Any] = {
+            "run_id": report.run_id,
+            "store": str(report.store),
+            "rows": records(report.rows),
+        }
+        if report.generated is not None:
+            document["generated"] = {"ids": report.generated.ids, "text": report.generated.text}
+        print_json(document)
+        return
+    out = console()
+    _notes(out, report.notes)
+    _tables(out, report.rows)
+    if report.generated is not None:
+        text = report.generated.text
+        out.print("generated:", markup=False, style="bold")
+        out.print(str(report.generated.ids) if text is None else text, markup=False)
+    out.print(f"run {report.run_id} is stored in {report.store}", markup=False, soft_wrap=True)
+    out.print("next: tpubench report    (HTML page and charts)", style="dim")
+
+
+def show_rows(found: Scan, *, as_json: bool, as_csv: bool) -> None:
+    """Stored rows as tables, JSON or CSV; files that could not be read are named on stderr."""
+    warn_unreadable(found.unreadable)
+    rows = list(iter_rows(found.table))
+    if as_json:
+        print_json(records(rows))
+    elif as_csv:
+        _csv(rows)
+    elif rows:
+        _tables(console(), rows)
+    else:
+        console().print("no rows match")
+
+
+def show_verification(found: Verification, *, as_json: bool) -> None:
+    """Which files and figures do not hold."""
+    problems = [{"file": str(bad.path), "problem": str(bad.error)} for bad in found.damaged]
+    problems += [
+        {"file": bad.row.run_id, "problem": f"{bad.row.metric}: {bad.problem}"}
+        for bad in found.mismatches
+    ]
+    if as_json:
+        print_json({"files": found.files, "rows": found.rows, "problems": problems})
+        return
+    out = console()
+    for problem in problems:
+        out.print(f"{problem['file']}: {problem['problem']}", markup=False, soft_wrap=True)
+    state = f"{len(problems)} problems" if problems else "every figure follows from its samples"
+    out.print(f"{found.files} files, {found.rows} rows: {state}")
+
+
+def show_catalogue(title: str, listed: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """A list of like records."""
+    if as_json:
+        print_json(list(listed))
+        return
+    table = Table(title=title)
+    for heading in listed[0]:
+        table.add_column(heading.replace("_", " "), overflow="fold")
+    for record in listed:
+        table.add_row(*(quantity.MISSING if v is None else escape(str(v)) for v in record.values()))
+    console().print(table)
+
+
+def show_doctor(examination: Mapping[str, Any], *, as_json: bool) -> None:
+    """What this machine can run."""
+    if as_json:
+        print_json(examination)
+        return
+    out = console()
+    host = examination["host"]
+    out.print(
+        f"{host['cpu_model']}, {host['usable_cores']} cores,"
+        f" {host['memory_bytes'] / 2**30:.0f} GiB; Python {examination['python']}",
+        markup=False,
+    )
+    for finding in examination["findings"]:
+        state = "ready  " if finding["available"] else "missing"
+        fix = f"\n          to install: {finding['fix']}" if finding["fix"] else ""
+        out.print(f"{state} {finding['backend']}: {finding['detail']}{fix}", markup=False)
+    for name, version in examination["packages"].items():
+        out.print(f"{'ready  ' if version else 'missing'} {name} {version or ''}", markup=False)
+
+
+def show_written(paths: Sequence[Path], *, as_json: bool) -> None:
+    """Files that a report consists of."""
+    if as_json:
+        print_json({"written": [str(path) for path in paths]})
+        return
+    for path in paths:
+        print(path)
+
+
+def warn_unreadable(unreadable: Sequence[Unreadable]) -> None:
+    """Name on stderr the files that were left out."""
+    for bad in unreadable:
+        print(f"tpubench: warning: left out: {bad.error}", file=sys.stderr)
+
+
+def _tables(out: Console, rows: Sequence[Row]) -> None:
+    groups: dict[tuple[str, ...], list[Summary]] = {}
+    for summary in summarise(rows):
+        row = summary.first
+        groups.setdefault((row.run_id, row.workload, row.preset, row.evidence), []).append(summary)
+    used: set[str] = set()
+    for summaries in groups.values():
+        cases = list(dict.fromkeys(summary.first.params for summary in summaries))
+        for start in range(0, len(cases), CASES_A_TABLE):
+            chunk = cases[start : start + CASES_A_TABLE]
+            shown = [summary for summary in summaries if summary.first.params in chunk]
+            _table(out, chunk, shown)
+            used |= set(_metrics_shown(shown))
+    out.print("Values: geometric mean of repetitions [95 % interval between them].", style="dim")
+    for name in METRICS:
+        if name in used:
+            out.print(f"{name}: {METRICS[name].formula}", style="dim", markup=False, soft_wrap=True)
+
+
+def _table(out: Console, cases: Sequence[str], summaries: Sequence[Summary]) -> None:
+    first = summaries[0].first
+    known = [summary.first.device for summary in summaries if summary.first.status == "ok"]
+    title = f"{first.workload} {first.preset} {first.dtype} on {(known or [first.device])[0]}"
+    table = Table(title=escape(f"{title} · {first.evidence} · run {first.run_id}"))
+    table.add_column("metric")
+    by_cell = {(s.first.params, s.first.metric): s for s in summaries}
+    for case in cases:
+        sample = next(s for s in summaries if s.first.params == case)
+        count = max(len(s.rows) for s in summaries if s.first.params == case)
+        table.add_column(escape(f"{sample.label()}\n{count} repetitions"), justify="right")
+    notes: list[str] = []
+    for metric in _metrics_shown(summaries):
+        cells = [_cell(by_cell.get((case, metric)), notes) for case in cases]
+        table.add_row(metric, *cells)
+    out.print(table)
+    for index, note in enumerate(notes, 1):
+        out.print(f"({index}) {note}", markup=False, soft_wrap=True)
+
+
+def _metrics_shown(summaries: Sequence[Summary]) -> list[str]:
+    """Metrics in their order; on one chip, a figure per chip would only repeat."""
+    present = {s.first.metric for s in summaries}
+    one_chip = all(s.first.chips == 1 for s in summaries)
+    return [
+        name
+        for name, metric in METRICS.items()
+        if name in present and not (one_chip and metric.per_chip_of)
+    ]
+
+
+def _cell(summary: Summary | None, notes: list[str]) -> str:
+    if summary is None:
+        return quantity.MISSING
+    text = quantity.estimate(summary.estimate, summary.first.unit)
+    reasons = list(dict.fromkeys(row.reason for row in summary.rows if row.reason))
+    for reason in reasons:
+        if reason not in notes:
+            notes.append(reason)
+        text += f" ({notes.index(reason) + 1})"
+    return escape(text)
+
+
+def _notes(out: Console, notes: Sequence[str]) -> None:
+    for note in notes:
+        out.print(note, markup=False, soft_wrap=True)
+
+
+def _label(params: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in params.items())
+
+
+def _csv(rows: Sequence[Row]) -> None:
+    writer = csv.writer(sys.stdout)
+    writer.writerow(COLUMNS)
+    for record in records(rows):
+        writer.writerow([_csv_cell(value) for value in record.values()])
+
+
+def _csv_cell(value: Any) -> Any:
+    """A cell that a spreadsheet will not take for a formula."""
+    if isinstance(value, list):
+        return json.dumps(value)
+    if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"}:
+        return f"'{value}"
+    return value
+
+
+def _json_value(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, dt.datetime) else value

@@ -1,0 +1,54 @@
+"""What a run says while it goes and at its end: plain values for whoever shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tpubench.results.row import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A repetition started, entered a phase, or ended. Sent only while no window is open."""
+
+    kind: Literal["start", "phase", "end"]
+    case: str
+    repetition: int
+    done: int
+    total: int
+    phase: str | None = None
+    expected_s: float | None = None
+    status: str | None = None
+    reason: str | None = None
+    log: str | None = None
+    """End of what the child printed; shown when it failed, never stored."""
+
+
+Observer = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """Tokens that a prompt led to; ``text`` is None without a tokenizer."""
+
+    ids: list[int]
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """A finished run: its facts, and what was decided on the user's behalf."""
+
+    run_id: str
+    store: Path
+    rows: list[Row]
+    notes: list[str]
+    failed: int
+    generated: Generated | None = None
+
+    @property
+    def exit_code(self) -> int:
+        return 5 if self.failed else 0

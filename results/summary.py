@@ -1,0 +1,81 @@
+"""Several repetitions of one case as one estimate: what tables, charts and verdicts look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tpubench.results.row import Row
+from tpubench.results.statistics import Estimate, between
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """One metric of one case in one run. ``rows`` are its repetitions, all statuses included.
+
+    ``estimate`` is over the repetitions that are ok; None when none has a value, and ``reason``
+    then says why. ``failed`` counts repetitions that failed or were invalid.
+    """
+
+    first: Row
+    params: Mapping[str, object]
+    estimate: Estimate | None
+    reason: str | None
+    failed: int
+    rows: tuple[Row, ...]
+
+    def label(self) -> str:
+        """The case in words: what differs between cases of a workload."""
+        hidden = {"dtype", "seed", "weights"}
+        return " ".join(f"{k}={v}" for k, v in self.params.items() if k not in hidden)
+
+
+def summarise(rows: Iterable[Row]) -> list[Summary]:
+    """Group by run, case and metric; repetitions of a group are aggregated by :func:`between`.
+
+    A repetition that failed has one row under the workload's primary metric only; it is counted
+    in every group of its case.
+    """
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    failures: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        if row.status == "ok":
+            groups.setdefault((*_case(row), row.metric, row.price_id), []).append(row)
+        else:
+            failures.setdefault(_case(row), []).append(row)
+    for case, failed in failures.items():
+        if not any(key[: len(case)] == case for key in groups):
+            groups[(*case, failed[0].metric, None)] = []
+    found = []
+    for key, good in groups.items():
+        bad = failures.get(key[:-2], [])
+        values = [row.value for row in good if row.value is not None]
+        reasons = [row.reason for row in (*good, *bad) if row.reason]
+        first = good[0] if good else bad[0]
+        found.append(
+            Summary(
+                first=first,
+                params=json.loads(first.params),
+                estimate=between(values) if values else None,
+                reason=None if values else (reasons[0] if reasons else "no value"),
+                failed=len(bad),
+                rows=(*good, *bad),
+            )
+        )
+    return found
+
+
+def _case(row: Row) -> tuple[object, ...]:
+    return (
+        row.run_id,
+        row.evidence,
+        row.workload,
+        row.workload_version,
+        row.preset,
+        row.params,
+        row.backend,
+        # A repetition that died may not know its device; the backend stands in for it.
+        row.chips,
+        row.dtype,
+    )

@@ -1,0 +1,102 @@
+"""What there is to choose from: the lists behind ``tpubench list``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tpubench.costs.devices import devices
+from tpubench.results.errors import UsageError
+from tpubench.results.metrics import METRICS
+from tpubench.suite import registry
+
+Cell = str | float | int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """A titled list of records that all have the same keys."""
+
+    title: str
+    records: list[dict[str, Cell]]
+
+
+def catalogue(what: str) -> Catalogue:
+    """The list of that name; UsageError naming the known ones otherwise."""
+    if what not in _LISTS:
+        raise UsageError(f"cannot list {what!r}; known: {', '.join(_LISTS)}")
+    return Catalogue(title=what, records=_LISTS[what]())
+
+
+def _workloads() -> list[dict[str, Cell]]:
+    return [
+        {
+            "name": workload.name,
+            "version": workload.version,
+            "summary": workload.summary,
+            "settings": ", ".join(
+                f"{key}={parameter.default}" for key, parameter in workload.parameters.items()
+            ),
+        }
+        for workload in registry.workloads().values()
+    ]
+
+
+def _backends() -> list[dict[str, Cell]]:
+    return [
+        {
+            "name": backend.name,
+            "summary": backend.summary,
+            "compile_modes": ", ".join(backend.compile_modes),
+        }
+        for backend in registry.backends().values()
+    ]
+
+
+def _presets() -> list[dict[str, Cell]]:
+    return [
+        {"workload": workload.name, "preset": preset, "summary": summary}
+        for workload in registry.workloads().values()
+        for preset, summary in workload.presets.items()
+    ]
+
+
+def _metrics() -> list[dict[str, Cell]]:
+    return [
+        {
+            "name": metric.name,
+            "unit": metric.unit,
+            "better": metric.better,
+            "value": metric.aggregate.replace("_", " "),
+            "definition": metric.formula,
+        }
+        for metric in METRICS.values()
+    ]
+
+
+def _devices() -> list[dict[str, Cell]]:
+    return [
+        {
+            "name": device.name,
+            "bf16_tflop_s": _scaled(device.peak_flop_s.get("bfloat16"), 1e12),
+            "hbm_gb": _scaled(device.hbm_bytes, 1e9),
+            "hbm_gb_s": _scaled(device.hbm_bytes_s, 1e9),
+            "tdp_w": device.tdp_w,
+            "source": device.source,
+            "as_of": str(device.as_of),
+        }
+        for device in devices().values()
+    ]
+
+
+def _scaled(value: float | None, unit: float) -> float | None:
+    return None if value is None else round(value / unit, 3)
+
+
+_LISTS: dict[str, Callable[[], list[dict[str, Cell]]]] = {
+    "workloads": _workloads,
+    "backends": _backends,
+    "devices": _devices,
+    "metrics": _metrics,
+    "presets": _presets,
+}

@@ -1,0 +1,116 @@
+"""What a user asks of a run, from words to values."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tpubench.costs import prices
+from tpubench.results.errors import UsageError
+from tpubench.suite.timing import Pace
+
+DEFAULT_TIMEOUT_S = 900.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A run as asked for. None means: choose, and say why."""
+
+    workload: str
+    backend: str = "auto"
+    preset: str | None = None
+    overrides: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    repeats: int | None = None
+    weights: Path | None = None
+    prompt: str | None = None
+    prompt_ids: tuple[int, ...] | None = None
+    python: str | None = None
+    compile_mode: str | None = None
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    chips: int = 1
+    price: prices.Price | None = None
+    seed: int | None = None
+    pace: Pace = field(default_factory=Pace)
+
+
+def parse(
+    *,
+    workload: str,
+    backend: str,
+    preset: str | None,
+    settings: Sequence[str],
+    repeats: int | None,
+    weights: Path | None,
+    prompt: str | None,
+    prompt_ids: str | None,
+    python: Path | None,
+    compile_mode: str | None,
+    timeout_s: float,
+    chips: int,
+    price: str | None,
+    usd_per_chip_hour: float | None,
+    seed: int | None,
+) -> Request:
+    """The request behind the options of ``tpubench run``; UsageError for what makes no sense."""
+    if repeats is not None and repeats < 1:
+        raise UsageError(f"--repeats {repeats} is below 1")
+    if not math.isfinite(timeout_s) or not 0 < timeout_s <= 1e7:
+        raise UsageError(f"--timeout {timeout_s:g} is not a positive number of seconds")
+    if chips != 1:
+        raise UsageError(f"--chips {chips}: this version runs on one chip")
+    if prompt is not None and prompt_ids is not None:
+        raise UsageError("give --prompt or --prompt-ids, not both")
+    return Request(
+        workload=workload,
+        backend=backend,
+        preset=preset,
+        overrides=_overrides(settings),
+        repeats=repeats,
+        weights=weights,
+        prompt=prompt,
+        prompt_ids=None if prompt_ids is None else _ids(prompt_ids),
+        python=None if python is None else _interpreter(python),
+        compile_mode=compile_mode,
+        timeout_s=timeout_s,
+        chips=chips,
+        price=_price(price, usd_per_chip_hour),
+        seed=seed,
+    )
+
+
+def _overrides(settings: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for text in settings:
+        key, equals, values = text.partition("=")
+        key = key.strip()
+        if not equals or not key or not values.strip():
+            raise UsageError(f"--set {text!r}: write KEY=VALUE, e.g. --set batch=8")
+        if key in found:
+            raise UsageError(f"--set {key} is given twice: write --set {key}=1,8 to run both")
+        found[key] = [value.strip() for value in values.split(",")]
+    return found
+
+
+def _ids(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--prompt-ids {text!r}: write whole numbers, e.g. 1,2,3") from None
+
+
+def _interpreter(python: Path) -> str:
+    found = shutil.which(python.expanduser())
+    if found is None:
+        raise UsageError(f"--python {python} is not an executable file")
+    return found
+
+
+def _price(price_id: str | None, usd_per_chip_hour: float | None) -> prices.Price | None:
+    if price_id is not None and usd_per_chip_hour is not None:
+        raise UsageError("give --price or --usd-per-chip-hour, not both")
+    if price_id is not None:
+        return prices.price(price_id)
+    return None if usd_per_chip_hour is None else prices.given(usd_per_chip_hour)

@@ -1,0 +1,85 @@
+"""Selectors pick rows by run, file, commit and column, and say so when there is nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sample_rows import make_row
+
+import tpubench.results
+from tpubench.results import store as facts
+from tpubench.results.errors import DamagedError, UsageError
+from tpubench.results.select import select
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    for run, batch, sha in (
+        ("20260101T000000-aaaaaa", 1, None),
+        ("20260102T000000-bbbbbb", 8, SHA),
+    ):
+        params = json.dumps({"batch": batch, "dtype": "bfloat16"})
+        rows = [
+            make_row(metric, run_id=run, params=params, git_sha=sha)
+            for metric in ("output_tok_s", "ttft_s")
+        ]
+        facts.write(tmp_path, "case-000", rows)
+    return tmp_path
+
+
+def runs(store: Path, *selectors: str) -> set[str]:
+    return set(select(store, selectors).table["run_id"].to_pylist())
+
+
+def test_everything_a_run_and_the_latest(store: Path) -> None:
+    assert len(runs(store)) == 2
+    assert runs(store, "20260101T000000-aaaaaa") == {"20260101T000000-aaaaaa"}
+    assert runs(store, "latest") == {"20260102T000000-bbbbbb"}
+    assert len(runs(store, "latest", "20260101T000000-aaaaaa")) == 2
+
+
+def test_a_file_and_a_commit(store: Path) -> None:
+    path = next((store / "20260101T000000-aaaaaa").iterdir())
+    assert runs(store, str(path)) == {"20260101T000000-aaaaaa"}
+    assert runs(store, SHA[:8]) == {"20260102T000000-bbbbbb"}
+
+
+def test_columns_and_parameters(store: Path) -> None:
+    assert select(store, ["metric=ttft_s"]).table.num_rows == 2
+    assert runs(store, "batch=8") == {"20260102T000000-bbbbbb"}
+    assert select(store, ["metric=ttft_s", "batch=8"]).table.num_rows == 1
+    assert select(store, ["batch=64"]).table.num_rows == 0
+
+
+@pytest.mark.parametrize("selector", ["nonsense", "colour=red", "20260103T000000-cccccc"])
+def test_what_names_nothing_is_an_error(store: Path, selector: str) -> None:
+    with pytest.raises(UsageError):
+        select(store, [selector])
+
+
+def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="run a workload first"):
+        select(tmp_path / "none", [])
+
+
+def test_python_reads_a_typed_frame(store: Path) -> None:
+    frame = tpubench.results.read(store, metric="output_tok_s", batch=8)
+    assert isinstance(frame, pd.DataFrame)
+    assert list(frame["chips"]) == [1]
+    assert str(frame.dtypes["repetition"]) == "int64[pyarrow]"
+    assert str(frame.dtypes["value"]) == "double[pyarrow]"
+    assert str(frame.dtypes["started_at"]) == "timestamp[us, tz=UTC][pyarrow]"
+    assert list(frame["samples"][0]) == [10.0, 11.0, 12.0]
+    assert frame["usd_per_chip_hour"].isna().all()
+
+
+def test_python_does_not_leave_damage_out_silently(store: Path) -> None:
+    path = next((store / "20260101T000000-aaaaaa").iterdir())
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(DamagedError, match=str(path)):
+        tpubench.results.read(store)

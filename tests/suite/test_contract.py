@@ -1,0 +1,135 @@
+"""Every workload on the fake backend, every backend with a toy workload: new files are tested too.
+
+Nothing here is listed by hand: a workload or a backend is tested because its file exists.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from tpubench.results.metrics import METRICS
+from tpubench.suite import child, registry
+from tpubench.suite.job import Job, Outcome
+from tpubench.suite.timing import Pace
+from tpubench.suite.workload import Case, Device, Weights
+
+QUICK = Pace(warm_up_s=0.2, window_s=0.1, min_passes=2, max_passes=2)
+SMALL = {
+    "llama-infer": ("tiny", {"batch": ["2"], "input_len": ["5"], "output_len": ["4"]}),
+    "gemm": ("square-512", {"m": ["8"], "n": ["16"], "k": ["32"], "steps": ["2"]}),
+    "hbm": ("standard", {"mib": ["1"]}),
+}
+"""A size that runs in a moment; a workload that is not here runs its default preset."""
+
+
+def cases_of(name: str, **more: list[str]) -> list[Case]:
+    workload = registry.workload(name)
+    preset, overrides = SMALL.get(name, (workload.default_preset(False)[0], {}))
+    found = workload.cases(preset, {**overrides, **more})
+    return [workload.prepare(case, Weights()) for case in found]
+
+
+def execute(case: Case, backend: str = "fake", mode: str | None = None) -> Outcome:
+    job = Job(
+        backend=backend,
+        compile_mode=mode or registry.backend(backend).compile_modes[0],
+        case=case,
+        weights=Weights(),
+        pace=QUICK,
+        repetition=0,
+    )
+    return child.execute(Job.from_json(job.to_json()), lambda phase, expected_s: None)
+
+
+EVERY_CASE = [
+    pytest.param(case, id=f"{name}-{case.key}")
+    for name in registry.workloads()
+    for case in cases_of(name, dtype=["float32", "bfloat16"])
+]
+
+
+@pytest.mark.parametrize("case", EVERY_CASE)
+def test_a_workload_runs_and_passes_parity(case: Case) -> None:
+    outcome = execute(case)
+    assert (outcome.status, outcome.reason) == ("ok", None)
+    assert outcome.parity_error is not None
+    assert outcome.parity_error <= registry.workload(case.workload).tolerance[case.dtype]
+    assert {len(laps) for laps in outcome.laps_s} == {len(outcome.marks)}
+
+
+@pytest.mark.parametrize("case", EVERY_CASE)
+def test_its_samples_are_known_metrics_and_finite(case: Case) -> None:
+    workload, outcome = registry.workload(case.workload), execute(case)
+    laps = workload.measure(case, outcome.marks, outcome.laps_s)
+    assert workload.primary_metric in laps.samples
+    assert {*laps.samples, *laps.missing} <= set(METRICS)
+    assert all(math.isfinite(v) and v > 0 for samples in laps.samples.values() for v in samples)
+
+
+@pytest.mark.parametrize("case", EVERY_CASE)
+def test_its_work_adds_up(case: Case) -> None:
+    work = registry.workload(case.workload).work(case)
+    assert work.items > 0 and work.bytes > 0 and work.flops >= 0
+    if work.phases:
+        assert sum(part.flops for part in work.phases.values()) == work.flops
+        assert sum(part.bytes for part in work.phases.values()) == work.bytes
+
+
+@pytest.mark.parametrize("name", registry.workloads())
+def test_a_wrong_answer_is_caught(name: str) -> None:
+    workload = registry.workload(name)
+    case = cases_of(name, dtype=["float32"])[0]
+    step = workload.build(case, Device(torch_device="cpu"), Weights())
+    expected = step.reference()
+    assert workload.check(case, expected, step.probe()).ok
+    assert not workload.check(case, expected, expected * 1.01).ok
+    assert not workload.check(case, expected, torch.full_like(expected, math.nan)).ok
+
+
+@pytest.mark.parametrize("name", registry.workloads())
+def test_its_definition_is_hashed(name: str) -> None:
+    workload = registry.workload(name)
+    assert len(workload.source_sha256()) == 64
+    assert workload.summary
+    assert all(parameter.doc for parameter in workload.parameters.values())
+
+
+@pytest.mark.parametrize("name", registry.backends())
+def test_a_backend_says_whether_it_can_run_and_how_to_get_it(name: str) -> None:
+    found = registry.backend(name).probe()
+    assert found.detail
+    assert found.available or found.fix
+
+
+RUNNABLE = [
+    (backend.name, mode)
+    for backend in registry.backends().values()
+    if backend.probe().available
+    for mode in backend.compile_modes
+    if mode != "inductor"  # compiles for a minute; run by the nightly test below
+]
+
+
+@pytest.mark.parametrize(("backend", "mode"), RUNNABLE)
+def test_a_backend_runs_a_toy_in_each_compile_mode(backend: str, mode: str) -> None:
+    (case,) = cases_of("llama-infer", dtype=["bfloat16"])
+    outcome = execute(case, backend, mode)
+    assert (outcome.status, outcome.reason) == ("ok", None)
+    assert outcome.chips >= 1
+    assert outcome.description["torch"] == torch.__version__
+
+
+@pytest.mark.nightly
+def test_inductor_runs_a_toy() -> None:
+    (case,) = cases_of("llama-infer", dtype=["bfloat16"])
+    assert execute(case, "cpu", "inductor").status == "ok"
+
+
+def test_unknown_names_are_answered_with_the_known_ones() -> None:
+    with pytest.raises(registry.UsageError, match=r"unknown workload 'lama'; known: .*llama-infer"):
+        registry.workload("lama")
+    with pytest.raises(registry.UsageError, match=r"unknown backend 'gpu'; known: .*cpu"):
+        registry.backend("gpu")

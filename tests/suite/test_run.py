@@ -1,0 +1,261 @@
+"""A whole run on the scripted clock: children, faults, facts, prices, interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tpubench.costs import prices
+from tpubench.results import store as facts
+from tpubench.results.errors import RunFailedError, UsageError
+from tpubench.results.events import Event, RunReport
+from tpubench.results.row import Row
+from tpubench.results.verify import verify
+from tpubench.suite import run as suite_run
+from tpubench.suite.request import Request
+
+TINY = {"batch": ["1"], "input_len": ["4"], "output_len": ["3"]}
+
+
+def run(store: Path, **asked: Any) -> RunReport:
+    request = Request(
+        **{
+            "workload": "llama-infer",
+            "backend": "fake",
+            "preset": "tiny",
+            "overrides": TINY,
+            "repeats": 1,
+            **asked,
+        }
+    )
+    return suite_run.execute(suite_run.make_plan(request), store, lambda event: None)
+
+
+def value(rows: list[Row], metric: str) -> float | None:
+    (row,) = [row for row in rows if row.metric == metric]
+    return row.value
+
+
+def script(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
+    monkeypatch.setenv("TPUBENCH_FAKE", json.dumps(values))
+
+
+def test_the_scripted_clock_decides_every_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A pass of 3 tokens is 3 marks of 0.5 s: one prefill, two decode steps.
+    script(monkeypatch, tick_s=[0.5])
+    report = run(tmp_path, price=prices.given(3.6))
+    assert (report.failed, report.exit_code) == (0, 0)
+    rows = report.rows
+    assert value(rows, "ttft_s") == pytest.approx(0.5)
+    assert value(rows, "tpot_s") == pytest.approx(0.5)
+    assert value(rows, "output_tok_s") == pytest.approx(2.0)
+    assert value(rows, "prefill_tok_s") == pytest.approx(8.0)
+    assert value(rows, "decode_tok_s") == pytest.approx(2.0)
+    assert value(rows, "usd_per_mtok_out") == pytest.approx(1e6 * 3.6 / 3600 / 2.0)
+    assert {row.evidence for row in rows} == {"modelled"}
+    assert verify(rows) == []
+
+
+def test_what_cannot_be_known_is_null_with_a_reason(tmp_path: Path) -> None:
+    rows = {row.metric: row for row in run(tmp_path, overrides={**TINY, "output_len": ["1"]}).rows}
+    for metric, reason in {
+        "tpot_s": "one output token",
+        "mfu": "no known peak",
+        "joules_per_token": "no power",
+        "usd_per_mtok_out": "no price",
+    }.items():
+        assert rows[metric].value is None
+        assert reason in str(rows[metric].reason)
+
+
+@pytest.mark.parametrize(
+    ("phase", "fault", "status", "reason"),
+    [
+        ("build", "abort", "failed", "killed by SIGABRT in phase build"),
+        ("compile", "oom", "failed", "out of memory in phase compile"),
+        ("window", "exit", "failed", "exit code 3 in phase window"),
+        ("open", "lost", "failed", "the device was lost"),
+        ("warm-up", "hang", "failed", "timed out after 8 s in phase warm-up"),
+        ("build", "wrong", "invalid", "parity check failed"),
+        ("window", "recompile", "invalid", "recompilations inside the timed window"),
+    ],
+)
+def test_a_fault_is_recorded_and_the_rest_goes_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    phase: str,
+    fault: str,
+    status: str,
+    reason: str,
+) -> None:
+    script(monkeypatch, faults={"0": [phase, fault]})
+    report = run(tmp_path, repeats=2, timeout_s=8.0 if fault == "hang" else 60.0)
+    (bad,) = [row for row in report.rows if row.repetition == 0]
+    assert (bad.status, bad.value, bad.metric) == (status, None, "output_tok_s")
+    assert reason in str(bad.reason)
+    good = [row for row in report.rows if row.repetition == 1]
+    assert value(good, "output_tok_s") is not None
+    assert (report.failed, report.exit_code) == (1, 5)
+    assert facts.scan(facts.files(tmp_path)).table.num_rows == len(report.rows)
+
+
+def test_each_repetition_is_stored_before_the_next_begins(tmp_path: Path) -> None:
+    stored_at_start: list[int] = []
+
+    def observe(event: Event) -> None:
+        if event.kind == "start":
+            stored_at_start.append(len(facts.files(tmp_path)))
+
+    request = Request(
+        workload="llama-infer", backend="fake", preset="tiny", overrides=TINY, repeats=3
+    )
+    suite_run.execute(suite_run.make_plan(request), tmp_path, observe)
+    assert stored_at_start == [0, 1, 2]
+
+
+def test_nothing_is_said_while_the_window_is_open(tmp_path: Path) -> None:
+    said: list[str] = []
+    request = Request(
+        workload="llama-infer", backend="fake", preset="tiny", overrides=TINY, repeats=1
+    )
+    suite_run.execute(
+        suite_run.make_plan(request),
+        tmp_path,
+        lambda event: said.append(str(event.phase if event.kind == "phase" else event.kind)),
+    )
+    phases = ["open", "build", "compile", "warm-up", "window", "check"]
+    assert said == ["start", *phases, "end"]
+
+
+def test_a_secret_in_the_environment_or_a_traceback_is_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canary = "canary-5f1d"
+    monkeypatch.setenv("SERVICE_TOKEN", canary)
+    script(monkeypatch, faults={"1": ["build", "abort"]}, note=canary)
+    run(tmp_path, repeats=2)
+    for path in facts.files(tmp_path):
+        assert canary not in json.dumps(facts.load(path).to_pylist(), default=str)
+
+
+def test_a_cpu_is_placed_against_peaks_measured_in_the_same_run(tmp_path: Path) -> None:
+    overrides = {"batch": ["1"], "input_len": ["64"], "output_len": ["4"], "dtype": ["float32"]}
+    report = run(tmp_path, backend="cpu", overrides=overrides)
+    assert report.failed == 0
+    assert {row.workload for row in report.rows} == {"hbm", "gemm", "llama-infer"}
+    (mfu,) = [r for r in report.rows if r.metric == "mfu" and r.workload == "llama-infer"]
+    peaks = json.loads(mfu.environment)["peaks"]
+    assert peaks["measured"] is True
+    assert peaks["source"] == "measured by gemm and hbm in this run"
+    assert mfu.value is not None and 0 < mfu.value < 1
+
+
+def test_without_options_the_best_backend_and_preset_are_chosen_and_said() -> None:
+    plan = suite_run.make_plan(Request(workload="llama-infer"))
+    assert plan.backend.name != "fake"
+    assert any(note.startswith("backend ") for note in plan.notes)
+    assert any(note.startswith("preset ") for note in plan.notes)
+    assert [case.params["batch"] for case in plan.cases][:2] == [1, 8]
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"preset": "llama-9"}, "has no preset 'llama-9'"),
+        ({"overrides": {"batsch": ["1"]}}, "has no parameter 'batsch'"),
+        ({"overrides": {"batch": ["0"]}}, "batch=0 is below 1"),
+        ({"overrides": {"input_len": ["-5"]}}, "input_len=-5 is below 1"),
+        ({"overrides": {"batch": ["two"]}}, "not a whole number"),
+        ({"overrides": {"dtype": ["int3"]}}, "is not one of float32"),
+        ({"overrides": {"input_len": ["5000"]}}, "longer than the 2048 tokens"),
+        ({"compile_mode": "magic"}, "no compile mode 'magic'"),
+        ({"prompt": "hello"}, "needs --weights"),
+        ({"prompt_ids": (999,)}, "outside the vocabulary"),
+        ({"prompt_ids": ()}, "the prompt is empty"),
+        ({"workload": "gemm", "preset": "standard", "prompt_ids": (1,)}, "gemm"),
+    ],
+)
+def test_bad_input_is_one_clear_error_before_anything_runs(
+    asked: dict[str, Any], reason: str
+) -> None:
+    fields = {"workload": "llama-infer", "backend": "fake", "preset": "tiny", **asked}
+    with pytest.raises(UsageError, match=reason):
+        suite_run.make_plan(Request(**fields))
+
+
+def test_a_python_without_torch_is_named(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    report = run(tmp_path / "store", python=str(tmp_path / "bare" / "bin" / "python"))
+    assert report.exit_code == 5
+    assert "its Python has no tpubench" in str(report.rows[0].reason)
+
+
+def test_prompt_ids_generate_the_asked_number_of_tokens(tmp_path: Path) -> None:
+    report = run(tmp_path, overrides={"output_len": ["5"]}, prompt_ids=(1, 2, 3))
+    assert report.generated is not None
+    assert len(report.generated.ids) == 5
+    assert report.generated.text is None
+    again = run(tmp_path, overrides={"output_len": ["5"]}, prompt_ids=(1, 2, 3))
+    assert again.generated == report.generated
+
+
+def test_an_interruption_keeps_what_was_finished(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tpubench.cli", "run", "--workload", "llama-infer"]
+    command += ["--backend", "fake", "--preset", "tiny", "--repeats", "50"]
+    command += ["--set", "batch=1", "--set", "input_len=4", "--set", "output_len=3"]
+    process = subprocess.Popen(
+        [*command, "--store", str(tmp_path)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    process.stderr.readline()  # the first repetition is stored
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 5
+    last = stderr.strip().splitlines()[-1]
+    assert "interrupted" in last and "finished repetitions are kept" in last
+    assert "Traceback" not in stderr
+    found = facts.scan(facts.files(tmp_path))
+    assert found.table.num_rows > 0 and not found.unreadable
+    assert _children_of(process.pid) == []
+
+
+def _children_of(pid: int) -> list[int]:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        alive = [
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit() and _parent(entry) == pid
+        ]
+        if not alive:
+            return []
+        os.sched_yield()
+    return alive
+
+
+def _parent(entry: Path) -> int | None:
+    try:
+        return int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
+def test_no_backend_present_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RunFailedError, match=r"pip install 'tpubench\[cpu\]'"):
+        suite_run.choose_backend("auto")
+    with pytest.raises(RunFailedError, match="cpu cannot run here"):
+        suite_run.choose_backend("cpu")

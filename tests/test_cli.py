@@ -1,0 +1,194 @@
+"""The command line: exit codes, one error line, JSON alone on stdout, plain text off a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sample_rows import make_row
+
+from tpubench import cli
+from tpubench.results import store as facts
+from tpubench.results.row import COLUMNS
+
+FAKE = ["run", "--workload", "llama-infer", "--backend", "fake", "--preset", "tiny"]
+SMALL = [*FAKE, "--set", "batch=1", "--set", "input_len=4", "--set", "output_len=3"]
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> object:
+    monkeypatch.setenv("TPUBENCH_STORE", str(tmp_path / "store"))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Done:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["tpubench", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        return Done(int(ended.value.code or 0), out, err)
+
+    return run
+
+
+def one_error_line(done: Done, code: int) -> str:
+    assert done.code == code, done
+    assert done.out == ""
+    (line,) = done.err.strip().splitlines()
+    assert line.startswith("tpubench: error: ")
+    return line
+
+
+def test_run_json_is_the_contract_and_nothing_else(call) -> None:  # type: ignore[no-untyped-def]
+    done = call(*SMALL, "--repeats", "1", "--json", "--usd-per-chip-hour", "1.2")
+    assert (done.code, done.err) == (0, "")
+    document = json.loads(done.out)
+    assert set(document) == {"run_id", "store", "rows"}
+    assert all(list(row) == list(COLUMNS) for row in document["rows"])
+    (stored,) = facts.files(Path(document["store"]))
+    assert stored.parent.name == document["run_id"]
+    (cost,) = [row for row in document["rows"] if row["metric"] == "usd_per_mtok_out"]
+    assert cost["price_id"] == "given" and cost["value"] > 0
+
+
+def test_prompt_ids_add_generated(call) -> None:  # type: ignore[no-untyped-def]
+    done = call(*FAKE, "--prompt-ids", "5,6", "--set", "output_len=3", "--repeats", "1", "--json")
+    generated = json.loads(done.out)["generated"]
+    assert len(generated["ids"]) == 3 and generated["text"] is None
+
+
+def test_a_run_prints_its_table_its_definitions_and_where_it_is(call) -> None:  # type: ignore[no-untyped-def]
+    done = call(*SMALL, "--repeats", "2")
+    assert done.code == 0
+    for text in ("output_tok_s", "modelled", "2 repetitions", "÷ window", "is stored in"):
+        assert text in done.out
+    assert "[2/2]" in done.err
+    assert "\x1b" not in done.out + done.err
+
+
+def test_a_run_with_a_failure_exits_5_and_keeps_the_rest(call, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("TPUBENCH_FAKE", '{"faults": {"0": ["build", "abort"]}}')
+    done = call(*SMALL, "--repeats", "2")
+    assert done.code == 5
+    assert "killed by SIGABRT in phase build" in done.err
+    assert call("show", "status=ok").code == 0
+
+
+def test_dry_run_runs_nothing(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    done = call(*SMALL, "--dry-run", "--json")
+    plan = json.loads(done.out)
+    assert plan["cases"][0]["flops_per_pass"] > 0
+    assert not (tmp_path / "store").exists()
+    assert "nothing was run" in call(*SMALL, "--dry-run").out
+
+
+def test_show_verify_and_lists_speak_json_and_text(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    facts.write(tmp_path / "store", "case", [make_row(), make_row("ttft_s", reason="=1+1")])
+    assert len(json.loads(call("show", "--json").out)) == 2
+    csv = call("show", "--csv").out
+    assert csv.startswith("schema_version,") and "'=1+1" in csv
+    assert "10.9 tok/s" in call("show", "latest", "metric=output_tok_s").out
+    assert call("show", "metric=mfu").out == "no rows match\n"
+    assert json.loads(call("verify", "--json").out) == {"files": 1, "rows": 2, "problems": []}
+    for what in ("workloads", "backends", "devices", "metrics", "presets"):
+        assert json.loads(call("list", what, "--json").out)
+        assert call("list", what).code == 0
+    assert json.loads(call("doctor", "--json").out)["findings"]
+    assert "ready" in call("doctor").out
+
+
+def test_verify_names_the_damaged_file_and_exits_1(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    path = facts.write(tmp_path / "store", "case", [make_row()])
+    path.write_bytes(path.read_bytes()[:-30])
+    done = call("verify")
+    assert done.code == 1
+    assert str(path) in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (["run"], 2, "--workload"),
+        (["fly"], 2, "fly"),
+        (["run", "--workload", "lama"], 2, "unknown workload 'lama'"),
+        ([*FAKE[:-1], "gigantic"], 2, "no preset 'gigantic'"),
+        ([*FAKE, "--set", "batch"], 2, "write KEY=VALUE"),
+        ([*FAKE, "--set", "size=1"], 2, "no parameter 'size'"),
+        ([*FAKE, "--set", "batch=-1"], 2, "below 1"),
+        ([*FAKE, "--set", "batch=1", "--set", "batch=2"], 2, "given twice"),
+        ([*FAKE, "--set", "dtype=float3"], 2, "not one of float32"),
+        ([*FAKE, "--backend", "abacus"], 2, "unknown backend 'abacus'"),
+        ([*FAKE, "--repeats", "0"], 2, "below 1"),
+        ([*FAKE, "--timeout", "nan"], 2, "--timeout"),
+        ([*FAKE, "--chips", "2"], 2, "--chips 2"),
+        ([*FAKE, "--seed", "-1"], 2, "below 0"),
+        ([*FAKE, "--price", "free"], 2, "free"),
+        ([*FAKE, "--usd-per-chip-hour", "-1"], 2, "-1"),
+        ([*FAKE, "--usd-per-chip-hour", "nan"], 2, "nan"),
+        ([*FAKE, "--prompt-ids", "a,b"], 2, "whole numbers"),
+        ([*FAKE, "--prompt-ids", "1", "--prompt", "x"], 2, "not both"),
+        ([*FAKE, "--python", "/nonexistent/python"], 2, "not an executable"),
+        ([*FAKE, "--weights", "/nonexistent"], 2, "/nonexistent"),
+        ([*FAKE, "--store", "/proc/nowhere"], 2, "cannot be written"),
+        (["show"], 2, "no results"),
+        (["verify"], 2, "no results"),
+        (["report"], 2, "no results"),
+        (["list", "colours"], 2, "cannot list 'colours'"),
+    ],
+)
+def test_bad_input_is_one_line_and_the_right_code(  # type: ignore[no-untyped-def]
+    call, arguments: list[str], code: int, reason: str
+) -> None:
+    assert reason in one_error_line(call(*arguments), code)
+
+
+OPTIONS = [
+    *("--workload", "--backend", "--preset", "--set", "--repeats", "--weights", "--prompt"),
+    *("--prompt-ids", "--python", "--compile-mode", "--timeout", "--chips", "--price"),
+    *("--usd-per-chip-hour", "--store", "--json", "--seed"),
+]
+ODDITIES = ["\x00", "=", "batch=", "batch=1,,2", "9" * 400, "-1", "1e999", "nan", "../.."]
+WORDS = st.one_of(
+    st.sampled_from([*OPTIONS, "run", "show", "list", "llama-infer", "tiny", "batch=1", "latest"]),
+    st.sampled_from(
+        ["\x00", "=", "batch=", "batch=1,,2", "9" * 400, "-1", "1e999", "nan", "../.."]
+    ),
+    st.text(max_size=12),
+)
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(words=st.lists(WORDS, max_size=7))
+def test_no_input_leads_to_a_traceback(call, words: list[str]) -> None:  # type: ignore[no-untyped-def]
+    command = [*words, "--dry-run"] if "run" in words[:1] else words
+    done = call(*(word.replace("\x00", "␀") for word in command))
+    assert done.code in {0, 1, 2, 5}
+    assert "Traceback" not in done.err
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tpubench.cli", "show", "--store", str(tmp_path / "none")],
+        env={**os.environ, "TPUBENCH_DEBUG": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" in done.stderr

@@ -1,0 +1,166 @@
+"""The Llama program computes what transformers computes from the same checkpoint.
+
+Error: the largest over 64 greedy steps of ‖ours − theirs‖₂ / ‖theirs‖₂ of the step's logits, both
+in float32 on the CPU.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from tiny_checkpoints import (
+    edit_json,
+    greedy,
+    llama3_factors,
+    random_model,
+    reference_greedy,
+    save,
+    write_gguf,
+)
+
+from tpubench.workloads._checkpoint import load, read_config
+from tpubench.workloads._llama import Llama
+from tpubench.workloads._llama_config import PRESETS, RopeScaling
+from tpubench.workloads._tokenizer import read_tokenizer
+
+STEPS = 64
+TOLERANCE = 1e-3
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain, grouped queries": {},
+    "every query head its own keys": {"num_key_value_heads": 4},
+    "one key head": {"num_key_value_heads": 1},
+    "three query heads a key head": {"hidden_size": 96, "num_attention_heads": 6},
+    "wide heads": {"head_dim": 32},
+    "narrow heads": {"head_dim": 8},
+    "tied head": {"tie_word_embeddings": True},
+    "attention biases": {"attention_bias": True},
+    "another rotary base": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
+    "linear scaling": {
+        "rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}
+    },
+    "llama3 scaling": {"rope_parameters": LLAMA3},
+    "everything at once": {
+        "rope_parameters": LLAMA3,
+        "head_dim": 24,
+        "num_key_value_heads": 1,
+        "tie_word_embeddings": True,
+        "attention_bias": True,
+        "vocab_size": 131,
+        "rms_norm_eps": 1e-3,
+    },
+    "shards": {"shard": "60KB"},
+    "Mistral": {"kind": "Mistral", "sliding_window": None, "head_dim": 16},
+    "Qwen2": {"kind": "Qwen2"},
+}
+
+
+def built(path: Path) -> Llama:
+    model = Llama(read_config(path), 256, torch.float32)
+    load(path, model)
+    return model
+
+
+def assert_parity(ours: Llama, theirs: Any, prompt: list[int]) -> list[int]:
+    """Same logits and same greedy tokens; returns the tokens."""
+    tokens, logits = greedy(ours, prompt, STEPS)
+    expected_tokens, expected = reference_greedy(theirs, prompt, STEPS)
+    error = ((logits - expected).norm(dim=1) / expected.norm(dim=1)).max()
+    print(f"relative L2 error {error:.2e}, {STEPS} tokens")
+    assert error <= TOLERANCE
+    assert tokens == expected_tokens
+    return tokens
+
+
+def prompt_for(model: Any) -> list[int]:
+    """Longer than the original context of the scaled cases, so that scaling matters."""
+    torch.manual_seed(1)
+    return torch.randint(0, model.config.vocab_size, (100,)).tolist()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_matches_transformers_on_a_folder_it_saved(case: str, tmp_path: Path) -> None:
+    theirs = save(tmp_path, **CASES[case])
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1 or case != "shards"
+    assert_parity(built(tmp_path), theirs, prompt_for(theirs))
+
+
+@pytest.mark.parametrize("form", ["rope_type", "type"])
+def test_reads_the_older_form_of_rotary_scaling(form: str, tmp_path: Path) -> None:
+    theirs = save(tmp_path, rope_parameters=LLAMA3)
+    old = {k: v for k, v in LLAMA3.items() if k not in ("rope_type", "rope_theta")}
+    edit_json(
+        tmp_path / "config.json",
+        remove=("rope_parameters",),
+        rope_theta=LLAMA3["rope_theta"],
+        rope_scaling={**old, form: "llama3"},
+    )
+    assert_parity(built(tmp_path), theirs, prompt_for(theirs))
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture", "changes"),
+    [
+        ("Llama", "llama", {"num_key_value_heads": 1, "head_dim": 24}),
+        ("Llama", "llama", {"attention_bias": True, "tie_word_embeddings": True}),
+        ("Qwen2", "qwen2", {}),
+    ],
+)
+def test_matches_transformers_on_a_gguf(
+    kind: str, architecture: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    theirs = random_model(kind, **changes)
+    theirs.config.head_dim = theirs.model.layers[0].self_attn.head_dim
+    write_gguf(tmp_path / "tiny.gguf", theirs, architecture=architecture)
+    assert_parity(built(tmp_path / "tiny.gguf"), theirs, prompt_for(theirs))
+
+
+def test_linear_scaling_of_a_gguf(tmp_path: Path) -> None:
+    theirs = random_model(rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0})
+    keys = {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}
+    write_gguf(tmp_path / "tiny.gguf", theirs, keys=keys)
+    assert_parity(built(tmp_path / "tiny.gguf"), theirs, prompt_for(theirs))
+
+
+def test_llama3_scaling_of_a_gguf_is_recognised_by_its_factors(tmp_path: Path) -> None:
+    # A GGUF keeps only the factors; those of the published models' 8192 tokens are recognised.
+    rope = {**LLAMA3, "original_max_position_embeddings": 8192}
+    theirs = random_model(rope_parameters=rope, head_dim=64, max_position_embeddings=16384)
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path, theirs, extra={"rope_freqs.weight": llama3_factors(64, 8.0)})
+    assert read_config(path).rope_scaling == RopeScaling(kind="llama3", factor=8.0)
+    assert_parity(built(path), theirs, prompt_for(theirs))
+
+
+@pytest.fixture(scope="module")
+def smollm2(smollm2_gguf: Path) -> Any:
+    """transformers' reading of the real checkpoint."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        smollm2_gguf.parent, gguf_file=smollm2_gguf.name, dtype=torch.float32
+    )
+    model.generation_config.eos_token_id = None  # answers run to their full length
+    return model
+
+
+def test_smollm2_is_the_preset_of_that_name(smollm2_gguf: Path) -> None:
+    assert read_config(smollm2_gguf) == PRESETS["smollm2-135m"]
+
+
+def test_smollm2_answers_as_in_transformers(smollm2_gguf: Path, smollm2: Any) -> None:
+    tokenizer = read_tokenizer(smollm2_gguf)
+    prompt = tokenizer.encode_chat("What is the capital of France?")
+    tokens = assert_parity(built(smollm2_gguf), smollm2, prompt)
+    assert tokenizer.decode(tokens) == "The capital of France is Paris."
