@@ -19,14 +19,18 @@ import datetime as dt
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator, model_validator
 
-from tpubench.costs.devices import devices
+from tpubench.costs.devices import canonical, device, devices
 from tpubench.costs.owned import Owned, hourly
-from tpubench.costs.prices import Price, Term, prices
+from tpubench.costs.prices import Price, Term, given, price, prices
 from tpubench.costs.userfile import Checked, read_text, read_toml
 from tpubench.results.errors import UsageError
+
+if TYPE_CHECKING:
+    from tpubench.costs.importers import Imported
 
 MAX_TABLE_BYTES = 64 << 20
 PRICES_VARIABLE = "TPUBENCH_PRICES"
@@ -164,6 +168,71 @@ def all_prices(extra: Iterable[Path] = ()) -> dict[str, Price]:
             if found.setdefault(entry.id, entry) != entry:
                 raise UsageError(f"{path}: price id {entry.id!r} is taken by another price")
     return found
+
+
+def today() -> dt.date:
+    """The day against which prices are stale, in UTC."""
+    return dt.datetime.now(dt.UTC).date()
+
+
+def pick(
+    table: dict[str, Price],
+    accelerator: str | None = None,
+    provider: str | None = None,
+    term: str | None = None,
+) -> list[Price]:
+    """Prices that match, by accelerator, cheapest first. UsageError for an unknown accelerator."""
+    if accelerator is not None:
+        accelerator = canonical(accelerator) or device(accelerator).name
+    found = [
+        entry
+        for entry in table.values()
+        if accelerator in {None, entry.accelerator}
+        and provider in {None, entry.provider}
+        and term in {None, entry.term}
+    ]
+    return sorted(found, key=lambda entry: (entry.accelerator, entry.usd_per_chip_hour, entry.id))
+
+
+def find_price(price_id: str, extra: Iterable[Path] = ()) -> Price:
+    """One price by id from all tables; UsageError with the nearest ids otherwise."""
+    table_of_all = all_prices(extra)
+    return table_of_all[price_id] if price_id in table_of_all else price(price_id)
+
+
+def asked_price(
+    price_id: str | None, usd_per_chip_hour: float | None, extra: Iterable[Path] = ()
+) -> Price:
+    """The price that a command names by id or by figure; UsageError unless it is just one."""
+    if (price_id is None) == (usd_per_chip_hour is None):
+        raise UsageError("give a price id or --usd-per-chip-hour")
+    if usd_per_chip_hour is not None:
+        return given(usd_per_chip_hour)
+    return find_price(price_id or "", extra)
+
+
+def table(name: str) -> list[Price]:
+    """The prices of a file, or the shipped ones for ``shipped``."""
+    return list(prices().values()) if name == "shipped" else read_prices(Path(name))
+
+
+def import_prices(
+    format_name: str, path: Path, as_of: str | None, provider: str | None, out: Path | None
+) -> tuple[Imported, Path]:
+    """Read a catalogue and write its prices as a table; returns both."""
+    from tpubench.costs.importers import read_catalogue
+
+    day: dt.date | None = None
+    if as_of is not None:
+        try:
+            day = dt.date.fromisoformat(as_of)
+        except ValueError:
+            raise UsageError(f"--as-of {as_of!r} is not a date such as 2026-10-01") from None
+    found = read_catalogue(format_name, path, day, provider)
+    name = path.parent.name if path.stem == "vms" else path.stem
+    written = out or Path(f"prices-{format_name}-{name}-{as_of}.csv")
+    write_prices(written, found.prices)
+    return found, written
 
 
 def _read_csv(path: Path) -> list[Price]:

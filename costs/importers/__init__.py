@@ -11,8 +11,10 @@ import importlib
 import pkgutil
 from pathlib import Path
 
-from tpubench.costs.importers._catalogue import Imported
+from tpubench.costs.importers._catalogue import Imported, Rejected
 from tpubench.results.errors import UsageError
+
+__all__ = ["Imported", "Rejected", "formats", "read_catalogue"]
 
 
 def formats() -> list[str]:
