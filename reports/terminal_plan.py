@@ -152,7 +152,7 @@ def _verdict(out: Console, answer: Answer) -> None:
 
 def _tornado(out: Console, verdict: Verdict) -> None:
     table = _table(
-        f"{verdict.other}'s extra cost over {verdict.side}'s, one figure at each end of its range",
+        f"Extra cost of {verdict.other} over {verdict.side}, one figure at each end of its range",
         ("side", "figure"),
         ("low end", "high end"),
     )
