@@ -45,13 +45,17 @@ class Backend(ABC):
     def probe(self) -> Probe:
         """Whether it can run here: in under a second, without torch, without raising."""
 
+    def default_mode(self) -> tuple[str, str | None]:
+        """Compile mode to use when none is asked for, and a note when it is not the usual one."""
+        return self.compile_modes[0], None
+
     def child_environment(self) -> Mapping[str, str]:
         """Variables to set in the child before Python starts."""
         return {}
 
     @abstractmethod
-    def open(self) -> Device:
-        """Take the device, in the child. RunFailedError when it cannot be had."""
+    def open(self, mode: str) -> Device:
+        """Take the device, in the child. RunFailedError when it cannot be had, or not so."""
 
     def on_phase(self, phase: str, repetition: int) -> None:  # noqa: B027
         """Called in the child as each phase begins: open, build, compile, warm-up, window, check.

@@ -37,7 +37,7 @@ def execute(job: Job, report: Say) -> Outcome:
         backend.on_phase(phase, job.repetition)
 
     say("open", None)
-    device = backend.open()
+    device = backend.open(job.compile_mode)
     say("build", None)
     began = time.perf_counter()
     step = workload.build(job.case, device, job.weights)

@@ -29,7 +29,7 @@ from tpubench.suite.timing import Pace
 from tpubench.suite.workload import Case, Weights, Workload
 
 DEFAULT_REPEATS = 3
-UNASKED_BUDGET_S = 75.0
+UNASKED_BUDGET_S = 90.0
 """With no ``--repeats``: no further round is begun that would end later than this."""
 LIMIT_PACE = Pace(warm_up_s=2.0, window_s=1.0)
 _LIMIT_PRESETS = {"hbm": "read", "gemm": "square-2048"}
@@ -101,7 +101,10 @@ def make_plan(request: Request) -> Plan:
     notes: list[str] = []
     backend, note = choose_backend(request.backend)
     notes += [note] if note else []
-    mode = request.compile_mode or backend.compile_modes[0]
+    mode, note = backend.default_mode()
+    if request.compile_mode is not None:
+        mode, note = request.compile_mode, None
+    notes += [note] if note else []
     if mode not in backend.compile_modes:
         raise UsageError(
             f"backend {backend.name} has no compile mode {mode!r};"

@@ -124,10 +124,9 @@ class Parity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """Where a step is built. ``static_shapes``: a new tensor shape costs a recompilation."""
+    """Where a step is built, as torch names it."""
 
     torch_device: str
-    static_shapes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +142,9 @@ class Step(ABC):
 
     module: torch.nn.Module | None = None
     """What a backend may repack or compile in place; None when there is nothing to compile."""
+
+    static_shapes: bool = False
+    """Set by a backend for which a new tensor shape would cost a recompilation."""
 
     marks: tuple[str, ...]
     """Phase that ends at each call of ``mark`` during one pass."""

@@ -27,13 +27,11 @@ class LlamaStep(Step):
         prompt_BL: Tensor,
         *,
         output_len: int,
-        static_shapes: bool,
     ) -> None:
         self.module = self.model = model
         self.cache = cache
         self.prompt_BL = prompt_BL
         self.output_len = output_len
-        self.static_shapes = static_shapes
         self.marks = ("prefill", *["decode"] * (output_len - 1))
         device, length = prompt_BL.device, prompt_BL.shape[1]
         self.prompt_positions_L = torch.arange(length, device=device)
@@ -140,7 +138,6 @@ def build(case: Case, config: LlamaConfig, device: Device, weights: Weights) -> 
         cache,
         prompt_BL.to(device.torch_device),
         output_len=output_len,
-        static_shapes=device.static_shapes,
     )
 
 

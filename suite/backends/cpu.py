@@ -7,17 +7,25 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import re
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
 from tpubench.results import fingerprint
+from tpubench.results.errors import RunFailedError
 from tpubench.suite.backend import Backend, Probe
 from tpubench.suite.workload import Device, Step
 
 INSTALL = "pip install 'tpubench[cpu]'"
+
+
+def has_compiler() -> bool:
+    """Whether a C++ compiler is at hand, which torch needs to compile for the CPU."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
 
 
 class Cpu(Backend):
@@ -27,7 +35,7 @@ class Cpu(Backend):
     summary = "the host's own cores, through PyTorch and oneDNN"
     rank = 0
     accelerator = False
-    compile_modes: ClassVar[tuple[str, ...]] = ("packed", "eager", "inductor")
+    compile_modes: ClassVar[tuple[str, ...]] = ("compiled", "packed", "eager")
     limits: ClassVar[tuple[str, ...]] = ("hbm", "gemm")
 
     def probe(self) -> Probe:
@@ -38,13 +46,20 @@ class Cpu(Backend):
         detail = f"{fingerprint.cpu_model()}, {cores} cores, torch {version}"
         return Probe(available=True, detail=detail)
 
+    def default_mode(self) -> tuple[str, str | None]:
+        if has_compiler():
+            return "compiled", None
+        return "packed", "compile mode packed: no C++ compiler here (apt-get install g++)"
+
     def child_environment(self) -> Mapping[str, str]:
         # Importing torch would otherwise load accelerator plugins, seconds each.
         return {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
 
-    def open(self) -> Device:
+    def open(self, mode: str) -> Device:
         import torch
 
+        if mode == "compiled" and not has_compiler():
+            raise RunFailedError("compile mode compiled needs a C++ compiler: apt-get install g++")
         torch.set_num_threads(fingerprint.usable_cores())
         return Device(torch_device="cpu")
 
@@ -54,12 +69,12 @@ class Cpu(Backend):
     def compile(self, step: Step, mode: str) -> None:
         if step.module is None or mode == "eager":
             return
-        if mode == "packed":
-            from tpubench.suite.backends._onednn import pack_linears
+        from tpubench.suite.backends import _cpu_compile
 
-            pack_linears(step.module)
-        else:
-            step.module.compile(dynamic=True)
+        _cpu_compile.pack_linears(step.module)
+        if mode == "compiled":
+            step.static_shapes = True
+            _cpu_compile.compile_blocks(step.module)
 
     def barrier(self) -> None:
         """Every CPU operator returns only when it is done."""

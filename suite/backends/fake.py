@@ -45,15 +45,18 @@ class Fake(Cpu):
         self._recompiling = False
         self._wrong = False
 
+    def default_mode(self) -> tuple[str, str | None]:
+        return "eager", None
+
     def probe(self) -> Probe:
         found = super().probe()
         detail = "scripted clock" if found.available else found.detail
         return Probe(available=found.available, detail=detail, fix=found.fix)
 
-    def open(self) -> Device:
+    def open(self, mode: str) -> Device:
         import torch
 
-        device = super().open()
+        device = super().open(mode)
         torch.set_num_threads(1)  # nothing is timed: leave the other cores to others
         return device
 

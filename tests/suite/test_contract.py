@@ -109,7 +109,6 @@ RUNNABLE = [
     for backend in registry.backends().values()
     if backend.probe().available
     for mode in backend.compile_modes
-    if mode != "inductor"  # compiles for a minute; run by the nightly test below
 ]
 
 
@@ -120,12 +119,6 @@ def test_a_backend_runs_a_toy_in_each_compile_mode(backend: str, mode: str) -> N
     assert (outcome.status, outcome.reason) == ("ok", None)
     assert outcome.chips >= 1
     assert outcome.description["torch"] == torch.__version__
-
-
-@pytest.mark.nightly
-def test_inductor_runs_a_toy() -> None:
-    (case,) = cases_of("llama-infer", dtype=["bfloat16"])
-    assert execute(case, "cpu", "inductor").status == "ok"
 
 
 def test_unknown_names_are_answered_with_the_known_ones() -> None:

@@ -1,0 +1,209 @@
+"""Llama inference on the CPU: this suite against transformers, llama.cpp and the memory's limit.
+
+    python benchmarks/llama_cpu.py [--rounds 7] [--json]
+
+One run, one set of weights (SmolLM2-135M-Instruct dequantised to bfloat16), all threads. Contenders
+take turns within each round, so that a noisy machine treats them alike; what counts is the median
+over rounds of the ratio within a round. A decode step is timed after a 128-token prompt, over 64
+tokens; the prefill over 512 tokens.
+
+The limit, written down first: a decode step at batch 1 must read every weight once (269 MB) and
+cannot beat the read bandwidth of the memory, which `read` measures in the same process; a prefill
+must do 2 FLOPs a weight and token and cannot beat `gemm`. Prediction: compiled blocks reach about
+0.6 of llama.cpp at batch 1, where the rest is the cost of some 10 kernels and one Python call a
+layer; packed weights reach 0.75 at batch 8; the prefill, one oneDNN matrix multiplication after
+another, is above llama.cpp's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import llama_cpp
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+import smollm2
+
+from tpubench.results import fingerprint
+from tpubench.suite import registry, timing
+from tpubench.suite.workload import Device, Step, Weights
+
+PROMPT, TOKENS, LONG_PROMPT = 128, 64, 512
+MODES = ("compiled", "packed", "eager")
+
+
+def ours(mode: str, weights: Weights, batch: int, prompt: int, output: int) -> Callable[[], float]:
+    """Seconds of a decode step (of the prefill when ``output`` is 1), through the suite's clock."""
+    workload, backend = registry.workload("llama-infer"), registry.backend("cpu")
+    settings = {"batch": batch, "input_len": prompt, "output_len": output}
+    (case,) = workload.cases("smollm2-135m", {k: [str(v)] for k, v in settings.items()})
+    step: Step = workload.build(
+        workload.prepare(case, weights), Device(torch_device="cpu"), weights
+    )
+    backend.compile(step, mode)
+    works = timing.Clockwork(
+        run=step.run,
+        barrier=backend.barrier,
+        clock_ns=backend.clock_ns,
+        recompiles=backend.recompiles,
+    )
+
+    def measure() -> float:
+        stamps = timing.window(works, passes=1, marks=len(step.marks))
+        (laps,) = timing.laps_s(stamps, len(step.marks))
+        return laps[0] if output == 1 else sum(laps[1:]) / len(laps[1:])
+
+    return measure
+
+
+def transformers(source: Path, batch: int, prompt: int, output: int) -> Callable[[], float]:
+    """The same through ``transformers`` generate, greedy, without a stopping token."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        source.parent, gguf_file=source.name, dtype=torch.bfloat16
+    ).eval()
+    ids = torch.randint(0, model.config.vocab_size, (batch, prompt))
+    mask = torch.ones_like(ids)
+
+    def generate(tokens: int) -> float:
+        began = time.perf_counter()
+        with torch.inference_mode():
+            model.generate(
+                ids,
+                attention_mask=mask,
+                do_sample=False,
+                max_new_tokens=tokens,
+                min_new_tokens=tokens,
+                pad_token_id=0,
+            )
+        return time.perf_counter() - began
+
+    def measure() -> float:
+        first = generate(1)
+        return first if output == 1 else (generate(output) - first) / (output - 1)
+
+    return measure
+
+
+def read_bytes_s() -> float:
+    """Bytes a second of summing 256 MiB, the best of three."""
+    source = torch.ones(2**26)
+    source.sum()
+    best = 0.0
+    for _ in range(3):
+        began = time.perf_counter()
+        source.sum()
+        best = max(best, source.nbytes / (time.perf_counter() - began))
+    return best
+
+
+def gemm_flop_s() -> float:
+    """FLOP/s of a bfloat16 matrix multiplication of 2048 cubed, the best of three."""
+    a, b = (torch.randn(2048, 2048).bfloat16() for _ in range(2))
+    a @ b
+    best = 0.0
+    for _ in range(3):
+        began = time.perf_counter()
+        a @ b
+        best = max(best, 2 * 2048**3 / (time.perf_counter() - began))
+    return best
+
+
+def compare(contenders: dict[str, Callable[[], float]], rounds: int) -> list[dict[str, float]]:
+    """Seconds of each contender and the two limits, for each round."""
+    for name, measure in contenders.items():
+        print(f"  warming up {name}", file=sys.stderr)
+        measure()
+        measure()
+    found = []
+    for number in range(rounds):
+        print(f"  round {number + 1} of {rounds}", file=sys.stderr)
+        seconds = {name: measure() for name, measure in contenders.items()}
+        found.append({**seconds, "read_bytes_s": read_bytes_s(), "gemm_flop_s": gemm_flop_s()})
+    return found
+
+
+def line(found: list[dict[str, float]], name: str, least: float, unit: str) -> dict[str, object]:
+    """One contender's row of the table; ``least`` is what a step must read or compute."""
+    limit = "read_bytes_s" if unit == "byte" else "gemm_flop_s"
+
+    def ratio(to: str) -> float:
+        return statistics.median(turn[to] / turn[name] for turn in found)
+
+    return {
+        "contender": name,
+        "median_ms": 1e3 * statistics.median(turn[name] for turn in found),
+        "best_ms": 1e3 * min(turn[name] for turn in found),
+        "x_transformers": ratio("transformers"),
+        "x_llama_cpp": ratio("llama.cpp"),
+        "x_eager": ratio("eager"),
+        "of_limit": statistics.median(least / turn[name] / turn[limit] for turn in found),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    threads = fingerprint.usable_cores()
+    torch.set_num_threads(threads)
+    source = smollm2.gguf()
+    weights = Weights(path=source)
+    workload = registry.workload("llama-infer")
+    tables = {}
+    with tempfile.TemporaryDirectory() as folder:
+        model = llama_cpp.bfloat16_copy(source, Path(folder) / "bf16.gguf")
+        for name, batch, prompt, output in (
+            ("decode, batch 1", 1, PROMPT, TOKENS),
+            ("decode, batch 8", 8, PROMPT, TOKENS),
+            (f"prefill of {LONG_PROMPT}, batch 1", 1, LONG_PROMPT, 1),
+        ):
+            print(name, file=sys.stderr)
+            modes = MODES if output > 1 else MODES[1:]
+            contenders = {m: ours(m, weights, batch, prompt, output) for m in modes}
+            contenders["transformers"] = transformers(source, batch, prompt, output)
+            if output == 1:
+                contenders["llama.cpp"] = lambda p=prompt: llama_cpp.prefill_s(model, p, threads)
+            else:
+                contenders["llama.cpp"] = lambda b=batch, p=prompt, o=output: llama_cpp.decode_s(
+                    model, b, p, o, threads
+                )
+            found = compare(contenders, options.rounds)
+            settings = {"batch": batch, "input_len": prompt, "output_len": output}
+            (case,) = workload.cases("smollm2-135m", {k: [str(v)] for k, v in settings.items()})
+            work = workload.work(case).phases
+            if output == 1:
+                least, unit = work["prefill"].flops, "flop"
+            else:
+                least, unit = work["decode"].bytes // (output - 1), "byte"
+            tables[name] = [line(found, contender, least, unit) for contender in contenders]
+            del contenders
+    if options.json:
+        print(json.dumps(tables))
+        return
+    for name, table in tables.items():
+        limit = "read bandwidth" if name.startswith("decode") else "GEMM rate"
+        print(f"\n{name} ({threads} threads, bfloat16, {options.rounds} rounds)")
+        print(
+            f"{'':14} {'median':>9} {'best':>9} {'× hf':>6} {'× l.cpp':>8} {'× eager':>8}  {limit}"
+        )
+        for row in table:
+            print(
+                f"{row['contender']:14} {row['median_ms']:6.1f} ms {row['best_ms']:6.1f} ms"
+                f" {row['x_transformers']:6.2f} {row['x_llama_cpp']:8.2f} {row['x_eager']:8.2f}"
+                f"  {row['of_limit']:.0%}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""How the CPU backend prepares a program: packed weights, and compiled blocks for one row.
+
+Two facts, both measured by ``benchmarks/llama_cpu.py``, decide it. A plain linear reads its weight
+row by row; oneDNN's blocked layout, reordered once, reads it about 1.5 times as fast at any number
+of rows. And for a single row, as when one sequence is decoded, no matrix library is the fastest:
+a multiply and a sum that the compiler fuses with what stands around it is, because reading the
+weights is then all the work and a block of a model is a handful of kernels instead of thirty.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_OPTIONS: dict[str, Any] = {
+    # Our own signature check stands in for dynamo's guards, which cost more than a small block.
+    "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
+    "size_asserts": False,
+    "alignment_asserts": False,
+    "scalar_asserts": False,
+}
+
+
+class PackedLinear(nn.Module):
+    """A linear layer with its weight in oneDNN's blocked layout; the values are unchanged.
+
+    Inside a compiled region, and for one row, it is a multiply and a sum over the plain weight.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight = linear.weight
+        self.bias = linear.bias
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            # A dot product in float32, as the libraries accumulate.
+            y = (x.reshape(1, -1).float() * self.weight.float()).sum(dim=-1)
+            y = y if self.bias is None else y + self.bias
+            return y.to(x.dtype).view(*x.shape[:-1], self.weight.shape[0])
+        packed: Tensor = torch.ops.mkldnn._linear_pointwise(
+            x, self.packed, self.bias, "none", [], ""
+        )
+        return packed
+
+
+def pack_linears(module: nn.Module) -> None:
+    """Replace every linear layer inside ``module`` by its packed twin."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Linear):
+            setattr(module, name, PackedLinear(child))
+        else:
+            pack_linears(child)
+
+
+def compile_blocks(module: nn.Module) -> None:
+    """Compile each kind of block that ``module`` repeats (in a ModuleList), for one row.
+
+    All blocks of a kind share one compiled function, so a deep model compiles as fast as a shallow
+    one. More rows than one run the block as it is.
+    """
+    kinds: dict[type[nn.Module], Callable[..., Any]] = {}
+    for repeated in module.modules():
+        if not isinstance(repeated, nn.ModuleList):
+            continue
+        for block in repeated:
+            kind = type(block)
+            if kind not in kinds:
+                kinds[kind] = _for_one_row(kind.forward)
+            block.forward = types.MethodType(kinds[kind], block)
+
+
+def _for_one_row(plain: Callable[..., Any]) -> Callable[..., Any]:
+    compiled: dict[object, Callable[..., Any]] = {}
+
+    def forward(self: nn.Module, x: Tensor, *rest: Any) -> Any:
+        if x.numel() != x.shape[-1]:
+            return plain(self, x, *rest)
+        signature = _signature((x, *rest))
+        function = compiled.get(signature)
+        if function is None:
+            function = compiled[signature] = _compile(plain, len(compiled))
+        return function(self, x, *rest)
+
+    return forward
+
+
+def _compile(plain: Callable[..., Any], number: int) -> Callable[..., Any]:
+    # Compiled code is kept by code object: a copy of its own keeps one signature's apart from
+    # another's, since no guard would tell them apart.
+    function = types.FunctionType(
+        plain.__code__.replace(co_name=f"{plain.__name__}_{number}"),
+        plain.__globals__,
+        closure=plain.__closure__,
+        argdefs=plain.__defaults__,
+    )
+    return torch.compile(function, fullgraph=True, dynamic=False, options=_OPTIONS)
+
+
+def _signature(value: Any) -> object:
+    """Everything that the compiled code takes for granted about its arguments."""
+    if isinstance(value, Tensor):
+        return value.shape, value.dtype, value.stride()
+    if isinstance(value, tuple):
+        return tuple(_signature(item) for item in value)
+    return value
