@@ -287,7 +287,9 @@ def price_apply(
 
     price = asked_price(price_id, usd_per_chip_hour, prices or [])
     done = store_repriced(store or default_store(), price, set(run_id or []))
-    terminal_money.show_repriced(done.run_id, len(done.rows), price, done.skipped, as_json=as_json)
+    terminal_money.show_repriced(
+        list(done.rows), done.figures, price, done.skipped, as_json=as_json
+    )
 
 
 @cost_app.command("cloud")

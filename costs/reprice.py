@@ -1,7 +1,8 @@
-"""Stored rates at another price: new rows in a new run, the old figures untouched.
+"""Stored rates at another price: new rows in new runs, the old figures untouched.
 
-A $ figure is a rate and a price; the rate was measured and stays. Nothing is run again, and since
-the new rows have a run of their own, no table can mix two prices without showing two runs.
+A $ figure is a rate and a price; the rate was measured and stays. Nothing is run again. Each run
+that is priced gets a new run beside it with its rates and their $ figures, so that no table mixes
+two prices without showing two runs, and every $ figure can be verified from its own run.
 """
 
 from __future__ import annotations
@@ -22,41 +23,55 @@ from tpubench.results.row import SCHEMA_VERSION, Row
 from tpubench.results.statistics import within
 
 ANY_ACCELERATOR = "any"
+COPIED = "as stored in run "
+"""Start of the reason of a rate that was copied; copies are not priced once more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repriced:
-    """New rows, and how many rates were left out for which reason."""
+    """New rows by new run, and how many rates were left out for which reason."""
 
-    run_id: str
-    rows: list[Row]
+    rows: Mapping[str, list[Row]]
     skipped: Mapping[str, int]
+
+    @property
+    def figures(self) -> int:
+        """How many $ figures were made."""
+        rows = [row for part in self.rows.values() for row in part]
+        return sum(METRICS[row.metric].usd_of is not None for row in rows)
 
 
 def reprice(rows: Iterable[Row], price: Price, now: dt.datetime) -> Repriced:
-    """A $ row for every stored rate that ``price`` fits, as a new run started at ``now`` (UTC).
+    """A $ row for every stored rate that ``price`` fits, in new runs started at ``now`` (UTC).
 
     Rates of another device than the price's accelerator are left out and counted.
     """
-    run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    priced = {metric.usd_of: metric for metric in METRICS.values() if metric.usd_of}
-    found: list[Row] = []
+    priced: dict[str, list[Metric]] = {}
+    for metric in METRICS.values():
+        if metric.usd_of:
+            priced.setdefault(metric.usd_of, []).append(metric)
+    run_ids: dict[str, str] = {}
+    found: dict[str, list[Row]] = {}
     skipped: Counter[str] = Counter()
     for row in rows:
-        metric = priced.get(row.metric)
-        if metric is None:
+        if row.metric not in priced or (row.reason or "").startswith(COPIED):
             continue
         if row.status != "ok" or row.value is None:
             skipped[f"the rate is {row.status if row.status != 'ok' else 'missing'}"] += 1
         elif price.accelerator not in {ANY_ACCELERATOR, row.device}:
             skipped[f"the price is for {price.accelerator}, the rate for {row.device}"] += 1
         else:
-            found.append(_priced(row, metric, price, run_id, now))
-    return Repriced(run_id=run_id, rows=found, skipped=dict(skipped))
+            if row.run_id not in run_ids:
+                run_ids[row.run_id] = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+            run_id = run_ids[row.run_id]
+            copy = replace(row, run_id=run_id, started_at=now, reason=f"{COPIED}{row.run_id}")
+            figures = [_priced(row, metric, price, run_id, now) for metric in priced[row.metric]]
+            found.setdefault(run_id, []).extend([copy, *figures])
+    return Repriced(rows=found, skipped=dict(skipped))
 
 
 def store_repriced(folder: Path, price: Price, run_ids: set[str] | None = None) -> Repriced:
-    """Reprice what ``folder`` holds (or only the runs named) and store it as one new run there.
+    """Reprice what ``folder`` holds (or only the runs named) and store the new runs there.
 
     UsageError when no stored rate fits the price, with the reasons.
     """
@@ -66,7 +81,8 @@ def store_repriced(folder: Path, price: Price, run_ids: set[str] | None = None) 
     if not done.rows:
         why = "; ".join(f"{reason} ({n})" for reason, n in done.skipped.items())
         raise UsageError(f"nothing to price in {folder}: {why or 'no rates are stored there'}")
-    store.write(folder, "repriced", done.rows)
+    for part in done.rows.values():
+        store.write(folder, "priced-again", part)
     return done
 
 

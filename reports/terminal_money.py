@@ -135,17 +135,18 @@ def show_diff(changes: Sequence[Change], *, as_json: bool) -> None:
 
 
 def show_repriced(
-    run_id: str, rows: int, price: Price, skipped: Mapping[str, int], *, as_json: bool
+    run_ids: Sequence[str], rows: int, price: Price, skipped: Mapping[str, int], *, as_json: bool
 ) -> None:
-    """The new run that holds old rates at another price."""
+    """The new runs that hold old rates at another price."""
     if as_json:
-        print_json({"run_id": run_id, "rows": rows, "price": price.record(), "skipped": skipped})
+        document = {"run_ids": list(run_ids), "rows": rows, "price": price.record()}
+        print_json({**document, "skipped": dict(skipped)})
         return
     out = console()
     for reason, count in skipped.items():
         out.print(f"left out: {count} rates: {reason}", markup=False, soft_wrap=True)
     out.print(
-        f"run {run_id}: {rows} figures at {price.usd_per_chip_hour:g} $/chip-hour"
+        f"{', '.join(run_ids)}: {rows} figures at {price.usd_per_chip_hour:g} $/chip-hour"
         f" ({price.id}, {price.as_of}); nothing was run again, old figures are kept",
         markup=False,
         soft_wrap=True,

@@ -26,6 +26,8 @@ SMALL_COLUMNS = 4_000
 """Columns of use up to which the whole integer program is solved even after a good rounding."""
 BRANCH_COLUMNS = 60_000
 """Columns of use above which branching would not get past its first linear program."""
+SECOND_OPINION_S = 10.0
+"""Time for the integer program of a small plan whose rounding is good enough already."""
 PORT_LEVELS = (0.05, 0.15, 0.3, 1e-4, 0.5)
 """Shares of use above which a pair counts as ported; each is tried."""
 
@@ -101,7 +103,9 @@ def solve(problem: Problem, seconds: float = 60.0, gap: float = 1e-3) -> Solved 
             z = np.where(full.columns.port_p >= 0, relaxed[full.columns.port_p], 1.0)
             _round(problem, full.pairs[z > 0.5], best, tried, deadline, gap)
     if full is not None and (columns <= SMALL_COLUMNS or best.gap > gap):
-        x, bound = branch(full, full.whole, deadline - time.monotonic(), gap / 10)
+        left = deadline - time.monotonic()
+        left = left if best.gap > gap else min(left, SECOND_OPINION_S)
+        x, bound = branch(full, full.whole, left, gap / 10)
         best.bound = max(best.bound, bound)
         best.offer(full, x, "integer program", tried)
     if best.model is None or best.x is None:

@@ -10,13 +10,17 @@ import pytest
 
 from tpubench.costs.price_diff import diff
 from tpubench.costs.prices import given, price
-from tpubench.costs.reprice import reprice, store_repriced
+from tpubench.costs.reprice import Repriced, reprice, store_repriced
 from tpubench.costs.token_cost import usd_per_mtok
 from tpubench.results import store
 from tpubench.results.errors import UsageError
 from tpubench.results.row import SCHEMA_VERSION, Row
+from tpubench.results.statistics import within
+from tpubench.results.verify import verify_store
 
 V6E = "gcp-us-east5-tpu-v6e-on_demand-2024-12-23"
+SAMPLES = [1900.0, 2000.0, 2111.0]
+ESTIMATE = within("harmonic_mean", SAMPLES)
 NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
 
 
@@ -42,10 +46,10 @@ def row(**changes: object) -> Row:
         "metric": "output_tok_s",
         "unit": "token/s",
         "better": "higher",
-        "value": 2000.0,
-        "ci_low": 1900.0,
-        "ci_high": 2100.0,
-        "samples": [1900.0, 2000.0, 2111.0],
+        "value": ESTIMATE.point,
+        "ci_low": ESTIMATE.low,
+        "ci_high": ESTIMATE.high,
+        "samples": SAMPLES,
         "usd_per_chip_hour": None,
         "price_id": None,
         "price_as_of": None,
@@ -59,8 +63,15 @@ def row(**changes: object) -> Row:
     return Row(**{**figures, **changes})
 
 
+def rows_of(done: Repriced) -> list[Row]:
+    (rows,) = done.rows.values()
+    return rows
+
+
 def test_a_rate_gets_the_new_price_and_names_it() -> None:
-    (priced,) = reprice([row()], price(V6E), NOW).rows
+    copy, priced = rows_of(reprice([row()], price(V6E), NOW))
+    assert (copy.value, copy.reason) == (row().value, f"as stored in run {row().run_id}")
+    assert copy.run_id == priced.run_id != row().run_id
     assert priced.metric == "usd_per_mtok_out"
     assert priced.samples == [usd_per_mtok(2.7, 4, rate) for rate in (1900, 2000, 2111)]
     assert (priced.price_id, priced.price_as_of) == (V6E, "2024-12-23")
@@ -70,11 +81,11 @@ def test_a_rate_gets_the_new_price_and_names_it() -> None:
 
 
 def test_a_published_rate_without_samples_keeps_its_interval() -> None:
-    (priced,) = reprice([row(samples=None, evidence="published")], given(2.7), NOW).rows
-    assert priced.value == usd_per_mtok(2.7, 4, 2000)
+    _, priced = rows_of(reprice([row(samples=None, evidence="published")], given(2.7), NOW))
+    assert priced.value == usd_per_mtok(2.7, 4, ESTIMATE.point)
     assert (priced.ci_low, priced.ci_high) == (
-        usd_per_mtok(2.7, 4, 2100),
-        usd_per_mtok(2.7, 4, 1900),
+        usd_per_mtok(2.7, 4, ESTIMATE.high),
+        usd_per_mtok(2.7, 4, ESTIMATE.low),
     )
 
 
@@ -85,7 +96,7 @@ def test_rates_of_other_devices_and_failures_are_counted_not_priced() -> None:
         row(metric="ttft_s", unit="s", better="lower"),
     ]
     done = reprice(rows, price(V6E), NOW)
-    assert done.rows == []
+    assert done.rows == {}
     assert done.skipped == {
         "the price is for tpu-v6e, the rate for nvidia-h100-sxm": 1,
         "the rate is failed": 1,
@@ -99,8 +110,10 @@ def test_the_store_keeps_the_old_figures(tmp_path: Path) -> None:
     second = store_repriced(tmp_path, given(1.0))
     assert (tmp_path / row().run_id / "0.parquet").read_bytes() == before
     rows = list(store.iter_rows(store.scan(store.files(tmp_path)).table))
-    assert {r.run_id for r in rows} == {row().run_id, first.run_id, second.run_id}
+    assert {r.run_id for r in rows} == {row().run_id, *first.rows, *second.rows}
+    assert (first.figures, second.figures) == (1, 1)
     assert {r.price_id for r in rows} == {None, V6E, "given"}
+    assert verify_store(tmp_path).ok
 
 
 def test_nothing_to_price_says_why(tmp_path: Path) -> None:
