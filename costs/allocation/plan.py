@@ -7,6 +7,7 @@ a price table entry. See ``docs/money.md`` for a walk through an example.
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +19,8 @@ from tpubench.results.errors import UsageError
 
 MAX_YEARS = 30
 MAX_SCENARIOS = 1000
+MAX_CELLS = 4_000_000
+"""Pairs × years × scenarios, or accelerators × years² × scenarios: some gigabytes of work."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, le=1e15)]
@@ -253,15 +256,19 @@ def _contradictions(plan: Plan) -> list[str]:
     workloads = {w.name for w in plan.workload}
     accelerators = {a.name for a in plan.accelerator}
     vendors = {a.vendor for a in plan.accelerator}
+    years, futures = plan.plan.years, max(len(plan.scenario), 1)
+    cells = max(len(plan.throughput), len(plan.accelerator) * years) * years * futures
     found = _lengths(plan)
+    if cells > MAX_CELLS:
+        found.append(f"plan: {cells:,} combinations to plan for, at most {MAX_CELLS:,} are taken")
     for key, names in (
         ("workload", [w.name for w in plan.workload]),
         ("accelerator", [a.name for a in plan.accelerator]),
         ("scenario", [s.name for s in plan.scenario]),
         ("throughput", [f"{t.workload} on {t.accelerator}" for t in plan.throughput]),
     ):
-        twice = {name for name in names if names.count(name) > 1} if len(names) < 5000 else set()
-        found += [f"{key}: {name} is given twice" for name in sorted(twice)]
+        counts = Counter(names)
+        found += [f"{key}: {name} is given twice" for name in sorted(counts) if counts[name] > 1]
     for i, item in enumerate(plan.throughput):
         if item.workload not in workloads:
             found.append(f"throughput[{i}].workload: no workload {item.workload!r} in the plan")

@@ -21,6 +21,8 @@ from tpubench.results.errors import UsageError
 FLEX_RATIO = 0.75
 """On-demand rows under this share of the provider's median look like the flex-start SKU."""
 MIN_REGIONS_FOR_MEDIAN = 3
+FORMULA = "=+-@\t\r"
+"""What a spreadsheet takes for the start of a formula; no region starts so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +131,9 @@ def as_prices(
     found: dict[str, Price] = {}
     for offer in offers:
         on_demand, spot = offer.on_demand_usd, offer.spot_usd
+        if not offer.region or offer.region[0] in FORMULA or not offer.region.isprintable():
+            rejected.append(Rejected(where=offer.where, reason="no usable region"))
+            continue
         if on_demand is None and spot is None:
             rejected.append(Rejected(where=offer.where, reason="no price: not sold"))
             continue

@@ -226,6 +226,13 @@ def test_equal_sizes_are_one_price_and_unequal_ones_keep_their_instance(tmp_path
     assert ids[1].endswith("gpu-8x-h100-sxm5-x8")
 
 
+@pytest.mark.parametrize("region", ["", "=cmd()", "@x", "-1", "us\x07east"])
+def test_a_region_that_a_spreadsheet_would_run_is_left_out(tmp_path: Path, region: str) -> None:
+    found = skypilot(tmp_path, "aws", AWS, f"p5.48xlarge,H100,8,1,1,,55.04,20,{region},a")
+    assert found.prices == []
+    assert [row.reason for row in found.rejected] == ["no usable region"]
+
+
 def test_a_date_is_needed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--as-of"):
         read_catalogue("skypilot", tmp_path / "gcp" / "vms.csv", None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tpubench.costs.owned import Owned, hourly
 from tpubench.costs.price_files import all_prices, read_prices
@@ -104,3 +106,24 @@ def test_an_id_that_means_two_prices_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, NEGOTIATED.replace("gcp-v7-2027", taken))
     with pytest.raises(UsageError, match="taken by another price"):
         all_prices([path])
+
+
+HEADER = (
+    "id,provider,region,accelerator,term,usd_per_chip_hour,includes_host,source,as_of,layer,note"
+)
+GOOD = ["p", "gcp", "r", "tpu-v6e", "spot", "1.5", "yes", "s", "2026-10-01", "list", ""]
+BAD = st.one_of(st.text(max_size=6), st.sampled_from(["nan", "-1", "maybe", "2026-13-01", "1e999"]))
+
+
+@given(st.dictionaries(st.integers(0, len(GOOD) - 1), BAD, max_size=3))
+def test_any_table_is_prices_or_one_line(
+    tmp_path_factory: pytest.TempPathFactory, changes: dict[int, str]
+) -> None:
+    cells = [changes.get(i, cell) for i, cell in enumerate(GOOD)]
+    path = tmp_path_factory.mktemp("table") / "mine.csv"
+    path.write_text(f"{HEADER}\n{','.join(cells)}\n", encoding="utf-8", errors="replace")
+    try:
+        for price in read_prices(path):
+            assert price.usd_per_chip_hour > 0
+    except UsageError as error:
+        assert str(error).startswith(str(path))
