@@ -134,7 +134,7 @@ def _verdict(out: Console, answer: Answer) -> None:
         out,
         f"\nUnit economics, before limits: {verdict.side} {dollars(verdict.side_usd)},"
         f" {verdict.other} {dollars(verdict.other_usd)} for the same tokens"
-        f" ({verdict.compared_share:.0%} of all): {cheaper} is cheaper at these figures.",
+        f" ({verdict.compared_share:.0%} of all). Cheaper at these figures: {cheaper}.",
         bold=True,
     )
     say(

@@ -169,7 +169,7 @@ def test_allocate_reads_for_a_finance_lead(call: Call, tmp_path: Path) -> None:
 def test_an_impossible_plan_is_a_no(call: Call, tmp_path: Path) -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
     path = tmp_path / "plan.toml"
-    path.write_text(text.replace("demand_mtok_first = 4e9", "demand_mtok_first = 4e11"))
+    path.write_text(text.replace("demand_mtok_first = 7e9", "demand_mtok_first = 7e11"))
     assert "the plan is infeasible" in call("allocate", str(path)).error(1)
 
 
