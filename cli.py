@@ -167,6 +167,9 @@ def report(
     selectors: Filters = None,
     store: Store = None,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("bench-report"),
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the page, where there is a screen.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a self-contained HTML page and PNG charts of the stored facts."""
@@ -176,6 +179,8 @@ def report(
 
     written = page.write(select(store or default_store(), selectors or []), out)
     terminal.show_written(written, as_json=as_json)
+    if open_page:
+        terminal.open_page(written[0])
 
 
 @app.command("list")

@@ -150,6 +150,21 @@ def line(found: list[dict[str, float]], name: str, least: float, unit: str) -> d
     }
 
 
+def show(name: str, table: list[dict[str, object]], threads: int, rounds: int) -> None:
+    """One table, as soon as it is known."""
+    limit = "read bandwidth" if name.startswith("decode") else "GEMM rate"
+    headings = f"{'median':>9} {'best':>9} {'× hf':>6} {'× l.cpp':>8} {'× eager':>8}"
+    print(f"\n{name} ({threads} threads, bfloat16, {rounds} rounds)")
+    print(f"{'':14} {headings}  of the {limit}")
+    for row in table:
+        print(
+            f"{row['contender']:14} {row['median_ms']:6.1f} ms {row['best_ms']:6.1f} ms"
+            f" {row['x_transformers']:6.2f} {row['x_llama_cpp']:8.2f} {row['x_eager']:8.2f}"
+            f"  {row['of_limit']:.0%}",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
@@ -187,22 +202,11 @@ def main() -> None:
             else:
                 least, unit = work["decode"].bytes // (output - 1), "byte"
             tables[name] = [line(found, contender, least, unit) for contender in contenders]
+            if not options.json:
+                show(name, tables[name], threads, options.rounds)
             del contenders
     if options.json:
         print(json.dumps(tables))
-        return
-    for name, table in tables.items():
-        limit = "read bandwidth" if name.startswith("decode") else "GEMM rate"
-        print(f"\n{name} ({threads} threads, bfloat16, {options.rounds} rounds)")
-        print(
-            f"{'':14} {'median':>9} {'best':>9} {'× hf':>6} {'× l.cpp':>8} {'× eager':>8}  {limit}"
-        )
-        for row in table:
-            print(
-                f"{row['contender']:14} {row['median_ms']:6.1f} ms {row['best_ms']:6.1f} ms"
-                f" {row['x_transformers']:6.2f} {row['x_llama_cpp']:8.2f} {row['x_eager']:8.2f}"
-                f"  {row['of_limit']:.0%}"
-            )
 
 
 if __name__ == "__main__":

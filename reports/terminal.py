@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import json
+import os
 import sys
+import webbrowser
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +165,12 @@ def show_written(paths: Sequence[Path], *, as_json: bool) -> None:
         return
     for path in paths:
         print(path)
+
+
+def open_page(path: Path) -> None:
+    """Show a page in the user's browser; nothing happens where there is no screen."""
+    if sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
+        webbrowser.open(path.resolve().as_uri())
 
 
 def warn_unreadable(unreadable: Sequence[Unreadable]) -> None:

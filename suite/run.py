@@ -272,13 +272,16 @@ def measured_peaks(rows: Sequence[Row]) -> facts.Peaks | None:
 def _limit_cases(backend: Backend, workload: Workload, cases: Sequence[Case]) -> list[Case]:
     if workload.name in backend.limits:
         return []
-    dtypes = sorted({case.dtype for case in cases})
-    found = []
-    for name in backend.limits:
-        limit = registry.workload(name)
-        overrides = {} if name == "hbm" else {"dtype": dtypes}
-        found += limit.cases(_LIMIT_PRESETS[name], overrides)
-    return found
+    cache_mib = (fingerprint.last_level_cache_bytes() or 0) // 2**20
+    overrides = {
+        "hbm": {"mib": [str(max(256, 4 * cache_mib))]},
+        "gemm": {"dtype": sorted({case.dtype for case in cases})},
+    }
+    return [
+        case
+        for name in backend.limits
+        for case in registry.workload(name).cases(_LIMIT_PRESETS[name], overrides[name])
+    ]
 
 
 def _weights(workload: Workload, request: Request) -> Weights:

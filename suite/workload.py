@@ -240,7 +240,6 @@ class Workload(ABC):
                     params={**defaults, **standard, **chosen},
                     shape=self.shape(preset),
                 )
-                self.validate(case)
                 cases.setdefault(case.key, case)
         return list(cases.values())
 
@@ -249,9 +248,13 @@ class Workload(ABC):
         del case
 
     def prepare(self, case: Case, weights: Weights) -> Case:
-        """The case as it will run with these weights (a checkpoint names its own shape)."""
+        """The case as it will run with these weights (a checkpoint names its own shape).
+
+        UsageError when parameters contradict each other, or the weights cannot be read.
+        """
         if weights.path is not None or weights.prompt_ids is not None:
             raise UsageError(f"{self.name} has no weights: drop --weights and --prompt")
+        self.validate(case)
         return case
 
     def encode(self, prompt: str, weights: Weights) -> tuple[int, ...]:

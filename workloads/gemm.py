@@ -44,7 +44,7 @@ class Gemm(Workload):
     version = 1
     summary = "dense matrix multiplication: the arithmetic limit"
     presets: ClassVar[Mapping[str, str]] = {
-        "standard": "squares 512 … 8192 and the layers of Llama-3.1-8B (a CPU: the smaller ones)",
+        "standard": "squares 512 … 8192 and the 8B layers (a CPU: the smaller), bfloat16 and float32",
         "all": "every shape, whatever the device",
         **{name: f"m={m} n={n} k={k}" for name, (m, n, k) in _SHAPES.items()},
     }
@@ -63,8 +63,11 @@ class Gemm(Workload):
         names: Sequence[str] = (preset,)
         if preset in {"standard", "all"}:
             names = tuple(_SHAPES) if accelerator or preset == "all" else _CPU_SETS
-        shapes = [_SHAPES[name] for name in names]
-        return [{"m": m, "n": n, "k": k} for m, n, k in shapes]
+        return [
+            {"m": m, "n": n, "k": k, "dtype": dtype}
+            for dtype in ("bfloat16", "float32")
+            for m, n, k in (_SHAPES[name] for name in names)
+        ]
 
     def build(self, case: Case, device: Device, weights: Weights) -> Step:
         del weights

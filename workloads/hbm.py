@@ -36,7 +36,7 @@ class Hbm(Workload):
     version = 1
     summary = "memory read, copy and triad: the bandwidth limit"
     presets: ClassVar[Mapping[str, str]] = {
-        "standard": "read, copy and triad, 256 MiB on a CPU and 1 and 4 GiB on an accelerator",
+        "standard": "read, copy, triad; 256 and 1024 MiB on a CPU, 1 and 4 GiB on an accelerator",
         "read": "sum of an array",
         "copy": "one array to another",
         "triad": "a = b + s·c",
@@ -52,7 +52,7 @@ class Hbm(Workload):
 
     def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:
         kernels = tuple(_TRAFFIC) if preset == "standard" else (preset,)
-        sizes = (1024, 4096) if accelerator else (256,)
+        sizes = (1024, 4096) if accelerator else (256, 1024)
         return [{"kernel": kernel, "mib": mib} for kernel in kernels for mib in sizes]
 
     def build(self, case: Case, device: Device, weights: Weights) -> Step:
