@@ -25,6 +25,8 @@ from tpubench.results.errors import UsageError
 
 HOURS_PER_YEAR = 8760
 MONTHS_PER_YEAR = 12
+NO_INTEREST = 1e-12
+"""Interest over the whole life below which it makes no difference to a double."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +98,11 @@ def capital_recovery_factor(wacc: float, years: float) -> float:
     """Equal yearly payment per dollar borrowed at ``wacc`` over ``years``; 1/years at 0 %."""
     not_negative("wacc", wacc)
     positive("years", years)
-    if wacc == 0:
+    growth = years * math.log1p(wacc)
+    if growth < NO_INTEREST:
         return 1 / years
     # 1 − (1+w)^−L without cancellation for a small w.
-    return finite("capital recovery factor", -wacc / math.expm1(-years * math.log1p(wacc)))
+    return finite("capital recovery factor", -wacc / math.expm1(-growth))
 
 
 def hourly(owned: Owned, utilisation: float = 1.0) -> HourlyCost:

@@ -266,7 +266,7 @@ def test_any_value_anywhere_is_an_answer_or_one_line(
         assert "\n" not in str(error)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300))
 def test_any_bytes_are_one_line(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "plan.toml"

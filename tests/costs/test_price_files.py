@@ -127,3 +127,14 @@ def test_any_table_is_prices_or_one_line(
             assert price.usd_per_chip_hour > 0
     except UsageError as error:
         assert str(error).startswith(str(path))
+
+
+def test_a_run_may_name_a_price_of_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tpubench.costs.price_files import find_price
+
+    monkeypatch.setenv("TPUBENCH_PRICES", str(write(tmp_path, NEGOTIATED)))
+    assert find_price("gcp-v7-2027").layer == "negotiated"
+    with pytest.raises(UsageError, match="unknown price"):
+        find_price("gcp-v7-2028")
