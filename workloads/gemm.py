@@ -44,7 +44,7 @@ class Gemm(Workload):
     version = 1
     summary = "dense matrix multiplication: the arithmetic limit"
     presets: ClassVar[Mapping[str, str]] = {
-        "standard": "squares 512 … 8192 and the 8B layers (a CPU: the smaller), bfloat16 and float32",
+        "standard": "squares 512 … 8192, the 8B layers (a CPU: the smaller); bfloat16, float32",
         "all": "every shape, whatever the device",
         **{name: f"m={m} n={n} k={k}" for name, (m, n, k) in _SHAPES.items()},
     }

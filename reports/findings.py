@@ -1,0 +1,285 @@
+"""What the page is made from: rows with harmless text, their summaries, and names for cases.
+
+A store may come from anybody. Whatever a stored file claims, the sections downstream see text
+without control characters, and JSON columns that hold an object.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import functools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tpubench.results.metrics import METRICS
+from tpubench.results.row import Row
+from tpubench.results.store import Scan, iter_rows
+from tpubench.results.summary import Summary, summarise
+
+_UNSEEN = re.compile(
+    # Controls, lone surrogates, marks that reorder text, line separators, non-characters.
+    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufffe\uffff]"
+)
+_SPACES = re.compile(r"\s+")
+_RUN_ID = re.compile(r"\d{8}T\d{6}-([0-9a-f]{6})")
+_UNTOLD = {"dtype", "seed", "weights"}
+"""Parameters that a case's name leaves out unless cases differ in them."""
+
+CaseKey = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damaged:
+    """A file that was left out, and why."""
+
+    file: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """Everything the sections look at. ``now`` (UTC) decides which prices are stale."""
+
+    rows: tuple[Row, ...]
+    summaries: tuple[Summary, ...]
+    damaged: tuple[Damaged, ...]
+    now: dt.datetime
+
+    def of(self, metric: str) -> list[Summary]:
+        """Summaries of ``metric`` that have a positive value in its own unit, in case order."""
+        return [
+            summary
+            for summary in self.summaries
+            if summary.first.metric == metric
+            and summary.first.unit == METRICS[metric].unit
+            and summary.estimate is not None
+            and summary.estimate.point > 0
+        ]
+
+    def by_case(self) -> dict[CaseKey, list[Summary]]:
+        """The summaries of each case, in case order and then in the order of the metrics."""
+        found: dict[CaseKey, list[Summary]] = {}
+        for summary in self.summaries:
+            found.setdefault(case_key(summary.first), []).append(summary)
+        return found
+
+
+def find(scan: Scan, now: dt.datetime) -> Findings:
+    """The rows of a scan made harmless, summarised, and sorted by case and metric."""
+    rows = tuple(_harmless(row) for row in iter_rows(scan.table))
+    order = {name: index for index, name in enumerate(METRICS)}
+    summaries = sorted(
+        summarise(rows),
+        key=lambda s: (*_sort_key(s), order.get(s.first.metric, len(order)), s.first.metric),
+    )
+    return Findings(
+        rows=rows,
+        summaries=tuple(summaries),
+        damaged=tuple(
+            Damaged(file=clean(str(bad.path)), problem=clean(str(bad.error)))
+            for bad in scan.unreadable
+        ),
+        now=now,
+    )
+
+
+def clean(text: str) -> str:
+    """``text`` on one line, without characters that are unseen or reorder what is around them."""
+    return _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", _SPACES.sub(" ", text)).strip()
+
+
+def short(text: str, most: int) -> str:
+    """``text`` in at most ``most`` characters; the middle is left out."""
+    if len(text) <= most:
+        return text
+    head = (most - 1) * 2 // 3
+    return f"{text[:head]}…{text[head + 1 - most :]}"
+
+
+def case_key(row: Row) -> CaseKey:
+    """What makes two rows repetitions of the same case in the same run."""
+    return (
+        row.run_id,
+        row.evidence,
+        row.workload,
+        row.workload_version,
+        row.preset,
+        row.params,
+        row.backend,
+        row.chips,
+        row.dtype,
+    )
+
+
+def environment(row: Row) -> Mapping[str, Any]:
+    """The row's environment; always an object."""
+    return _parsed(row.environment)
+
+
+def part(row: Row, name: str) -> Mapping[str, Any]:
+    """One part of the row's environment; empty when it is absent or no object."""
+    found = environment(row).get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def run_name(run_id: str) -> str:
+    """A run in few characters."""
+    match = _RUN_ID.fullmatch(run_id)
+    return f"run {match[1]}" if match else f"run {short(run_id, 24)}"
+
+
+class Names:
+    """What to call each case among these: no more than tells them apart, and what they share.
+
+    Traits are added, the most telling first, as long as each tells more cases apart; a device is
+    told wherever two cases differ in it. Different cases never get the same name.
+    """
+
+    def __init__(self, summaries: Sequence[Summary]) -> None:
+        groups: dict[str, list[dict[str, str]]] = {}
+        for summary in summaries:
+            groups.setdefault(summary.first.workload, []).append(_traits(summary))
+        everything = [traits for group in groups.values() for traits in group]
+        devices = len({traits["device"] for traits in everything}) > 1
+        self._told = {name: _telling(group, devices) for name, group in groups.items()}
+        self._several = len(groups) > 1
+        self._shared = {
+            key: text
+            for key, text in (everything[0] if everything else {}).items()
+            if all(traits.get(key) == text for traits in everything)
+        }
+        seen: dict[str, set[str]] = {}
+        for summary in summaries:
+            seen.setdefault(self._plain(summary), set()).add(summary.first.run_id)
+        self._reruns = any(len(runs) > 1 for runs in seen.values())
+        self._full = list(dict.fromkeys(self._with_run(summary) for summary in summaries))
+        self._alike: dict[int, dict[str, list[str]]] = {}
+
+    def label(self, summary: Summary, *, most: int = 60) -> str:
+        """Name of the case in at most ``most`` characters."""
+        full = self._with_run(summary)
+        if most not in self._alike:
+            self._alike[most] = {}
+            for other in self._full:
+                self._alike[most].setdefault(short(other, most), []).append(other)
+        alike = self._alike[most].get(short(full, most), [])
+        if len(alike) < 2:
+            return short(full, most)
+        number = f" ({alike.index(full) + 1})"
+        return short(full, most - len(number)) + number
+
+    def shared(self, kind: str = "") -> str:
+        """What all cases have in common, in words; empty when there is nothing to say.
+
+        ``kind="param"`` tells the parameters only.
+        """
+        untold = {"backend", *(f"param {name}" for name in _UNTOLD)}
+        told = [
+            text
+            for key, text in self._shared.items()
+            if text and key.startswith(kind) and key not in untold
+        ]
+        return short(", ".join(told), 240)
+
+    def _with_run(self, summary: Summary) -> str:
+        text = self._plain(summary)
+        if not self._reruns:
+            return text or clean(summary.label()) or summary.first.preset
+        run = run_name(summary.first.run_id)
+        return f"{text} · {run}" if text else run
+
+    def _plain(self, summary: Summary) -> str:
+        row, traits = summary.first, _traits(summary)
+        told = [key for key in self._told.get(row.workload, ()) if key in traits]
+        words = [traits[key] for key in told if " " not in key]
+        params = " ".join(traits[key] for key in told if " " in key)
+        if params:
+            words.append(params)
+        if self._several:
+            words = [row.workload, *(words or [row.preset])]
+        return " · ".join(words)
+
+
+def _traits(summary: Summary) -> dict[str, str]:
+    """What a case is. Keys of parameters hold a space, no others do."""
+    row = summary.first
+    return {
+        "workload": row.workload,
+        "preset": row.preset,
+        "device": row.device,
+        "chips": f"{row.chips} chip{'' if row.chips == 1 else 's'}",
+        "dtype": row.dtype,
+        "backend": f"{row.backend} backend",
+        **{f"param {k}": f"{k}={v}" for k, v in summary.params.items() if k != "dtype"},
+    }
+
+
+def _telling(group: Sequence[Mapping[str, str]], devices: bool) -> list[str]:
+    """The traits, the most telling first, that together tell these cases apart."""
+    first = ["device", "preset", "param batch", "chips"]
+    last = ["dtype", *(f"param {name}" for name in sorted(_UNTOLD)), "backend"]
+    keys = dict.fromkeys(key for traits in group for key in traits if key != "workload")
+    keys = dict.fromkeys([*first, *(key for key in keys if key not in last), *last])
+    told = ["device"] if devices else []
+    apart = len({tuple(traits.get(key) for key in told) for traits in group})
+    for key in keys:
+        more = len({tuple(traits.get(k) for k in [*told, key]) for traits in group})
+        if more > apart:
+            told.append(key)
+            apart = more
+    return told
+
+
+def _sort_key(summary: Summary) -> tuple[object, ...]:
+    row = summary.first
+    params = tuple((key, *_number_first(value)) for key, value in sorted(summary.params.items()))
+    return (row.workload, row.preset, row.device, row.evidence, row.dtype, params, row.run_id)
+
+
+def _number_first(value: object) -> tuple[int, float, str]:
+    """Sorts numbers by size, before everything else."""
+    if isinstance(value, (int, float)) and abs(value) < 1e300:
+        return 0, float(value), ""
+    return 1, 0.0, str(value)
+
+
+def _harmless(row: Row) -> Row:
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(Row):
+        value = getattr(row, field.name)
+        if field.name in {"params", "environment"}:
+            changed[field.name] = _object_text(value)
+        elif isinstance(value, str):
+            changed[field.name] = clean(value)
+    if row.reason and not changed["reason"]:
+        changed["reason"] = "no reason that can be shown"
+    return dataclasses.replace(row, **changed)
+
+
+@functools.lru_cache(maxsize=4096)
+def _object_text(text: str) -> str:
+    try:
+        found = _clean_value(json.loads(text))
+    except (ValueError, RecursionError):
+        found = {"not JSON": clean(short(text, 400))}
+    return json.dumps(found if isinstance(found, dict) else {"value": found}, sort_keys=True)
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(text: str) -> Mapping[str, Any]:
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def _clean_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {clean(key): _clean_value(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_clean_value(entry) for entry in value]
+    return value

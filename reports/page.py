@@ -1,0 +1,139 @@
+"""``tpubench report``: one HTML file that needs nothing else, and a PNG of each chart.
+
+The page is meant to be mailed around and opened anywhere, and the facts in it may come from
+anybody. So it loads nothing, a content security policy allows exactly its own two scripts (by
+hash), every text goes through autoescaping, and charts get their text escaped once more.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime as dt
+import hashlib
+import json
+import secrets
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tpubench.reports import charts, png
+from tpubench.reports.blocks import Section
+from tpubench.reports.findings import Findings, find, short
+from tpubench.reports.sections import sections
+from tpubench.results.errors import UsageError
+from tpubench.results.store import Scan
+
+HTML_NAME = "report.html"
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+def write(scan: Scan, out: Path, *, now: dt.datetime | None = None) -> list[Path]:
+    """Write the page and its PNGs into ``out``; their paths, the page first.
+
+    Each file appears whole or not at all. UsageError when there is nothing to report, or when
+    ``out`` cannot be written. ``now`` (UTC) is the date of the report, today by default.
+    """
+    findings = find(scan, now or dt.datetime.now(dt.UTC))
+    if not findings.rows:
+        raise UsageError(_nothing(findings))
+    made = sections(findings)
+    pictures = {chart.name: png.draw(chart) for one in made for chart in one.charts()}
+    page = render(findings, made, pictures)
+    contents = {HTML_NAME: page.encode("utf-8")}
+    contents |= {f"{name}.png": picture for name, picture in pictures.items()}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return [_replace(out / name, content) for name, content in contents.items()]
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise UsageError(f"cannot write the report to {out}: {why}; choose another --out") from None
+
+
+def render(findings: Findings, made: list[Section], pictures: dict[str, bytes]) -> str:
+    """The page as one HTML document. ``pictures`` are the charts' PNGs by name."""
+    import jinja2
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    figures = {chart.name: charts.figure(chart) for one in made for chart in one.charts()}
+    scripts = [get_plotlyjs(), (_TEMPLATES / "report.js").read_text(encoding="utf-8")]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        title=_title(findings),
+        sections=made,
+        policy=_policy(scripts),
+        # Not markup from outside: the vendored library, this suite's own script and style.
+        scripts=[Markup(script) for script in scripts],
+        style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        figures=Markup(script_json(figures)),
+        pictures={
+            name: f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
+            for name, picture in pictures.items()
+        },
+        written=f"{findings.now:%Y-%m-%d %H:%M} UTC",
+        version=version("tpubench"),
+    )
+
+
+def script_json(value: Any) -> str:
+    """JSON that stands safely inside a script element: no character there has a meaning."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _policy(scripts: list[str]) -> str:
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}'"
+        for script in scripts
+    )
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:;"
+        " base-uri 'none'; form-action 'none'"
+    )
+
+
+def _title(findings: Findings) -> str:
+    rows = findings.rows
+    ok = [row for row in rows if row.status == "ok"] or list(rows)
+    workloads = list(dict.fromkeys(row.workload for row in ok))
+    workloads.sort(key=lambda name: name in {"gemm", "hbm"})
+    return f"{_listed(workloads)} on {_listed(sorted({row.device for row in ok}))}"
+
+
+def _listed(words: list[str]) -> str:
+    words = [short(word, 40) for word in words]
+    if len(words) > 3:
+        words = [*words[:2], f"{len(words) - 2} more"]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _nothing(findings: Findings) -> str:
+    if findings.damaged:
+        return (
+            f"nothing to report: none of {len(findings.damaged)} files could be read;"
+            " see tpubench verify"
+        )
+    return (
+        "nothing to report: no rows match; drop a filter, or run a workload first"
+        " (tpubench run --workload llama-infer)"
+    )
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return path

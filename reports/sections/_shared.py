@@ -1,0 +1,129 @@
+"""What several sections say in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tpubench.reports import quantity
+from tpubench.reports.blocks import Badge
+from tpubench.reports.figure import MAX_CASES, Dot, Dots, Plane
+from tpubench.reports.findings import Names, short
+from tpubench.results.metrics import METRICS
+from tpubench.results.row import Row
+from tpubench.results.statistics import Estimate
+from tpubench.results.summary import Summary
+
+TITLES = {
+    "ttft_s": "Time to first token",
+    "tpot_s": "Time per output token",
+    "itl_s": "Gap between tokens",
+    "output_tok_s": "Both together: output tokens a second",
+    "prefill_tok_s": "Prefill: prompt tokens read a second",
+    "decode_tok_s": "Decode: answer tokens written a second",
+    "flop_s": "Matrix multiplication (gemm)",
+    "bandwidth_bytes_s": "Memory (hbm)",
+}
+"""Metric names in plain words."""
+
+
+def badge(row: Row) -> Badge:
+    """The evidence of a row's number. What a scripted clock made says so."""
+    if row.backend == "fake":
+        return Badge(text=f"{row.evidence}, fake", tone="modelled")
+    return Badge(text=row.evidence, tone=row.evidence)
+
+
+def series_name(row: Row) -> str:
+    """Which line of the legend a row belongs to."""
+    fake = " fake clock" if row.backend == "fake" and row.device != "fake" else ""
+    return short(f"{row.device}{fake} · {row.preset}", 44)
+
+
+def interval(estimate: Estimate, unit: str) -> str:
+    """The 95 % interval between repetitions, or why there is none."""
+    if estimate.low is None or estimate.high is None:
+        return "1 repetition: no interval"
+    factor, name = quantity.scale_of(estimate.point, unit)
+    low, high = quantity.number(estimate.low / factor), quantity.number(estimate.high / factor)
+    if unit.startswith("USD"):
+        return f"95 % interval ${low} to ${high}, {estimate.n} repetitions"
+    return f"95 % interval {low} to {high} {name}, {estimate.n} repetitions"
+
+
+def value(point: float, unit: str) -> str:
+    """A value with its unit; money with its sign in front, for places that say per what."""
+    return (
+        f"${quantity.number(point)}" if unit.startswith("USD") else quantity.quantity(point, unit)
+    )
+
+
+def cut(panels: Sequence[Dots | Plane]) -> str:
+    """A caption's remark when an interval leaves a panel."""
+    if any(panel.cut for panel in panels):
+        return " A bar that runs off the edge is longer than drawn; the tables have its ends."
+    return ""
+
+
+def dots(metric: str, summaries: Sequence[Summary], names: Names) -> Dots | None:
+    """One metric by case; None when no case has it."""
+    chosen = [s for s in summaries if s.estimate is not None][:MAX_CASES]
+    if not chosen:
+        return None
+    unit = METRICS[metric].unit
+    factor, unit_text = quantity.scale_of(max(_point(s) for s in chosen), unit)
+    return Dots(
+        title=TITLES.get(metric, metric),
+        unit=f"{metric}, {unit_text}",
+        rows=tuple(_dot(s, unit, factor, names) for s in chosen),
+    )
+
+
+def left_out(count: int) -> str:
+    """A caption's remark about cases beyond :data:`MAX_CASES`."""
+    if count <= MAX_CASES:
+        return ""
+    return f" The first {MAX_CASES} of {count} cases are drawn; all are in the tables."
+
+
+def distinct(items: Sequence[str], most: int = 8) -> tuple[str, ...]:
+    """The different items in order; beyond ``most`` only how many more there are."""
+    found = list(dict.fromkeys(items))
+    if len(found) <= most:
+        return tuple(found)
+    return (*found[:most], f"… and {len(found) - most} more")
+
+
+def plural(count: int, word: str) -> str:
+    """``1 repetition``, ``3 repetitions``."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def by(summaries: Sequence[Summary], key: Callable[[Summary], object]) -> list[list[Summary]]:
+    """The summaries in groups of equal key, in order."""
+    groups: dict[object, list[Summary]] = {}
+    for summary in summaries:
+        groups.setdefault(key(summary), []).append(summary)
+    return list(groups.values())
+
+
+def _point(summary: Summary) -> float:
+    return 0.0 if summary.estimate is None else summary.estimate.point
+
+
+def _dot(summary: Summary, unit: str, factor: float, names: Names) -> Dot:
+    estimate, row = summary.estimate, summary.first
+    assert estimate is not None
+    label = names.label(summary, most=44)
+    return Dot(
+        label=label,
+        text=quantity.quantity(estimate.point, unit),
+        hover=(
+            f"{label}\n{quantity.quantity(estimate.point, unit)}\n{interval(estimate, unit)}"
+            f"\n{badge(row).text}"
+        ),
+        series=series_name(row),
+        evidence=row.evidence,
+        point=estimate.point / factor,
+        low=None if estimate.low is None else estimate.low / factor,
+        high=None if estimate.high is None else estimate.high / factor,
+    )

@@ -1,0 +1,48 @@
+"""The hardware's own limits: arithmetic by matrix shape, memory by kernel."""
+
+from __future__ import annotations
+
+from tpubench.reports.blocks import Block, Drawing, Note, Section
+from tpubench.reports.figure import Chart
+from tpubench.reports.findings import Findings, Names
+from tpubench.reports.sections._shared import cut, dots, left_out
+
+_CHARTS = (
+    ("flop_s", "gemm", "arithmetic", "FLOP/s by matrix shape"),
+    ("bandwidth_bytes_s", "hbm", "bandwidth", "memory bandwidth by kernel"),
+)
+
+
+def section(findings: Findings) -> Section | None:
+    blocks: list[Block] = []
+    for metric, workload, name, what in _CHARTS:
+        found = findings.of(metric)
+        names = Names(found)
+        panel = dots(metric, found, names)
+        if panel is None:
+            blocks.append(
+                Note(
+                    text=f"No {what} among these results.",
+                    command=f"tpubench run --workload {workload}",
+                )
+            )
+            continue
+        shared = names.shared()
+        chart = Chart(
+            name=name,
+            alt=f"Measured {what}, with 95 % intervals between repetitions.",
+            panels=(panel,),
+            caption=(f"All cases: {shared}. " if shared else "")
+            + "Farther right is faster."
+            + cut([panel])
+            + left_out(len(found)),
+        )
+        blocks.append(Drawing(chart=chart))
+    return Section(
+        title="The hardware's own limits",
+        lead=(
+            "The best the device does on one simple thing at a time: multiplying matrices (gemm)"
+            " and moving memory (hbm). A whole program hardly gets there; these put it in scale."
+        ),
+        blocks=tuple(blocks),
+    )

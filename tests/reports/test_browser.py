@@ -1,0 +1,179 @@
+"""The page in a real browser: it draws, asks for nothing, and runs nobody else's code."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_rows import ATTACKS, hostile, inference, limits, scan
+
+from tpubench.reports import page
+from tpubench.reports.findings import find
+from tpubench.reports.sections import sections
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+TRAP = """
+window.__hits = [];
+for (const name of ["alert", "confirm", "prompt", "open", "print"]) {
+  window[name] = (...args) => window.__hits.push(name);
+}
+"""
+POLICY = "Content-Security-Policy"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("needs chromium and chromedriver: make browser")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": TRAP})
+    yield driver
+    driver.quit()
+
+
+def visit(browser: Any, path: Path, width: int = 1280) -> None:
+    """Open the page afresh at that width, with the logs of earlier pages gone."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    for log in ("browser", "performance"):
+        browser.get_log(log)
+    browser.get(path.as_uri())
+
+
+def complaints(browser: Any) -> list[str]:
+    """Whatever the console says, refusals by the page's own policy included."""
+    return [str(entry["message"]) for entry in browser.get_log("browser")]
+
+
+def requests(browser: Any) -> list[str]:
+    """Addresses that the page asked for, its own file and inlined pictures aside."""
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [
+        str(event["params"]["request"]["url"])
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+    return [url for url in asked if not url.startswith(("file:", "data:"))]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ordinary report."""
+    rows = [*inference(batch=1), *inference(batch=8), *limits()]
+    return page.write(scan(rows), tmp_path_factory.mktemp("plain"))[0]
+
+
+def test_every_chart_is_drawn_under_the_policy(browser: Any, plain: Path) -> None:
+    visit(browser, plain)
+    charts = "return document.querySelectorAll('[data-chart]').length"
+    drawn = "return document.querySelectorAll('.js-plotly-plot .main-svg:first-child').length"
+    assert browser.execute_script(charts) == 7
+    assert browser.execute_script(drawn) == 7
+    assert complaints(browser) == []
+    assert requests(browser) == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_never_scrolls_sideways(browser: Any, plain: Path, width: int) -> None:
+    visit(browser, plain, width)
+    unfold = "for (const part of document.querySelectorAll('details')) part.open = true;"
+    sizes = "const e = document.documentElement; return [e.scrollWidth, e.clientWidth]"
+    inner, outer = browser.execute_script(unfold + sizes)
+    assert inner <= outer <= width
+
+
+def test_without_scripts_each_chart_is_a_picture(browser: Any, plain: Path) -> None:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        visit(browser, plain)
+        pictures = browser.find_elements("css selector", "[data-chart] img")
+        assert len(pictures) == 7
+        assert all(picture.is_displayed() for picture in pictures)
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+SURVEY = """
+const plots = [...document.querySelectorAll(".js-plotly-plot")];
+for (const plot of plots) {
+  plot.data.forEach((trace, i) => Plotly.Fx.hover(
+    plot, [{curveNumber: i, pointNumber: 0}], [trace.xaxis + trace.yaxis]
+  ));
+}
+for (const part of document.querySelectorAll("details")) part.open = true;
+const all = [...document.querySelectorAll("*")];
+return {
+  hits: window.__hits,
+  plots: plots.length,
+  handlers: all.filter(e => [...e.attributes].some(a => /^on/i.test(a.name))).length,
+  scripts: document.scripts.length,
+  links: all.filter(e => e.matches("a, area, [*|href]"))
+    .map(e => e.getAttribute("href") || e.getAttribute("xlink:href"))
+    .filter(href => !/^#s[0-9]+$/.test(href) && !/^#clip|^#/.test(href)),
+  foreign: all.filter(e => e.matches(
+    "iframe, object, embed, base, link, form, input, video, audio, marquee, template, math"
+  )).length,
+  plotLinks: plots.flatMap(p => [...p.querySelectorAll("a")]).length,
+  shown: plots.map(p => p.textContent).join(""),
+};
+"""
+
+
+@pytest.mark.parametrize("start", range(0, len(ATTACKS), 40))
+@pytest.mark.parametrize("guarded", [True, False], ids=["policy", "escaping-alone"])
+def test_no_hostile_text_runs(
+    browser: Any, tmp_path: Path, hostile_pages: dict[int, Path], start: int, guarded: bool
+) -> None:
+    path = hostile_pages[start]
+    if not guarded:
+        # The policy is the second wall. The first must hold without it.
+        html = path.read_text(encoding="utf-8")
+        assert POLICY in html
+        path = tmp_path / "unguarded.html"
+        path.write_text(html.replace(POLICY, "x-none"), encoding="utf-8")
+    visit(browser, path)
+    found = browser.execute_script(SURVEY)
+    assert found["hits"] == []
+    assert found["plots"] == 7
+    assert found["handlers"] == 0
+    assert found["scripts"] == 3
+    assert found["links"] == []
+    assert found["foreign"] == 0
+    assert found["plotLinks"] == 0
+    assert "<" in found["shown"], "hostile text is shown as it stands"
+    assert complaints(browser) == []
+    assert requests(browser) == []
+
+
+@pytest.fixture(scope="module")
+def hostile_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Three pages that together hold all hostile strings, forty in each."""
+    assert len(set(ATTACKS)) >= 100
+    folder = tmp_path_factory.mktemp("hostile")
+    pages = {}
+    for start in range(0, len(ATTACKS), 40):
+        findings = find(scan(hostile(ATTACKS[start : start + 40])), dt.datetime.now(dt.UTC))
+        parts = sections(findings)
+        pictures = {chart.name: b"" for part in parts for chart in part.charts()}
+        pages[start] = folder / f"{start}.html"
+        pages[start].write_text(page.render(findings, parts, pictures), encoding="utf-8")
+    return pages
