@@ -25,10 +25,14 @@ def show_plan(answer: Answer, *, as_json: bool) -> None:
     out = console()
     what = "margin" if answer.objective == "max_margin" else "cost"
     say(out, f"{answer.name}", bold=True)
+    if answer.gap is None:
+        sure = "how far from the best possible is unknown: raise plan.seconds"
+    else:
+        sure = f"at most {answer.gap:.3%} from the best possible"
     say(
         out,
-        f"present {what} {dollars(answer.objective_usd)}; at most {answer.gap:.3%} from the best"
-        f" possible ({answer.method}, {answer.seconds:.1f} s)",
+        f"present {what} {dollars(answer.objective_usd)}; {sure}"
+        f" ({answer.method}, {answer.seconds:.1f} s)",
     )
     _amounts(out, answer)
     _cash(out, answer)

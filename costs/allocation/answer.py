@@ -7,6 +7,7 @@ Amounts decided per scenario are given as their mean, lowest and highest.
 from __future__ import annotations
 
 import datetime as dt
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,7 +60,8 @@ class Answer:
     objective: str
     objective_usd: float
     """Present value: cost, or margin when it is maximised."""
-    gap: float
+    gap: float | None
+    """Proved distance from the best possible; None when time ran out before any bound."""
     method: str
     tried_usd: dict[str, float]
     seconds: float
@@ -99,7 +101,7 @@ def allocate(path: Path, table: dict[str, Price], folder: Path, today: dt.date) 
         name=plan.plan.name,
         objective=plan.plan.objective,
         objective_usd=-total if margin else total,
-        gap=solved.gap,
+        gap=solved.gap if math.isfinite(solved.gap) else None,
         method=solved.method,
         tried_usd=solved.tried,
         seconds=time.monotonic() - started,
@@ -129,7 +131,7 @@ def assumptions(compiled: Compiled, solved: Solved) -> list[str]:
         f"scenarios: {', '.join(problem.scenarios[:6])}"
         + (f" and {len(problem.scenarios) - 6} more" if len(problem.scenarios) > 6 else "")
         + "; purchases, commitments and ports are decided before, rent and use after",
-        f"shadow prices are those of the relaxed plan; gap {solved.gap:.3%} proved",
+        "shadow prices are those of the relaxed plan, true for a small step",
     ]
     left = _left_after_the_plan(compiled, solved)
     if left > 0:

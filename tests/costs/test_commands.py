@@ -173,6 +173,13 @@ def test_an_impossible_plan_is_a_no(call: Call, tmp_path: Path) -> None:
     assert "the plan is infeasible" in call("allocate", str(path)).error(1)
 
 
+def test_too_little_time_is_said(call: Call, tmp_path: Path) -> None:
+    text = EXAMPLE.read_text(encoding="utf-8")
+    path = tmp_path / "plan.toml"
+    path.write_text(text.replace("years = 6", "years = 6\nseconds = 0.001"))
+    assert "raise plan.seconds" in call("allocate", str(path)).error(1)
+
+
 def test_markup_in_a_name_is_shown_as_it_is(call: Call, tmp_path: Path) -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
     path = tmp_path / "plan.toml"
