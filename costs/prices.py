@@ -78,6 +78,11 @@ class Price:
         """Days since the price was true."""
         return (today - self.as_of).days
 
+    @property
+    def suspect(self) -> bool:
+        """Whether its source contradicts itself; such a price is shown so and never a default."""
+        return self.note.startswith("SUSPECT")
+
     def stale(self, today: dt.date) -> bool:
         """Older than :data:`STALE_AFTER_DAYS`; shown beside the price wherever it is shown."""
         return self.age_days(today) > STALE_AFTER_DAYS

@@ -13,6 +13,9 @@ from tpubench.results.errors import UsageError
 
 SECONDS_PER_HOUR = 3600
 
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Range of any figure that comes in: wide of anything real, and far from under- and overflow."""
+
 
 def usd_per_mtok(
     usd_per_chip_hour: float, chips: float, tok_s: float, utilisation: float = 1.0
@@ -46,22 +49,22 @@ def usd_per_items(
 
 
 def positive(name: str, value: float) -> float:
-    """``value`` if it is a finite number above zero; UsageError naming it otherwise."""
-    if not math.isfinite(value) or value <= 0:
+    """``value`` if it is a usable number above zero; UsageError naming it otherwise."""
+    if not SMALLEST <= value <= LARGEST:
         raise UsageError(f"{name} must be a number above 0, not {value}")
     return value
 
 
 def not_negative(name: str, value: float) -> float:
-    """``value`` if it is a finite number of at least zero; UsageError naming it otherwise."""
-    if not math.isfinite(value) or value < 0:
+    """``value`` if it is a usable number of at least zero; UsageError naming it otherwise."""
+    if not 0 <= value <= LARGEST:
         raise UsageError(f"{name} must be 0 or more, not {value}")
     return value
 
 
 def share(name: str, value: float) -> float:
     """``value`` if it is above 0 and at most 1; UsageError naming it otherwise."""
-    if not math.isfinite(value) or not 0 < value <= 1:
+    if not SMALLEST <= value <= 1:
         raise UsageError(f"{name} must be above 0 and at most 1, not {value}")
     return value
 

@@ -112,5 +112,7 @@ def _price(price_id: str | None, usd_per_chip_hour: float | None) -> prices.Pric
     if price_id is not None and usd_per_chip_hour is not None:
         raise UsageError("give --price or --usd-per-chip-hour, not both")
     if price_id is not None:
-        return prices.price(price_id)
+        from tpubench.costs.price_files import find_price
+
+        return find_price(price_id)
     return None if usd_per_chip_hour is None else prices.given(usd_per_chip_hour)

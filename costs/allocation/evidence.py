@@ -1,0 +1,98 @@
+"""Throughputs of a plan: as given, or from stored rows, each with how it is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tpubench.costs.allocation.compile import Speed
+from tpubench.costs.allocation.plan import FromStore, Plan, Throughput
+from tpubench.results import store
+from tpubench.results.errors import UsageError
+from tpubench.results.row import Row
+from tpubench.results.statistics import between
+
+Speeds = dict[tuple[str, str], Speed]
+
+
+def find_speeds(plan: Plan, folder: Path) -> tuple[Speeds, list[str]]:
+    """Speed of every pair that meets its SLO, and notes on those that do not.
+
+    UsageError naming the entry when no stored row fits, or rows of several kinds do.
+    """
+    wanted = any(item.from_store for item in plan.throughput)
+    rows = list(store.iter_rows(store.scan(store.files(folder)).table)) if wanted else []
+    speeds: Speeds = {}
+    notes: list[str] = []
+    for i, item in enumerate(plan.throughput):
+        pair = (item.accelerator, item.workload)
+        if item.from_store is None:
+            speeds[pair] = Speed(
+                tok_s=item.tok_s or 0.0,
+                evidence=item.evidence or "assumed",
+                source=item.source or "the plan",
+            )
+            continue
+        mine = _matching(rows, item, item.from_store)
+        key = f"throughput[{i}].from_store ({item.workload} on {item.accelerator})"
+        if not mine:
+            raise UsageError(f"{key}: no stored row in {folder} fits")
+        missed = _missed(rows, mine, item.from_store)
+        if missed:
+            notes.append(f"{item.workload} on {item.accelerator} is left out: {missed}")
+            continue
+        speeds[pair] = _speed(key, mine)
+    return speeds, notes
+
+
+def _matching(rows: list[Row], item: Throughput, query: FromStore) -> list[Row]:
+    """Rows of the newest run that fits the query."""
+    fits = [
+        row
+        for row in rows
+        if row.status == "ok"
+        and row.value is not None
+        and row.metric == query.metric
+        and row.device == item.accelerator
+        and row.workload == query.workload
+        and query.preset in {None, row.preset}
+        and query.dtype in {None, row.dtype}
+        and query.run_id in {None, row.run_id}
+    ]
+    newest = max((row.run_id for row in fits), default="")
+    return [row for row in fits if row.run_id == newest]
+
+
+def _missed(rows: list[Row], mine: list[Row], query: FromStore) -> str | None:
+    """Which latency goal the same case of the same run misses, or None."""
+    goals = (("ttft_s", query.max_ttft_s), ("tpot_s", query.max_tpot_s))
+    for metric, most in goals:
+        if most is None:
+            continue
+        found = [
+            row.value
+            for row in rows
+            if row.metric == metric
+            and row.run_id == mine[0].run_id
+            and row.params == mine[0].params
+            and row.value is not None
+        ]
+        if not found:
+            return f"run {mine[0].run_id} has no {metric} to hold against {most:g} s"
+        if between(found).point > most:
+            return f"{metric} {between(found).point:.3g} s misses {most:g} s"
+    return None
+
+
+def _speed(key: str, mine: list[Row]) -> Speed:
+    kinds = {(row.evidence, row.params, row.dtype, row.preset) for row in mine}
+    if len(kinds) > 1:
+        raise UsageError(
+            f"{key}: run {mine[0].run_id} has {len(kinds)} different cases that fit;"
+            " narrow it with preset or dtype"
+        )
+    estimate = between([row.value for row in mine if row.value is not None])
+    return Speed(
+        tok_s=estimate.point,
+        evidence=mine[0].evidence,
+        source=f"run {mine[0].run_id} ({estimate.n} repetitions)",
+    )

@@ -1,0 +1,158 @@
+"""The figures of ``tpubench cost``: results by name, and a reason for each that is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tpubench.costs import contracts, investment, owned, split
+from tpubench.costs.token_cost import positive, usd_per_mtok
+from tpubench.results.errors import UsageError
+
+Figures = dict[str, Any]
+"""Result name to number or None; ``reasons`` says why one is None."""
+
+
+def cloud(
+    *,
+    usd_per_chip_hour: float,
+    tok_s: float | None,
+    chips: float = 1,
+    utilisation: float = 1.0,
+    prefill_tok_s: float | None = None,
+    decode_tok_s: float | None = None,
+    in_out_ratio: float | None = None,
+    cache_hits: float = 0.0,
+    cached_usd_per_mtok: float | None = None,
+) -> Figures:
+    """$/M tokens of rented chips; with prefill and decode rates also input and output apart."""
+    if tok_s is None and (prefill_tok_s is None or decode_tok_s is None):
+        raise UsageError("give --tok-s, or --prefill-tok-s and --decode-tok-s")
+    if (prefill_tok_s is None) != (decode_tok_s is None):
+        raise UsageError("--prefill-tok-s and --decode-tok-s go together")
+    found: Figures = {"usd_per_mtok": None, "reasons": {}}
+    if tok_s is None:
+        found["reasons"]["usd_per_mtok"] = "no --tok-s given"
+    else:
+        found["usd_per_mtok"] = usd_per_mtok(usd_per_chip_hour, chips, tok_s, utilisation)
+    if prefill_tok_s is not None and decode_tok_s is not None:
+        time = split.from_rates(prefill_tok_s, decode_tok_s)
+        price = split.token_price(time, usd_per_chip_hour, chips, utilisation)
+        found["input_usd_per_mtok"] = price.input_usd_per_mtok
+        found["output_usd_per_mtok"] = price.output_usd_per_mtok
+        if in_out_ratio is not None:
+            found["blended_usd_per_mtok"] = split.blended_usd_per_mtok(
+                price.input_usd_per_mtok,
+                price.output_usd_per_mtok,
+                in_out_ratio,
+                cached_usd_per_mtok,
+                cache_hits,
+            )
+    elif in_out_ratio is not None:
+        raise UsageError("--in-out-ratio needs --prefill-tok-s and --decode-tok-s")
+    return found
+
+
+def own(
+    chip: owned.Owned,
+    *,
+    tok_s: float | None,
+    utilisation: float = 1.0,
+    cloud_usd_per_chip_hour: float | None = None,
+) -> Figures:
+    """An owned chip-hour, what it is made of, and $/M tokens and break-even where asked."""
+    cost = owned.hourly(chip, utilisation)
+    found: Figures = {
+        "usd_per_chip_hour": cost.total,
+        "capital_usd_per_chip_hour": cost.capital,
+        "upkeep_usd_per_chip_hour": cost.upkeep,
+        "power_usd_per_chip_hour": cost.power,
+        "building_usd_per_chip_hour": cost.building,
+        "usd_per_mtok": None,
+        "reasons": {},
+    }
+    if tok_s is None:
+        found["reasons"]["usd_per_mtok"] = "no --tok-s given"
+    else:
+        found["usd_per_mtok"] = owned.owned_usd_per_mtok(chip, tok_s, utilisation)
+    if cloud_usd_per_chip_hour is not None:
+        even = owned.break_even_utilisation(chip, cloud_usd_per_chip_hour)
+        found["break_even_utilisation"] = even
+        if even is None:
+            found["reasons"]["break_even_utilisation"] = (
+                f"renting at {cloud_usd_per_chip_hour:g} $/chip-hour is cheaper at any utilisation"
+            )
+    return found
+
+
+def margin(
+    *,
+    usd_per_mtok: float,
+    price_per_mtok: float,
+    capex: float | None = None,
+    mtok_per_year: float | None = None,
+    years: float | None = None,
+    wacc: float | None = None,
+    tax: float = 0.0,
+    residual: float = 0.0,
+) -> Figures:
+    """Gross margin; with capex, volume, years and wacc also payback, NPV and IRR.
+
+    With ``capex`` the cost per Mtoken is the cash cost only: capex must not be in it as well.
+    """
+    found: Figures = {
+        "gross_margin": investment.gross_margin(usd_per_mtok, price_per_mtok),
+        "payback_years": None,
+        "payback_years_linear": None,
+        "npv": None,
+        "irr": None,
+        "reasons": {},
+    }
+    rest = {"mtok-per-year": mtok_per_year, "years": years, "wacc": wacc}
+    if capex is None:
+        if any(value is not None for value in rest.values()):
+            raise UsageError("--mtok-per-year, --years and --wacc need --capex")
+        reasons = dict.fromkeys(("payback_years", "npv", "irr"), "no --capex given")
+        found["reasons"] = reasons
+        return found
+    if mtok_per_year is None or years is None or wacc is None:
+        missing = ", ".join(f"--{name}" for name, value in rest.items() if value is None)
+        raise UsageError(f"--capex needs {missing} as well")
+    cash = investment.flows(
+        investment.Venture(
+            capex_usd=capex,
+            mtok_per_year=mtok_per_year,
+            price_usd_per_mtok=price_per_mtok,
+            cash_usd_per_mtok=usd_per_mtok,
+            years=years,
+            wacc=wacc,
+            tax=tax,
+            residual_usd=residual,
+        )
+    )
+    found["npv"] = investment.npv(cash, wacc)
+    found["payback_years"] = investment.payback_years(cash)
+    found["payback_years_linear"] = investment.payback_years_linear(cash)
+    if found["payback_years"] is None:
+        found["reasons"]["payback_years"] = f"not paid back within {years:g} years"
+    rate = investment.irr(cash)
+    found["irr"] = rate.rate
+    if rate.reason:
+        found["reasons"]["irr"] = rate.reason
+    return found
+
+
+def contract(*, minimum: float, rate: float, cap: float, on_demand: float, use: float) -> Figures:
+    """The bill of a take-or-pay contract, and what the use would have cost without one."""
+    terms = contracts.TakeOrPay(
+        minimum_usd=minimum, rate_usd=rate, cap_units=cap, on_demand_usd=on_demand
+    )
+    bill = contracts.take_or_pay_usd(terms, use)
+    plain = on_demand * use
+    return {
+        "usd": bill,
+        "usd_per_chip_hour": bill / use if use > 0 else None,
+        "on_demand_usd": plain,
+        "saved_usd": plain - bill,
+        "break_even_use": owned.commitment_break_even(rate, positive("on-demand", on_demand)),
+        "reasons": {} if use > 0 else {"usd_per_chip_hour": "nothing used"},
+    }

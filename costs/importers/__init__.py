@@ -1,0 +1,41 @@
+"""Readers of other tools' price catalogues; one module is one format.
+
+A module offers ``read(path, provider, as_of) -> Imported`` and is found by its name. Catalogues
+carry no dates, so the day on which they were downloaded is asked for.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib
+import pkgutil
+from pathlib import Path
+
+from tpubench.costs.importers._catalogue import Imported, Rejected
+from tpubench.results.errors import UsageError
+
+__all__ = ["Imported", "Rejected", "formats", "read_catalogue"]
+
+
+def formats() -> list[str]:
+    """Names of the catalogue formats."""
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+def read_catalogue(
+    format_name: str, path: Path, as_of: dt.date | None, provider: str | None = None
+) -> Imported:
+    """The prices of one catalogue file, and every row that was left out, with the reason.
+
+    UsageError for an unknown format, an unreadable file or a missing date.
+    """
+    if format_name not in formats():
+        raise UsageError(f"unknown format {format_name!r}; known: {', '.join(formats())}")
+    if as_of is None:
+        raise UsageError(
+            f"{path} carries no dates: give the day it was downloaded with --as-of YYYY-MM-DD"
+        )
+    module = importlib.import_module(f"{__name__}.{format_name}")
+    imported: Imported = module.read(path, provider, as_of)
+    return imported

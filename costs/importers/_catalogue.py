@@ -1,0 +1,224 @@
+"""What every catalogue reader needs: rows in, dated prices out, and a reason for what is left."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import math
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tpubench.costs.devices import canonical
+from tpubench.costs.price_files import MAX_TABLE_BYTES
+from tpubench.costs.prices import Price
+from tpubench.costs.userfile import read_text
+from tpubench.results.errors import UsageError
+
+FLEX_RATIO = 0.75
+"""On-demand rows under this share of the provider's median look like the flex-start SKU."""
+MIN_REGIONS_FOR_MEDIAN = 3
+FORMULA = "=+-@\t\r"
+"""What a spreadsheet takes for the start of a formula; no region starts so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A row that gives no price, and why."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What a catalogue gave. Suspicious prices are kept with a note that starts SUSPECT."""
+
+    prices: list[Price]
+    rejected: list[Rejected]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """One row, understood: what a set of chips costs in a region for an hour."""
+
+    where: str
+    provider: str
+    region: str
+    accelerator: str
+    chips: int
+    instance: str
+    on_demand_usd: float | None
+    spot_usd: float | None
+    includes_host: bool
+    note: str = ""
+
+
+class RejectedRowError(Exception):
+    """Raised by a reader for one row; the import goes on without it."""
+
+
+def records(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and cells by column name. UsageError when a needed column is missing."""
+    reader = csv.DictReader(read_text(path, MAX_TABLE_BYTES).splitlines())
+    try:
+        missing = [name for name in needed if name not in (reader.fieldnames or [])]
+        if missing:
+            raise UsageError(f"{path}: no column {', '.join(missing)}; is it a catalogue?")
+        for record in reader:
+            cells = {str(k): v.strip() if isinstance(v, str) else "" for k, v in record.items()}
+            yield reader.line_num, cells
+    except csv.Error as error:
+        raise UsageError(f"{path}: line {reader.line_num}: {error}") from None
+
+
+def amount(name: str, text: str) -> float | None:
+    """A cell as a price; None when it is empty, which means: not sold."""
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise RejectedRowError(f"{name} {text!r} is not a number") from None
+    if not math.isfinite(value) or value <= 0:
+        raise RejectedRowError(f"{name} {text} is not above 0")
+    return value
+
+
+def count(name: str, text: str) -> int:
+    """A cell as a whole number of devices, 1 to 100,000."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise RejectedRowError(f"{name} {text!r} is not a number") from None
+    if not 1 <= value <= 100_000 or value != int(value):
+        raise RejectedRowError(f"{name} {text} is not a whole number of devices")
+    return int(value)
+
+
+def gpu(name: str, instance: str) -> str:
+    """Canonical device of a catalogue's GPU name, with the machine type to settle the variant.
+
+    RejectedRowError when neither says which of SXM, PCIe and NVL it is.
+    """
+    found = canonical(name)
+    machine = instance.lower()
+    form = next((part for part in ("pcie", "nvl", "sxm") if part in machine), None)
+    if form is None:
+        form = next((kind for family, kind in _FAMILIES if family.match(machine)), None)
+    if form is not None:
+        memory = re.search(r"(40|80) ?gb", name.lower())
+        bare = re.sub(r"[-_ ]?\d+ ?gb\b", "", name.lower())
+        if re.fullmatch(r"(?:nvidia[- ])?a100", bare):
+            # A catalogue that says only "A100" means the 40 GB one.
+            return _known(f"a100-{form}-{memory[1] if memory else '40'}gb", name)
+        if re.fullmatch(r"(?:nvidia[- ])?h100", bare):
+            return _known(f"h100-{form}", name)
+    if found is None:
+        raise RejectedRowError(
+            f"{name!r} on {instance or 'no instance type'}: unknown, or SXM, PCIe or NVL not said"
+        )
+    return found
+
+
+def as_prices(
+    offers: Sequence[Offer], rejected: list[Rejected], as_of: dt.date, source: str
+) -> Imported:
+    """Offers as prices per chip-hour, after the checks that need the whole catalogue."""
+    found: dict[str, Price] = {}
+    for offer in offers:
+        on_demand, spot = offer.on_demand_usd, offer.spot_usd
+        if not offer.region or offer.region[0] in FORMULA or not offer.region.isprintable():
+            rejected.append(Rejected(where=offer.where, reason="no usable region"))
+            continue
+        if on_demand is None and spot is None:
+            rejected.append(Rejected(where=offer.where, reason="no price: not sold"))
+            continue
+        if on_demand is not None and spot is not None:
+            if spot > on_demand:
+                reason = f"spot {spot:g} above on-demand {on_demand:g}"
+                rejected.append(Rejected(where=offer.where, reason=reason))
+                continue
+            if spot == on_demand:
+                spot = None
+        for term, usd in (("on_demand", on_demand), ("spot", spot)):
+            if usd is not None:
+                entry = _price(offer, term, usd / offer.chips, as_of, source)
+                _add(found, entry, offer)
+    return Imported(prices=flag_flex(list(found.values())), rejected=rejected)
+
+
+def flag_flex(entries: Sequence[Price]) -> list[Price]:
+    """On-demand prices far under the provider's median for the same chip get a SUSPECT note."""
+    by_chip: dict[tuple[str, str, bool], list[float]] = defaultdict(list)
+    for entry in entries:
+        if entry.term == "on_demand":
+            by_chip[_chip(entry)].append(entry.usd_per_chip_hour)
+    flagged = []
+    for entry in entries:
+        rates = by_chip.get(_chip(entry), [])
+        if entry.term == "on_demand" and len(rates) >= MIN_REGIONS_FOR_MEDIAN:
+            ratio = entry.usd_per_chip_hour / statistics.median(rates)
+            if ratio < FLEX_RATIO:
+                why = f"SUSPECT {ratio:.2f}x the provider's median: looks like the flex-start rate"
+                entry = replace(entry, note=f"{why}; {entry.note}".rstrip("; "))
+        flagged.append(entry)
+    return flagged
+
+
+def _chip(entry: Price) -> tuple[str, str, bool]:
+    return entry.provider, entry.accelerator, entry.includes_host
+
+
+def _known(name: str, raw: str) -> str:
+    found = canonical(name)
+    if found is None:
+        raise RejectedRowError(f"{raw!r} would be {name}, which is not in the device table")
+    return found
+
+
+def _price(offer: Offer, term: str, usd: float, as_of: dt.date, source: str) -> Price:
+    name = "-".join((_slug(offer.provider), _slug(offer.region), offer.accelerator, term))
+    return Price(
+        id=f"{name}-{as_of.isoformat()}",
+        provider=offer.provider,
+        region=offer.region,
+        accelerator=offer.accelerator,
+        term=term,
+        usd_per_chip_hour=usd,
+        includes_host=offer.includes_host,
+        source=source,
+        as_of=as_of,
+        layer="list",
+        note=offer.note,
+    )
+
+
+def _add(found: dict[str, Price], entry: Price, offer: Offer) -> None:
+    """Equal prices of several sizes are one entry; different ones carry the instance type."""
+    same = found.get(entry.id)
+    if same is None:
+        found[entry.id] = entry
+    elif not math.isclose(same.usd_per_chip_hour, entry.usd_per_chip_hour, rel_tol=1e-3):
+        longer = replace(entry, id=f"{entry.id}-{_slug(offer.instance)}-x{offer.chips}")
+        found.setdefault(longer.id, longer)
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "any"
+
+
+_FAMILIES = tuple(
+    (re.compile(pattern), kind)
+    for pattern, kind in (
+        (r"a2-|a3-|p4de?\.|p5\.", "sxm"),
+        (r"bm\.gpu4\.8|bm\.gpu\.(a100|h100)", "sxm"),
+        (r"standard_nd\d+.*_(a100|h100)", "sxm"),
+        (r"standard_nc\d+.*_a100", "pcie"),
+        (r"standard_nc\d+.*_h100", "nvl"),
+    )
+)
+"""Machine types whose board is known from the provider's documentation of the family."""

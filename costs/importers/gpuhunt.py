@@ -1,0 +1,140 @@
+"""gpuhunt's catalogues: ``<provider>.csv`` with a row an offer, and its ``tpu_pricing.json``.
+
+The JSON holds Google's rate of one TPU chip by region; the CSV the price of a whole instance,
+with on-demand and spot in separate rows.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from pathlib import Path
+
+from tpubench.costs.devices import canonical, chips_in_slice
+from tpubench.costs.importers._catalogue import (
+    Imported,
+    Offer,
+    Rejected,
+    RejectedRowError,
+    amount,
+    as_prices,
+    count,
+    gpu,
+    records,
+)
+from tpubench.costs.price_files import MAX_TABLE_BYTES
+from tpubench.costs.userfile import read_text
+from tpubench.results.errors import UsageError
+
+_NEEDED = ("instance_name", "location", "price", "gpu_count", "gpu_name", "gpu_memory", "spot")
+
+
+def read(path: Path, provider: str | None, as_of: dt.date) -> Imported:
+    """Every accelerator price of one file; see :func:`read_catalogue`."""
+    source = f"gpuhunt catalogue {path.name}"
+    rejected: list[Rejected] = []
+    if path.suffix.lower() == ".json":
+        offers = _tpu_offers(path, provider or "gcp", rejected)
+    else:
+        offers = _instances(path, provider or _provider(path), rejected)
+    return as_prices(offers, rejected, as_of, source)
+
+
+def _tpu_offers(path: Path, provider: str, rejected: list[Rejected]) -> list[Offer]:
+    try:
+        content = json.loads(read_text(path, MAX_TABLE_BYTES))
+    except RecursionError:
+        raise UsageError(f"{path} is not valid JSON: nested too deeply") from None
+    except ValueError as error:
+        raise UsageError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: not an object of TPU names")
+    offers = []
+    for name, regions in content.items():
+        if not isinstance(regions, dict):
+            rejected.append(Rejected(where=repr(name), reason="not an object of regions"))
+            continue
+        for region, rates in regions.items():
+            where = f"{name!r} in {region!r}"
+            try:
+                offers.append(_tpu_offer(provider, where, name, region, rates))
+            except RejectedRowError as error:
+                rejected.append(Rejected(where=where, reason=str(error)))
+    return offers
+
+
+def _tpu_offer(provider: str, where: str, name: str, region: str, rates: object) -> Offer:
+    accelerator = canonical(name)
+    if accelerator is None or not accelerator.startswith("tpu-"):
+        raise RejectedRowError("unknown TPU")
+    if not isinstance(rates, dict) or not region:
+        raise RejectedRowError("not an object of rates")
+    values = {}
+    for key in ("On Demand (USD)", "Spot (USD)"):
+        rate = rates.get(key)
+        if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float)):
+            raise RejectedRowError(f"{key} is not a number")
+        values[key] = amount(key, "" if rate is None else str(rate))
+    return Offer(
+        where=where,
+        provider=provider,
+        region=region,
+        accelerator=accelerator,
+        chips=1,
+        instance=name,
+        on_demand_usd=values["On Demand (USD)"],
+        spot_usd=values["Spot (USD)"],
+        includes_host=True,
+    )
+
+
+def _instances(path: Path, provider: str, rejected: list[Rejected]) -> list[Offer]:
+    """On-demand and spot rows of one instance and place, joined so that they can be compared."""
+    joined: dict[tuple[str, str, str, str], dict[bool, tuple[str, dict[str, str]]]] = {}
+    for line, row in records(path, _NEEDED):
+        if not row["gpu_name"] or row["gpu_count"] in {"", "0"}:
+            continue
+        key = (row["instance_name"], row["location"], row["gpu_name"], row["gpu_count"])
+        joined.setdefault(key, {})[row["spot"].lower() == "true"] = (f"line {line}", row)
+    offers = []
+    for pair in joined.values():
+        where, row = pair.get(False) or pair[True]
+        try:
+            offers.append(_offer(provider, where, row, pair))
+        except RejectedRowError as error:
+            rejected.append(Rejected(where=where, reason=str(error)))
+    return offers
+
+
+def _offer(
+    provider: str, where: str, row: dict[str, str], pair: dict[bool, tuple[str, dict[str, str]]]
+) -> Offer:
+    name, instance = row["gpu_name"], row["instance_name"]
+    chips = chips_in_slice(instance)
+    tpu = canonical(name) or canonical(instance)
+    if chips is not None and tpu is not None and tpu.startswith("tpu-"):
+        accelerator = tpu
+    else:
+        chips = count("gpu_count", row["gpu_count"])
+        memory = row["gpu_memory"].removesuffix(".0")
+        sized = f"{name}-{memory}GB" if name.upper() == "A100" and memory else name
+        sized = "H100-NVL" if name.upper() == "H100" and memory == "94" else sized
+        accelerator = gpu(sized, instance)
+    return Offer(
+        where=where,
+        provider=provider,
+        region=row["location"] or "any",
+        accelerator=accelerator,
+        chips=chips,
+        instance=instance,
+        on_demand_usd=amount("price", pair[False][1]["price"]) if False in pair else None,
+        spot_usd=amount("price", pair[True][1]["price"]) if True in pair else None,
+        includes_host=True,
+    )
+
+
+def _provider(path: Path) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", path.stem):
+        raise UsageError(f"{path}: the name does not say which provider it is: give --provider")
+    return path.stem

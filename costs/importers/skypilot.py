@@ -1,0 +1,142 @@
+"""SkyPilot's catalogues: ``~/.sky/catalogs/v*/<cloud>/vms.csv``.
+
+Columns are read by name, since their order differs by cloud. Google's file gives the price of a
+machine's host and of its accelerators in separate rows, which are added here by zone.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from pathlib import Path
+
+from tpubench.costs.devices import canonical, chips_in_slice
+from tpubench.costs.importers._catalogue import (
+    Imported,
+    Offer,
+    Rejected,
+    RejectedRowError,
+    amount,
+    as_prices,
+    count,
+    gpu,
+    records,
+)
+from tpubench.results.errors import UsageError
+
+NO_PRICE_V6E = 700.0
+"""Google's feed writes this for a v6e size without a price; a real v6e-256 costs 691.2."""
+
+_NEEDED = ("InstanceType", "AcceleratorName", "AcceleratorCount", "Price", "SpotPrice", "Region")
+
+_HOSTS = {
+    "A100": "a2-highgpu-{}g",
+    "A100-80GB": "a2-ultragpu-{}g",
+    "H100": "a3-highgpu-{}g",
+    "H100-MEGA": "a3-megagpu-{}g",
+    "H200": "a3-ultragpu-{}g",
+    "B200": "a4-highgpu-{}g",
+    "GB200": "a4x-highgpu-{}g",
+}
+_OTHER_HOSTS = {
+    ("A100", 16): "a2-megagpu-16g",
+    ("L4", 1): "g2-standard-4",
+    ("L4", 2): "g2-standard-24",
+    ("L4", 4): "g2-standard-48",
+    ("L4", 8): "g2-standard-96",
+}
+"""Google's machine types that hold so many of an accelerator (cloud.google.com/compute/docs)."""
+
+
+def read(path: Path, provider: str | None, as_of: dt.date) -> Imported:
+    """Every accelerator price of one cloud's file; see :func:`read_catalogue`."""
+    cloud = provider or _cloud(path)
+    rows = list(records(path, _NEEDED))
+    hosts = {
+        (row["InstanceType"], row["Region"], row.get("AvailabilityZone", "")): row
+        for _, row in rows
+        if row["InstanceType"] and not row["AcceleratorName"]
+    }
+    offers: list[Offer] = []
+    rejected: list[Rejected] = []
+    for line, row in rows:
+        if not row["AcceleratorName"]:
+            continue
+        where = f"line {line}"
+        try:
+            offers.append(_offer(cloud, where, row, hosts))
+        except RejectedRowError as error:
+            rejected.append(Rejected(where=where, reason=str(error)))
+    return as_prices(offers, rejected, as_of, f"SkyPilot catalogue {path.name}")
+
+
+Row = dict[str, str]
+
+
+def _offer(cloud: str, where: str, row: Row, hosts: dict[tuple[str, str, str], Row]) -> Offer:
+    name = row["AcceleratorName"]
+    if name.lower().startswith("tpu"):
+        return _tpu(cloud, where, row)
+    chips = count("AcceleratorCount", row["AcceleratorCount"])
+    on_demand, spot = amount("Price", row["Price"]), amount("SpotPrice", row["SpotPrice"])
+    instance, included, note = row["InstanceType"], True, ""
+    if not instance:
+        template = _HOSTS.get(name, "")
+        instance = _OTHER_HOSTS.get((name, chips)) or template.format(chips)
+        host = hosts.get((instance, row["Region"], row.get("AvailabilityZone", "")))
+        if on_demand is not None and spot is not None and spot > on_demand:
+            raise RejectedRowError(f"spot {spot:g} above on-demand {on_demand:g}")
+        if host is None:
+            included, note = False, "host (CPU, memory) billed beside it"
+        else:
+            on_demand = _sum(on_demand, amount("Price", host["Price"]))
+            spot = _sum(spot, amount("SpotPrice", host["SpotPrice"]))
+    return Offer(
+        where=where,
+        provider=cloud,
+        region=row["Region"],
+        accelerator=gpu(name, instance),
+        chips=chips,
+        instance=instance or name,
+        on_demand_usd=on_demand,
+        spot_usd=spot,
+        includes_host=included,
+        note=note,
+    )
+
+
+def _tpu(cloud: str, where: str, row: Row) -> Offer:
+    name = row["AcceleratorName"].lower()
+    accelerator, chips = canonical(name), chips_in_slice(name)
+    if accelerator is None or chips is None:
+        raise RejectedRowError(f"{name!r}: unknown TPU, or its slice name does not give the chips")
+    slices = count("AcceleratorCount", row["AcceleratorCount"] or "1")
+    on_demand, spot = amount("Price", row["Price"]), amount("SpotPrice", row["SpotPrice"])
+    if accelerator == "tpu-v6e":
+        on_demand = None if on_demand == NO_PRICE_V6E else on_demand
+        spot = None if spot == NO_PRICE_V6E else spot
+    return Offer(
+        where=where,
+        provider=cloud,
+        region=row["Region"],
+        accelerator=accelerator,
+        chips=chips * slices,
+        instance=name,
+        on_demand_usd=on_demand,
+        spot_usd=spot,
+        includes_host=True,
+    )
+
+
+def _sum(accelerators: float | None, host: float | None) -> float | None:
+    return None if accelerators is None or host is None else accelerators + host
+
+
+def _cloud(path: Path) -> str:
+    """The cloud's name: the folder of ``<cloud>/vms.csv``, or the start of ``<cloud>_vms….csv``."""
+    if path.name == "vms.csv" and re.fullmatch(r"[a-z][a-z0-9_-]*", path.parent.name):
+        return path.parent.name
+    match = re.fullmatch(r"([a-z][a-z0-9-]*)_vms.*\.csv", path.name)
+    if match is None:
+        raise UsageError(f"{path}: the name does not say which cloud it is: give --provider")
+    return match[1]

@@ -1,0 +1,65 @@
+"""What changed between two price tables: new, gone, dearer and cheaper offers.
+
+Two entries are the same offer when provider, region, accelerator, term and layer agree; where one
+table holds several dates or sizes of an offer, its newest and cheapest stands for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tpubench.costs.prices import Price
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One offer in both tables; None on the side where it is absent."""
+
+    provider: str
+    region: str
+    accelerator: str
+    term: str
+    layer: str
+    before: Price | None
+    after: Price | None
+
+    @property
+    def ratio(self) -> float | None:
+        """New rate ÷ old rate; None when one of them is absent."""
+        if self.before is None or self.after is None:
+            return None
+        return self.after.usd_per_chip_hour / self.before.usd_per_chip_hour
+
+
+def diff(before: Iterable[Price], after: Iterable[Price]) -> list[Change]:
+    """Offers whose rate differs or that only one side has, in the order of their names."""
+    old, new = _newest(before), _newest(after)
+    changes = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if a is None or b is None or a.usd_per_chip_hour != b.usd_per_chip_hour:
+            provider, region, accelerator, term, layer = key
+            changes.append(
+                Change(
+                    provider=provider,
+                    region=region,
+                    accelerator=accelerator,
+                    term=term,
+                    layer=layer,
+                    before=a,
+                    after=b,
+                )
+            )
+    return changes
+
+
+def _newest(entries: Iterable[Price]) -> dict[tuple[str, str, str, str, str], Price]:
+    found: dict[tuple[str, str, str, str, str], Price] = {}
+    for entry in entries:
+        key = (entry.provider, entry.region, entry.accelerator, entry.term, entry.layer)
+        held = found.get(key)
+        rank = (entry.as_of, -entry.usd_per_chip_hour)
+        if held is None or rank > (held.as_of, -held.usd_per_chip_hour):
+            found[key] = entry
+    return found

@@ -1,0 +1,282 @@
+"""The user's own prices: negotiated and owned ones in TOML, imported catalogues in CSV.
+
+[[negotiated]]
+id = "gcp-v7-2027"          provider = "gcp"       region = "us-central1"
+accelerator = "tpu-v7"      term = "3y"            usd_per_chip_hour = 5.10
+includes_host = true        source = "order form"  as_of = 2026-10-01
+
+[[owned]]                   # the rate is derived: see tpubench.costs.owned
+id = "own-gb200"            accelerator = "nvidia-gb200"
+source = "quote 17"         as_of = 2026-10-01
+capex_usd = 47000           wacc = 0.087           years = 5.5
+kw = 1.667                  pue = 1.08             usd_per_kwh = 0.0821
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field, field_validator, model_validator
+
+from tpubench.costs.devices import canonical, device, devices
+from tpubench.costs.owned import Owned, hourly
+from tpubench.costs.prices import Price, Term, given, price, prices
+from tpubench.costs.userfile import Checked, read_text, read_toml
+from tpubench.results.errors import UsageError
+
+if TYPE_CHECKING:
+    from tpubench.costs.importers import Imported
+
+MAX_TABLE_BYTES = 64 << 20
+PRICES_VARIABLE = "TPUBENCH_PRICES"
+COLUMNS = (
+    "id",
+    "provider",
+    "region",
+    "accelerator",
+    "term",
+    "usd_per_chip_hour",
+    "includes_host",
+    "source",
+    "as_of",
+    "layer",
+    "note",
+)
+
+
+class _Entry(Checked):
+    id: str = Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][\w.:/+-]*$")
+    region: str = Field(default="any", min_length=1, max_length=100)
+    accelerator: str
+    source: str = Field(min_length=1, max_length=500)
+    as_of: dt.date
+    note: str = Field(default="", max_length=500)
+
+    @field_validator("accelerator")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in devices():
+            raise ValueError(f"unknown accelerator {value!r}; known: {', '.join(devices())}")
+        return value
+
+
+class _Negotiated(_Entry):
+    provider: str = Field(min_length=1, max_length=100)
+    term: Term
+    usd_per_chip_hour: float = Field(gt=0)
+    includes_host: bool = True
+
+    def price(self) -> Price:
+        return Price(layer="negotiated", **self.model_dump())
+
+
+class _Owned(_Entry):
+    provider: str = Field(default="own", min_length=1, max_length=100)
+    capex_usd: float
+    wacc: float
+    years: float
+    kw: float
+    pue: float
+    usd_per_kwh: float
+    colo_usd_per_kw_month: float = 0.0
+    facility_capex_usd: float = 0.0
+    residual_usd: float = 0.0
+    opex_rate: float = 0.0
+    idle_power_share: float = 0.0
+    availability: float = 1.0
+    utilisation: float = Field(default=1.0, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _in_range(self) -> _Owned:
+        try:
+            self.usd_per_chip_hour()
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    def usd_per_chip_hour(self) -> float:
+        """h/(u·A), the cost of an hour of work, as list prices are for hours that are rented."""
+        figures = self.model_dump(include=set(Owned.__dataclass_fields__))
+        per_hour = hourly(Owned(**figures), self.utilisation).total
+        return per_hour / (self.utilisation * self.availability)
+
+    def price(self) -> Price:
+        return Price(
+            id=self.id,
+            provider=self.provider,
+            region=self.region,
+            accelerator=self.accelerator,
+            term="given",
+            usd_per_chip_hour=self.usd_per_chip_hour(),
+            includes_host=True,
+            source=self.source,
+            as_of=self.as_of,
+            layer="owned",
+            note=self.note,
+        )
+
+
+class _PriceFile(Checked):
+    negotiated: list[_Negotiated] = Field(default_factory=list)
+    owned: list[_Owned] = Field(default_factory=list)
+
+
+def read_prices(path: Path) -> list[Price]:
+    """Prices of a user's TOML, or of a CSV written by :func:`write_prices`.
+
+    UsageError naming file, key (or line) and reason.
+    """
+    if path.suffix.lower() == ".csv":
+        return _read_csv(path)
+    content = read_toml(path, _PriceFile)
+    entries: list[_Negotiated | _Owned] = [*content.negotiated, *content.owned]
+    found = [entry.price() for entry in entries]
+    _refuse_duplicates(path, found)
+    return found
+
+
+def write_prices(path: Path, entries: Sequence[Price]) -> None:
+    """One CSV table of prices. UsageError when the file exists: a snapshot is never replaced."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            for entry in entries:
+                included = "yes" if entry.includes_host else "no"
+                writer.writerow({**entry.record(), "includes_host": included})
+    except FileExistsError:
+        raise UsageError(f"{path} exists already: price snapshots are never overwritten") from None
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def all_prices(extra: Iterable[Path] = ()) -> dict[str, Price]:
+    """The shipped table, the files of ``$TPUBENCH_PRICES``, and ``extra``, by id.
+
+    UsageError when two of them give different prices under one id.
+    """
+    named = [Path(p) for p in os.environ.get(PRICES_VARIABLE, "").split(os.pathsep) if p]
+    found = prices()
+    for path in (*named, *extra):
+        for entry in read_prices(path):
+            if found.setdefault(entry.id, entry) != entry:
+                raise UsageError(f"{path}: price id {entry.id!r} is taken by another price")
+    return found
+
+
+def today() -> dt.date:
+    """The day against which prices are stale, in UTC."""
+    return dt.datetime.now(dt.UTC).date()
+
+
+def pick(
+    table: dict[str, Price],
+    accelerator: str | None = None,
+    provider: str | None = None,
+    term: str | None = None,
+) -> list[Price]:
+    """Prices that match, by accelerator, cheapest first. UsageError for an unknown accelerator."""
+    if accelerator is not None:
+        accelerator = canonical(accelerator) or device(accelerator).name
+    found = [
+        entry
+        for entry in table.values()
+        if accelerator in {None, entry.accelerator}
+        and provider in {None, entry.provider}
+        and term in {None, entry.term}
+    ]
+    return sorted(found, key=lambda entry: (entry.accelerator, entry.usd_per_chip_hour, entry.id))
+
+
+def find_price(price_id: str, extra: Iterable[Path] = ()) -> Price:
+    """One price by id from all tables; UsageError with the nearest ids otherwise."""
+    table_of_all = all_prices(extra)
+    return table_of_all[price_id] if price_id in table_of_all else price(price_id)
+
+
+def asked_price(
+    price_id: str | None, usd_per_chip_hour: float | None, extra: Iterable[Path] = ()
+) -> Price:
+    """The price that a command names by id or by figure; UsageError unless it is just one."""
+    if (price_id is None) == (usd_per_chip_hour is None):
+        raise UsageError("give a price id or --usd-per-chip-hour")
+    if usd_per_chip_hour is not None:
+        return given(usd_per_chip_hour)
+    return find_price(price_id or "", extra)
+
+
+def table(name: str) -> list[Price]:
+    """The prices of a file, or the shipped ones for ``shipped``."""
+    return list(prices().values()) if name == "shipped" else read_prices(Path(name))
+
+
+def import_prices(
+    format_name: str, path: Path, as_of: str | None, provider: str | None, out: Path | None
+) -> tuple[Imported, Path]:
+    """Read a catalogue and write its prices as a table; returns both."""
+    from tpubench.costs.importers import read_catalogue
+
+    day: dt.date | None = None
+    if as_of is not None:
+        try:
+            day = dt.date.fromisoformat(as_of)
+        except ValueError:
+            raise UsageError(f"--as-of {as_of!r} is not a date such as 2026-10-01") from None
+    found = read_catalogue(format_name, path, day, provider)
+    name = path.parent.name if path.stem == "vms" else path.stem
+    written = out or Path(f"prices-{format_name}-{name}-{as_of}.csv")
+    write_prices(written, found.prices)
+    return found, written
+
+
+def _read_csv(path: Path) -> list[Price]:
+    lines = read_text(path, MAX_TABLE_BYTES).splitlines()
+    reader = csv.DictReader(lines)
+    try:
+        header = reader.fieldnames or []
+        missing = [name for name in COLUMNS if name not in header]
+        if missing:
+            raise UsageError(f"{path}: no column {', '.join(missing)}; is it a price table?")
+        found = [_entry(path, reader.line_num, record) for record in reader]
+    except csv.Error as error:
+        raise UsageError(f"{path}: line {reader.line_num}: {error}") from None
+    _refuse_duplicates(path, found)
+    return found
+
+
+def _entry(path: Path, line: int, record: dict[str, str | None]) -> Price:
+    text = {name: (record.get(name) or "").strip() for name in COLUMNS}
+    where = f"{path}: line {line}"
+    if text["includes_host"] not in {"yes", "no"}:
+        raise UsageError(f"{where}: includes_host {text['includes_host']!r} is not yes or no")
+    try:
+        as_of = dt.date.fromisoformat(text["as_of"])
+    except ValueError:
+        raise UsageError(f"{where}: as_of {text['as_of']!r} is not a date (2026-10-01)") from None
+    try:
+        rate = float(text["usd_per_chip_hour"])
+        return Price(
+            **{name: text[name] for name in ("id", "provider", "region", "accelerator", "term")},
+            usd_per_chip_hour=rate,
+            includes_host=text["includes_host"] == "yes",
+            source=text["source"],
+            as_of=as_of,
+            layer=text["layer"],
+            note=text["note"],
+        )
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None
+
+
+def _refuse_duplicates(path: Path, entries: Sequence[Price]) -> None:
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.id in seen:
+            raise UsageError(f"{path}: price id {entry.id!r} is given twice")
+        seen.add(entry.id)

@@ -1,0 +1,182 @@
+"""Prices, costs and plans on a terminal; one JSON document with ``--json``."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from tpubench.costs.importers import Rejected
+from tpubench.costs.price_diff import Change
+from tpubench.costs.prices import STALE_AFTER_DAYS, Price
+from tpubench.reports.quantity import MISSING, number
+from tpubench.reports.terminal import console, print_json
+
+REJECTED_SHOWN = 10
+
+
+def show_prices(found: Sequence[Price], today: dt.date, *, as_json: bool) -> None:
+    """A price table, each price with its date and whether it is stale."""
+    if as_json:
+        print_json([price_record(price, today) for price in found])
+        return
+    if not found:
+        console().print("no price matches")
+        return
+    table = Table(title="US dollars a chip-hour")
+    for heading in ("id", "accelerator", "term", "layer", "as of"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("$/chip-hour", justify="right")
+    for price in found:
+        table.add_row(
+            escape(price.id),
+            escape(price.accelerator),
+            escape(price.term),
+            price.layer,
+            f"{price.as_of}{' stale' if price.stale(today) else ''}",
+            _rate(price),
+        )
+    out = console()
+    out.print(table)
+    out.print(
+        f"stale: older than {STALE_AFTER_DAYS} days · *: host billed beside it · ?: suspect",
+        style="dim",
+    )
+
+
+def show_price(price: Price, today: dt.date, *, as_json: bool) -> None:
+    """Everything about one price."""
+    record = price_record(price, today)
+    if as_json:
+        print_json(record)
+        return
+    out = console()
+    for name, value in record.items():
+        out.print(f"{name}: {value}", markup=False, soft_wrap=True)
+
+
+def price_record(price: Price, today: dt.date) -> dict[str, Any]:
+    """A price as JSON values, with its age today."""
+    return {
+        **price.record(),
+        "sha256": price.sha256,
+        "age_days": price.age_days(today),
+        "stale": price.stale(today),
+        "suspect": price.suspect,
+    }
+
+
+def show_import(
+    prices: Sequence[Price], rejected: Sequence[Rejected], path: Path, *, as_json: bool
+) -> None:
+    """What was imported, and the rows that were not, with reasons."""
+    if as_json:
+        reasons = [{"where": row.where, "reason": row.reason} for row in rejected]
+        print_json({"written": str(path), "prices": len(prices), "rejected": reasons})
+        return
+    out = console()
+    suspects = [price for price in prices if price.suspect]
+    for price in suspects[:REJECTED_SHOWN]:
+        out.print(f"suspect: {price.id}: {price.note}", markup=False, soft_wrap=True)
+    for row in rejected[:REJECTED_SHOWN]:
+        out.print(f"left out: {row.where}: {row.reason}", markup=False, soft_wrap=True)
+    more = len(rejected) - REJECTED_SHOWN
+    if more > 0:
+        out.print(f"left out: {more} more rows (--json lists all)")
+    out.print(
+        f"{len(prices)} prices ({len(suspects)} suspect) in {path}, {len(rejected)} rows left out",
+        markup=False,
+        soft_wrap=True,
+    )
+    out.print(f"use them with --prices {path}, or TPUBENCH_PRICES", markup=False, soft_wrap=True)
+
+
+def show_diff(changes: Sequence[Change], *, as_json: bool) -> None:
+    """Offers that changed between two tables."""
+    if as_json:
+        print_json(
+            [
+                {
+                    "provider": change.provider,
+                    "region": change.region,
+                    "accelerator": change.accelerator,
+                    "term": change.term,
+                    "layer": change.layer,
+                    "before": change.before.record() if change.before else None,
+                    "after": change.after.record() if change.after else None,
+                    "ratio": change.ratio,
+                }
+                for change in changes
+            ]
+        )
+        return
+    if not changes:
+        console().print("no offer changed")
+        return
+    table = Table(title="Changed offers, US dollars a chip-hour")
+    for heading in ("provider", "region", "accelerator", "term"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("before", "after", "change"):
+        table.add_column(heading, justify="right")
+    for change in changes:
+        ratio = change.ratio
+        word = "new" if change.before is None else "gone"
+        table.add_row(
+            *map(escape, (change.provider, change.region, change.accelerator, change.term)),
+            _rate(change.before),
+            _rate(change.after),
+            word if ratio is None else f"{ratio - 1:+.1%}",
+        )
+    console().print(table)
+
+
+def show_repriced(
+    run_ids: Sequence[str], rows: int, price: Price, skipped: Mapping[str, int], *, as_json: bool
+) -> None:
+    """The new runs that hold old rates at another price."""
+    if as_json:
+        document = {"run_ids": list(run_ids), "rows": rows, "price": price.record()}
+        print_json({**document, "skipped": dict(skipped)})
+        return
+    out = console()
+    for reason, count in skipped.items():
+        out.print(f"left out: {count} rates: {reason}", markup=False, soft_wrap=True)
+    out.print(
+        f"{', '.join(run_ids)}: {rows} figures at {price.usd_per_chip_hour:g} $/chip-hour"
+        f" ({price.id}, {price.as_of}); nothing was run again, old figures are kept",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def show_figures(figures: Mapping[str, Any], *, as_json: bool) -> None:
+    """The results of a cost question, a reason for each that is missing."""
+    if as_json:
+        print_json(figures)
+        return
+    out = console()
+    reasons = figures.get("reasons", {})
+    for name, value in figures.items():
+        if name == "reasons":
+            continue
+        if value is None:
+            reason = reasons.get(name)
+            text = f"{MISSING} ({reason})" if reason else MISSING
+        elif name in {"gross_margin", "irr", "break_even_utilisation", "break_even_use"}:
+            text = f"{value:.1%}"
+        elif name.startswith("payback"):
+            text = f"{value:.3g} years"
+        else:
+            text = f"${number(value)}" if value >= 0 else f"−${number(-value)}"
+        out.print(f"{name}: {text}", markup=False, soft_wrap=True)
+
+
+def _rate(price: Price | None) -> str:
+    if price is None:
+        return MISSING
+    marks = ("" if price.includes_host else "*") + ("?" if price.suspect else "")
+    return f"{price.usd_per_chip_hour:.4g}{marks}"

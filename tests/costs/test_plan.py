@@ -1,0 +1,277 @@
+"""PLAN.toml: one clear line for anything wrong, and an answer that adds up for what is right."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sample_rows import make_row
+
+from tpubench.costs.allocation.answer import Answer, allocate
+from tpubench.costs.allocation.infeasible import InfeasibleError
+from tpubench.costs.allocation.plan import read_plan
+from tpubench.costs.prices import prices
+from tpubench.results import store
+from tpubench.results.errors import TpubenchError, UsageError
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "capex-65b.toml"
+TODAY = dt.date(2026, 11, 22)
+
+PLAN = """
+[plan]
+name = "small"
+first_year = 2027
+years = 2
+wacc = 0.1
+utilisation = 0.5
+[site]
+usd_per_kwh = 0.08
+pue = 1.1
+source = "test"
+as_of = 2026-11-01
+[limits]
+megawatts = [5.0, 5.0]
+vendor_share = { NVIDIA = 0.7, Google = 0.8 }
+[[workload]]
+name = "chat"
+demand_mtok = [4e6, 6e6]
+[[accelerator]]
+name = "nvidia-h100-sxm"
+kw = 1.275
+[accelerator.buy]
+capex_usd = 30000
+lot = 8
+max_chips = 800
+life_years = 5
+source = "test"
+as_of = 2026-11-01
+[accelerator.rent]
+usd_per_chip_hour = 4.0
+source = "test"
+as_of = 2026-11-01
+lot = 8
+max_chips = 8000
+[[accelerator]]
+name = "tpu-v6e"
+kw = 0.6
+[[accelerator.commit]]
+name = "1y"
+usd_per_chip_hour = 1.9
+source = "test"
+as_of = 2026-11-01
+lot = 4
+term_years = 1
+max_chips = 2000
+[accelerator.rent]
+price = "gcp-us-east5-tpu-v6e-on_demand-2024-12-23"
+lot = 4
+max_chips = 8000
+[[throughput]]
+accelerator = "nvidia-h100-sxm"
+workload = "chat"
+tok_s = 1800
+evidence = "assumed"
+source = "test"
+[[throughput]]
+accelerator = "tpu-v6e"
+workload = "chat"
+tok_s = 1100
+evidence = "assumed"
+source = "test"
+readiness = [0.8, 1.0]
+porting_usd = 250000
+porting_months = 3
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "plan.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def answer(folder: Path, text: str) -> Answer:
+    return allocate(write(folder, text), prices(), folder / "store", TODAY)
+
+
+def test_the_small_plan_adds_up(tmp_path: Path) -> None:
+    found = answer(tmp_path, PLAN)
+    assert found.gap <= 1e-3
+    assert found.verdict is not None
+    assert 0 <= found.verdict.probability_cheaper <= 1
+    # The cash by year, discounted, is the objective.
+    present = sum(
+        (cash.capex + cash.porting) / 1.1**i
+        + (cash.net - cash.capex - cash.porting) / 1.1 ** (i + 1)
+        for i, cash in enumerate(found.cash)
+    )
+    assert present == pytest.approx(found.objective_usd, rel=1e-6)
+    # So are the tokens times what they cost.
+    (chat,) = found.tokens
+    tokens = 4e6 / 1.1 + 6e6 / 1.1**2
+    assert chat.usd_per_mtok is not None
+    assert chat.usd_per_mtok * tokens == pytest.approx(found.objective_usd, rel=1e-6)
+    assert sum(chat.by_accelerator.values()) == pytest.approx(1)
+    assert chat.by_accelerator["nvidia-h100-sxm"] <= 0.7 + 1e-6
+    assert found.evidence == {"assumed": 2}
+    assert any("stale" in line for line in found.assumptions)
+
+
+def test_the_example_is_solved_and_says_how_sure_it_is() -> None:
+    found = allocate(EXAMPLE, prices(), Path("nowhere"), TODAY)
+    assert found.gap <= 1e-3
+    assert {cash.year for cash in found.cash} == set(range(2027, 2033))
+    assert sum(cash.capex for cash in found.cash) <= 65e9
+    signed = [amount for amount in found.amounts if amount.option == "6y contract"]
+    assert sum(amount.chips for amount in signed) >= 35_000
+    assert found.shadow_prices
+    assert found.verdict is not None
+    assert {flip.figure for flip in found.verdict.flips} == {
+        "price",
+        "tok_s",
+        "readiness",
+        "utilisation",
+    }
+
+
+def test_a_flip_is_where_the_sides_cost_the_same(tmp_path: Path) -> None:
+    """Rewriting the plan with the flipped throughput makes the two sides equal."""
+    found = answer(tmp_path, PLAN)
+    assert found.verdict is not None
+    (flip,) = [
+        flip for flip in found.verdict.flips if flip.side == "Google" and flip.figure == "tok_s"
+    ]
+    assert flip.factor is not None
+    again = answer(tmp_path, PLAN.replace("tok_s = 1100", f"tok_s = {1100 * flip.factor!r}"))
+    assert again.verdict is not None
+    assert again.verdict.side_usd == pytest.approx(again.verdict.other_usd, rel=1e-6)
+
+
+def test_margin_is_maximised_by_serving_what_pays(tmp_path: Path) -> None:
+    text = PLAN.replace("wacc = 0.1", 'wacc = 0.1\nobjective = "max_margin"')
+    priced = text.replace(
+        "demand_mtok = [4e6, 6e6]", "demand_mtok = [4e6, 6e6]\nprice_usd_per_mtok = 3.0"
+    )
+    found = answer(tmp_path, priced)
+    assert found.objective_usd > 0
+    (chat,) = found.tokens
+    assert chat.served_share == pytest.approx(1, abs=1e-6)
+    nothing = answer(tmp_path, priced.replace("mtok = 3.0", "mtok = 0.01"))
+    assert nothing.objective_usd == pytest.approx(0, abs=1e-6)
+    with pytest.raises(UsageError, match=r"workload\[0\]\.price_usd_per_mtok: needed"):
+        answer(tmp_path, text)
+
+
+def test_throughput_from_the_store_carries_its_evidence(tmp_path: Path) -> None:
+    rows = [
+        make_row(
+            metric=metric, unit=unit, better=better, value=value, samples=[value],
+            ci_low=None, ci_high=None, device="tpu-v6e", repetition=repetition, evidence="measured",
+        )
+        for repetition in (0, 1)
+        for metric, unit, better, value in (
+            ("output_tok_s_per_chip", "token/s/chip", "higher", 1000.0),
+            ("tpot_s", "s", "lower", 0.02),
+        )
+    ]  # fmt: skip
+    store.write(tmp_path / "store", "case", rows)
+    query = f'from_store = {{ workload = "{rows[0].workload}", max_tpot_s = 0.03 }}'
+    text = PLAN.replace('tok_s = 1100\nevidence = "assumed"\nsource = "test"', query)
+    assert answer(tmp_path, text).evidence == {"assumed": 1, "measured": 1}
+    late = text.replace("0.03", "0.01").replace(", Google = 0.8", "").replace("NVIDIA = 0.7", "")
+    found = answer(tmp_path, late)
+    assert any("tpot_s 0.02 s misses 0.01 s" in line for line in found.assumptions)
+    with pytest.raises(UsageError, match=r"throughput\[1\]\.from_store .* no stored row"):
+        answer(tmp_path, text.replace(rows[0].workload, "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("demand_mtok = [4e6, 6e6]", "demand_mtok = [4e6]", r"\[0\]\.demand_mtok: 1 values"),
+        ("demand_mtok = [4e6, 6e6]", "", r"workload\[0\]: give demand_mtok"),
+        ("tok_s = 1800", "tok_s = 0", r"throughput\[0\]\.tok_s: .*greater than 0"),
+        ("tok_s = 1800", "tok_s = -3", r"throughput\[0\]\.tok_s: .*greater than 0"),
+        ("tok_s = 1800", "tok_s = nan", r"throughput\[0\]\.tok_s"),
+        ("tok_s = 1800", 'tok_s = "fast"', r"throughput\[0\]\.tok_s: .*number"),
+        ('name = "tpu-v6e"', 'name = "tpu-v99"', r"accelerator\[1\]\.name: unknown accelerator"),
+        ("source = \"test\"\nas_of = 2026-11-01\nlot = 4", "lot = 4", r"a price without a date"),
+        ("NVIDIA = 0.7, Google = 0.8", "NVIDIA = 0.2, Google = 0.3", r"add up to 0\.5"),
+        ("Google = 0.8", "Intel = 0.8", r"vendor_share\.Intel: no accelerator of that vendor"),
+        ("wacc = 0.1", "wacc = nan", r"plan\.wacc"),
+        ("wacc = 0.1", "wacc = 0.1\ncolour = 1", r"plan\.colour: Extra inputs"),
+        ("gcp-us-east5-tpu-v6e", "no-such", r"unknown price 'no-such"),
+        ('workload = "chat"\ntok_s = 1800', 'workload = "x"\ntok_s = 1800', r"no workload 'x'"),
+        ("megawatts = [5.0, 5.0]", "megawatts = [5.0, -5.0]", r"limits\.megawatts\[1\]"),
+        ("years = 2", "years = 0", r"plan\.years"),
+    ],
+)  # fmt: skip
+def test_a_bad_plan_is_one_line_with_file_and_key(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    assert old in PLAN
+    with pytest.raises(UsageError, match=message) as caught:
+        answer(tmp_path, PLAN.replace(old, new))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hundred_megabytes_are_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    with path.open("wb") as stream:
+        stream.truncate(100_000_000)
+    with pytest.raises(UsageError, match=r"plan\.toml is 100 MB"):
+        read_plan(path)
+
+
+def test_an_impossible_plan_names_what_clashes(tmp_path: Path) -> None:
+    few = PLAN.replace("max_chips = 8000", "max_chips = 8")
+    few = few.replace("max_chips = 2000", "max_chips = 20")
+    with pytest.raises(InfeasibleError, match=r"limits\.vendor_share\.NVIDIA in 2027") as caught:
+        answer(tmp_path, few)
+    assert caught.value.exit_code == 1
+    assert "short by" in str(caught.value)
+    free = few.replace("vendor_share = { NVIDIA = 0.7, Google = 0.8 }", "")
+    starved = free.replace("max_chips = 800\n", "max_chips = 80\n")
+    with pytest.raises(InfeasibleError, match=r"(buy|rent)\.max_chips of nvidia-h100-sxm in"):
+        answer(tmp_path, starved)
+
+
+def test_demand_that_no_chip_can_serve_is_named(tmp_path: Path) -> None:
+    more = '[[workload]]\nname = "video"\ndemand_mtok = [1.0, 1.0]\n[[accelerator]]'
+    with pytest.raises(InfeasibleError, match="can serve 'video' in 2027, 2028"):
+        answer(tmp_path, PLAN.replace("[[accelerator]]", more, 1))
+
+
+LINES = PLAN.strip().splitlines()
+VALUES = st.sampled_from(
+    ["nan", "inf", "-1", "0", "1e308", "1e-300", "[]", "{}", '""', "true", "2026-01-01", "[[1]]"]
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, len(LINES) - 1), VALUES), min_size=1, max_size=3))
+def test_any_value_anywhere_is_an_answer_or_one_line(
+    tmp_path: Path, changes: list[tuple[int, str]]
+) -> None:
+    lines = [*LINES]
+    for index, value in changes:
+        key, equals, _ = lines[index].partition(" = ")
+        lines[index] = f"{key} = {value}" if equals else f"# {key}"
+    try:
+        answer(tmp_path, "\n".join(lines).replace("[plan]", "[plan]\nseconds = 3.0"))
+    except TpubenchError as error:
+        assert "\n" not in str(error)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=300))
+def test_any_bytes_are_one_line(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_bytes(data)
+    with pytest.raises(UsageError) as caught:
+        read_plan(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
