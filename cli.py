@@ -151,6 +151,22 @@ def show(
 
 
 @app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="Selector of the one side.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Selector of the other side.")],
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Compare B with A, figure by figure: ratio, interval, and what else differs."""
+    from tpubench.reports import terminal_compare
+    from tpubench.results.compare import compare_selected
+    from tpubench.results.store import default_store
+
+    found, unreadable = compare_selected(store or default_store(), a, b)
+    terminal_compare.show(found, unreadable, as_json=as_json)
+
+
+@app.command()
 def verify(store: Store = None, as_json: Json = False) -> None:
     """Recompute every stored figure from its samples; exit 1, naming the file, if one is off."""
     from tpubench.reports import terminal

@@ -35,8 +35,9 @@ def number(value: float) -> str:
     magnitude = math.floor(math.log10(abs(value)))
     if not -5 < magnitude < 15:
         return f"{value:.2e}"
-    decimals = max(0, 2 - magnitude)
-    return f"{round(value, 2 - magnitude):,.{decimals}f}"
+    rounded = round(value, 2 - magnitude)
+    magnitude = math.floor(math.log10(abs(rounded)))  # 99.96 has become 100
+    return f"{rounded:,.{max(0, 2 - magnitude)}f}"
 
 
 def quantity(value: float | None, unit: str) -> str:

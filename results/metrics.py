@@ -184,13 +184,16 @@ _PER_CHIP = tuple(
 )
 
 
+_POWER = {1e6: "10⁶", 1e3: "10³"}
+
+
 def _usd(name: str, rate: str, items: float, what: str) -> Metric:
     return Metric(
         name=name,
         unit=f"USD/{what}",
         better="lower",
         aggregate="mean",
-        formula=f"{items:g} × chips × $/chip-hour ÷ (3600 × {rate}); carries the whole bill",
+        formula=f"{_POWER[items]} × chips × $/chip-hour ÷ (3600 × {rate}); carries the whole bill",
         usd_of=rate,
         usd_items=items,
     )

@@ -41,22 +41,22 @@ def summarise(rows: Iterable[Row]) -> list[Summary]:
     failures: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         if row.status == "ok":
-            groups.setdefault((*_case(row), row.metric, row.price_id), []).append(row)
+            groups.setdefault((*_case(row), row.device, row.metric, row.price_id), []).append(row)
         else:
             failures.setdefault(_case(row), []).append(row)
     for case, failed in failures.items():
         if not any(key[: len(case)] == case for key in groups):
-            groups[(*case, failed[0].metric, None)] = []
+            groups[(*case, failed[0].device, failed[0].metric, None)] = []
     found = []
     for key, good in groups.items():
-        bad = failures.get(key[:-2], [])
+        bad = failures.get(key[:-3], [])
         values = [row.value for row in good if row.value is not None]
         reasons = [row.reason for row in (*good, *bad) if row.reason]
         first = good[0] if good else bad[0]
         found.append(
             Summary(
                 first=first,
-                params=json.loads(first.params),
+                params=_params(first.params),
                 estimate=between(values) if values else None,
                 reason=None if values else (reasons[0] if reasons else "no value"),
                 failed=len(bad),
@@ -64,6 +64,11 @@ def summarise(rows: Iterable[Row]) -> list[Summary]:
             )
         )
     return found
+
+
+def _params(text: str) -> dict[str, object]:
+    found = json.loads(text)
+    return found if isinstance(found, dict) else {"params": found}
 
 
 def _case(row: Row) -> tuple[object, ...]:
@@ -75,7 +80,7 @@ def _case(row: Row) -> tuple[object, ...]:
         row.preset,
         row.params,
         row.backend,
-        # A repetition that died may not know its device; the backend stands in for it.
+        # Not the device: a repetition that died may not know it.
         row.chips,
         row.dtype,
     )

@@ -27,6 +27,9 @@ Mark = Callable[[], None]
 DTYPES: dict[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Precisions a workload may ask for, and their bytes an element."""
 
+_UNSAID = {"seed", "weights", "prompt"}
+"""Parameters that a label leaves out."""
+
 DTYPE_ALIASES = {"fp32": "float32", "f32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -90,7 +93,7 @@ class Case:
 
     def label(self) -> str:
         """What a person reads: ``batch=1 input_len=128 …``."""
-        return " ".join(f"{k}={v}" for k, v in self.params.items() if v != "")
+        return " ".join(f"{k}={v}" for k, v in self.params.items() if k not in _UNSAID)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

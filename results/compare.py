@@ -1,0 +1,177 @@
+"""Two selections of rows side by side: the ratio of each shared figure, with its interval.
+
+Only like is compared with like: the same workload version, parameters, precision and metric. What
+else differs (device, evidence, versions) is listed with the answer, not hidden by it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tpubench.results.errors import UsageError
+from tpubench.results.row import Row
+from tpubench.results.select import select
+from tpubench.results.statistics import CONFIDENCE, Estimate
+from tpubench.results.store import Unreadable, iter_rows
+from tpubench.results.summary import Summary, summarise
+
+Verdict = Literal["better", "worse", "unclear"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One figure of both sides. ``ratio`` is B ÷ A; without two repetitions each it has no ends."""
+
+    a: Summary
+    b: Summary
+    ratio: Estimate
+    verdict: Verdict
+    """Of B against A: better or worse only when the interval of the ratio excludes 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """All shared figures, what differs besides, and what only one side has."""
+
+    comparisons: list[Comparison]
+    differs: dict[str, tuple[str, str]]
+    only_a: int
+    only_b: int
+
+
+def compare_selected(store: Path, a: str, b: str) -> tuple[Compared, list[Unreadable]]:
+    """B against A, each a selector; several ``column=value`` are joined by commas.
+
+    UsageError when either picks nothing, or nothing is shared.
+    """
+    sides, unreadable = [], []
+    for selector in (a, b):
+        found = select(store, selector.split(","))
+        rows = list(iter_rows(found.table))
+        if not rows:
+            raise UsageError(f"no rows match {selector!r}")
+        sides.append(rows)
+        unreadable += found.unreadable
+    return compare(*sides), unreadable
+
+
+def compare(a: Iterable[Row], b: Iterable[Row]) -> Compared:
+    """B against A. UsageError when the two sides share no case."""
+    left, right = _by_case(a), _by_case(b)
+    shared = [key for key in left if key in right]
+    if not shared:
+        raise UsageError(
+            "nothing to compare: no case of B has the workload version, parameters, precision and"
+            " metric of one of A"
+        )
+    comparisons = [_comparison(left[key], right[key]) for key in shared]
+    return Compared(
+        comparisons=comparisons,
+        differs=_differences(comparisons),
+        only_a=len(left) - len(shared),
+        only_b=len(right) - len(shared),
+    )
+
+
+def _by_case(rows: Iterable[Row]) -> dict[tuple[object, ...], Summary]:
+    """The newest summary with a value for each comparable figure."""
+    found: dict[tuple[object, ...], Summary] = {}
+    for summary in sorted(summarise(rows), key=lambda s: s.first.run_id):
+        row = summary.first
+        shape = _fingerprint(row).get("shape")
+        params = {k: v for k, v in summary.params.items() if k != "seed"}
+        if summary.estimate is not None:
+            key = (
+                row.workload,
+                row.workload_version,
+                json.dumps([params, shape], sort_keys=True),
+                row.dtype,
+                row.metric,
+            )
+            found[key] = summary
+    return found
+
+
+def _comparison(a: Summary, b: Summary) -> Comparison:
+    ratio = ratio_of(_values(b), _values(a))
+    verdict: Verdict = "unclear"
+    if ratio.low is not None and ratio.high is not None:
+        higher_is_better = a.first.better == "higher"
+        if ratio.low > 1:
+            verdict = "better" if higher_is_better else "worse"
+        elif ratio.high < 1:
+            verdict = "worse" if higher_is_better else "better"
+    return Comparison(a=a, b=b, ratio=ratio, verdict=verdict)
+
+
+def ratio_of(upper: Sequence[float], lower: Sequence[float]) -> Estimate:
+    """Ratio of two geometric means of positive values, with Welch's t interval on logarithms.
+
+    Welch (1947): the two sides may scatter differently. No ends with fewer than two values a side.
+    """
+    logs = [[math.log(value) for value in side] for side in (upper, lower)]
+    means = [math.fsum(side) / len(side) for side in logs]
+    point = means[0] - means[1]
+    n = min(len(upper), len(lower))
+    if n < 2:
+        return Estimate(point=math.exp(point), low=None, high=None, n=n)
+    shares = [
+        math.fsum((x - mean) ** 2 for x in side) / (len(side) - 1) / len(side)
+        for side, mean in zip(logs, means, strict=True)
+    ]
+    total = sum(shares)
+    if total == 0:
+        return Estimate(point=math.exp(point), low=math.exp(point), high=math.exp(point), n=n)
+    from scipy.special import stdtrit
+
+    freedom = total**2 / sum(s**2 / (len(x) - 1) for s, x in zip(shares, logs, strict=True))
+    half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(total)
+    return Estimate(
+        point=math.exp(point), low=math.exp(point - half), high=math.exp(point + half), n=n
+    )
+
+
+def _values(summary: Summary) -> list[float]:
+    return [row.value for row in summary.rows if row.value is not None and row.value > 0]
+
+
+def _differences(comparisons: Sequence[Comparison]) -> dict[str, tuple[str, str]]:
+    found: dict[str, tuple[str, str]] = {}
+    for comparison in comparisons:
+        a, b = comparison.a.first, comparison.b.first
+        sides = [
+            {
+                "evidence": row.evidence,
+                "preset": row.preset,
+                "chips": row.chips,
+                **_environment(row),
+            }
+            for row in (a, b)
+        ]
+        for field in sides[0].keys() | sides[1].keys():
+            pair = (str(sides[0].get(field)), str(sides[1].get(field)))
+            if pair[0] != pair[1]:
+                found.setdefault(field, pair)
+    return dict(sorted(found.items()))
+
+
+def _environment(row: Row) -> dict[str, Any]:
+    compared = {"params", "shape", "workload", "workload_version"}
+    flat: dict[str, Any] = {"device": row.device, "backend": row.backend}
+    for field, value in _fingerprint(row).items():
+        if isinstance(value, dict) and field not in compared:
+            flat |= {f"{field}.{key}": item for key, item in value.items()}
+        elif field not in compared:
+            flat[field] = value
+    return flat
+
+
+def _fingerprint(row: Row) -> dict[str, Any]:
+    found = json.loads(row.environment)
+    part = found.get("fingerprint") if isinstance(found, dict) else None
+    return part if isinstance(part, dict) else {}

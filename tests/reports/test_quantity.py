@@ -1,0 +1,54 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tpubench.reports import quantity
+from tpubench.results.statistics import Estimate
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (1.0, "1.00"),
+        (12.345, "12.3"),
+        (99.96, "100"),
+        (99.9999999, "100"),
+        (1234.5, "1,230"),
+        (0.00012345, "0.000123"),
+        (1.5e-7, "1.50e-07"),
+        (2e15, "2.00e+15"),
+        (-3.14159, "-3.14"),
+    ],
+)
+def test_three_significant_digits(value: float, text: str) -> None:
+    assert quantity.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (None, "s", "—"),
+        (0.0142, "s", "14.2 ms"),
+        (3e-7, "s", "300 ns"),
+        (90.0, "s", "90.0 s"),
+        (2**30, "byte", "1.00 GiB"),
+        (0.613, "fraction", "61.3 %"),
+        (33.4e9, "byte/s", "33.4 GB/s"),
+        (1.2e12, "FLOP/s", "1.20 TFLOP/s"),
+        (1240.0, "token/s", "1,240 tok/s"),
+        (0.915, "USD/Mtoken", "0.915 $/Mtok"),
+    ],
+)
+def test_units_of_a_sensible_size(value: float | None, unit: str, text: str) -> None:
+    assert quantity.quantity(value, unit) == text
+
+
+def test_an_interval_shares_the_unit_of_its_point() -> None:
+    found = Estimate(point=0.0142, low=0.0139, high=0.0146, n=5)
+    assert quantity.estimate(found, "s") == "14.2 ms [13.9, 14.6]"
+    alone = Estimate(point=0.0142, low=None, high=None, n=1)
+    assert quantity.estimate(alone, "s") == "14.2 ms"
+    assert quantity.estimate(None, "s") == "—"
