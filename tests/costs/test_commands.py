@@ -176,7 +176,7 @@ def test_an_impossible_plan_is_a_no(call: Call, tmp_path: Path) -> None:
 def test_too_little_time_is_said(call: Call, tmp_path: Path) -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
     path = tmp_path / "plan.toml"
-    path.write_text(text.replace("years = 6", "years = 6\nseconds = 0.001"))
+    path.write_text(text.replace("\nyears = 6", "\nyears = 6\nseconds = 0.001", 1))
     assert "raise plan.seconds" in call("allocate", str(path)).error(1)
 
 
