@@ -25,13 +25,17 @@ from tpubench.costs.allocation.solve import solve
 
 SIZES = "5x7x6,8x12x12,10x20x20,10x40x40"
 SCENARIOS = 20
+PORT_MUSD = (0.3, 5.0)
+"""Range of the cost of porting a workload to a chip, in millions of US dollars."""
 VENDORS = 4
 WACC = 0.09
 LIFE_YEARS = 5
 HOURS = 8760
 
 
-def instance(years: int, chips: int, works: int, seed: int = 0) -> Problem:
+def instance(
+    years: int, chips: int, works: int, seed: int = 0, port_musd: tuple[float, float] = PORT_MUSD
+) -> Problem:
     """A random plan of that size in the proportions of real ones (billions of dollars)."""
     r = np.random.default_rng(seed)
     vendors = tuple(f"vendor {a % VENDORS}" for a in range(chips))
@@ -90,7 +94,7 @@ def instance(years: int, chips: int, works: int, seed: int = 0) -> Problem:
         pair_a=pair_a,
         pair_w=pair_w,
         mtok_pys=mtok,
-        port_usd_p=np.where(native, 0.0, r.uniform(3e5, 5e6, len(pairs))),
+        port_usd_p=np.where(native, 0.0, 1e6 * r.uniform(*port_musd, len(pairs))),
         buy_lots_ay=np.ceil(0.15 * needed.mean() / lot[:, None] * ones),
         buy_usd_ay=buy,
         buy_capex_cash_ay=(lot * price)[:, None] * ones,

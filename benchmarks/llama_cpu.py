@@ -35,6 +35,8 @@ import smollm2
 from tpubench.results import fingerprint
 from tpubench.suite import registry, timing
 from tpubench.suite.workload import Device, Step, Weights
+from tpubench.workloads._checkpoint import load, read_config
+from tpubench.workloads._llama import Llama
 
 PROMPT, TOKENS, LONG_PROMPT = 128, 64, 512
 MODES = ("compiled", "packed", "eager")
@@ -64,14 +66,58 @@ def ours(mode: str, weights: Weights, batch: int, prompt: int, output: int) -> C
     return measure
 
 
+def hugging_face(model: Llama) -> torch.nn.Module:
+    """``transformers``' own Llama with exactly these weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = model.config
+    theirs = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=config.vocab,
+            hidden_size=config.d_model,
+            intermediate_size=config.d_ffn,
+            num_hidden_layers=config.n_layers,
+            num_attention_heads=config.n_heads,
+            num_key_value_heads=config.n_kv_heads,
+            head_dim=config.head_dim,
+            max_position_embeddings=config.max_context,
+            rms_norm_eps=config.norm_eps,
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+            tie_word_embeddings=config.tied,
+            eos_token_id=None,
+        )
+    )
+    heads = [config.n_heads * config.head_dim] + [config.n_kv_heads * config.head_dim] * 2
+    state = {
+        "model.embed_tokens.weight": model.embedding.weight,
+        "model.norm.weight": model.norm.weight,
+        "lm_head.weight": model.head.weight,
+    }
+    for index, block in enumerate(model.blocks):
+        query, key, value = block.attention.qkv.weight.split(heads)
+        gate, up = block.ffn.gate_up.weight.chunk(2)
+        layer = {
+            "self_attn.q_proj": query,
+            "self_attn.k_proj": key,
+            "self_attn.v_proj": value,
+            "self_attn.o_proj": block.attention.out.weight,
+            "mlp.gate_proj": gate,
+            "mlp.up_proj": up,
+            "mlp.down_proj": block.ffn.down.weight,
+            "input_layernorm": block.attention_norm.weight,
+            "post_attention_layernorm": block.ffn_norm.weight,
+        }
+        state |= {f"model.layers.{index}.{name}.weight": w for name, w in layer.items()}
+    theirs.to(torch.bfloat16).load_state_dict(state)
+    return theirs.eval()
+
+
 def transformers(source: Path, batch: int, prompt: int, output: int) -> Callable[[], float]:
     """The same through ``transformers`` generate, greedy, without a stopping token."""
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(
-        source.parent, gguf_file=source.name, dtype=torch.bfloat16
-    ).eval()
-    ids = torch.randint(0, model.config.vocab_size, (batch, prompt))
+    ours = Llama(read_config(source), 1, torch.bfloat16)
+    load(source, ours)
+    model = hugging_face(ours)
+    ids = torch.randint(0, ours.config.vocab, (batch, prompt))
     mask = torch.ones_like(ids)
 
     def generate(tokens: int) -> float:

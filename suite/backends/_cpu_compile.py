@@ -39,8 +39,11 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
-            # A dot product in float32, as the libraries accumulate.
-            y = (x.reshape(1, -1).float() * self.weight.float()).sum(dim=-1)
+            # Dot products in float32, as the libraries accumulate. Striding the row makes the
+            # compiler store it first: it would otherwise repeat the norm before it, or the
+            # activation, inside the loop over every row of the weight.
+            row = x.float().reshape(-1).as_strided((1, x.shape[-1]), (x.shape[-1], 1))
+            y = (row * self.weight.float()).sum(dim=-1)
             y = y if self.bias is None else y + self.bias
             return y.to(x.dtype).view(*x.shape[:-1], self.weight.shape[0])
         packed: Tensor = torch.ops.mkldnn._linear_pointwise(
