@@ -74,6 +74,13 @@ class _Side:
     labels: list[tuple[str, str]]
 
 
+def _called(compiled: Compiled, mine: np.ndarray) -> str:
+    """The vendor's name, or "TPU" when every accelerator of its own in the plan is one."""
+    problem = compiled.problem
+    own = [name for name, is_mine in zip(problem.accelerators, mine, strict=True) if is_mine]
+    return "TPU" if all(name.startswith("tpu-") for name in own) else compiled.plan.doubt.vendor
+
+
 def weigh(compiled: Compiled) -> Verdict | str:
     """The verdict, or why there is none."""
     problem, doubt = compiled.problem, compiled.plan.doubt
@@ -87,7 +94,7 @@ def weigh(compiled: Compiled) -> Verdict | str:
     hourly = cheapest_usd_hour(compiled)
     sides = [
         _side(compiled, name, hourly, mine[problem.pair_a] == is_mine)
-        for name, is_mine in ((doubt.vendor, True), ("others", False))
+        for name, is_mine in ((_called(compiled, mine), True), ("others", False))
     ]
     both = _servable(sides[0], problem, demand) & _servable(sides[1], problem, demand)
     if not both.any():

@@ -154,7 +154,7 @@ def test_allocate_reads_for_a_finance_lead(call: Call, tmp_path: Path) -> None:
         "Expected cash by year",
         "Cost of a million tokens",
         "What one more would be worth",
-        "P(Google cheaper)",
+        "P(TPU cheaper)",
         "What would flip it",
         "Assumptions:",
         "from the best possible",

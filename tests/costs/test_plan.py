@@ -142,7 +142,7 @@ def test_a_flip_is_where_the_sides_cost_the_same(tmp_path: Path) -> None:
     found = answer(tmp_path, PLAN)
     assert found.verdict is not None
     (flip,) = [
-        flip for flip in found.verdict.flips if flip.side == "Google" and flip.figure == "tok_s"
+        flip for flip in found.verdict.flips if flip.side == "TPU" and flip.figure == "tok_s"
     ]
     assert flip.factor is not None
     again = answer(tmp_path, PLAN.replace("tok_s = 1100", f"tok_s = {1100 * flip.factor!r}"))
