@@ -178,9 +178,11 @@ def with_cbc(model: Model, seconds: float) -> Found:
 PEERS: dict[str, Callable[[Model, float], Found]] = {"milp": with_milp, "cbc": with_cbc}
 
 
-def measure(size: str, seconds: float, peers: list[str], seed: int) -> list[dict[str, object]]:
+def measure(
+    size: str, seconds: float, peers: list[str], seed: int, port_musd: tuple[float, float]
+) -> list[dict[str, object]]:
     """One row a solver: objective, gap against the best bound of all, and wall time."""
-    problem = instance(*map(int, size.split("x")), seed=seed)
+    problem = instance(*map(int, size.split("x")), seed=seed, port_musd=port_musd)
     results: dict[str, tuple[float | None, float, float]] = {}
     started = time.perf_counter()
     solved = solve(problem, seconds=seconds, gap=1e-3)
@@ -214,14 +216,16 @@ def main() -> None:
     parser.add_argument("--sizes", default=SIZES)
     parser.add_argument("--peers", default="milp,cbc")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--port-musd", default="{},{}".format(*PORT_MUSD), metavar="LOW,HIGH")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
+    low, high = map(float, asked.port_musd.split(","))
     peers = [peer for peer in asked.peers.split(",") if peer]
     if not asked.json:
         print(f"{'size':>10} {'solver':>10} {'gap':>9} {'seconds':>8}")
     rows = []
     for size in asked.sizes.split(","):
-        for row in measure(size, asked.seconds, peers, asked.seed):
+        for row in measure(size, asked.seconds, peers, asked.seed, (low, high)):
             rows.append(row)
             if not asked.json:
                 gap = "none" if row["gap"] is None else f"{row['gap']:.3%}"
