@@ -27,8 +27,8 @@ class Pace:
     """How long to warm up and to measure. Seconds are targets, passes are bounds."""
 
     warm_up_s: float = 15.0
-    window_s: float = 4.0
-    min_passes: int = 3
+    window_s: float = 3.0
+    min_passes: int = 2
     max_passes: int = 1000
 
 
