@@ -18,7 +18,7 @@ from typing import Any
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
 from tpubench.results.store import Scan, iter_rows
-from tpubench.results.summary import Summary, summarise
+from tpubench.results.summary import CaseKey, Summary, case_key, summarise
 
 _UNSEEN = re.compile(
     # Controls, lone surrogates, marks that reorder text, line separators, non-characters.
@@ -28,8 +28,6 @@ _SPACES = re.compile(r"\s+")
 _RUN_ID = re.compile(r"\d{8}T\d{6}-([0-9a-f]{6})")
 _UNTOLD = {"dtype", "seed", "weights"}
 """Parameters that a case's name leaves out unless cases differ in them."""
-
-CaseKey = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,21 +96,6 @@ def short(text: str, most: int) -> str:
         return text
     head = (most - 1) * 2 // 3
     return f"{text[:head]}…{text[head + 1 - most :]}"
-
-
-def case_key(row: Row) -> CaseKey:
-    """What makes two rows repetitions of the same case in the same run."""
-    return (
-        row.run_id,
-        row.evidence,
-        row.workload,
-        row.workload_version,
-        row.preset,
-        row.params,
-        row.backend,
-        row.chips,
-        row.dtype,
-    )
 
 
 def environment(row: Row) -> Mapping[str, Any]:

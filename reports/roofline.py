@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tpubench.reports.findings import CaseKey, case_key, part
+from tpubench.reports.findings import part
 from tpubench.results.row import Row
 from tpubench.results.statistics import Estimate
-from tpubench.results.summary import Summary
+from tpubench.results.summary import CaseKey, Summary, case_key
 
 _RATE = {"prefill": "prefill_tok_s", "decode": "decode_tok_s"}
 """The metric that counts a phase's items a second."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from tpubench.results.row import Row
 from tpubench.results.statistics import Estimate, between
 
+CaseKey = tuple[object, ...]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
@@ -41,9 +43,11 @@ def summarise(rows: Iterable[Row]) -> list[Summary]:
     failures: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         if row.status == "ok":
-            groups.setdefault((*_case(row), row.device, row.metric, row.price_id), []).append(row)
+            groups.setdefault((*case_key(row), row.device, row.metric, row.price_id), []).append(
+                row
+            )
         else:
-            failures.setdefault(_case(row), []).append(row)
+            failures.setdefault(case_key(row), []).append(row)
     for case, failed in failures.items():
         if not any(key[: len(case)] == case for key in groups):
             groups[(*case, failed[0].device, failed[0].metric, None)] = []
@@ -71,7 +75,8 @@ def _params(text: str) -> dict[str, object]:
     return found if isinstance(found, dict) else {"params": found}
 
 
-def _case(row: Row) -> tuple[object, ...]:
+def case_key(row: Row) -> CaseKey:
+    """What makes two rows repetitions of the same case in the same run."""
     return (
         row.run_id,
         row.evidence,

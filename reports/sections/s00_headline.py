@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Block, Card, Cards, Note, Section, Text
-from tpubench.reports.findings import Findings, Names, case_key, part
+from tpubench.reports.findings import Findings, Names, part
 from tpubench.reports.sections._shared import badge, by, interval, plural, value
 from tpubench.results.metrics import METRICS
-from tpubench.results.summary import Summary
+from tpubench.results.summary import Summary, case_key
 
 _PROGRAMS = 6
 """Programs shown here; further ones are in the tables."""

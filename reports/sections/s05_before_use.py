@@ -9,10 +9,10 @@ from tpubench.costs.devices import devices
 from tpubench.costs.prices import STALE_AFTER_DAYS
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Note, Section
-from tpubench.reports.findings import Findings, Names, case_key, environment, part
+from tpubench.reports.findings import Findings, Names, environment, part
 from tpubench.reports.sections._shared import distinct, plural
 from tpubench.results.row import Row
-from tpubench.results.summary import Summary
+from tpubench.results.summary import Summary, case_key
 
 _WIDE = 0.10
 """Half an interval over its value, above which it is called wide."""

@@ -17,11 +17,11 @@ from tpubench.reports.figure import (
     colour_numbers,
     spans_decades,
 )
-from tpubench.reports.findings import Findings, Names, case_key
+from tpubench.reports.findings import Findings, Names
 from tpubench.reports.sections._shared import badge, by, cut, interval, left_out, series_name, value
 from tpubench.results.row import Row
 from tpubench.results.statistics import Estimate
-from tpubench.results.summary import Summary
+from tpubench.results.summary import Summary, case_key
 
 _UNIT = "USD/Mtoken"
 

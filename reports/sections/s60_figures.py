@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Badge, Block, Cell, Note, Section, Table, columns
-from tpubench.reports.findings import Findings, Names, case_key, short
+from tpubench.reports.findings import Findings, Names, short
 from tpubench.reports.sections._shared import badge, by, plural
-from tpubench.results.summary import Summary
+from tpubench.results.summary import Summary, case_key
 
 _OPEN = 60
 """Figures up to which the tables are shown unfolded."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tpubench.reports.blocks import Badge, Cell, Section, Table, Text, columns
-from tpubench.reports.findings import CaseKey, Findings, case_key
+from tpubench.reports.findings import Findings
 from tpubench.reports.sections._shared import distinct, plural
+from tpubench.results.summary import CaseKey, case_key
 
 _REMEDY = {
     "usd_per_": "run again with --price ID or --usd-per-chip-hour X",

@@ -8,9 +8,10 @@ from typing import Any
 
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Badge, Block, Cell, Note, Section, Table, columns
-from tpubench.reports.findings import Findings, Names, case_key, part, run_name, short
+from tpubench.reports.findings import Findings, Names, part, run_name, short
 from tpubench.reports.sections._shared import distinct, plural
 from tpubench.results.row import Row
+from tpubench.results.summary import case_key
 
 _CASE_FIELDS = {"params", "preset", "shape", "workload", "workload_version", "workload_sha256"}
 """Fingerprint fields that belong to the case; all others belong to the machine."""

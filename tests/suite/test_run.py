@@ -193,7 +193,10 @@ def test_bad_input_is_one_clear_error_before_anything_runs(
         suite_run.make_plan(Request(**fields))
 
 
-def test_a_python_without_torch_is_named(tmp_path: Path) -> None:
+def test_a_python_without_tpubench_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     report = run(tmp_path / "store", python=str(tmp_path / "bare" / "bin" / "python"))
     assert report.exit_code == 5
