@@ -6,6 +6,7 @@ Exit codes: 0 done · 1 the answer is no (regressed, damaged) · 2 bad usage or 
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -472,8 +473,14 @@ def allocate(
 def main() -> None:
     """Entry point: one error line on stderr, the right exit code, no traceback."""
     debug = os.environ.get("TPUBENCH_DEBUG") == "1"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="replace"
+            )  # a terminal that cannot show × still shows the rest
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except TpubenchError as error:
         if debug:
             raise
@@ -481,11 +488,16 @@ def main() -> None:
     except _CLICK_ERROR as error:
         _fail(error.format_message(), UsageError.exit_code)  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted: finished repetitions are kept", 5)
+        _fail("interrupted", 5)
     except BrokenPipeError:
         # The reader of our output went away (| head): not our error, and nothing left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        if debug:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _fail(f"cannot write: {error.strerror}", UsageError.exit_code)
     sys.exit(code)
 
 

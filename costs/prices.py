@@ -13,13 +13,13 @@ import csv
 import dataclasses
 import datetime as dt
 import functools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from tpubench.costs.token_cost import LARGEST, SMALLEST
 from tpubench.results import fingerprint
 from tpubench.results.errors import UsageError
 
@@ -59,10 +59,10 @@ class Price:
             raise ValueError(f"price {self.id!r}: layer {self.layer!r} not in {get_args(Layer)}")
         if self.term not in get_args(Term):
             raise ValueError(f"price {self.id!r}: term {self.term!r} not in {get_args(Term)}")
-        if not math.isfinite(self.usd_per_chip_hour) or self.usd_per_chip_hour <= 0:
+        if not SMALLEST <= self.usd_per_chip_hour <= LARGEST:
             raise ValueError(
                 f"price {self.id!r}: usd_per_chip_hour {self.usd_per_chip_hour} is not a"
-                " positive number"
+                f" positive number between {SMALLEST:g} and {LARGEST:g}"
             )
 
     @property

@@ -34,8 +34,8 @@ CASES_A_TABLE = 4
 def console() -> Console:
     """Standard output: as wide as it needs to be where it is not a terminal."""
     if sys.stdout.isatty():
-        return Console()
-    return Console(width=200, no_color=True, highlight=False)
+        return Console(emoji=False)
+    return Console(width=200, no_color=True, highlight=False, emoji=False)
 
 
 def print_json(document: Any) -> None:
@@ -96,6 +96,8 @@ def show_run(report: RunReport, *, as_json: bool) -> None:
 
 def show_rows(found: Scan, *, as_json: bool, as_csv: bool) -> None:
     """Stored rows as tables, JSON or CSV; files that could not be read are named on stderr."""
+    if found.unreadable and not found.table.num_rows:
+        raise found.unreadable[0].error
     warn_unreadable(found.unreadable)
     rows = list(iter_rows(found.table))
     if as_json:
@@ -110,7 +112,10 @@ def show_rows(found: Scan, *, as_json: bool, as_csv: bool) -> None:
 
 def show_verification(found: Verification, *, as_json: bool) -> None:
     """Which files and figures do not hold."""
-    problems = [{"file": str(bad.path), "problem": str(bad.error)} for bad in found.damaged]
+    problems = [
+        {"file": str(bad.path), "problem": str(bad.error).removeprefix(f"{bad.path} ")}
+        for bad in found.damaged
+    ]
     problems += [
         {"file": bad.row.run_id, "problem": f"{bad.row.metric}: {bad.problem}"}
         for bad in found.mismatches

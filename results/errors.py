@@ -1,7 +1,7 @@
 """The errors a user can cause or must act on: one line each, with what to do next.
 
 The command line prints the message on stderr and exits with ``exit_code``; the codes are the
-contract of ``docs/reference.md``. Anything else that escapes is a bug in tpubench.
+contract of ``docs/guide.md``. Anything else that escapes is a bug in tpubench.
 """
 
 from __future__ import annotations

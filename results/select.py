@@ -8,6 +8,7 @@ runs or files add up.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,10 @@ def select(store: Path, selectors: Sequence[str]) -> Scan:
     return Scan(table=table, unreadable=result.unreadable)
 
 
+_RUN_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
+"""Folders that are runs: a start time, so that the last in order is the latest."""
+
+
 def _pair(text: str) -> tuple[str, str]:
     column, _, value = text.partition("=")
     return column.strip(), value.strip()
@@ -63,10 +68,10 @@ def _pair(text: str) -> tuple[str, str]:
 def _files_of(store: Path, everything: Sequence[Path], text: str) -> list[Path]:
     if Path(text).is_file():
         return [Path(text)]
-    runs = sorted({path.parent.name for path in everything})
     if text == "latest":
+        names = {path.parent.name for path in everything if path.parent.parent == store}
+        runs = sorted(name for name in names if _RUN_ID.fullmatch(name))
         return [path for path in everything if path.parent.name == runs[-1]] if runs else []
-    del store
     return [path for path in everything if path.parent.name == text]
 
 

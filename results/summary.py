@@ -41,7 +41,11 @@ def summarise(rows: Iterable[Row]) -> list[Summary]:
     """
     groups: dict[tuple[object, ...], list[Row]] = {}
     failures: dict[tuple[object, ...], list[Row]] = {}
+    seen = set()
     for row in rows:
+        if row_key(row) in seen:
+            continue  # a copied file is no further repetition
+        seen.add(row_key(row))
         if row.status == "ok":
             groups.setdefault((*case_key(row), row.device, row.metric, row.price_id), []).append(
                 row
@@ -73,6 +77,11 @@ def summarise(rows: Iterable[Row]) -> list[Summary]:
 def _params(text: str) -> dict[str, object]:
     found = json.loads(text)
     return found if isinstance(found, dict) else {"params": found}
+
+
+def row_key(row: Row) -> tuple[object, ...]:
+    """What no two facts share."""
+    return (*case_key(row), row.device, row.repetition, row.metric, row.price_id, row.source)
 
 
 def case_key(row: Row) -> CaseKey:

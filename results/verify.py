@@ -12,6 +12,7 @@ from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.row import Row
 from tpubench.results.statistics import within
 from tpubench.results.store import Unreadable, files, iter_rows, scan
+from tpubench.results.summary import row_key
 
 RELATIVE_TOLERANCE = 1e-9
 
@@ -60,8 +61,14 @@ def verify_store(store: Path) -> Verification:
 def verify(rows: Iterable[Row]) -> list[Mismatch]:
     """Every row whose value, interval, per-chip or $ figure cannot be recomputed."""
     rows = list(rows)
-    siblings = {(_repetition(row), row.metric): row for row in rows}
     found = []
+    seen = set()
+    for row in rows:
+        if row_key(row) in seen:
+            twice = f"repetition {row.repetition} is stored twice"
+            found.append(Mismatch(row=row, problem=twice))
+        seen.add(row_key(row))
+    siblings = {(_repetition(row), row.metric): row for row in rows}
     for row in rows:
         problem = _problem(row, siblings)
         if problem:

@@ -114,6 +114,7 @@ def make_plan(request: Request) -> Plan:
     if preset is None and request.weights is None:
         preset, why = workload.default_preset(backend.accelerator)
         notes.append(f"preset {preset}: {why}")
+    _refuse_contradictions(workload, request)
     weights = _weights(workload, request)
     overrides = dict(request.overrides)
     if request.seed is not None:
@@ -234,7 +235,8 @@ class Progress:
         outcome = ended.outcome
         peaks = facts.data_sheet(outcome.device) if outcome.device else None
         if own and peaks is None:
-            peaks = measured_peaks(self.rows)
+            limits = {case.workload for case in plan.limits}
+            peaks = measured_peaks([row for row in self.rows if row.workload in limits])
         rows = facts.rows(context, plan.backend, workload, job, outcome, peaks)
         store.write(self.where, f"{case.workload}-{case.key}-{repetition:03d}", rows)
         self.rows += rows
@@ -258,7 +260,7 @@ def _generated(workload: Workload, job: Job, outcome: Outcome) -> Generated | No
 
 
 def measured_peaks(rows: Sequence[Row]) -> facts.Peaks | None:
-    """The highest rates that ``gemm`` and ``hbm`` reached in this run; None before they ran."""
+    """The highest rates that ``gemm`` and ``hbm`` reached in ``rows``; None if they did not run."""
     flop_s: dict[str, float] = {}
     bytes_s: float | None = None
     for row in rows:
@@ -288,6 +290,21 @@ def _limit_cases(backend: Backend, workload: Workload, cases: Sequence[Case]) ->
         for name in backend.limits
         for case in registry.workload(name).cases(_LIMIT_PRESETS[name], overrides[name])
     ]
+
+
+def _refuse_contradictions(workload: Workload, request: Request) -> None:
+    """UsageError for settings that another one would silently overrule."""
+    prompted = request.prompt is not None or request.prompt_ids is not None
+    if not workload.takes_prompt and (prompted or request.weights is not None):
+        raise UsageError(f"{workload.name} has no weights: drop --weights and --prompt")
+    if request.weights is not None and request.preset is not None:
+        raise UsageError("give --weights or --preset, not both: a checkpoint has its own shape")
+    if prompted and "input_len" in request.overrides:
+        raise UsageError("drop --set input_len: the prompt decides it")
+    if prompted and list(request.overrides.get("batch", ["1"])) != ["1"]:
+        raise UsageError("drop --set batch: a prompt runs at batch 1")
+    if request.seed is not None and "seed" in request.overrides:
+        raise UsageError("give --seed or --set seed, not both")
 
 
 def _weights(workload: Workload, request: Request) -> Weights:

@@ -186,6 +186,8 @@ class Workload(ABC):
     """Which of mfu and mbu means something here, and over which phase (``pass`` for all of it)."""
     sources: ClassVar[tuple[str, ...]] = ()
     """Files beside this one that define the program too, e.g. ``_llama.py``."""
+    takes_prompt: ClassVar[bool] = False
+    """Whether a checkpoint and a prompt mean anything to this workload."""
     primary_metric: ClassVar[str]
     """The metric under which a repetition that failed is recorded."""
     tolerance: ClassVar[Mapping[str, float]] = {

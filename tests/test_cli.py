@@ -143,7 +143,8 @@ def test_verify_names_the_damaged_file_and_exits_1(call, tmp_path: Path) -> None
         ([*FAKE, "--prompt-ids", "a,b"], 2, "whole numbers"),
         ([*FAKE, "--prompt-ids", "1", "--prompt", "x"], 2, "not both"),
         ([*FAKE, "--python", "/nonexistent/python"], 2, "not an executable"),
-        ([*FAKE, "--weights", "/nonexistent"], 2, "/nonexistent"),
+        ([*FAKE[:-2], "--weights", "/nonexistent"], 2, "/nonexistent"),
+        ([*FAKE, "--weights", "/nonexistent"], 2, "--weights or --preset"),
         ([*FAKE, "--store", "/proc/nowhere"], 2, "cannot be written"),
         (["show"], 2, "no results"),
         (["verify"], 2, "no results"),
@@ -181,6 +182,30 @@ def test_no_input_leads_to_a_traceback(call, words: list[str]) -> None:  # type:
     done = call(*(word.replace("\x00", "␀") for word in command))
     assert done.code in {0, 1, 2, 5}
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("environment", "redirect", "code"),
+    [
+        ({"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}, "/dev/null", 0),
+        ({}, "/dev/full", 2),
+        ({"TPUBENCH_FAKE": "not json"}, "/dev/null", 0),
+    ],
+)
+def test_an_odd_terminal_leads_to_no_traceback(
+    environment: dict[str, str], redirect: str, code: int
+) -> None:
+    with Path(redirect).open("w") as out:
+        done = subprocess.run(
+            [sys.executable, "-m", "tpubench.cli", "list", "backends"],
+            env={**os.environ, **environment},
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ else (experts, sliding windows, other rotary scalings, quantised safetensors …
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -167,3 +168,24 @@ def _check_tensors(checkpoint: Checkpoint) -> None:
                 checkpoint.path,
                 f"tensor {quoted(name)} has no place in the dense Llama decoder it describes",
             )
+
+
+def digest(path: Path) -> str:
+    """Sixteen hex digits that tell one checkpoint's files from another's.
+
+    SHA-256 over each file's name, size and 64 samples of 64 KiB spread over it: reading all of a
+    large checkpoint would take minutes, and two trained models differ everywhere.
+    """
+    sha = hashlib.sha256()
+    parts = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    for part in parts:
+        size = part.stat().st_size
+        sha.update(f"{part.name} {size};".encode())
+        with part.open("rb") as stream:
+            for sample in range(_DIGEST_SAMPLES):
+                stream.seek(max(0, size - _DIGEST_BYTES) * sample // (_DIGEST_SAMPLES - 1))
+                sha.update(stream.read(_DIGEST_BYTES))
+    return sha.hexdigest()[:16]
+
+
+_DIGEST_SAMPLES, _DIGEST_BYTES = 64, 64 * 1024

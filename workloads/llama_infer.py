@@ -9,6 +9,7 @@ arithmetic and the other by memory bandwidth.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
@@ -50,6 +51,7 @@ class LlamaInfer(Workload):
     fractions: ClassVar = {"mfu": "prefill", "mbu": "decode"}
     sources: ClassVar = ("_llama.py", "_llama_config.py", "_llama_step.py")
     primary_metric = "output_tok_s"
+    takes_prompt = True
 
     def default_preset(self, accelerator: bool) -> tuple[str, str]:
         if accelerator:
@@ -78,12 +80,15 @@ class LlamaInfer(Workload):
     def prepare(self, case: Case, weights: Weights) -> Case:
         shape, preset, params = case.shape, case.preset, {**case.params, "weights": "random"}
         if weights.path is not None:
-            from tpubench.workloads._checkpoint import read_config
+            from tpubench.workloads._checkpoint import digest, read_config
 
             shape = read_config(weights.path).to_json()
-            preset = params["weights"] = weights.path.resolve().name
+            preset = weights.path.resolve().name
+            params["weights"] = f"{preset} {digest(weights.path)}"
         if weights.prompt_ids is not None:
-            params |= {"batch": 1, "input_len": len(weights.prompt_ids), "prompt": "given"}
+            ids = ",".join(map(str, weights.prompt_ids)).encode()
+            prompt = hashlib.sha256(ids).hexdigest()[:16]
+            params |= {"batch": 1, "input_len": len(weights.prompt_ids), "prompt": prompt}
             _check_prompt(weights.prompt_ids, LlamaConfig.from_json(shape).vocab)
         case = replace(case, preset=preset, params=params, shape=shape)
         self.validate(case)
@@ -101,7 +106,10 @@ class LlamaInfer(Workload):
             return None
         from tpubench.workloads._tokenizer import read_tokenizer
 
-        return read_tokenizer(weights.path).decode(list(ids))
+        try:
+            return read_tokenizer(weights.path).decode(list(ids))
+        except UsageError:
+            return None  # token ids need no tokenizer; then there is no text to show
 
     def build(self, case: Case, device: Device, weights: Weights) -> Step:
         from tpubench.workloads._llama_step import build

@@ -52,11 +52,21 @@ class PackedLinear(nn.Module):
         return packed
 
 
+def _packs(dtype: torch.dtype) -> bool:
+    """Whether oneDNN has kernels for this precision on this processor."""
+    if dtype is torch.float16:
+        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    if dtype is torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return True
+
+
 def pack_linears(module: nn.Module) -> None:
-    """Replace every linear layer inside ``module`` by its packed twin."""
+    """Replace every linear layer inside ``module`` by its packed twin, where there is a kernel."""
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
-            setattr(module, name, PackedLinear(child))
+            if _packs(child.weight.dtype):
+                setattr(module, name, PackedLinear(child))
         else:
             pack_linears(child)
 

@@ -37,10 +37,8 @@ class Fake(Cpu):
     limits: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
-        script: dict[str, Any] = json.loads(os.environ.get(SCRIPT_VARIABLE) or "{}")
-        ticks = [round(seconds * 1e9) for seconds in script.get("tick_s", [0.1])]
-        self._ticks: Iterator[int] = itertools.accumulate(itertools.cycle(ticks))
-        self._faults: dict[str, list[str]] = script.get("faults", {})
+        self._ticks: Iterator[int] = iter(())
+        self._faults: dict[str, list[str]] = {}
         self._compiled = 0
         self._recompiling = False
         self._wrong = False
@@ -60,10 +58,18 @@ class Fake(Cpu):
         torch.set_num_threads(1)  # nothing is timed: leave the other cores to others
         return device
 
+    def _read_script(self) -> None:
+        script: dict[str, Any] = json.loads(os.environ.get(SCRIPT_VARIABLE) or "{}")
+        ticks = [round(seconds * 1e9) for seconds in script.get("tick_s", [0.1])]
+        self._ticks = itertools.accumulate(itertools.cycle(ticks))
+        self._faults = script.get("faults", {})
+
     def device_name(self) -> str:
         return "fake"
 
     def on_phase(self, phase: str, repetition: int) -> None:
+        if phase == "open":
+            self._read_script()
         when, fault = self._faults.get(str(repetition), self._faults.get("*", ["", ""]))
         self._recompiling = fault == "recompile" and phase == "window"
         if phase != when:

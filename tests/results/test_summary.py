@@ -39,3 +39,9 @@ def test_a_case_that_only_failed_says_why() -> None:
     (found,) = summarise([failed])
     assert found.estimate is None
     assert (found.reason, found.failed) == ("timed out", 1)
+
+
+def test_a_copied_file_is_no_further_repetition() -> None:
+    (found,) = summarise([make_row(), make_row()])
+    assert found.estimate is not None
+    assert found.estimate.n == 1

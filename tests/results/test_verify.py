@@ -74,3 +74,8 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 def test_nothing_to_verify_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no results"):
         verify_store(tmp_path)
+
+
+def test_a_repetition_stored_twice_is_found() -> None:
+    (found,) = verify([make_row(), make_row()])
+    assert "stored twice" in found.problem

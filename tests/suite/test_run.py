@@ -160,6 +160,14 @@ def test_a_cpu_is_placed_against_peaks_measured_in_the_same_run(tmp_path: Path) 
     assert mfu.value is not None and 0 < mfu.value < 1
 
 
+def test_a_limit_is_not_measured_against_itself(tmp_path: Path) -> None:
+    settings = {"m": ["8"], "n": ["8"], "k": ["8"]}
+    report = run(tmp_path, workload="gemm", preset="square-512", overrides=settings, repeats=2)
+    fractions = [row for row in report.rows if row.metric == "mfu"]
+    assert len(fractions) == 4  # two precisions, two repetitions
+    assert all(row.value is None and "no known peak" in str(row.reason) for row in fractions)
+
+
 def test_without_options_the_best_backend_and_preset_are_chosen_and_said() -> None:
     plan = suite_run.make_plan(Request(workload="llama-infer"))
     assert plan.backend.name != "fake"
@@ -182,7 +190,11 @@ def test_without_options_the_best_backend_and_preset_are_chosen_and_said() -> No
         ({"prompt": "hello"}, "needs --weights"),
         ({"prompt_ids": (999,)}, "outside the vocabulary"),
         ({"prompt_ids": ()}, "the prompt is empty"),
-        ({"workload": "gemm", "preset": "standard", "prompt_ids": (1,)}, "gemm"),
+        ({"workload": "gemm", "preset": "standard", "prompt_ids": (1,)}, "gemm has no weights"),
+        ({"prompt_ids": (1,), "overrides": {"batch": ["8"]}}, "drop --set batch"),
+        ({"prompt_ids": (1,), "overrides": {"input_len": ["8"]}}, "drop --set input_len"),
+        ({"weights": Path("model")}, "--weights or --preset"),
+        ({"seed": 1, "overrides": {"seed": ["2"]}}, "--seed or --set seed"),
     ],
 )
 def test_bad_input_is_one_clear_error_before_anything_runs(
@@ -210,6 +222,25 @@ def test_prompt_ids_generate_the_asked_number_of_tokens(tmp_path: Path) -> None:
     assert report.generated.text is None
     again = run(tmp_path, overrides={"output_len": ["5"]}, prompt_ids=(1, 2, 3))
     assert again.generated == report.generated
+
+
+def test_a_checkpoint_without_a_tokenizer_still_generates_ids(tmp_path: Path) -> None:
+    sys.path.insert(0, str(Path(__file__).parent.parent / "workloads"))
+    import tiny_checkpoints
+
+    settings = {"output_len": ["3"], "dtype": ["float32"]}
+    names = []
+    for attention_bias in (True, False):
+        folder = tmp_path / str(attention_bias) / "model"
+        tiny_checkpoints.save(folder, attention_bias=attention_bias)
+        asked = {"preset": None, "weights": folder, "prompt_ids": (1, 2), "overrides": settings}
+        for backend, mode in (("fake", None), ("cpu", "compiled")):
+            report = run(tmp_path / "store", backend=backend, compile_mode=mode, **asked)
+            assert report.failed == 0
+            assert report.generated is not None
+            assert (len(report.generated.ids), report.generated.text) == (3, None)
+        names.append(json.loads(report.rows[-1].params)["weights"])
+    assert names[0] != names[1]
 
 
 def test_an_interruption_keeps_what_was_finished(tmp_path: Path) -> None:
