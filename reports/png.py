@@ -170,9 +170,9 @@ def _plane(axes: Axes, panel: Plane) -> None:
                 axes.annotate(
                     point.label,
                     (point.x, point.y),
-                    xytext=(0, 8 if above else -8),
+                    xytext=(6, 5 if above else -5),
                     textcoords="offset points",
-                    ha="center",
+                    ha="left",
                     va="bottom" if above else "top",
                     fontsize=8,
                     color=shade,

@@ -35,7 +35,7 @@ POLICY = "Content-Security-Policy"
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     if CHROMIUM is None or DRIVER is None:
-        pytest.skip("needs chromium and chromedriver: make browser")
+        pytest.fail("needs chromium and chromedriver: make browser")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
