@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tpubench.results.errors import UsageError
+from tpubench.results.metrics import metric
 from tpubench.results.row import COLUMNS
 from tpubench.results.store import Scan, files, scan
 
@@ -82,6 +83,8 @@ def _is(sha: str | None, revision: str) -> bool:
 def _where(table: pa.Table, column: str, value: str) -> pa.Table:
     if column in table.column_names and column not in {"samples", "environment", "params"}:
         found = [_text(cell) for cell in table[column].to_pylist()]
+        if column == "metric" and value not in found:
+            metric(value)  # a name that is no metric at all is a slip, not an empty answer
         return _keep(table, [cell == value for cell in found])
     params = [json.loads(text) for text in table["params"].to_pylist()]
     if table.num_rows and not any(column in case for case in params):

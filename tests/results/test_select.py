@@ -56,7 +56,9 @@ def test_columns_and_parameters(store: Path) -> None:
     assert select(store, ["batch=64"]).table.num_rows == 0
 
 
-@pytest.mark.parametrize("selector", ["nonsense", "colour=red", "20260103T000000-cccccc"])
+@pytest.mark.parametrize(
+    "selector", ["nonsense", "colour=red", "metric=mfuu", "20260103T000000-cccccc"]
+)
 def test_what_names_nothing_is_an_error(store: Path, selector: str) -> None:
     with pytest.raises(UsageError):
         select(store, [selector])
