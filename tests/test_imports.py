@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("suite", "workloads", "results", "costs", "reports")
+ROOMS = ("commands", "suite", "workloads", "results", "costs", "estimates", "reports")
 MAY_IMPORT = {
     "results": set(),
     "costs": {"results"},
     "reports": {"results", "costs"},
     "workloads": {"suite.workload"},
     "suite": {"results", "costs"},
+    "estimates": {"results", "costs", "suite", "workloads"},
+    "commands": {"suite", "results", "costs", "estimates", "reports"},
 }
 TORCH_ROOMS = {"suite", "workloads"}
 
@@ -87,3 +89,14 @@ def test_show_verify_and_lists_need_no_torch_pandas_or_matplotlib(tmp_path: Path
 
 def test_the_parent_of_a_run_never_loads_torch() -> None:
     assert not loaded_by("run", "--workload", "llama-infer", "--dry-run") & HEAVY
+
+
+def test_a_command_imports_at_its_top_only_what_every_command_needs() -> None:
+    for path in sorted((ROOT / "commands").glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        at_top = {
+            node.module
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tpubench.")
+        }
+        assert at_top <= {"tpubench.commands._options", "tpubench.results.errors"}, path.name

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("suite", "workloads", "results", "costs", "reports")
+ROOMS = ("commands", "suite", "workloads", "results", "costs", "estimates", "reports")
 
 
 @pytest.fixture(scope="module")

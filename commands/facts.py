@@ -1,0 +1,77 @@
+"""Stored facts: show, compare, verify, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tpubench.commands._options import Filters, Json, Store
+
+app = typer.Typer()
+
+
+@app.command()
+def show(
+    selectors: Filters = None,
+    store: Store = None,
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the rows as CSV.")] = False,
+) -> None:
+    """Show stored facts: the latest run, or whatever the selectors pick."""
+    from tpubench.reports import terminal
+    from tpubench.results.select import select
+    from tpubench.results.store import default_store
+
+    chosen = selectors or ["latest"]
+    terminal.show_rows(select(store or default_store(), chosen), as_json=as_json, as_csv=as_csv)
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="Selector of the one side.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Selector of the other side.")],
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Compare B with A, figure by figure: ratio, interval, and what else differs."""
+    from tpubench.reports import terminal_compare
+    from tpubench.results.compare import compare_selected
+    from tpubench.results.store import default_store
+
+    found, unreadable = compare_selected(store or default_store(), a, b)
+    terminal_compare.show(found, unreadable, as_json=as_json)
+
+
+@app.command()
+def verify(store: Store = None, as_json: Json = False) -> None:
+    """Recompute every stored figure from its samples; exit 1, naming the file, if one is off."""
+    from tpubench.reports import terminal
+    from tpubench.results.store import default_store
+    from tpubench.results.verify import verify_store
+
+    report = verify_store(store or default_store())
+    terminal.show_verification(report, as_json=as_json)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+@app.command()
+def report(
+    selectors: Filters = None,
+    store: Store = None,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("bench-report"),
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the page, where there is a screen.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a self-contained HTML page and PNG charts of the stored facts."""
+    from tpubench.reports import page, terminal
+    from tpubench.results.select import select
+    from tpubench.results.store import default_store
+
+    written = page.write(select(store or default_store(), selectors or []), out)
+    terminal.show_written(written, as_json=as_json)
+    if open_page:
+        terminal.open_page(written[0])
