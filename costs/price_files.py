@@ -212,8 +212,11 @@ def asked_price(
 
 
 def table(name: str) -> list[Price]:
-    """The prices of a file, or the shipped ones for ``shipped``."""
-    return list(prices().values()) if name == "shipped" else read_prices(Path(name))
+    """The prices of a file, or the shipped ones for ``shipped``; UsageError when it holds none."""
+    found = list(prices().values()) if name == "shipped" else read_prices(Path(name))
+    if not found:
+        raise UsageError(f"{name} holds no price: an empty table would show every offer as gone")
+    return found
 
 
 def import_prices(

@@ -131,6 +131,10 @@ def test_price_import_diff_and_use(call: Call, tmp_path: Path) -> None:
     changed = call("price", "diff", "shipped", "new.csv", "--json").json()
     (dearer,) = [change for change in changed if change["ratio"] is not None]
     assert dearer["ratio"] == pytest.approx(2.8 / 2.7)
+    header = Path("new.csv").read_text().splitlines()[0]
+    (tmp_path / "none.csv").write_text(f"{header}\n")
+    asked = ["price", "diff", "shipped", str(tmp_path / "none.csv")]
+    assert "holds no price" in call(*asked).error(2)
     price_id = "gcp-us-east5-tpu-v6e-on_demand-2026-11-01"
     shown = call("price", "show", price_id, "--prices", "new.csv", "--json").json()
     assert shown["usd_per_chip_hour"] == pytest.approx(2.8)
