@@ -14,6 +14,7 @@ from tpubench.results.events import Event, Observer
 
 _DOING = {
     "open": "taking the device",
+    "clock": "proving the clock",
     "build": "building",
     "compile": "compiling",
     "warm-up": "warming up",

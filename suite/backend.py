@@ -6,12 +6,16 @@ runs in the child process that holds the device.
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from tpubench.suite.energy import PowerMeter
+from tpubench.suite.interpreters import OWN, Interpreter
 from tpubench.suite.workload import Device, Step
 
 if TYPE_CHECKING:
@@ -34,16 +38,34 @@ class Backend(ABC):
     summary: ClassVar[str]
     rank: ClassVar[int] = 0
     """``--backend auto`` takes the available backend of the highest rank; below 0 never."""
-    accelerator: ClassVar[bool] = True
+    packages: ClassVar[tuple[str, ...]] = ("torch",)
+    """What must be installed where the children run; the first is the one that makes the device
+    known."""
     evidence: ClassVar[str] = "measured"
     compile_modes: ClassVar[tuple[str, ...]]
     """Ways to compile, the default first. ``eager`` runs the program as written."""
     limits: ClassVar[tuple[str, ...]] = ()
     """Workloads that measure this machine's own peaks, where no data sheet gives them."""
+    asynchronous: ClassVar[bool] = True
+    """Whether work goes on after a call has returned, so that the clock must be proved first."""
+    open_timeout_s: ClassVar[float] = math.inf
+    """Taking the device never takes longer: one that does is silent, and will stay so."""
+    symptoms: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Pattern of what a dying runtime prints, and what that means; the first match counts."""
+    silence: ClassVar[str] = ""
+    """What it may mean when the device is not had within ``open_timeout_s``."""
+
+    @property
+    def accelerator(self) -> bool:
+        """Whether it is a chip made for this work, which decides the default sizes."""
+        return True
 
     @abstractmethod
-    def probe(self) -> Probe:
-        """Whether it can run here: in under a second, without torch, without raising."""
+    def probe(self, python: Interpreter = OWN) -> Probe:
+        """Whether it can run here: in under a second, without torch, without raising.
+
+        ``python`` is where the children would run.
+        """
 
     def default_mode(self) -> tuple[str, str | None]:
         """Compile mode to use when none is asked for, and a note when it is not the usual one."""
@@ -52,6 +74,10 @@ class Backend(ABC):
     def child_environment(self) -> Mapping[str, str]:
         """Variables to set in the child before Python starts."""
         return {}
+
+    def running(self) -> AbstractContextManager[object]:
+        """What the program runs under, from building to checking; nothing for most."""
+        return nullcontext()
 
     @abstractmethod
     def open(self, mode: str) -> Device:
@@ -75,6 +101,9 @@ class Backend(ABC):
     def compile(self, step: Step, mode: str) -> None:
         """Prepare ``step`` in place: repack weights, capture graphs. ``mode`` ∈ compile_modes."""
 
+    def flush(self) -> None:  # noqa: B027
+        """Submit what has been recorded so far, without waiting; for a backend that records."""
+
     @abstractmethod
     def barrier(self) -> None:
         """Return only when all work submitted so far is finished on the device."""
@@ -86,6 +115,14 @@ class Backend(ABC):
     @abstractmethod
     def recompiles(self) -> int:
         """Programs compiled so far; any increase inside the window invalidates it."""
+
+    def disturbances(self) -> Mapping[str, int]:
+        """What else must not happen inside the window, counted so far: fallbacks to the CPU…"""
+        return {}
+
+    def power_meter(self) -> PowerMeter | None:
+        """A meter of the energy that the held chips draw; None when they report no power."""
+        return None
 
     @abstractmethod
     def reset_peak_memory(self) -> None:

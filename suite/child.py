@@ -13,14 +13,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from tpubench.results.errors import TpubenchError
-from tpubench.suite import registry, timing
+from tpubench.suite import clock_check, registry, timing
 from tpubench.suite.backend import Backend
 from tpubench.suite.job import Job, Outcome
-from tpubench.suite.workload import Parity
+from tpubench.suite.workload import Device, Parity
 
 Say = Callable[[str, float | None], None]
 
@@ -29,7 +30,6 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 def execute(job: Job, report: Say) -> Outcome:
     """Run one job in this process. ``report(phase, expected seconds)``: called as phases begin."""
-    workload = registry.workload(job.case.workload)
     backend = registry.backend(job.backend)
 
     def say(phase: str, expected_s: float | None) -> None:
@@ -38,6 +38,20 @@ def execute(job: Job, report: Say) -> Outcome:
 
     say("open", None)
     device = backend.open(job.compile_mode)
+    clock = None
+    if backend.asynchronous:
+        say("clock", None)
+        clock, fault = clock_check.check(backend, device)
+        if fault:
+            return Outcome(status="invalid", reason=fault, **_where(backend))
+    with backend.running():
+        return _measure(job, backend, device, say, clock)
+
+
+def _measure(
+    job: Job, backend: Backend, device: Device, say: Say, clock: clock_check.Timings | None
+) -> Outcome:
+    workload = registry.workload(job.case.workload)
     say("build", None)
     began = time.perf_counter()
     step = workload.build(job.case, device, job.weights)
@@ -62,16 +76,20 @@ def execute(job: Job, report: Say) -> Outcome:
     warm = timing.warm_up(works, marks, job.pace)
     passes = timing.passes_for(warm, job.pace)
     say("window", passes * min(warm.passes_s))
-    compiled = backend.recompiles()
+    before = _counts(backend)
+    meter = backend.power_meter()
+    if meter:
+        meter.start()
     stamps = timing.window(works, passes=passes, marks=marks)
-    recompiled = backend.recompiles() - compiled
+    energy = meter.stop() if meter else None
+    happened = {what: n - before.get(what, 0) for what, n in _counts(backend).items()}
     peak = backend.peak_memory_bytes()
     generated = step.generated()
     say("check", None)
     parity = None
     if expected is not None:
         parity = workload.check(job.case, expected, step.probe())
-    status, reason = _verdict(recompiled, parity)
+    status, reason = _verdict(happened, parity)
     return Outcome(
         status=status,
         reason=reason,
@@ -85,6 +103,8 @@ def execute(job: Job, report: Say) -> Outcome:
         parity_error=parity.error if parity else None,
         parity_tolerance=parity.tolerance if parity else None,
         generated_ids=generated,
+        idle_barrier_s=clock.idle_barrier_s if clock else None,
+        energy=asdict(energy) if energy else None,
         **_where(backend),
     )
 
@@ -97,9 +117,14 @@ def _where(backend: Backend) -> dict[str, Any]:
     }
 
 
-def _verdict(recompiled: int, parity: Parity | None) -> tuple[str, str | None]:
-    if recompiled:
-        return "invalid", f"{recompiled} recompilations inside the timed window"
+def _counts(backend: Backend) -> dict[str, int]:
+    return {"recompilations": backend.recompiles(), **backend.disturbances()}
+
+
+def _verdict(happened: Mapping[str, int], parity: Parity | None) -> tuple[str, str | None]:
+    disturbed = ", ".join(f"{times} {what}" for what, times in happened.items() if times)
+    if disturbed:
+        return "invalid", f"{disturbed} inside the timed window"
     if parity is not None and not parity.ok:
         return (
             "invalid",

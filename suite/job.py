@@ -84,6 +84,10 @@ class Outcome:
     chips: int = 1
     description: Mapping[str, Any] = field(default_factory=dict)
     generated_ids: list[int] | None = None
+    idle_barrier_s: float | None = None
+    """What a barrier cost with nothing pending; None where there is nothing to wait for."""
+    energy: Mapping[str, Any] | None = None
+    """Fields of :class:`~tpubench.suite.energy.Energy` over the window; None without a meter."""
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""

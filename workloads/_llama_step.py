@@ -36,8 +36,9 @@ class LlamaStep(Step):
         device, length = prompt_BL.device, prompt_BL.shape[1]
         self.prompt_positions_L = torch.arange(length, device=device)
         # One index tensor a step, made beforehand: nothing but the model runs inside the window.
+        # Each is a tensor of its own: a view would bring its offset along, which compilers guard.
         steps = max(output_len, PARITY_DECODE_STEPS + 1)
-        self.positions_1 = torch.arange(length, length + steps, device=device).unsqueeze(1)
+        self.positions_1 = [torch.tensor([length + step]).to(device) for step in range(steps)]
         self.tokens: list[Tensor] = []
 
     def prefill(self) -> Tensor:
@@ -50,7 +51,7 @@ class LlamaStep(Step):
         slots = None if self.static_shapes else self.prompt_BL.shape[1] + index + 1
         return cast(Tensor, self.model(tokens_B1, self.positions_1[index], self.cache, slots))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def run(self, mark: Mark) -> None:
         tokens_B1 = self.prefill().argmax(dim=-1, keepdim=True)
         tokens = [tokens_B1]
@@ -73,14 +74,14 @@ class LlamaStep(Step):
         tokens = torch.randint(0, vocab, shape, generator=generator)
         return list(tokens.to(self.prompt_BL.device))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def probe(self) -> Tensor:
         """Logits [1 + steps, V] of the first sequence: the prefill's, then each decode step's."""
         logits = [self.prefill()]
         logits += [self.decode(tokens, i) for i, tokens in enumerate(self._forced_that_fit())]
         return torch.stack([row[0] for row in logits]).to("cpu", torch.float32)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def reference(self) -> Tensor:
         """The same logits in float32 on the CPU, one layer converted at a time."""
         forced = [tokens[:1] for tokens in self._forced_that_fit()]

@@ -115,18 +115,18 @@ def _build(case: Case, device: Device) -> Step:
             # In a container, so that a backend can swap the layer as it would a model's.
             self.module = self.layer = torch.nn.Sequential(linear)
 
-        @torch.inference_mode()
+        @torch.no_grad()
         def run(self, mark: Mark) -> None:
             for _ in range(steps):
                 self.layer(self.a_MK)
             mark()
 
-        @torch.inference_mode()
+        @torch.no_grad()
         def probe(self) -> Tensor:
             c_MN: Tensor = self.layer(self.a_MK)
             return c_MN[:_PARITY_ROWS].to("cpu", torch.float32)
 
-        @torch.inference_mode()
+        @torch.no_grad()
         def reference(self) -> Tensor:
             a_MK = self.a_MK[:_PARITY_ROWS].to("cpu", torch.float32)
             b_NK = next(self.layer.parameters()).to("cpu", torch.float32)

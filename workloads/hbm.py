@@ -104,13 +104,13 @@ def _build(case: Case, device: Device) -> Step:
             else:
                 torch.add(self.addend, self.source, alpha=3.0, out=self.target)
 
-        @torch.inference_mode()
+        @torch.no_grad()
         def run(self, mark: Mark) -> None:
             for _ in range(steps):
                 self._kernel()
             mark()
 
-        @torch.inference_mode()
+        @torch.no_grad()
         def probe(self) -> Tensor:
             self.target.zero_()
             self._kernel()
@@ -118,7 +118,7 @@ def _build(case: Case, device: Device) -> Step:
                 return self.total.to("cpu", torch.float32).reshape(1)
             return self.target[:: max(1, elements // 4096)].to("cpu", torch.float32)
 
-        @torch.inference_mode()
+        @torch.no_grad()
         def reference(self) -> Tensor:
             source = self.source.to("cpu", torch.float64)
             if kernel == "read":

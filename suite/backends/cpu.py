@@ -5,12 +5,9 @@ Always there, so the whole suite can be learnt, tested and gated without an acce
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
 import re
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +15,8 @@ from typing import ClassVar
 from tpubench.results import fingerprint
 from tpubench.results.errors import RunFailedError
 from tpubench.suite.backend import Backend, Probe
+from tpubench.suite.backends import _dynamo
+from tpubench.suite.interpreters import OWN, Interpreter
 from tpubench.suite.workload import Device, Step
 
 INSTALL = "pip install 'tpubench[cpu]'"
@@ -34,14 +33,18 @@ class Cpu(Backend):
     name = "cpu"
     summary = "the host's own cores, through PyTorch and oneDNN"
     rank = 0
-    accelerator = False
+    asynchronous = False
     compile_modes: ClassVar[tuple[str, ...]] = ("compiled", "packed", "eager")
     limits: ClassVar[tuple[str, ...]] = ("hbm", "gemm")
 
-    def probe(self) -> Probe:
-        if importlib.util.find_spec("torch") is None:
+    @property
+    def accelerator(self) -> bool:
+        return False
+
+    def probe(self, python: Interpreter = OWN) -> Probe:
+        version = python.versions(["torch"])["torch"]
+        if version is None:
             return Probe(available=False, detail="torch is not installed", fix=INSTALL)
-        version = importlib.metadata.version("torch")
         cores = fingerprint.usable_cores()
         detail = f"{fingerprint.cpu_model()}, {cores} cores, torch {version}"
         return Probe(available=True, detail=detail)
@@ -80,9 +83,7 @@ class Cpu(Backend):
         """Every CPU operator returns only when it is done."""
 
     def recompiles(self) -> int:
-        # Imported by the first compilation; until then nothing has been compiled.
-        dynamo = sys.modules.get("torch._dynamo.utils")
-        return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
+        return _dynamo.graphs()
 
     def reset_peak_memory(self) -> None:
         # 5 resets the peak resident set (proc(5), clear_refs).

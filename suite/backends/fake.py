@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 from tpubench.results.errors import RunFailedError
 from tpubench.suite.backend import Probe
 from tpubench.suite.backends.cpu import Cpu
+from tpubench.suite.interpreters import OWN, Interpreter
 from tpubench.suite.workload import Device, Step
 
 SCRIPT_VARIABLE = "TPUBENCH_FAKE"
@@ -46,8 +47,8 @@ class Fake(Cpu):
     def default_mode(self) -> tuple[str, str | None]:
         return "eager", None
 
-    def probe(self) -> Probe:
-        found = super().probe()
+    def probe(self, python: Interpreter = OWN) -> Probe:
+        found = super().probe(python)
         detail = "scripted clock" if found.available else found.detail
         return Probe(available=found.available, detail=detail, fix=found.fix)
 

@@ -1,0 +1,148 @@
+"""``tpu``: TPUs through TorchTPU, where they are a PyTorch device like any other.
+
+Nothing here initialises a TPU in the parent: without one, libtpu ends the process, or waits on the
+cloud's metadata server. ``$TPUBENCH_TPU_PLUGIN=cpu`` says that ``$TPU_LIBRARY_PATH`` names a PJRT
+plugin for the CPU: the real TorchTPU code then runs on the host's cores, and its rows are the CPU's.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
+
+from tpubench.costs import devices
+from tpubench.results.errors import RunFailedError
+from tpubench.suite.backend import Backend, Probe
+from tpubench.suite.backends import _chips, _dynamo, _tpu_faults
+from tpubench.suite.interpreters import OWN, Interpreter
+from tpubench.suite.workload import Device, Step
+
+_INSTALL = "pip install 'tpubench[tpu]'"
+_PLUGIN_VARIABLE = "TPUBENCH_TPU_PLUGIN"
+_LIBRARY_VARIABLE = "TPU_LIBRARY_PATH"
+
+
+class Tpu(Backend):
+    """TPU devices, through torch_tpu."""
+
+    name = "tpu"
+    summary = "TPUs through TorchTPU (torch_tpu)"
+    rank = 2
+    packages: ClassVar[tuple[str, ...]] = ("torch_tpu", "torch", "libtpu")
+    compile_modes: ClassVar[tuple[str, ...]] = ("compiled", "eager")
+    open_timeout_s = 240.0
+    symptoms = _tpu_faults.SYMPTOMS
+    silence = _tpu_faults.SILENCE
+
+    @property
+    def accelerator(self) -> bool:
+        return not _on_cpu()
+
+    def probe(self, python: Interpreter = OWN) -> Probe:
+        versions = python.versions(self.packages)
+        if versions["torch_tpu"] is None:
+            return Probe(available=False, detail="torch_tpu is not installed", fix=_INSTALL)
+        library = f"torch_tpu {versions['torch_tpu']}, torch {versions['torch']}"
+        if _on_cpu():
+            return Probe(available=True, detail=f"the host's cores through a plugin, {library}")
+        found = _chips.tpus()
+        if not found:
+            return Probe(
+                available=False,
+                detail=f"no TPU on the PCI bus ({library})",
+                fix="tpubench doctor on a machine with a TPU; see docs/backends.md",
+            )
+        return Probe(available=True, detail=f"{len(found)} × {found[0]}, {library}")
+
+    def child_environment(self) -> Mapping[str, str]:
+        # Loaded by open() instead, where a failure can be told.
+        return {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+
+    def running(self) -> AbstractContextManager[Any]:
+        if not _on_cpu():
+            return nullcontext()
+        # TorchTPU lowers attention to a TPU kernel, which no CPU plugin can run.
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        return sdpa_kernel(SDPBackend.MATH)
+
+    def open(self, mode: str) -> Device:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                import torch
+                import torch_tpu
+                from torch_tpu import _loader
+                from torch_tpu._internal import execution_mode
+        except ImportError as error:
+            raise RunFailedError(f"torch_tpu cannot be loaded: {error}") from None
+        del torch_tpu
+        _loader._init_device("tpu")
+        # An operator that would run on the host must fail, not slow the chip down unseen.
+        execution_mode.enable_cpu_fallback = False
+        self._one = torch.ones((), device="tpu")
+        self.barrier()
+        return Device(torch_device="tpu")
+
+    def device_name(self) -> str:
+        if _on_cpu():
+            return "cpu"
+        import torch
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return devices.canonical(torch.tpu.get_device_name()) or "unknown"
+
+    def compile(self, step: Step, mode: str) -> None:
+        step.static_shapes = True
+        if step.module is not None and mode == "compiled":
+            step.module.compile(backend="tpu", dynamic=False, fullgraph=True)
+
+    def barrier(self) -> None:
+        """Wait for the device, then read back one element computed after all else.
+
+        Early releases' synchronize could return before lazily compiled work had run.
+        """
+        import torch
+
+        torch.accelerator.synchronize()
+        (self._one + 1).cpu()
+
+    def recompiles(self) -> int:
+        import torch
+
+        return _dynamo.graphs() + int(torch.tpu._get_cache_misses())
+
+    def disturbances(self) -> Mapping[str, int]:
+        return {"graph break": _dynamo.graph_breaks()}
+
+    def reset_peak_memory(self) -> None:
+        import torch
+
+        torch.accelerator.reset_peak_memory_stats()
+
+    def peak_memory_bytes(self) -> int | None:
+        import torch
+
+        # Zero where the plugin keeps no statistics, as the CPU's does not.
+        return int(torch.accelerator.max_memory_allocated()) or None
+
+    def describe(self) -> dict[str, str | int | float | bool | None]:
+        import torch
+
+        versions = OWN.versions(self.packages)
+        return {
+            "torch": torch.__version__,
+            "torch_tpu": versions["torch_tpu"],
+            "libtpu": versions["libtpu"],
+            "plugin": "cpu" if _on_cpu() else None,
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "graph_breaks": _dynamo.graph_breaks(),
+        }
+
+
+def _on_cpu() -> bool:
+    return os.environ.get(_PLUGIN_VARIABLE) == "cpu" and bool(os.environ.get(_LIBRARY_VARIABLE))

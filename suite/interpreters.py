@@ -1,0 +1,78 @@
+"""Which Python runs a backend's children, and what is installed there.
+
+torch_xla and TorchTPU need different versions of torch, so each may live in an environment of its
+own; only its versions are asked for here, nothing of it is imported.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+from tpubench.results.errors import UsageError
+
+_ASK = """
+import importlib.metadata, json, sys
+found = {}
+for name in sys.argv[1:]:
+    try:
+        found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        found[name] = None
+print(json.dumps(found))
+"""
+_ASK_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interpreter:
+    """A Python interpreter; ``path`` None is the one that runs now."""
+
+    path: str | None = None
+
+    @property
+    def command(self) -> str:
+        """What to start."""
+        return self.path or sys.executable
+
+    def versions(self, packages: Iterable[str]) -> dict[str, str | None]:
+        """Installed version of each package; None for one that is not there.
+
+        UsageError when the interpreter does not answer.
+        """
+        wanted = tuple(packages)
+        return _own(wanted) if self.path is None else dict(_asked(self.path, wanted))
+
+
+OWN = Interpreter()
+
+
+def _own(packages: tuple[str, ...]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+@cache
+def _asked(path: str, packages: tuple[str, ...]) -> dict[str, str | None]:
+    try:
+        done = subprocess.run(
+            [path, "-c", _ASK, *packages],
+            capture_output=True,
+            text=True,
+            timeout=_ASK_TIMEOUT_S,
+            check=False,
+        )
+        answer: dict[str, str | None] = json.loads(done.stdout)
+    except (OSError, subprocess.TimeoutExpired, ValueError):
+        raise UsageError(f"{path} does not answer as a Python interpreter") from None
+    return answer
