@@ -39,8 +39,9 @@ class Backend(ABC):
     rank: ClassVar[int] = 0
     """``--backend auto`` takes the available backend of the highest rank; below 0 never."""
     packages: ClassVar[tuple[str, ...]] = ("torch",)
-    """What must be installed where the children run; the first is the one that makes the device
-    known."""
+    """What it needs where the children run."""
+    extra: ClassVar[str] = "cpu"
+    """``pip install 'tpubench[…]'`` that brings it."""
     evidence: ClassVar[str] = "measured"
     compile_modes: ClassVar[tuple[str, ...]]
     """Ways to compile, the default first. ``eager`` runs the program as written."""

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tpubench.results import fingerprint
-from tpubench.suite import registry
+from tpubench.suite import config, registry
+from tpubench.suite.interpreters import OWN
 
-_PACKAGES = ("torch", "gguf", "safetensors", "tokenizers", "pyarrow", "pandas", "matplotlib")
+_PACKAGES = (
+    "torch",
+    "torch_xla",
+    "torch_tpu",
+    "libtpu",
+    "gguf",
+    "safetensors",
+    "tokenizers",
+    "pyarrow",
+    "pandas",
+    "matplotlib",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +51,9 @@ class Examination:
 def examine() -> Examination:
     """Probe every backend; under a second each, and nothing is initialised."""
     findings = []
+    configured = config.interpreters()
     for backend in registry.backends().values():
-        found = backend.probe()
+        found = backend.probe(configured.get(backend.name, OWN))
         findings.append(
             Finding(
                 backend=backend.name,
@@ -54,12 +66,5 @@ def examine() -> Examination:
         findings=findings,
         host=fingerprint.host(),
         python=platform.python_version(),
-        packages={name: _version(name) for name in _PACKAGES},
+        packages=OWN.versions(_PACKAGES),
     )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

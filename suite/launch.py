@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from tpubench.suite import registry
+from tpubench.suite.backend import Backend
 from tpubench.suite.job import Job, Outcome
 
 OnPhase = Callable[[str, float | None], None]
@@ -50,7 +51,8 @@ def run_child(
     """
     reader, writer = os.pipe()
     command = [python or sys.executable, "-m", "tpubench.suite.child", str(writer)]
-    environment = {**os.environ, **registry.backend(job.backend).child_environment()}
+    backend = registry.backend(job.backend)
+    environment = {**os.environ, **backend.child_environment()}
     with tempfile.TemporaryFile() as log:
         try:
             process = subprocess.Popen(
@@ -68,20 +70,20 @@ def run_child(
             reason = f"cannot start {command[0]}: {error.strerror}"
             return Ended(outcome=Outcome(status="failed", reason=reason), log="")
         os.close(writer)
-        deadline = time.monotonic() + timeout_s
+        began = time.monotonic()
         with os.fdopen(reader, "rb", buffering=0) as pipe:
             try:
                 _hand_over(process, job)
-                outcome, phase = _listen(pipe, deadline, on_phase)
-                timed_out = outcome is None and time.monotonic() >= deadline
+                ended = _listen(pipe, began, timeout_s, backend.open_timeout_s, on_phase)
+                outcome = ended.outcome
                 # A moment to leave by itself: its exit code says how it ended.
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=0 if timed_out else _LEAVE_S)
+                    process.wait(timeout=0 if ended.timed_out else _LEAVE_S)
             finally:
                 kill_group(process)
-        text = _tail(log)
+        text = log_tail(log)
     if outcome is None:
-        reason = _why_it_ended(process, phase, text, timeout_s if timed_out else None)
+        reason = why_it_ended(process, backend, ended.phase, text, ended.timed_out)
         outcome = Outcome(status="failed", reason=reason)
     return Ended(outcome=outcome, log=text)
 
@@ -100,50 +102,77 @@ def _hand_over(process: subprocess.Popen[bytes], job: Job) -> None:
         stdin.write(job.to_json().encode() + b"\n")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Heard:
+    """What a child said: its outcome, unless it stopped talking or its time ran out."""
+
+    outcome: Outcome | None = None
+    phase: str
+    timed_out: float | None = None
+    """The limit, in seconds, that it ran into."""
+
+
 def _listen(
-    pipe: IO[bytes], deadline: float, on_phase: OnPhase | None
-) -> tuple[Outcome | None, str]:
-    """The outcome (None if the child stopped talking or time ran out) and the last phase begun."""
+    pipe: IO[bytes],
+    began: float,
+    timeout_s: float,
+    open_timeout_s: float,
+    on_phase: OnPhase | None,
+) -> _Heard:
     phase, pending = "start", b""
     while True:
-        left = deadline - time.monotonic()
+        limit_s = min(timeout_s, open_timeout_s) if phase in ("start", "open") else timeout_s
+        left = began + limit_s - time.monotonic()
         if left <= 0 or not select.select([pipe], [], [], left)[0]:
-            return None, phase
+            return _Heard(phase=phase, timed_out=limit_s)
         chunk = pipe.read(1 << 16)
         if not chunk:
-            return None, phase
+            return _Heard(phase=phase)
         *lines, pending = (pending + chunk).split(b"\n")
         for line in lines:
             message = json.loads(line)
             if "outcome" in message:
-                return Outcome(**message["outcome"]), phase
+                return _Heard(outcome=Outcome(**message["outcome"]), phase=phase)
             phase = message["phase"]
             if on_phase is not None:
                 on_phase(phase, message["expected_s"])
 
 
-def _why_it_ended(
-    process: subprocess.Popen[bytes], phase: str, log: str, timed_out_after_s: float | None
+def why_it_ended(
+    process: subprocess.Popen[bytes],
+    backend: Backend,
+    phase: str,
+    log: str,
+    timed_out_after_s: float | None,
 ) -> str:
-    """One line without anything the child printed, which might hold a secret."""
+    """How a dead child ended: one line without anything it printed, which might hold a secret."""
     during = f"in phase {phase}"
-    if timed_out_after_s is not None:
-        return f"timed out after {timed_out_after_s:g} s {during}"
     code = process.returncode
     missing = _MISSING_MODULE.search(log)
-    if phase == "start" and missing:
-        return f"its Python has no {missing[1]}: install tpubench[cpu] there"
+    if timed_out_after_s is None and phase == "start" and missing:
+        return f"its Python has no {missing[1]}: install tpubench[{backend.extra}] there"
+    meaning = next((text for pattern, text in backend.symptoms if re.search(pattern, log)), None)
+    if timed_out_after_s is not None:
+        silent = backend.silence if phase == "open" else ""
+        said = meaning or silent
+        return f"timed out after {timed_out_after_s:g} s {during}{f': {said}' if said else ''}"
+    if meaning:
+        return f"{meaning} ({_signal(code)}{during})"
     if _OUT_OF_MEMORY.search(log):
         return f"out of memory {during}"
     if code < 0:
-        name = signal.Signals(-code).name
-        hint = "; the system may have run out of memory" if name == "SIGKILL" else ""
-        return f"killed by {name} {during}{hint}"
+        hint = "; the system may have run out of memory" if code == -signal.SIGKILL else ""
+        return f"killed by {_signal(code)}{during}{hint}"
     kinds = _EXCEPTION.findall(log)
     return f"{kinds[-1] if kinds else f'exit code {code}'} {during}"
 
 
-def _tail(log: IO[bytes]) -> str:
+def _signal(code: int) -> str:
+    return f"{signal.Signals(-code).name} " if code < 0 else ""
+
+
+def log_tail(log: IO[bytes]) -> str:
+    """The end of what a child printed."""
     size = log.seek(0, os.SEEK_END)
     log.seek(max(0, size - _LOG_TAIL_BYTES))
     return log.read().decode("utf-8", "replace").strip()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tpubench.costs import prices
 from tpubench.results.errors import UsageError
+from tpubench.suite.config import executable
 from tpubench.suite.timing import Pace
 
 DEFAULT_TIMEOUT_S = 900.0
@@ -72,7 +72,7 @@ def parse(
         weights=weights,
         prompt=prompt,
         prompt_ids=None if prompt_ids is None else _ids(prompt_ids),
-        python=None if python is None else _interpreter(python),
+        python=None if python is None else executable(python, "--python"),
         compile_mode=compile_mode,
         timeout_s=timeout_s,
         chips=chips,
@@ -99,13 +99,6 @@ def _ids(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"--prompt-ids {text!r}: write whole numbers, e.g. 1,2,3") from None
-
-
-def _interpreter(python: Path) -> str:
-    found = shutil.which(python.expanduser())
-    if found is None:
-        raise UsageError(f"--python {python} is not an executable file")
-    return found
 
 
 def _price(price_id: str | None, usd_per_chip_hour: float | None) -> prices.Price | None:

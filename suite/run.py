@@ -20,8 +20,9 @@ from tpubench.results import fingerprint, store
 from tpubench.results.errors import RunFailedError, UsageError
 from tpubench.results.events import Event, Generated, Observer, RunReport
 from tpubench.results.row import Row
-from tpubench.suite import facts, registry
+from tpubench.suite import config, facts, registry
 from tpubench.suite.backend import Backend
+from tpubench.suite.interpreters import Interpreter
 from tpubench.suite.job import Job, Outcome
 from tpubench.suite.launch import run_child
 from tpubench.suite.request import Request
@@ -63,6 +64,7 @@ class Plan:
             "workload_version": self.workload.version,
             "backend": self.backend.name,
             "compile_mode": self.compile_mode,
+            "python": self.python,
             "repeats": self.repeats,
             "timeout_s": self.timeout_s,
             "price": None if self.price is None else self.price.record(),
@@ -72,26 +74,35 @@ class Plan:
         }
 
 
-def choose_backend(name: str) -> tuple[Backend, str | None]:
-    """The backend asked for, or the best one present and a note saying so.
+def choose_backend(name: str, python: str | None = None) -> tuple[Backend, Interpreter, str | None]:
+    """The backend asked for, or the best one present and a note saying so; and its interpreter.
 
-    RunFailedError when it cannot run here, with the command that would change that.
+    That is ``python``, else what the configuration file says, else this one. RunFailedError when
+    the backend cannot run there, with the command that would change that.
     """
+    configured = config.interpreters() if python is None else {}
+
+    def interpreter(backend: str) -> Interpreter:
+        return configured.get(backend, Interpreter(path=python))
+
     if name != "auto":
         chosen = registry.backend(name)
-        found = chosen.probe()
+        found = chosen.probe(interpreter(name))
         if not found.available:
-            raise RunFailedError(f"backend {name} cannot run here: {found.detail}{_fix(found.fix)}")
-        return chosen, None
+            fix = _fix(found.fix, interpreter(name))
+            raise RunFailedError(f"backend {name} cannot run here: {found.detail}{fix}")
+        return chosen, interpreter(name), None
     absent: list[str] = []
     for chosen in registry.backends().values():
         if chosen.rank < 0:
             continue
-        found = chosen.probe()
+        found = chosen.probe(interpreter(chosen.name))
         if found.available:
             why = f" ({'; '.join(absent)})" if absent else ""
-            return chosen, f"backend {chosen.name}: the best one present{why}"
-        absent.append(f"no {chosen.name}: {found.detail}{_fix(found.fix)}")
+            note = f"backend {chosen.name}: the best one present{why}"
+            return chosen, interpreter(chosen.name), note
+        fix = _fix(found.fix, interpreter(chosen.name))
+        absent.append(f"no {chosen.name}: {found.detail}{fix}")
     raise RunFailedError(f"no backend can run here: {'; '.join(absent)}")
 
 
@@ -99,7 +110,7 @@ def make_plan(request: Request) -> Plan:
     """Everything decided before anything runs. UsageError or RunFailedError, never a surprise."""
     workload = registry.workload(request.workload)
     notes: list[str] = []
-    backend, note = choose_backend(request.backend)
+    backend, interpreter, note = choose_backend(request.backend, request.python)
     notes += [note] if note else []
     mode, note = backend.default_mode()
     if request.compile_mode is not None:
@@ -138,7 +149,7 @@ def make_plan(request: Request) -> Plan:
         repeats=request.repeats or (DEFAULT_REPEATS if weights.prompt_ids is None else 1),
         repeats_asked=request.repeats is not None,
         weights=weights,
-        python=request.python,
+        python=interpreter.path,
         timeout_s=request.timeout_s,
         price=request.price,
         pace=request.pace,
@@ -327,5 +338,7 @@ def _describe(workload: Workload, case: Case) -> dict[str, Any]:
     }
 
 
-def _fix(command: str | None) -> str:
+def _fix(command: str | None, python: Interpreter) -> str:
+    if command and python.path and command.startswith("pip "):
+        command = f"{python.path} -m {command}"
     return f" (try: {command})" if command else ""

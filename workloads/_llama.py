@@ -12,6 +12,7 @@ K key/value heads, G query heads a key/value head, H head width, F feed-forward 
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -50,21 +51,37 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x_BLD, self.weight.shape, self.weight, self.eps)
 
 
-class KVCache(nn.Module):
-    """Keys and values of every layer, allocated once: [layers, B, K, capacity, H] each."""
+class LayerCache(nn.Module):
+    """Keys and values of one layer: [B, K, capacity, H] each, written in place."""
 
     keys: Tensor
     values: Tensor
 
     def __init__(self, config: LlamaConfig, batch: int, capacity: int, dtype: torch.dtype) -> None:
         super().__init__()
-        shape = (config.n_layers, batch, config.n_kv_heads, capacity, config.head_dim)
+        shape = (batch, config.n_kv_heads, capacity, config.head_dim)
         self.register_buffer("keys", torch.zeros(shape, dtype=dtype), persistent=False)
         self.register_buffer("values", torch.zeros(shape, dtype=dtype), persistent=False)
 
+
+class KVCache(nn.Module):
+    """Keys and values of every layer, allocated once.
+
+    A buffer for each layer, never a view of a larger one: torch_xla's compiled programs lose what
+    is written through a view of their argument.
+    """
+
+    def __init__(self, config: LlamaConfig, batch: int, capacity: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self.layers = nn.ModuleList(
+            LayerCache(config, batch, capacity, dtype) for _ in range(config.n_layers)
+        )
+
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of one layer: [B, K, capacity, H] views."""
-        return self.keys[index], self.values[index]
+        """Keys and values of one layer: [B, K, capacity, H] each."""
+        layer = cast(LayerCache, self.layers[index])
+        return layer.keys, layer.values
 
 
 class Attention(nn.Module):
@@ -195,7 +212,7 @@ class Llama(nn.Module):
         """
         mask_LS = None
         if slots is None:
-            slots = cache.keys.shape[3]
+            slots = cache.capacity
             slot_S = torch.arange(slots, device=positions_L.device)
             mask_LS = slot_S <= positions_L.unsqueeze(1)
         rotary = (self.cos[positions_L], self.sin[positions_L])

@@ -160,7 +160,7 @@ def count(case: Case, config: LlamaConfig) -> dict[str, int]:
     read = sum(p.nbytes for p in model.parameters())
     if not config.tied:
         read -= model.embedding.weight.nbytes  # looked up, not read
-    slot_bytes = (cache.keys.nbytes + cache.values.nbytes) // capacity
+    slot_bytes = sum(buffer.nbytes for buffer in cache.buffers()) // capacity
     with torch.inference_mode():
         with FlopCounterMode(display=False) as prefill:
             model(prompt_BL, positions_L, cache, length)

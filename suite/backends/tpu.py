@@ -2,7 +2,7 @@
 
 Nothing here initialises a TPU in the parent: without one, libtpu ends the process, or waits on the
 cloud's metadata server. ``$TPUBENCH_TPU_PLUGIN=cpu`` says that ``$TPU_LIBRARY_PATH`` names a PJRT
-plugin for the CPU: the real TorchTPU code then runs on the host's cores, and its rows are the CPU's.
+plugin for the CPU: the real TorchTPU code then runs on the host's cores; its rows are the CPU's.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Tpu(Backend):
     summary = "TPUs through TorchTPU (torch_tpu)"
     rank = 2
     packages: ClassVar[tuple[str, ...]] = ("torch_tpu", "torch", "libtpu")
+    extra: ClassVar[str] = "tpu"
     compile_modes: ClassVar[tuple[str, ...]] = ("compiled", "eager")
     open_timeout_s = 240.0
     symptoms = _tpu_faults.SYMPTOMS

@@ -26,6 +26,7 @@ class Xla(Backend):
     summary = "TPUs through PyTorch/XLA (torch_xla); PJRT_DEVICE=CPU for the host's cores"
     rank = 1
     packages: ClassVar[tuple[str, ...]] = ("torch_xla", "torch", "libtpu")
+    extra: ClassVar[str] = "xla"
     compile_modes: ClassVar[tuple[str, ...]] = ("openxla", "lazy")
     open_timeout_s = 240.0
     symptoms = _tpu_faults.SYMPTOMS

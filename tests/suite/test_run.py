@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tpubench.costs import prices
 from tpubench.results import store as facts
@@ -205,12 +207,27 @@ def test_bad_input_is_one_clear_error_before_anything_runs(
         suite_run.make_plan(Request(**fields))
 
 
+def bare_python(folder: Path) -> Path:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    return folder / "bin" / "python"
+
+
+def test_a_python_without_torch_is_named_before_anything_runs(tmp_path: Path) -> None:
+    python = str(bare_python(tmp_path / "bare"))
+    with pytest.raises(RunFailedError, match="torch is not installed") as raised:
+        suite_run.choose_backend("fake", python)
+    assert f"{python} -m pip install 'tpubench[cpu]'" in str(raised.value)
+
+
 def test_a_python_without_tpubench_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
-    report = run(tmp_path / "store", python=str(tmp_path / "bare" / "bin" / "python"))
+    python = bare_python(tmp_path / "bare")
+    (packages,) = (tmp_path / "bare").glob("lib/python*/site-packages")
+    # The folder that holds torch, but not the link that stands for this checkout.
+    (packages / "torch.pth").write_text(str(Path(torch.__file__).parent.parent))
+    report = run(tmp_path / "store", python=str(python))
     assert report.exit_code == 5
     assert "its Python has no tpubench" in str(report.rows[0].reason)
 
@@ -290,7 +307,10 @@ def _parent(entry: Path) -> int | None:
 
 
 def test_no_backend_present_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    def absent(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", absent)
     with pytest.raises(RunFailedError, match=r"pip install 'tpubench\[cpu\]'"):
         suite_run.choose_backend("auto")
     with pytest.raises(RunFailedError, match="cpu cannot run here"):

@@ -1,0 +1,67 @@
+"""The configuration file: which Python runs each backend's children.
+
+    [backends.xla]
+    python = "~/envs/torch-2.9/bin/python"
+
+It is ``$TPUBENCH_CONFIG``, or ``tpubench.toml`` in the working directory, or
+``tpubench/config.toml`` in the user's configuration folder; the first that exists.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from tpubench.results.errors import UsageError
+from tpubench.suite.interpreters import OWN, Interpreter
+
+VARIABLE = "TPUBENCH_CONFIG"
+
+
+def find() -> Path | None:
+    """The configuration file in force; UsageError when ``$TPUBENCH_CONFIG`` names none."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        path = Path(named).expanduser()
+        if not path.is_file():
+            raise UsageError(f"{VARIABLE}: {path} is not a file")
+        return path
+    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    candidates = (Path("tpubench.toml"), Path(home).expanduser() / "tpubench" / "config.toml")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def interpreter(backend: str) -> Interpreter:
+    """The Python in which ``backend`` runs by the configuration; this one when it says nothing.
+
+    UsageError, with file and key, for a file that does not make sense.
+    """
+    return interpreters().get(backend, OWN)
+
+
+def interpreters() -> dict[str, Interpreter]:
+    """The Python of every backend that the configuration names."""
+    path = find()
+    if path is None:
+        return {}
+    from tpubench.suite import registry
+    from tpubench.suite._config_file import ConfigFile, read_toml
+
+    found = {}
+    for name, entry in read_toml(path, ConfigFile).backends.items():
+        if name not in registry.backends():
+            known = ", ".join(registry.backends())
+            raise UsageError(f"{path}: backends.{name}: no such backend; known: {known}")
+        # A path is as seen from the file, so that the working directory does not matter.
+        python = path.parent / Path(entry.python).expanduser()
+        found[name] = Interpreter(path=executable(python, f"{path}: backends.{name}.python"))
+    return found
+
+
+def executable(python: Path, said_by: str) -> str:
+    """Absolute path of an executable file; UsageError naming who asked for it otherwise."""
+    found = shutil.which(python.expanduser())
+    if found is None:
+        raise UsageError(f"{said_by}: {python} is not an executable file")
+    return str(Path(found).absolute())
