@@ -114,7 +114,12 @@ def _place(case: Sequence[Summary], phase: str, amounts: Mapping[str, Any]) -> P
     if phase in _RATE:
         choices = {_RATE[phase]: flops / items}
     else:
-        choices = {"flop_s": 1.0, "bandwidth_bytes_s": flops / moved, "samples_s": flops / items}
+        choices = {
+            "flop_s": 1.0,
+            "bandwidth_bytes_s": flops / moved,
+            "samples_s": flops / items,
+            "train_tok_s": flops / items,
+        }
     name = next((name for name in choices if name in metrics), None)
     if name is None:
         return refuse(f"none of {', '.join(choices)} was obtained")

@@ -100,6 +100,13 @@ _BASE = (
         formula="samples ÷ window",
     ),
     Metric(
+        name="train_tok_s",
+        unit="token/s",
+        better="higher",
+        aggregate="harmonic_mean",
+        formula="tokens trained on ÷ step time (forward, backward, optimizer)",
+    ),
+    Metric(
         name="flop_s",
         unit="FLOP/s",
         better="higher",
@@ -148,7 +155,8 @@ _BASE = (
         aggregate="harmonic_mean",
         formula=(
             "model FLOPs ÷ (time × chips × peak dense FLOP/s at that precision); attention counted"
-            " causal; on llama-infer over the prefill"
+            " causal; on llama-infer over the prefill; in training 6·N_matmul a token + attention,"
+            " nothing recomputed"
         ),
     ),
     Metric(
@@ -180,7 +188,7 @@ _PER_CHIP = tuple(
         per_chip_of=metric.name,
     )
     for metric in _BASE
-    if metric.name in {"output_tok_s", "input_tok_s", "total_tok_s", "samples_s"}
+    if metric.name in {"output_tok_s", "input_tok_s", "total_tok_s", "samples_s", "train_tok_s"}
 )
 
 
@@ -203,6 +211,7 @@ _USD = (
     _usd("usd_per_mtok_out", "output_tok_s", 1e6, "Mtoken"),
     _usd("usd_per_mtok_in", "input_tok_s", 1e6, "Mtoken"),
     _usd("usd_per_mtok_total", "total_tok_s", 1e6, "Mtoken"),
+    _usd("usd_per_train_mtok", "train_tok_s", 1e6, "Mtoken"),
     _usd("usd_per_ksample", "samples_s", 1e3, "ksample"),
 )
 

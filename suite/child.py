@@ -55,6 +55,7 @@ def _measure(
     say("build", None)
     began = time.perf_counter()
     step = workload.build(job.case, device, job.weights)
+    step.barrier = backend.barrier
     backend.barrier()
     build_s = time.perf_counter() - began
     expected = step.reference() if job.parity else None

@@ -127,9 +127,17 @@ class Parity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """Where a step is built, as torch names it."""
+    """Where a step is built, as torch names it, and its place among many.
+
+    shard: spreads the parameters of a module over all ranks, in place. A step that trains calls it
+    on each repeated block as soon as its weights exist, and last on the whole module.
+    """
 
     torch_device: str
+    rank: int = 0
+    ranks: int = 1
+    """Processes that run this step together."""
+    shard: Callable[[torch.nn.Module], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +156,12 @@ class Step(ABC):
 
     static_shapes: bool = False
     """Set by a backend for which a new tensor shape would cost a recompilation."""
+
+    trains: bool = False
+    """Whether a pass changes the weights: then nothing may repack or freeze them."""
+
+    barrier: Mark = staticmethod(lambda: None)
+    """Waits for the device. Set by the child process; ``probe`` calls it between several passes."""
 
     marks: tuple[str, ...]
     """Phase that ends at each call of ``mark`` during one pass."""

@@ -127,6 +127,28 @@ def decode_bytes(config: LlamaConfig, batch: int, keys: int, dtype_bytes: int) -
     return weight_bytes(config, dtype_bytes) + cache
 
 
+def train_flops(config: LlamaConfig, batch: int, length: int, *, causal: bool = True) -> int:
+    """Model FLOPs of one training step on ``batch`` sequences: 6·N_matmul a token, plus attention.
+
+    Forward once and backward twice, for the gradients of activations and of weights; nothing
+    recomputed. N_matmul holds the output head and not the embedding's lookup (appendix B of the
+    PaLM paper, Chowdhery et al., 2022). causal: as in :func:`prefill_flops`.
+    """
+    matmul = config.n_layers * config.layer_matmul_params + config.head_params
+    pairs = length * (length + 1) // 2 if causal else length * length
+    return 3 * (2 * batch * length * matmul + attention_flops(config, batch, 1, pairs))
+
+
+def train_bytes(config: LlamaConfig, dtype_bytes: int) -> int:
+    """Bytes that a training step must move at least once, activations left out.
+
+    The forward and the backward pass each read the weights in the arithmetic's precision; the
+    gradient, the weight and AdamW's two moments, in float32, are each written and read once.
+    """
+    lookup = 0 if config.tied else config.head_params
+    return 2 * dtype_bytes * (config.n_params - lookup) + 8 * 4 * config.n_params
+
+
 _LLAMA31 = RopeScaling(kind="llama3", factor=8.0)
 _LLAMA32 = RopeScaling(kind="llama3", factor=32.0)
 

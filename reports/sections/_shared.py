@@ -20,6 +20,7 @@ TITLES = {
     "output_tok_s": "Both together: output tokens a second",
     "prefill_tok_s": "Prefill: prompt tokens read a second",
     "decode_tok_s": "Decode: answer tokens written a second",
+    "train_tok_s": "Training: tokens learnt from a second",
     "flop_s": "Matrix multiplication (gemm)",
     "bandwidth_bytes_s": "Memory (hbm)",
 }

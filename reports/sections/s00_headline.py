@@ -19,14 +19,21 @@ _KEY_FIGURES = {
     "prefill_tok_s": ("Prefill throughput", "Prompt tokens read a second, all users together."),
     "ttft_s": ("Time to first token", "How long a user waits for the answer to begin."),
     "tpot_s": ("Time per output token", "How long each further token takes for one user."),
+    "usd_per_train_mtok": ("Cost per million training tokens", "The whole bill of the chips."),
+    "train_tok_s": ("Training throughput", "Tokens learnt from a second, all chips together."),
     "samples_s": ("Samples a second", "All chips together."),
 }
 _LIMITS = {
     "flop_s": ("Arithmetic", "Operations a second in matrix multiplication"),
     "bandwidth_bytes_s": ("Memory bandwidth", "Bytes read and written a second"),
 }
-_RATES = {"output_tok_s": "output tokens a second", "samples_s": "samples a second"}
+_RATES = {
+    "output_tok_s": "output tokens a second",
+    "train_tok_s": "training tokens a second",
+    "samples_s": "samples a second",
+}
 """What the headline case of a program is chosen by."""
+_COSTS = {"output_tok_s": "usd_per_mtok_out", "train_tok_s": "usd_per_train_mtok"}
 
 
 def section(findings: Findings) -> Section | None:
@@ -129,8 +136,8 @@ def _sentence(group: list[Summary]) -> str:
     label = Names([s for s in group if s.first.metric == row.metric]).label(best)
     text = "Made-up times, no measurement: " if row.backend == "fake" else ""
     text += f"{row.workload} {row.preset} on {_device(best)} makes"
-    text += f" {value(_value(best), row.unit).replace('tok/s', 'output tokens a second')}"
-    cost = _same_case(group, best, "usd_per_mtok_out")
+    text += f" {value(_value(best), row.unit).replace('tok/s', _RATES[row.metric])}"
+    cost = _same_case(group, best, _COSTS.get(row.metric, ""))
     if cost is not None and cost.estimate is not None:
         rate = quantity.number(cost.first.usd_per_chip_hour or 0.0)
         text += f", at {value(cost.estimate.point, cost.first.unit)} per million of them"

@@ -157,7 +157,7 @@ def _repetitions(findings: Findings) -> Iterable[Note]:
         )
 
 
-_RATES = {"output_tok_s", "flop_s", "bandwidth_bytes_s", "samples_s"}
+_RATES = {"output_tok_s", "train_tok_s", "flop_s", "bandwidth_bytes_s", "samples_s"}
 
 
 def _half_width(summary: Summary) -> float:

@@ -7,7 +7,7 @@ from tpubench.reports.figure import Chart
 from tpubench.reports.findings import Findings, Names
 from tpubench.reports.sections._shared import cut, dots, left_out
 
-_METRICS = ("decode_tok_s", "prefill_tok_s", "output_tok_s", "samples_s")
+_METRICS = ("decode_tok_s", "prefill_tok_s", "output_tok_s", "train_tok_s", "samples_s")
 
 
 def section(findings: Findings) -> Section | None:

@@ -72,6 +72,9 @@ class Cpu(Backend):
     def compile(self, step: Step, mode: str) -> None:
         if step.module is None or mode == "eager":
             return
+        if step.trains:
+            # Packed weights cannot learn; and compiled blocks, forward and backward, are no faster.
+            return
         from tpubench.suite.backends import _cpu_compile
 
         _cpu_compile.pack_linears(step.module)

@@ -16,13 +16,16 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tpubench.results.errors import RunFailedError
 from tpubench.suite.backend import Probe
 from tpubench.suite.backends.cpu import Cpu
 from tpubench.suite.interpreters import OWN, Interpreter
 from tpubench.suite.workload import Device, Step
+
+if TYPE_CHECKING:
+    import torch
 
 SCRIPT_VARIABLE = "TPUBENCH_FAKE"
 
@@ -91,8 +94,7 @@ class Fake(Cpu):
     def compile(self, step: Step, mode: str) -> None:
         super().compile(step, mode)
         if self._wrong and step.module is not None:
-            for parameter in step.module.parameters():
-                parameter.data = parameter.data.roll(1, 0)
+            step.module.register_forward_pre_hook(_spoil)
 
     def clock_ns(self) -> int:
         return next(self._ticks)
@@ -103,3 +105,9 @@ class Fake(Cpu):
 
     def describe(self) -> dict[str, str | int | float | bool | None]:
         return {**super().describe(), "clock": "scripted"}
+
+
+def _spoil(module: torch.nn.Module, _inputs: object) -> None:
+    """Other weights at each pass, also where a step begins by setting its weights."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.roll(1, 0)

@@ -19,6 +19,7 @@ from tpubench.suite.workload import Case, Device, Weights
 QUICK = Pace(warm_up_s=0.2, window_s=0.1, min_passes=2, max_passes=2)
 SMALL = {
     "llama-infer": ("tiny", {"batch": ["2"], "input_len": ["5"], "output_len": ["4"]}),
+    "llama-pretrain": ("tiny", {"batch": ["2"], "seq_len": ["24"]}),
     "gemm": ("square-512", {"m": ["8"], "n": ["16"], "k": ["32"], "steps": ["2"]}),
     "hbm": ("standard", {"mib": ["1"]}),
 }

@@ -1,0 +1,169 @@
+"""``llama-pretrain``: forward, backward and AdamW, the step that pretraining repeats.
+
+Weights, gradients and both moments are float32; the arithmetic is bfloat16 unless ``dtype`` says
+otherwise (``_llama_train.py`` says how the two meet). Nothing is recomputed in the backward pass
+unless ``recompute=full``. Tokens are random, from a seed: the speed does not depend on them.
+
+    tpubench run --workload llama-pretrain --preset smollm2-135m --set seq_len=512
+
+``layers`` trains a model of fewer layers than the preset's, where the whole would not fit: its row
+says so in its preset, and has no tokens a second and no price, which would be another model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from tpubench.suite.workload import (
+    DTYPES,
+    Case,
+    Device,
+    Laps,
+    Parameter,
+    Parity,
+    Step,
+    UsageError,
+    Weights,
+    Work,
+    Workload,
+)
+from tpubench.workloads import _llama_config as arithmetic
+from tpubench.workloads._llama_config import PRESETS, LlamaConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SUBSETS = {"llama-3.1-70b": 4, "llama-3.1-405b": 1}
+"""Layers trained unless ``layers`` says otherwise: 88 GB and 118 GB of weights and optimizer."""
+_RATES = ("train_tok_s", "train_tok_s_per_chip", "usd_per_train_mtok")
+
+
+class LlamaPretrain(Workload):
+    """Pretraining steps of a Llama-family model."""
+
+    name = "llama-pretrain"
+    version = 1
+    summary = "Llama training step: forward, backward, AdamW on float32 master weights"
+    presets: ClassVar = {
+        name: f"{config.n_params / 1e9:.3g} B parameters"
+        + (f"; {_SUBSETS[name]} of {config.n_layers} layers by default" if name in _SUBSETS else "")
+        for name, config in PRESETS.items()
+    }
+    parameters: ClassVar = {
+        "batch": Parameter(default=1, minimum=1, doc="sequences a step, all chips together"),
+        "seq_len": Parameter(default=8192, minimum=1, doc="tokens a sequence"),
+        "layers": Parameter(default=0, minimum=0, doc="decoder layers trained; 0 is all of them"),
+        "dtype": Parameter(
+            default="bfloat16", choices=("float32", "bfloat16"), doc="precision of the arithmetic"
+        ),
+        "recompute": Parameter(
+            default="none",
+            choices=("none", "full"),
+            doc="full: each layer's activations are computed again in the backward pass",
+        ),
+        "seed": Parameter(default=0, minimum=0, doc="seed of random weights and tokens"),
+    }
+    fractions: ClassVar = {"mfu": "pass"}
+    sources: ClassVar = (
+        "_llama.py",
+        "_llama_config.py",
+        "_llama_train.py",
+        "_llama_train_reference.py",
+        "_llama_train_step.py",
+    )
+    primary_metric = "step_time_s"
+    tolerance: ClassVar = {"float32": 1e-3, "bfloat16": 5e-2}
+    """For the relative L2 error of the gradient of each weight of the first layer. The first loss
+    is held to a tenth of it, and how far the loss falls over the parity steps to a fifth."""
+
+    def default_preset(self, accelerator: bool) -> tuple[str, str]:
+        if accelerator:
+            return "llama-3.2-1b", "the largest whose training state fits any accelerator alone"
+        return "smollm2-135m", "the standard size for a CPU: larger presets take minutes a step"
+
+    def shape(self, preset: str) -> Mapping[str, object]:
+        return PRESETS[preset].to_json()
+
+    def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:
+        layers: dict[str, int | str] = {"layers": _SUBSETS.get(preset, 0)}
+        if preset == "tiny":
+            return [{"batch": 2, "seq_len": 64, **layers}]
+        return [layers if accelerator else {"seq_len": 256, **layers}]
+
+    def validate(self, case: Case) -> None:
+        whole = LlamaConfig.from_json(case.shape)
+        if case.number("seq_len") > whole.max_context:
+            raise UsageError(
+                f"seq_len={case.number('seq_len')} is longer than the {whole.max_context} tokens"
+                f" that {case.preset} was built for"
+            )
+        if case.number("layers") > whole.n_layers:
+            raise UsageError(f"layers={case.number('layers')}: {case.preset} has {whole.n_layers}")
+
+    def prepare(self, case: Case, weights: Weights) -> Case:
+        case = super().prepare(case, weights)
+        layers, whole = _config(case).n_layers, LlamaConfig.from_json(case.shape).n_layers
+        preset = case.preset if layers == whole else f"{case.preset} ({layers} of {whole} layers)"
+        return replace(case, preset=preset, params={**case.params, "layers": layers})
+
+    def build(self, case: Case, device: Device, weights: Weights) -> Step:
+        del weights
+        from tpubench.workloads._llama_train_step import build
+
+        return build(case, _config(case), device)
+
+    def work(self, case: Case) -> Work:
+        config = _config(case)
+        batch, length = case.number("batch"), case.number("seq_len")
+        return Work(
+            items=batch * length,
+            unit="token",
+            flops=arithmetic.train_flops(config, batch, length),
+            bytes=arithmetic.train_bytes(config, DTYPES[case.dtype]),
+        )
+
+    def count(self, case: Case) -> Mapping[str, int]:
+        """FLOPs and bytes of one step, counted on meta tensors."""
+        from tpubench.workloads._llama_train_step import count
+
+        return count(case, _config(case))
+
+    def measure(self, case: Case, marks: Sequence[str], laps_s: Sequence[Sequence[float]]) -> Laps:
+        tokens = case.number("batch") * case.number("seq_len")
+        step_s = [laps[0] for laps in laps_s]
+        samples = {"step_time_s": step_s}
+        layers, whole = _config(case).n_layers, LlamaConfig.from_json(case.shape).n_layers
+        if layers < whole:
+            why = f"{layers} of {whole} layers: the figure would be another model's"
+            return Laps(samples=samples, missing=dict.fromkeys(_RATES, why))
+        return Laps(samples={**samples, "train_tok_s": [tokens / t for t in step_s]})
+
+    def check(self, case: Case, expected: Tensor, actual: Tensor) -> Parity:
+        """The worst of the losses' and the gradients' relative errors."""
+        from tpubench.workloads._llama_train_step import PARITY_STEPS
+
+        loss, other = (table[0, :PARITY_STEPS].double() for table in (expected, actual))
+        fall, other_fall = loss[0] - loss[-1], other[0] - other[-1]
+        distance = (actual[1:].double() - expected[1:].double()).norm(dim=1)
+        gradient = distance / expected[1:].double().norm(dim=1).clamp_min(1e-30)
+        errors = {
+            "relative L2 error of the worst gradient in the first layer": gradient.max(),
+            "ten times the relative error of the first loss": 10 * abs(other[0] / loss[0] - 1),
+            f"five times the relative error of the loss's fall in {PARITY_STEPS} steps": (
+                5 * abs(other_fall / fall - 1)
+            ),
+        }
+        # A NaN is the worst of all.
+        what = max(errors, key=lambda name: (bool(errors[name].isnan()), float(errors[name])))
+        return Parity(
+            error=float(errors[what]),
+            tolerance=self.tolerance[case.dtype],
+            what=f"{what}, against the float32 CPU reference,",
+        )
+
+
+def _config(case: Case) -> LlamaConfig:
+    whole = LlamaConfig.from_json(case.shape)
+    return replace(whole, n_layers=case.number("layers") or whole.n_layers)
