@@ -126,6 +126,32 @@ class Parity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A part of one pass that a compiler sees as one program.
+
+    marks: how often a pass marks its end. runs: runs of the program from one mark to the next.
+    """
+
+    marks: int = 1
+    runs: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """One phase as a module on the meta device, ready to be exported: no weight is allocated.
+
+    split: for each parameter or buffer that is spread over the chips, the dimension that is cut;
+    what it does not name is whole on every chip.
+    context: positions that attention reads on average, where fewer than the cache holds.
+    """
+
+    module: torch.nn.Module
+    inputs: tuple[torch.Tensor, ...]
+    split: Mapping[str, int] = field(default_factory=dict)
+    context: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """Where a step is built, as torch names it, and its place among many.
 
@@ -289,6 +315,24 @@ class Workload(ABC):
     @abstractmethod
     def build(self, case: Case, device: Device, weights: Weights) -> Step:
         """Weights and inputs on ``device``, ready to compile. Imports torch."""
+
+    def phases(self, case: Case) -> Mapping[str, Phase]:
+        """The phases that can be exported, in the order of a pass; empty when none can be."""
+        del case
+        return {}
+
+    def depth(self, case: Case) -> int:
+        """Identical layers of the exported programs; 1 when there is nothing to repeat."""
+        del case
+        return 1
+
+    def program(self, case: Case, phase: str, *, depth: int, chips: int) -> Program:
+        """One phase with ``depth`` layers, to be spread over ``chips``. Imports torch.
+
+        UsageError when the shape does not divide among so many chips.
+        """
+        del case, depth, chips
+        raise UsageError(f"{self.name} has no program of a phase {phase!r} to export")
 
     @abstractmethod
     def work(self, case: Case) -> Work:

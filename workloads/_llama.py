@@ -118,6 +118,21 @@ class Attention(nn.Module):
             rotated_BLMH * cos_LH.unsqueeze(1), rolled_BLMH, sin_LH.unsqueeze(1)
         )
         q_BLNH, k_BLKH = torch.split(rotated_BLMH, [N, K], dim=2)
+        return self.attend(q_BLNH, k_BLKH, v_BLKH, cache, positions_L, mask_LS, slots)
+
+    def attend(
+        self,
+        q_BLNH: Tensor,
+        k_BLKH: Tensor,
+        v_BLKH: Tensor,
+        cache: tuple[Tensor, Tensor],
+        positions_L: Tensor,
+        mask_LS: Tensor | None,
+        slots: int,
+    ) -> Tensor:
+        """Write the new keys and values to the cache, attend to it, project: [B, L, D]."""
+        B, L, N, H = q_BLNH.shape
+        K = k_BLKH.shape[2]
         keys, values = cache
         keys.index_copy_(2, positions_L, k_BLKH.transpose(1, 2))
         values.index_copy_(2, positions_L, v_BLKH.transpose(1, 2))

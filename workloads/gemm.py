@@ -16,7 +16,10 @@ from tpubench.suite.workload import (
     Laps,
     Mark,
     Parameter,
+    Phase,
+    Program,
     Step,
+    UsageError,
     Weights,
     Work,
     Workload,
@@ -72,6 +75,13 @@ class Gemm(Workload):
     def build(self, case: Case, device: Device, weights: Weights) -> Step:
         del weights
         return _build(case, device)
+
+    def phases(self, case: Case) -> Mapping[str, Phase]:
+        return {"gemm": Phase(runs=case.number("steps"))}
+
+    def program(self, case: Case, phase: str, *, depth: int, chips: int) -> Program:
+        del phase, depth
+        return _program(case, chips)
 
     def work(self, case: Case) -> Work:
         m, n, k, steps = (case.number(key) for key in ("m", "n", "k", "steps"))
@@ -133,6 +143,20 @@ def _build(case: Case, device: Device) -> Step:
             return F.linear(a_MK, b_NK)
 
     return GemmStep()
+
+
+def _program(case: Case, chips: int) -> Program:
+    import torch
+
+    m, n, k = (case.number(key) for key in ("m", "n", "k"))
+    if n % chips:
+        raise UsageError(f"n={n} does not divide among {chips} chips")
+    dtype: torch.dtype = getattr(torch, case.dtype)
+    return Program(
+        module=torch.nn.Linear(k, n, bias=False, device="meta", dtype=dtype),
+        inputs=(torch.empty(m, k, device="meta", dtype=dtype),),
+        split={"weight": 0},
+    )
 
 
 _PARITY_ROWS = 16

@@ -16,7 +16,10 @@ from tpubench.suite.workload import (
     Laps,
     Mark,
     Parameter,
+    Phase,
+    Program,
     Step,
+    UsageError,
     Weights,
     Work,
     Workload,
@@ -58,6 +61,15 @@ class Hbm(Workload):
     def build(self, case: Case, device: Device, weights: Weights) -> Step:
         del weights
         return _build(case, device)
+
+    def phases(self, case: Case) -> Mapping[str, Phase]:
+        return {"kernel": Phase(runs=case.number("steps"))}
+
+    def program(self, case: Case, phase: str, *, depth: int, chips: int) -> Program:
+        del phase, depth
+        if chips > 1:
+            raise UsageError("hbm is one chip's memory: drop --chips")
+        return _program(case)
 
     def work(self, case: Case) -> Work:
         steps, kernel = case.number("steps"), str(case.params["kernel"])
@@ -127,3 +139,33 @@ def _build(case: Case, device: Device) -> Step:
             return (sample if kernel == "copy" else sample * 4.0).float()
 
     return HbmStep()
+
+
+def _program(case: Case) -> Program:
+    import torch
+
+    dtype: torch.dtype = getattr(torch, case.dtype)
+    elements = case.number("mib") * _MIB // DTYPES[case.dtype]
+
+    def array() -> Tensor:
+        return torch.empty(elements, dtype=dtype, device="meta")
+
+    class Read(torch.nn.Module):
+        def forward(self, source: Tensor) -> Tensor:
+            return source.sum(dtype=torch.float32)
+
+    class Copy(torch.nn.Module):
+        def forward(self, source: Tensor) -> Tensor:
+            return source.clone()
+
+    class Triad(torch.nn.Module):
+        def forward(self, addend: Tensor, source: Tensor) -> Tensor:
+            return torch.add(addend, source, alpha=3.0)
+
+    kernels = {
+        "read": (Read(), (array(),)),
+        "copy": (Copy(), (array(),)),
+        "triad": (Triad(), (array(), array())),
+    }
+    module, inputs = kernels[str(case.params["kernel"])]
+    return Program(module=module, inputs=inputs)

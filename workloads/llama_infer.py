@@ -20,6 +20,8 @@ from tpubench.suite.workload import (
     Device,
     Laps,
     Parameter,
+    Phase,
+    Program,
     Step,
     UsageError,
     Weights,
@@ -115,6 +117,18 @@ class LlamaInfer(Workload):
         from tpubench.workloads._llama_step import build
 
         return build(case, _config(case), device, weights)
+
+    def phases(self, case: Case) -> Mapping[str, Phase]:
+        steps = case.number("output_len") - 1
+        return {"prefill": Phase(), **({"decode": Phase(marks=steps)} if steps else {})}
+
+    def depth(self, case: Case) -> int:
+        return _config(case).n_layers
+
+    def program(self, case: Case, phase: str, *, depth: int, chips: int) -> Program:
+        from tpubench.workloads._llama_program import program
+
+        return program(case, _config(case), phase, depth=depth, chips=chips)
 
     def work(self, case: Case) -> Work:
         config = _config(case)

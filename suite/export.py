@@ -1,0 +1,214 @@
+"""The child process that exports one program to StableHLO: ``python -m tpubench.suite.export``.
+
+It needs TorchTPU (``tpubench[compile]``) and no TPU. The module stands on the meta device, so no
+weight is allocated; TorchTPU lowers it as it would for a TPU. TorchTPU wants a PJRT client for
+that, even though nothing is executed: it gets a CPU one, from the library that the environment
+names.
+
+Reads one JSON request from standard input and writes the answer to the file descriptor given as
+its only argument; see :func:`export`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tpubench.results.errors import TpubenchError, UsageError
+from tpubench.suite import registry
+from tpubench.suite.workload import Case, Program
+
+_ATTENTION = "scaled_dot_product_attention"
+
+
+def export(request: dict[str, Any]) -> dict[str, Any]:
+    """Export one phase of a case.
+
+    request: ``case`` (the fields of :class:`Case`), ``phase``, ``depth``, ``chips``,
+    ``weight_dtype`` (None or ``int8``), ``kernel`` (whether attention is lowered to TorchTPU's own
+    kernel), ``mlir`` (the file to write).
+    The answer: ``args``, one for each argument of ``main`` in order (name, bytes, cut dimension,
+    index of the output that replaces it), ``resident_bytes`` (what a chip holds besides, at full
+    depth), ``attention`` (each call that was met) and the versions used.
+    """
+    case = Case(**request["case"])
+    workload = registry.workload(case.workload)
+    phase, chips = request["phase"], request["chips"]
+
+    def program(depth: int) -> Program:
+        made = workload.program(case, phase, depth=depth, chips=chips)
+        if request["weight_dtype"] == "int8":
+            quantise(made.module)
+        return made
+
+    made = program(request["depth"])
+    with recorded_attention(kernel=request["kernel"]) as attention:
+        exported = torch.export.export(made.module, made.inputs)
+    exported = exported.run_decompositions({})
+    text, args = lower(exported, made)
+    Path(request["mlir"]).write_text(text, encoding="utf-8")
+    whole = program(workload.depth(case))
+    resident = bytes_a_chip(whole, chips) - bytes_a_chip(made, chips)
+    return {
+        "args": args,
+        "resident_bytes": resident,
+        "attention": attention,
+        "context": made.context,
+        "versions": versions(),
+    }
+
+
+def lower(
+    exported: torch.export.ExportedProgram, program: Program
+) -> tuple[str, list[dict[str, Any]]]:
+    """StableHLO text, and what each argument of its ``main`` is."""
+    from torch_tpu._internal.compile import tpu_torch_compile
+    from torch_tpu._internal.export import exported_to_mlir
+
+    # Asserts on the dtype also pin the device, which is meta here and is not when lowered.
+    graph = exported.graph_module.graph
+    for node in list(graph.nodes):
+        if "_assert_tensor_metadata" in str(node.target):
+            graph.erase_node(node)
+    exported.graph_module.recompile()
+
+    def only_build(result_tensors: Any, argument_tensors: Any, **_: Any) -> SimpleNamespace:
+        module = tpu_torch_compile.build_mlir(result_tensors, argument_tensors)
+        return SimpleNamespace(module=module, executable=None)
+
+    tpu_torch_compile.traverse_and_compile = only_build  # compiling is another process's work
+    text = exported_to_mlir(exported).serialize_text()
+
+    signature = exported.graph_signature
+    named = dict(signature.inputs_to_parameters) | dict(signature.inputs_to_buffers)
+    outputs = {name: i for i, name in enumerate(s.arg.name for s in signature.output_specs)}
+    written = {name: outputs[out] for out, name in signature.buffers_to_mutate.items()}
+    tensors = dict(program.module.named_parameters()) | dict(program.module.named_buffers())
+    args, inputs = [], iter(program.inputs)
+    for spec in sorted(signature.input_specs, key=_calling_order):
+        name = named.get(spec.arg.name)
+        tensor = tensors[name] if name else next(inputs)
+        args.append(
+            {
+                "name": name or spec.arg.name,
+                "kind": spec.kind.name.lower(),
+                "bytes": tensor.nbytes,
+                "cut": program.split.get(name or ""),
+                "becomes": written.get(name or ""),
+            }
+        )
+    return text, args
+
+
+def _calling_order(spec: Any) -> int:
+    return {"PARAMETER": 0, "BUFFER": 1, "USER_INPUT": 2}.get(spec.kind.name, 1)
+
+
+def bytes_a_chip(program: Program, chips: int) -> int:
+    """Parameters and buffers that one chip holds."""
+    seen: dict[int, int] = {}
+    for name, tensor in [*program.module.named_parameters(), *program.module.named_buffers()]:
+        seen[id(tensor)] = tensor.nbytes // (chips if name in program.split else 1)
+    return sum(seen.values())
+
+
+@contextlib.contextmanager
+def recorded_attention(*, kernel: bool) -> Iterator[list[dict[str, Any]]]:
+    """Note every attention call; without ``kernel``, put a stand-in of the same shape there.
+
+    The compiler gives the attention kernel no cost, and cannot spread it over chips. The stand-in
+    reads one slot of the cache: what it costs is nothing beside the attention that the estimate
+    adds, and the compiler is free to divide it by heads.
+    """
+    calls: list[dict[str, Any]] = []
+    real = torch.nn.functional.scaled_dot_product_attention
+
+    def attention(q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        calls.append(
+            {
+                "batch": q.shape[0],
+                "heads": q.shape[1],
+                "queries": q.shape[2],
+                "keys": k.shape[2],
+                "head_dim": q.shape[3],
+                "kv_heads": k.shape[1],
+                "itemsize": k.element_size(),
+                "causal": bool(kwargs.get("is_causal", False)),
+            }
+        )
+        if kernel:
+            return real(q, k, v, *args, **kwargs)
+        B, N, L, H = q.shape
+        K, slots = k.shape[1], 1 if L < k.shape[2] else L
+        mixed = (k[:, :, :slots] + v[:, :, :slots]).unsqueeze(2)
+        return (q.view(B, K, N // K, L, H) + mixed).view(B, N, L, H)
+
+    torch.nn.functional.scaled_dot_product_attention = attention
+    try:
+        yield calls
+    finally:
+        torch.nn.functional.scaled_dot_product_attention = real
+
+
+class Int8Linear(nn.Module):
+    """A linear layer with 8-bit weights and one scale an output: half the bytes to read."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(linear.weight.to(torch.int8), requires_grad=False)
+        scale = torch.empty(linear.out_features, dtype=linear.weight.dtype, device="meta")
+        self.scale = nn.Parameter(scale, requires_grad=False)
+        self.bias = linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.nn.functional.linear(x, self.weight.to(x.dtype)) * self.scale
+        return y if self.bias is None else y + self.bias
+
+
+def quantise(module: nn.Module) -> None:
+    """Give every linear layer of ``module`` 8-bit weights, in place."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.Linear):
+            setattr(module, name, Int8Linear(child))
+        else:
+            quantise(child)
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide what is exported."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("torch", "torch_tpu")}
+
+
+def open_client() -> None:
+    """Let TorchTPU start on the PJRT library that the environment names."""
+    from torch_tpu import _loader
+
+    _loader._init_device("tpu")
+    torch.empty(1, device="tpu")
+
+
+def main() -> None:
+    """Entry of the child: an answer or an error, never both."""
+    request = json.loads(sys.stdin.readline())
+    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as pipe:
+        try:
+            open_client()
+            answer = export(request)
+        except TpubenchError as error:
+            answer = {"error": str(error)}
+        json.dump(answer, pipe)
+
+
+if __name__ == "__main__":
+    main()
