@@ -113,9 +113,9 @@ class TrainStep(Step):
 
     def _start_again(self) -> None:
         """Weights and optimizer as they were before the first step, in place."""
-        torch.manual_seed(self.seed)
+        normals = Normals(self.seed)
         for unit in (*self.model.blocks, self.model):
-            initialise(unit)
+            initialise(unit, normals)
         with torch.no_grad():
             for state in self.optimizer.state.values():
                 for value in state.values():
@@ -153,12 +153,12 @@ def build(case: Case, config: LlamaConfig, device: Device) -> TrainStep:
     with torch.device("meta"):
         model = _model(case, config)
     seed = case.number("seed")
-    torch.manual_seed(seed)
+    normals = Normals(seed)
     for unit in (*model.blocks, model):
         materialise(unit, device.torch_device)
         if unit is model:
             model.tie()
-        initialise(unit)
+        initialise(unit, normals)
         if device.shard is not None:
             device.shard(unit)
     model.place_tables(torch.device(device.torch_device))
@@ -184,33 +184,48 @@ def materialise(unit: nn.Module, device: str) -> None:
                 setattr(module, name, nn.Parameter(torch.empty_like(parameter, device=device)))
 
 
-def initialise(unit: nn.Module) -> None:
-    """Random weights in place, N(0, 0.02²), norms at one; not those of ``unit``'s decoder layers.
+class Normals:
+    """An endless stream of N(0, 0.02²) values: the same on every device and for any sharding.
 
-    From torch's global generator: the same seed before the same units in the same order gives the
-    same weights, sharded or not.
+    Drawn on the CPU, because not every device draws the same values again from the same seed. It
+    repeats itself after PERIOD values, a prime, so that no two rows of a matrix are alike: drawing
+    each value of 8 billion would take minutes.
     """
+
+    PERIOD = 4_194_301
+
+    def __init__(self, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.table = torch.randn(self.PERIOD, generator=generator) * 0.02
+        self.taken = 0
+
+    def take(self, shape: torch.Size) -> Tensor:
+        """The next values, on the CPU."""
+        start, n = self.taken % self.PERIOD, shape.numel()
+        self.taken += n
+        return self.table.repeat(-(-(start + n) // self.PERIOD))[start : start + n].view(shape)
+
+
+def initialise(unit: nn.Module, normals: Normals) -> None:
+    """Random weights in place, norms at one; not those of ``unit``'s own decoder layers."""
     with torch.no_grad():
         for name, parameter in _own_parameters(unit):
             if "norm" in name:
                 parameter.fill_(1.0)
             else:
-                _fill_normal(parameter)
+                parameter.copy_(_placed_as(parameter, normals.take(parameter.shape)))
 
 
-def _fill_normal(parameter: Tensor) -> None:
+def _placed_as(parameter: Tensor, values: Tensor) -> Tensor:
+    """``values`` on the device of ``parameter``; sharded as it is, when it is."""
     if not hasattr(parameter, "full_tensor"):
-        parameter.normal_(0.0, 0.02)
-        return
+        return values.to(parameter.device)
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     assert isinstance(parameter, DTensor)
-    # The whole of it drawn on every rank, so that the weights do not depend on how many there are.
-    drawn = torch.empty(parameter.shape, device=parameter.to_local().device).normal_(0.0, 0.02)
-    shards = distribute_tensor(
-        drawn, parameter.device_mesh, parameter.placements, src_data_rank=None
-    )
-    parameter.copy_(shards)
+    values = values.to(parameter.to_local().device)
+    mesh, placements = parameter.device_mesh, parameter.placements
+    return distribute_tensor(values, mesh, placements, src_data_rank=None)
 
 
 def _own_parameters(unit: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

@@ -90,7 +90,7 @@ class LlamaPretrain(Workload):
         layers: dict[str, int | str] = {"layers": _SUBSETS.get(preset, 0)}
         if preset == "tiny":
             return [{"batch": 2, "seq_len": 64, **layers}]
-        return [layers if accelerator else {"seq_len": 256, **layers}]
+        return [layers if accelerator else {"seq_len": 128, **layers}]
 
     def validate(self, case: Case) -> None:
         whole = LlamaConfig.from_json(case.shape)

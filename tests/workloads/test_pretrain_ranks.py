@@ -1,0 +1,48 @@
+"""Many ranks train as one does: the same losses, gradients and weights from the same batch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tpubench.suite import registry
+from tpubench.suite.workload import Weights
+
+SCRIPT = Path(__file__).with_name("train_ranks.py")
+
+
+def trained(folder: Path, ranks: int, dtype: str) -> list[dict[str, Any]]:
+    """What each rank of ``ranks`` processes found."""
+    # Loopback only, whatever interface carries the host's name.
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(rank), str(ranks), str(folder), dtype],
+            env=environment,
+        )
+        for rank in range(ranks)
+    ]
+    assert [process.wait(timeout=300) for process in processes] == [0] * ranks
+    return [torch.load(folder / f"{ranks}-{rank}.pt") for rank in range(ranks)]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 5e-3)])
+def test_two_ranks_train_as_one_does(dtype: str, tolerance: float, tmp_path: Path) -> None:
+    workload = registry.workload("llama-pretrain")
+    (case,) = workload.cases("tiny", {"dtype": [dtype]})
+    case = workload.prepare(case, Weights())
+    (one,), two = trained(tmp_path, 1, dtype), trained(tmp_path, 2, dtype)
+    for rank in two:
+        assert rank["losses"] == pytest.approx(one["losses"], rel=tolerance)
+        assert torch.equal(rank["reference"], one["reference"]), "the same initial weights"
+        parity = workload.check(case, one["reference"], rank["probe"])
+        print(f"{dtype}: {parity.what} {parity.error:.3g}")
+        assert parity.ok
+    assert one["losses"][0] > one["losses"][-1]
+    assert sum(rank["held"] for rank in two) == one["held"], "each rank holds its share"

@@ -1,0 +1,57 @@
+"""One rank of a sharded training: ``python train_ranks.py RANK RANKS FOLDER DTYPE``.
+
+Writes the losses of three steps, and the table of the parity check, to ``FOLDER/RANKS-RANK.pt``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+from tpubench.suite import registry
+from tpubench.suite.workload import Device, Weights
+from tpubench.workloads._llama_train_step import TrainStep
+
+
+def main(rank: int, ranks: int, folder: Path, dtype: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting-{ranks}", rank=rank, world_size=ranks
+    )
+    mesh = init_device_mesh("cpu", (ranks,))
+    policy = MixedPrecisionPolicy(param_dtype=getattr(torch, dtype), reduce_dtype=torch.float32)
+
+    def shard(unit: nn.Module) -> None:
+        fully_shard(unit, mesh=mesh, mp_policy=policy)
+
+    workload = registry.workload("llama-pretrain")
+    (case,) = workload.cases("tiny", {"batch": ["4"], "seq_len": ["48"], "dtype": [dtype]})
+    device = Device(torch_device="cpu", rank=rank, ranks=ranks, shard=shard if ranks > 1 else None)
+    step = workload.build(workload.prepare(case, Weights()), device, Weights())
+    assert isinstance(step, TrainStep)
+    held = sum(_local(p).numel() for p in step.model.parameters())
+    reference = step.reference()
+    losses = []
+    for _ in range(3):
+        step.run(lambda: None)
+        assert step.loss is not None
+        loss = step.loss.clone()
+        dist.all_reduce(loss)
+        losses.append(float(loss) / ranks)
+    found = {"losses": losses, "reference": reference, "probe": step.probe(), "held": held}
+    torch.save(found, folder / f"{ranks}-{rank}.pt")
+    dist.destroy_process_group()
+
+
+def _local(parameter: torch.Tensor) -> torch.Tensor:
+    return parameter.to_local() if hasattr(parameter, "to_local") else parameter
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])
