@@ -1,19 +1,20 @@
 """The child process that exports one program to StableHLO: ``python -m tpubench.suite.export``.
 
 It needs TorchTPU (``tpubench[compile]``) and no TPU. The module stands on the meta device, so no
-weight is allocated; TorchTPU lowers it as it would for a TPU. TorchTPU wants a PJRT client for
-that, even though nothing is executed: it gets a CPU one, from the library that the environment
-names.
+weight is allocated; TorchTPU lowers it as it would for a TPU. It wants a PJRT client for that, even
+though nothing is executed: it gets one that can do nothing else (``_trace_client.c``).
 
-Reads one JSON request from standard input and writes the answer to the file descriptor given as
-its only argument; see :func:`export`.
+Reads one JSON request from standard input and writes the answer to the file named by its only
+argument; see :func:`export`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from tpubench.results.errors import TpubenchError, UsageError
 from tpubench.suite import registry
@@ -31,39 +33,51 @@ _ATTENTION = "scaled_dot_product_attention"
 
 
 def export(request: dict[str, Any]) -> dict[str, Any]:
-    """Export one phase of a case.
+    """Export programs of a case.
 
-    request: ``case`` (the fields of :class:`Case`), ``phase``, ``depth``, ``chips``,
-    ``weight_dtype`` (None or ``int8``), ``kernel`` (whether attention is lowered to TorchTPU's own
-    kernel), ``mlir`` (the file to write).
-    The answer: ``args``, one for each argument of ``main`` in order (name, bytes, cut dimension,
-    index of the output that replaces it), ``resident_bytes`` (what a chip holds besides, at full
-    depth), ``attention`` (each call that was met) and the versions used.
+    request: ``cache`` (a folder), ``case`` (the fields of :class:`Case`), ``chips``,
+    ``weight_dtype`` (None or
+    ``int8``), ``kernel`` (whether attention is lowered to TorchTPU's own kernel), ``programs``
+    (each with ``phase``, ``depth`` and ``mlir``, the file to write).
+    The answer: ``versions``, and ``programs``, in order, each with ``args`` (one for each argument
+    of ``main``: name, bytes, cut dimension, number of the output that replaces it),
+    ``resident_bytes`` (what a device holds besides, at full depth), ``attention`` (each call that
+    was met), ``context`` and ``flops`` (of all chips, without attention).
     """
     case = Case(**request["case"])
+    made = [
+        _export(case, wanted, request["chips"], request["weight_dtype"], kernel=request["kernel"])
+        for wanted in request["programs"]
+    ]
+    return {"programs": made, "versions": versions()}
+
+
+def _export(
+    case: Case, wanted: dict[str, Any], chips: int, weight_dtype: str | None, *, kernel: bool
+) -> dict[str, Any]:
     workload = registry.workload(case.workload)
-    phase, chips = request["phase"], request["chips"]
 
     def program(depth: int) -> Program:
-        made = workload.program(case, phase, depth=depth, chips=chips)
-        if request["weight_dtype"] == "int8":
+        made = workload.program(case, wanted["phase"], depth=depth, chips=chips)
+        if weight_dtype == "int8":
             quantise(made.module)
         return made
 
-    made = program(request["depth"])
-    with recorded_attention(kernel=request["kernel"]) as attention:
+    made = program(wanted["depth"])
+    with recorded_attention(kernel=False), FlopCounterMode(display=False) as counter:
+        made.module(*made.inputs)
+    with recorded_attention(kernel=kernel) as attention, torch.no_grad():
         exported = torch.export.export(made.module, made.inputs)
     exported = exported.run_decompositions({})
     text, args = lower(exported, made)
-    Path(request["mlir"]).write_text(text, encoding="utf-8")
+    Path(wanted["mlir"]).write_text(text, encoding="utf-8")
     whole = program(workload.depth(case))
-    resident = bytes_a_chip(whole, chips) - bytes_a_chip(made, chips)
     return {
         "args": args,
-        "resident_bytes": resident,
+        "resident_bytes": bytes_a_chip(whole, chips) - bytes_a_chip(made, chips),
         "attention": attention,
         "context": made.context,
-        "versions": versions(),
+        "flops": counter.get_total_flops(),
     }
 
 
@@ -148,7 +162,9 @@ def recorded_attention(*, kernel: bool) -> Iterator[list[dict[str, Any]]]:
         if kernel:
             return real(q, k, v, *args, **kwargs)
         B, N, L, H = q.shape
-        K, slots = k.shape[1], 1 if L < k.shape[2] else L
+        K = k.shape[1]
+        # A prompt reads as many slots as it has tokens; a decode step, its heads grouped, one.
+        slots = L if kwargs.get("is_causal", False) else 1
         mixed = (k[:, :, :slots] + v[:, :, :slots]).unsqueeze(2)
         return (q.view(B, K, N // K, L, H) + mixed).view(B, N, L, H)
 
@@ -190,24 +206,44 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "torch_tpu")}
 
 
-def open_client() -> None:
-    """Let TorchTPU start on the PJRT library that the environment names."""
+def open_client(cache: Path) -> None:
+    """Let TorchTPU start on a client that only traces. UsageError without a C compiler."""
+    os.environ["TPU_LIBRARY_PATH"] = str(trace_client(cache))
     from torch_tpu import _loader
 
     _loader._init_device("tpu")
     torch.empty(1, device="tpu")
 
 
+def trace_client(cache: Path) -> Path:
+    """The library of ``_trace_client.c``, built into ``cache`` once."""
+    source = Path(__file__).with_name("_trace_client.c")
+    built = cache / f"trace-client-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}.so"
+    if built.exists():
+        return built
+    cache.mkdir(parents=True, exist_ok=True)
+    own = built.with_suffix(f".{os.getpid()}")
+    command = [os.environ.get("CC", "cc"), "-O1", "-shared", "-fPIC", "-o", own, source]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except FileNotFoundError:
+        raise UsageError("exporting needs a C compiler: install cc, or name one in $CC") from None
+    except subprocess.CalledProcessError as error:
+        line = error.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+        raise UsageError(f"the C compiler failed: {' '.join(line)[:200]}") from None
+    own.replace(built)
+    return built
+
+
 def main() -> None:
     """Entry of the child: an answer or an error, never both."""
     request = json.loads(sys.stdin.readline())
-    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as pipe:
-        try:
-            open_client()
-            answer = export(request)
-        except TpubenchError as error:
-            answer = {"error": str(error)}
-        json.dump(answer, pipe)
+    try:
+        open_client(Path(request["cache"]))
+        answer = export(request)
+    except TpubenchError as error:
+        answer = {"error": str(error)}
+    Path(sys.argv[1]).write_text(json.dumps(answer), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,157 +1,217 @@
 """The child process that compiles StableHLO for a TPU that is not there:
 ``python -m tpubench.suite.libtpu_compile``.
 
-libtpu brings the compiler of every TPU generation and needs no TPU for a named topology; jax is
-only the way to call it. Reads one JSON request from standard input and writes the answer to the
-file descriptor given as its only argument; see :func:`compile_program`.
+libtpu brings the compiler of every TPU generation, and needs no TPU for a topology that is named.
+It is called through its C interface, by ctypes: nothing of it but the library itself is needed.
+Reads one JSON request from standard input and writes the answer to the file named by its only
+argument; see :func:`compile_all`.
 """
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import json
-import os
 import re
+import struct
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_OUT_OF_HBM = re.compile(r"RESOURCE_EXHAUSTED|HbmOom|exceed\w* (?:available )?HBM", re.I)
+from tpubench.results._wire import message
+from tpubench.results.errors import RunFailedError, TpubenchError
+from tpubench.suite._stablehlo import annotated
+
+_HEADER = 40
+"""Bytes of the function table before its first pointer (pjrt_c_api.h, PJRT_Api)."""
+
+# Slots of the function table (pjrt_c_api.h, version 0.116).
+_ERROR_DESTROY, _ERROR_MESSAGE, _PLUGIN_INITIALIZE = 0, 1, 3
+_DESCRIPTION_ID, _EXECUTABLE_DESTROY, _OPTIMIZED_PROGRAM = 23, 40, 48
+_TOPOLOGY_CREATE, _TOPOLOGY_DEVICES, _COMPILE, _MEMORY_STATS = 82, 86, 89, 96
+
+_OUT_OF_HBM = re.compile(r"CompileTimeHbmOom|RESOURCE_EXHAUSTED.*HBM", re.S)
+_MEMORY = ("code", "arguments", "outputs", "aliased", "temporary")
+"""The figures of PJRT_Executable_GetCompiledMemoryStats, in order, int64 each."""
 
 
-def compile_program(request: dict[str, Any]) -> dict[str, Any]:
-    """Compile one exported program for a topology.
+class Plugin:
+    """libtpu's function table. Each function takes one structure: its size, a null, the fields."""
 
-    request: ``mlir`` (file), ``topology`` (libtpu's name, ``v6e:2x2``), ``args`` (as exported),
-    ``resident_bytes`` (what a device holds besides), ``hlo`` (the file to write).
-    The answer: ``compile_time_s``, ``memory`` (bytes by kind), ``devices`` (in the topology),
-    versions; or ``out_of_memory``, the compiler's own words; or ``error``.
+    def __init__(self, library: Path) -> None:
+        get = ctypes.CDLL(str(library)).GetPjrtApi
+        get.restype = ctypes.c_void_p
+        self._table: int = get()
+        self.call(_PLUGIN_INITIALIZE)
+
+    def call(self, slot: int, *fields: int, room: int = 0) -> tuple[int, ...]:
+        """The structure's 8-byte fields after a call, results included.
+
+        ``room``: fields beyond ``fields`` for results. RunFailedError with the library's message.
+        """
+        count = 2 + len(fields) + room
+        args = (ctypes.c_uint64 * count)(8 * count, 0, *fields)
+        error = self._function(slot)(ctypes.addressof(args))
+        if error:
+            raise RunFailedError(self._words(error))
+        return tuple(args[2:])
+
+    def _function(self, slot: int) -> Any:
+        address = ctypes.c_void_p.from_address(self._table + _HEADER + 8 * slot).value
+        return ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(address or 0)
+
+    def _words(self, error: int) -> str:
+        args = (ctypes.c_uint64 * 5)(40, 0, error, 0, 0)
+        self._function(_ERROR_MESSAGE)(ctypes.addressof(args))
+        words = ctypes.string_at(args[3], args[4]).decode("utf-8", "replace")
+        freed = (ctypes.c_uint64 * 3)(24, 0, error)
+        self._function(_ERROR_DESTROY)(ctypes.addressof(freed))
+        return words
+
+
+def compile_all(request: dict[str, Any]) -> dict[str, Any]:
+    """Compile exported programs for a topology.
+
+    request: ``topology`` (libtpu's name, ``v6e:2x2``), ``chip_config``, ``devices``,
+    ``programs`` (each with ``mlir``, the file to read, ``args`` and ``resident_bytes`` as
+    exported, and ``hlo``, the file to write).
+    The answer: ``versions`` and ``programs``, in order, each with ``compile_time_s`` and
+    ``memory`` (bytes a device, by kind), or ``out_of_memory``, the compiler's own words, or
+    ``error``. RunFailedError for a topology that libtpu does not know.
     """
-    import jax
-    import numpy as np
-    from jax._src import compiler
-    from jax._src.interpreters import mlir
-    from jax._src.lib import xla_client
-    from jax._src.lib.mlir import ir
-    from jax.experimental import topologies
-
+    plugin = Plugin(_library())
     try:
-        described = topologies.get_topology_desc(
-            topology_name=request["topology"], platform="tpu"
+        topology = _topology(plugin, request["topology"], request["chip_config"])
+    except RunFailedError as error:
+        words = _first_line(str(error))
+        raise RunFailedError(f"libtpu does not know {request['topology']}: {words}") from None
+    devices = _devices(plugin, topology)
+    if len(devices) != request["devices"]:
+        raise RunFailedError(
+            f"{request['topology']} has {len(devices)} devices, not {request['devices']}"
         )
-    except jax.errors.JaxRuntimeError as error:
-        return {"error": f"libtpu does not know the topology: {_first_line(error)}"}
-    devices = list(described.devices)[: request["devices"]]
-    count = len(devices)
-    if count < request["devices"]:
-        return {"error": f"the topology has {count} devices, {request['devices']} are needed"}
-    with mlir.make_ir_context():
-        module = ir.Module.parse(Path(request["mlir"]).read_text(encoding="utf-8"))
-        annotate(ir, module, request["args"], request["resident_bytes"], count)
-        options = compiler.get_compile_options(
-            num_replicas=1,
-            num_partitions=count,
-            device_assignment=np.array([[device.id for device in devices]]),
-        )
-        options.executable_build_options.use_spmd_partitioning = count > 1
-        options.executable_build_options.use_shardy_partitioner = False
-        began = time.perf_counter()
-        try:
-            executable = devices[0].client.compile(
-                module, xla_client.DeviceList(tuple(devices)), options
-            )
-        except jax.errors.JaxRuntimeError as error:
-            if _OUT_OF_HBM.search(str(error)):
-                return {"out_of_memory": str(error), "versions": versions()}
-            return {"error": f"the compiler refused it: {_first_line(error)}"}
-        took = time.perf_counter() - began
-    stats = executable.get_compiled_memory_stats()
-    Path(request["hlo"]).write_text(executable.hlo_modules()[0].to_string(), encoding="utf-8")
-    return {
-        "compile_time_s": took,
-        "memory": {
-            "arguments": stats.argument_size_in_bytes,
-            "outputs": stats.output_size_in_bytes,
-            "aliased": stats.alias_size_in_bytes,
-            "temporary": stats.temp_size_in_bytes,
-            "code": stats.generated_code_size_in_bytes,
-        },
-        "devices": count,
-        "versions": versions(),
-    }
+    programs = [compile_program(plugin, topology, devices, each) for each in request["programs"]]
+    return {"programs": programs, "versions": versions()}
 
 
-def annotate(ir: Any, module: Any, args: list[dict[str, Any]], resident: int, count: int) -> None:
-    """Say of each argument of ``main`` how it is cut and which output replaces it in place.
-
-    ``resident`` bytes a device are added as arguments that nothing reads: the layers that are not
-    in this program still fill the memory.
-    """
-    (main,) = [op for op in module.body.operations if op.name.value == "main"]
-    if len(args) != len(main.arguments):
-        raise SystemExit(f"{len(main.arguments)} arguments, {len(args)} described")
-    attributes = []
-    for arg, described in zip(main.arguments, args, strict=True):
-        entry = {}
-        if count > 1:
-            rank, cut = len(ir.RankedTensorType(arg.type).shape), described["cut"]
-            entry["mhlo.sharding"] = ir.StringAttr.get(_sharding(rank, cut, count))
-        if described["becomes"] is not None:
-            index = ir.IntegerAttr.get(ir.IntegerType.get_signless(32), described["becomes"])
-            entry["tf.aliasing_output"] = index
-        attributes.append(entry)
-    # Below 2 GiB each: a larger array of bytes has no 32-bit index.
-    while resident > 0:
-        size = min(resident, 2**30)
-        with ir.InsertionPoint(main.entry_block), ir.Location.unknown():
-            kind = ir.RankedTensorType.get([size * count], ir.IntegerType.get_signless(8))
-            main.entry_block.add_argument(kind, ir.Location.unknown())
-        entry = {}
-        if count > 1:
-            entry["mhlo.sharding"] = ir.StringAttr.get(_sharding(1, 0, count))
-        attributes.append(entry)
-        resident -= size
-    main.attributes["function_type"] = ir.TypeAttr.get(
-        ir.FunctionType.get([a.type for a in main.arguments], main.type.results)
+def compile_program(
+    plugin: Plugin, topology: int, devices: Sequence[int], program: dict[str, Any]
+) -> dict[str, Any]:
+    """Compile one program for all of ``devices``; see :func:`compile_all`."""
+    stablehlo = annotated(
+        Path(program["mlir"]).read_text(encoding="utf-8"),
+        program["args"],
+        resident=program["resident_bytes"],
+        devices=len(devices),
+    ).encode()
+    options = compile_options(devices)
+    # Kept in names of their own: the structure holds only their addresses.
+    code, form = ctypes.create_string_buffer(stablehlo), ctypes.create_string_buffer(b"mlir")
+    given = (ctypes.c_uint64 * 6)(
+        48, 0, ctypes.addressof(code), len(stablehlo), ctypes.addressof(form), 4
     )
-    main.arg_attrs = ir.ArrayAttr.get([ir.DictAttr.get(entry) for entry in attributes])
-    if count > 1:
-        # What replaces an argument is cut like it; every chip gets the whole of the rest.
-        cuts = {arg["becomes"]: arg["cut"] for arg in args if arg["becomes"] is not None}
-        shapes = [ir.RankedTensorType(kind).shape for kind in main.type.results]
-        main.attributes["res_attrs"] = ir.ArrayAttr.get(
-            [
-                ir.DictAttr.get(
-                    {"mhlo.sharding": ir.StringAttr.get(_sharding(len(s), cuts.get(i), count))}
-                )
-                for i, s in enumerate(shapes)
-            ]
+    chosen = ctypes.create_string_buffer(options)
+    began = time.perf_counter()
+    try:
+        *_, executable = plugin.call(
+            _COMPILE,
+            topology,
+            ctypes.addressof(given),
+            ctypes.addressof(chosen),
+            len(options),
+            0,
+            room=1,
         )
+    except RunFailedError as error:
+        if _OUT_OF_HBM.search(str(error)):
+            return {"out_of_memory": str(error)[:2000]}
+        return {"error": _first_line(str(error))}
+    took = time.perf_counter() - began
+    _, *sizes = plugin.call(_MEMORY_STATS, executable, room=20)
+    Path(program["hlo"]).write_bytes(_optimised(plugin, executable))
+    plugin.call(_EXECUTABLE_DESTROY, executable)
+    return {"compile_time_s": took, "memory": dict(zip(_MEMORY, sizes, strict=False))}
 
 
-def _sharding(rank: int, cut: int | None, count: int) -> str:
-    if cut is None:
-        return "{replicated}"
-    shape = ",".join(str(count if i == cut else 1) for i in range(rank))
-    return f"{{devices=[{shape}]<=[{count}]}}"
+def compile_options(devices: Sequence[int]) -> bytes:
+    """A CompileOptionsProto: one replica, as many partitions as devices, cut by XLA's SPMD pass.
+
+    Field numbers: xla/pjrt/proto/compile_options.proto and xla/xla_data.proto.
+    """
+    places = [message({1: [device]}) for device in devices]
+    assignment = message({1: [1], 2: [len(devices)], 3: places})
+    build = message(
+        {
+            1: [2**64 - 1],  # device_ordinal: none
+            4: [1],  # num_replicas
+            5: [len(devices)],  # num_partitions
+            6: [int(len(devices) > 1)],  # use_spmd_partitioning
+            9: [assignment],
+        }
+    )
+    return message({3: [build]})
 
 
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).strip().splitlines()[0].split())[:300]
+def _topology(plugin: Plugin, name: str, chip_config: str) -> int:
+    text = ctypes.create_string_buffer(name.encode())
+    key = ctypes.create_string_buffer(b"chip_config_name")
+    value = ctypes.create_string_buffer(chip_config.encode())
+    # PJRT_NamedValue: size, null, name and its length, type (0: a string), value and its length.
+    option = (ctypes.c_uint64 * 7)(
+        56, 0, ctypes.addressof(key), 16, 0, ctypes.addressof(value), len(chip_config)
+    )
+    *_, made = plugin.call(
+        _TOPOLOGY_CREATE, ctypes.addressof(text), len(name), ctypes.addressof(option), 1, room=1
+    )
+    return made
+
+
+def _devices(plugin: Plugin, topology: int) -> list[int]:
+    """Ids of the topology's devices."""
+    _, array, count = plugin.call(_TOPOLOGY_DEVICES, topology, room=2)
+    described = struct.unpack(f"<{count}Q", ctypes.string_at(array, 8 * count))
+    return [plugin.call(_DESCRIPTION_ID, each, room=1)[1] & 0xFFFFFFFF for each in described]
+
+
+def _optimised(plugin: Plugin, executable: int) -> bytes:
+    """The compiled program, a serialised HloModuleProtoWithConfig."""
+    form = ctypes.create_string_buffer(b"hlo_with_config")
+    program = (ctypes.c_uint64 * 6)(48, 0, 0, 0, ctypes.addressof(form), 15)
+    plugin.call(_OPTIMIZED_PROGRAM, executable, ctypes.addressof(program))
+    size = program[3]
+    room = ctypes.create_string_buffer(size)
+    program[2] = ctypes.addressof(room)
+    plugin.call(_OPTIMIZED_PROGRAM, executable, ctypes.addressof(program))
+    return room.raw[:size]
+
+
+def _library() -> Path:
+    found = importlib.util.find_spec("libtpu")
+    if found is None or found.origin is None:
+        raise RunFailedError("its Python has no libtpu: pip install 'tpubench[compile]' there")
+    return Path(found.origin).parent / "libtpu.so"
+
+
+def _first_line(text: str) -> str:
+    return " ".join(text.strip().splitlines()[0].split())[:300]
 
 
 def versions() -> dict[str, str]:
     """Versions that decide what is compiled."""
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("libtpu", "jax", "jaxlib")}
+    return {"libtpu": version("libtpu")}
 
 
 def main() -> None:
     """Entry of the child."""
-    request = json.loads(sys.stdin.readline())
-    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as pipe:
-        json.dump(compile_program(request), pipe)
+    try:
+        answer = compile_all(json.loads(sys.stdin.readline()))
+    except TpubenchError as error:
+        answer = {"error": str(error)}
+    Path(sys.argv[1]).write_text(json.dumps(answer), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,17 @@ class ShardedFeedForward(FeedForward):
         return self.down((F.silu(gate_BLCF) * up_BLCF).reshape(B, L, -1))  # type: ignore[no-any-return]
 
 
+class TiedHead(nn.Module):
+    """The head of a model that has none of its own: an exported tensor must have one name."""
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__()
+        self.table = [embedding]  # in a list, so that it is not registered a second time
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        return F.linear(x_BD, self.table[0].weight)
+
+
 class LayerCaches(nn.Module):
     """One buffer a layer, so that a compiler can update each in place and hand it to a kernel.
 
@@ -89,6 +100,8 @@ class Greedy(nn.Module):
     def __init__(self, config: LlamaConfig, batch: int, capacity: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.model = Llama(config, capacity, dtype)
+        if config.tied:
+            self.model.head = TiedHead(self.model.embedding)  # type: ignore[assignment]
         self.cache = LayerCaches(config, batch, capacity, dtype)
         self.capacity = capacity
 
@@ -132,7 +145,7 @@ def program(case: Case, config: LlamaConfig, phase: str, *, depth: int, chips: i
     module.eval().requires_grad_(False)
     split: dict[str, int] = {}
     if chips > 1:
-        split = _spread(module, config, chips)
+        split = _spread(module, chips)
     return Program(
         module=module,
         inputs=inputs,
@@ -141,12 +154,11 @@ def program(case: Case, config: LlamaConfig, phase: str, *, depth: int, chips: i
     )
 
 
-def _spread(module: Greedy, config: LlamaConfig, chips: int) -> dict[str, int]:
+def _spread(module: Greedy, chips: int) -> dict[str, int]:
     """Lay the fused projections out chip by chip; the dimension that each tensor is cut along."""
     split = {
         "model.head.weight": 0,
-        # A table that is looked up by row is cut by column, unless the head is the same table.
-        "model.embedding.weight": 0 if config.tied else 1,
+        "model.embedding.weight": 0,
     }
     for index, block in enumerate(module.model.blocks):
         attention, ffn = block.attention, block.ffn

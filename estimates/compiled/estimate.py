@@ -1,0 +1,234 @@
+"""Exports the programs of a case, has libtpu compile them, and adds up what it says.
+
+A model of many identical layers is compiled with one layer and with two, its other weights and
+caches as arguments that nothing reads: the memory verdict is then that of the whole model, and
+the difference between the two is what each further layer costs. ``full`` compiles all of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tpubench.estimates.compiled import children
+from tpubench.estimates.compiled.hlo import Collective, Cost, cost
+from tpubench.estimates.compiled.request import CompileRequest, Estimated, Fit, PhaseEstimate
+from tpubench.estimates.compiled.timing import attention, extrapolate, step_time
+from tpubench.results.errors import RunFailedError, UsageError
+from tpubench.results.fingerprint import canonical_json
+from tpubench.suite import registry
+
+_HERE = Path(__file__).parent
+_SOURCES = (
+    _HERE / "hlo.py",
+    _HERE.parent.parent / "suite" / "export.py",
+    _HERE.parent.parent / "suite" / "libtpu_compile.py",
+    _HERE.parent.parent / "suite" / "_stablehlo.py",
+    _HERE.parent.parent / "workloads" / "_llama_program.py",
+)
+"""Code that decides what is exported, compiled and counted: part of a cache key."""
+
+_GIB = 2**30
+_VERDICT = re.compile(
+    r"\((\d+(?:\.\d+)?)([KMGT])\) exceeds available HBM \((\d+(?:\.\d+)?)([KMGT])\)"
+)
+_UNIT = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def run(request: CompileRequest) -> Estimated:
+    """The estimate of one case. RunFailedError when a child fails, UsageError for what cannot be.
+
+    Results are kept under ``request.cache`` by everything that decides them.
+    """
+    workload = registry.workload(request.case.workload)
+    phases = workload.phases(request.case)
+    if not phases:
+        raise UsageError(f"{workload.name} cannot be exported: it names no phases")
+    layers = workload.depth(request.case)
+    depths = [layers] if request.full or layers <= 2 else [1, 2]
+    versions = _installed(request)
+    target = request.target
+    kernel = target.devices == 1 and target.generation.kernels
+    found = _stored(request, versions, kernel, depths)
+    programs: list[dict[str, Any]] = found["programs"]
+    estimates = []
+    for index, phase in enumerate(phases):
+        group = programs[index * len(depths) : (index + 1) * len(depths)]
+        estimates.append(_phase(request, phase, group, layers))
+    return Estimated(
+        request=request, phases=tuple(estimates), versions=found["versions"], kernel=kernel
+    )
+
+
+def _phase(
+    request: CompileRequest, phase: str, programs: list[dict[str, Any]], layers: int
+) -> PhaseEstimate:
+    """One phase from its programs: of all layers, or of one and of two."""
+    last = programs[-1]
+    depth, fit = last["depth"], _fit(last)
+    per_layer = layers / depth
+    attended = attention(last["attention"], last["context"], per_layer)
+    flops = last["flops"]
+    if len(programs) == 2:
+        flops += (layers - 2) * (last["flops"] - programs[0]["flops"])
+    spent = sum(program.get("compile_time_s", 0.0) for program in programs)
+    total = None
+    if fit.fits:
+        costs = [_cost(program["cost"]) for program in programs]
+        total = costs[0] if len(costs) == 1 else extrapolate(*costs, layers)
+    time = None
+    if total is not None:
+        time = step_time(
+            total,
+            attended,
+            flops=flops / request.target.devices,
+            dtype=request.case.dtype,
+            target=request.target,
+        )
+    return PhaseEstimate(
+        phase=phase,
+        fit=fit,
+        cost=total,
+        attention=attended,
+        flops=flops,
+        time=time,
+        compile_time_s=spent,
+    )
+
+
+def _fit(program: Mapping[str, Any]) -> Fit:
+    words = program.get("out_of_memory")
+    if words is not None:
+        verdict = _VERDICT.search(words)
+        if verdict is None:
+            raise RunFailedError(f"compiling failed: {' '.join(words.split())[:300]}")
+        return Fit(
+            fits=False,
+            needed=round(float(verdict[1]) * _UNIT[verdict[2]]),
+            available=round(float(verdict[3]) * _UNIT[verdict[4]]),
+            words=verdict[0],
+        )
+    memory = program["memory"]
+    needed = memory["arguments"] + memory["outputs"] - memory["aliased"]
+    return Fit(fits=True, needed=needed + memory["temporary"] + memory["code"], available=None)
+
+
+def _cost(stored: Mapping[str, Any]) -> Cost:
+    collectives = tuple(Collective(**each) for each in stored["collectives"])
+    return Cost(**{**stored, "collectives": collectives})
+
+
+def _stored(
+    request: CompileRequest, versions: Mapping[str, str], kernel: bool, depths: list[int]
+) -> dict[str, Any]:
+    """The programs, from the cache or made now."""
+    identity = {
+        "case": dataclasses.asdict(request.case),
+        "source": registry.workload(request.case.workload).source_sha256(),
+        "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in _SOURCES],
+        "topology": request.target.topology,
+        "weights": request.weight_dtype,
+        "kernel": kernel,
+        "depths": depths,
+        "versions": dict(versions),
+    }
+    key = hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:24]
+    path = request.cache / "compiled" / f"{key}.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+    except (FileNotFoundError, json.JSONDecodeError):
+        pass
+    made = _make(request, kernel, depths)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+        json.dump({"identity": identity, **made}, file)
+    Path(file.name).replace(path)
+    return made
+
+
+def _make(request: CompileRequest, kernel: bool, depths: list[int]) -> dict[str, Any]:
+    workload = registry.workload(request.case.workload)
+    target = request.target
+    with tempfile.TemporaryDirectory(prefix="tpubench-") as folder:
+        wanted = [
+            {"phase": phase, "depth": depth, "mlir": f"{folder}/{phase}-{depth}.mlir"}
+            for phase in workload.phases(request.case)
+            for depth in depths
+        ]
+        exported = children.ask(
+            "tpubench.suite.export",
+            {
+                "cache": str(request.cache),
+                "case": dataclasses.asdict(request.case),
+                "chips": target.devices,
+                "weight_dtype": request.weight_dtype,
+                "kernel": kernel,
+                "programs": wanted,
+            },
+            python=request.python,
+            timeout_s=request.timeout_s,
+            what="exporting",
+        )
+        programs = [{**a, **b} for a, b in zip(wanted, exported["programs"], strict=True)]
+        for program in programs:
+            program["hlo"] = program["mlir"].removesuffix("mlir") + "hlo"
+        compiled = children.ask(
+            "tpubench.suite.libtpu_compile",
+            {
+                "topology": target.topology,
+                "chip_config": target.generation.chip_config,
+                "devices": target.devices,
+                "programs": programs,
+            },
+            python=request.python,
+            timeout_s=request.timeout_s,
+            what="compiling",
+        )
+        made = []
+        for program, answer in zip(programs, compiled["programs"], strict=True):
+            if "error" in answer:
+                raise RunFailedError(f"compiling failed: {answer['error']}")
+            made.append(_kept(program, answer, target.devices))
+    return {"programs": made, "versions": {**exported["versions"], **compiled["versions"]}}
+
+
+def _kept(program: Mapping[str, Any], answer: Mapping[str, Any], devices: int) -> dict[str, Any]:
+    """What the cache keeps of a program: figures, not text."""
+    kept = {key: program[key] for key in ("phase", "depth", "attention", "context", "flops")}
+    kept |= answer
+    if "memory" in answer:
+        # Where attention stands in the program as more than its kernel, it reads these.
+        caches = [i for i, arg in enumerate(program["args"]) if arg["becomes"] is not None]
+        elsewhere = caches if program["attention"] else []
+        module = Path(program["hlo"]).read_bytes()
+        kept["cost"] = dataclasses.asdict(cost(module, devices=devices, elsewhere=elsewhere))
+    return kept
+
+
+_PACKAGES = ("torch", "torch_tpu", "libtpu")
+
+
+def _installed(request: CompileRequest) -> dict[str, str]:
+    """Versions in the children's interpreter; RunFailedError naming what it lacks."""
+    answer = children.ask(
+        "tpubench.estimates.compiled.installed",
+        {"packages": _PACKAGES},
+        python=request.python,
+        timeout_s=60.0,
+        what="asking for the compiler",
+    )
+    missing = [name for name, version in answer["versions"].items() if version is None]
+    if missing:
+        raise RunFailedError(
+            f"no TPU compiler: {', '.join(missing)} missing; pip install 'tpubench[compile]',"
+            " or name an interpreter that has it with --python"
+        )
+    versions: dict[str, str] = answer["versions"]
+    return versions

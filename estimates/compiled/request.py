@@ -1,0 +1,81 @@
+"""What is asked of the compiler, and the facts that come back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tpubench.costs.prices import Price
+from tpubench.estimates.compiled.hlo import Cost
+from tpubench.estimates.compiled.targets import Target
+from tpubench.estimates.compiled.timing import Attention, StepTime
+from tpubench.suite.workload import Case
+
+DEFAULT_TIMEOUT_S = 900.0
+
+
+def default_cache() -> Path:
+    """Where exported and compiled programs are kept: ``$TPUBENCH_CACHE``, or the user's cache."""
+    given = os.environ.get("TPUBENCH_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tpubench"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompileRequest:
+    """One case on one slice.
+
+    weight_dtype: None for the case's own, or ``int8`` (linear layers only, one scale an output).
+    full: compile every layer instead of one and two. python: interpreter of the children.
+    """
+
+    case: Case
+    target: Target
+    weight_dtype: str | None = None
+    full: bool = False
+    python: str | None = None
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    price: Price | None = None
+    cache: Path = field(default_factory=default_cache)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """The compiler's own verdict on memory, bytes of one device.
+
+    available: None when it fits, for then the compiler does not say.
+    """
+
+    fits: bool
+    needed: int
+    available: int | None
+    words: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseEstimate:
+    """One phase of the pass: the compiler's figures and what was added to them."""
+
+    phase: str
+    fit: Fit
+    cost: Cost | None
+    attention: Attention
+    flops: float
+    time: StepTime | None
+    compile_time_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimated:
+    """Everything known of one case on one slice. ``versions``: of what exported and compiled."""
+
+    request: CompileRequest
+    phases: tuple[PhaseEstimate, ...]
+    versions: Mapping[str, str]
+    kernel: bool
+    """Whether attention was compiled as TorchTPU's own kernel, or its place was held."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
