@@ -126,7 +126,8 @@ def cost(module: bytes, *, devices: int = 1, elsewhere: Collection[int] = ()) ->
             continue
         elif op.opcode in {"copy-start", "async-start"}:
             uncovered[op.opcode] += 1
-            if arrays.get(op.operands[0]):
+            # Without an operand its computation makes what it writes: nothing is read.
+            if op.operands and arrays.get(op.operands[0]):
                 prefetch_bytes += _prefetched(op)
         elif op.opcode == "custom-call":
             if op.target not in _INTERNAL_CALLS:
