@@ -8,7 +8,6 @@ parts gives every chip whole heads, and as many gate rows as up rows, without mo
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -76,24 +75,6 @@ class TiedHead(nn.Module):
         return F.linear(x_BD, self.table[0].weight)
 
 
-class LayerCaches(nn.Module):
-    """One buffer a layer, so that a compiler can update each in place and hand it to a kernel.
-
-    A layer cut out of one large buffer would be copied first.
-    """
-
-    def __init__(self, config: LlamaConfig, batch: int, capacity: int, dtype: torch.dtype) -> None:
-        super().__init__()
-        one = replace(config, n_layers=1)
-        self.layers = nn.ModuleList(
-            KVCache(one, batch, capacity, dtype) for _ in range(config.n_layers)
-        )
-
-    def layer(self, index: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of one layer: [B, K, capacity, H] views."""
-        return cast(KVCache, self.layers[index]).layer(0)
-
-
 class Greedy(nn.Module):
     """The decoder and its cache as one module: tokens and positions in, next tokens out."""
 
@@ -102,15 +83,14 @@ class Greedy(nn.Module):
         self.model = Llama(config, capacity, dtype)
         if config.tied:
             self.model.head = TiedHead(self.model.embedding)  # type: ignore[assignment]
-        self.cache = LayerCaches(config, batch, capacity, dtype)
-        self.capacity = capacity
+        self.cache = KVCache(config, batch, capacity, dtype)
 
     def forward(self, tokens_BL: Tensor, positions_L: Tensor) -> Tensor:
         L = tokens_BL.shape[1]
         # A prompt attends to itself; a decode step to the whole cache, its length then corrected
         # for by the program's context.
-        slots = L if L > 1 else self.capacity
-        logits_BV = self.model(tokens_BL, positions_L, cast(KVCache, self.cache), slots)
+        slots = L if L > 1 else self.cache.capacity
+        logits_BV = self.model(tokens_BL, positions_L, self.cache, slots)
         return logits_BV.argmax(dim=-1, keepdim=True)
 
 
@@ -173,5 +153,5 @@ def _spread(module: Greedy, chips: int) -> dict[str, int]:
             ("ffn.down.weight", 1),
         ):
             split[f"{prefix}.{name}"] = dimension
-        split[f"cache.layers.{index}.keys"] = split[f"cache.layers.{index}.values"] = 2
+        split[f"cache.layers.{index}.keys"] = split[f"cache.layers.{index}.values"] = 1
     return split

@@ -7,7 +7,9 @@ the difference between the two is what each further layer costs. ``full`` compil
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gzip
 import hashlib
 import json
 import re
@@ -17,22 +19,22 @@ from pathlib import Path
 from typing import Any
 
 from tpubench.estimates.compiled import children
-from tpubench.estimates.compiled.hlo import Collective, Cost, cost
+from tpubench.estimates.compiled.hlo import Cost, cost
 from tpubench.estimates.compiled.request import CompileRequest, Estimated, Fit, PhaseEstimate
 from tpubench.estimates.compiled.timing import attention, extrapolate, step_time
 from tpubench.results.errors import RunFailedError, UsageError
 from tpubench.results.fingerprint import canonical_json
 from tpubench.suite import registry
+from tpubench.suite.interpreters import Interpreter
 
 _HERE = Path(__file__).parent
 _SOURCES = (
-    _HERE / "hlo.py",
     _HERE.parent.parent / "suite" / "export.py",
     _HERE.parent.parent / "suite" / "libtpu_compile.py",
     _HERE.parent.parent / "suite" / "_stablehlo.py",
     _HERE.parent.parent / "workloads" / "_llama_program.py",
 )
-"""Code that decides what is exported, compiled and counted: part of a cache key."""
+"""Code that decides what is exported and compiled: part of a cache key."""
 
 _GIB = 2**30
 _VERDICT = re.compile(
@@ -80,7 +82,7 @@ def _phase(
     spent = sum(program.get("compile_time_s", 0.0) for program in programs)
     total = None
     if fit.fits:
-        costs = [_cost(program["cost"]) for program in programs]
+        costs: list[Cost] = [program["cost"] for program in programs]
         total = costs[0] if len(costs) == 1 else extrapolate(*costs, layers)
     time = None
     if total is not None:
@@ -119,11 +121,6 @@ def _fit(program: Mapping[str, Any]) -> Fit:
     return Fit(fits=True, needed=needed + memory["temporary"] + memory["code"], available=None)
 
 
-def _cost(stored: Mapping[str, Any]) -> Cost:
-    collectives = tuple(Collective(**each) for each in stored["collectives"])
-    return Cost(**{**stored, "collectives": collectives})
-
-
 def _stored(
     request: CompileRequest, versions: Mapping[str, str], kernel: bool, depths: list[int]
 ) -> dict[str, Any]:
@@ -139,76 +136,85 @@ def _stored(
         "versions": dict(versions),
     }
     key = hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:24]
-    path = request.cache / "compiled" / f"{key}.json"
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
-    except (FileNotFoundError, json.JSONDecodeError):
-        pass
-    made = _make(request, kernel, depths)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-        json.dump({"identity": identity, **made}, file)
-    Path(file.name).replace(path)
-    return made
+    kept = request.cache / "compiled" / key
+    if not (kept / "answer.json").exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"{key}-", dir=kept.parent) as folder:
+            made = Path(folder) / "made"
+            made.mkdir()
+            answer = {"identity": identity, **_make(request, kernel, depths, made)}
+            (made / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+            with contextlib.suppress(OSError):  # another process was faster: its answer is as good
+                made.rename(kept)
+    found: dict[str, Any] = json.loads((kept / "answer.json").read_text(encoding="utf-8"))
+    for program in found["programs"]:
+        if "memory" in program:
+            module = gzip.decompress((kept / program["hlo"]).read_bytes())
+            program["cost"] = cost(
+                module, devices=request.target.devices, elsewhere=program["caches"]
+            )
+    return found
 
 
-def _make(request: CompileRequest, kernel: bool, depths: list[int]) -> dict[str, Any]:
+def _make(request: CompileRequest, kernel: bool, depths: list[int], folder: Path) -> dict[str, Any]:
+    """Export and compile; the optimised programs go to ``folder``, compressed."""
     workload = registry.workload(request.case.workload)
     target = request.target
-    with tempfile.TemporaryDirectory(prefix="tpubench-") as folder:
-        wanted = [
-            {"phase": phase, "depth": depth, "mlir": f"{folder}/{phase}-{depth}.mlir"}
-            for phase in workload.phases(request.case)
-            for depth in depths
-        ]
-        exported = children.ask(
-            "tpubench.suite.export",
-            {
-                "cache": str(request.cache),
-                "case": dataclasses.asdict(request.case),
-                "chips": target.devices,
-                "weight_dtype": request.weight_dtype,
-                "kernel": kernel,
-                "programs": wanted,
-            },
-            python=request.python,
-            timeout_s=request.timeout_s,
-            what="exporting",
-        )
-        programs = [{**a, **b} for a, b in zip(wanted, exported["programs"], strict=True)]
-        for program in programs:
-            program["hlo"] = program["mlir"].removesuffix("mlir") + "hlo"
-        compiled = children.ask(
-            "tpubench.suite.libtpu_compile",
-            {
-                "topology": target.topology,
-                "chip_config": target.generation.chip_config,
-                "devices": target.devices,
-                "programs": programs,
-            },
-            python=request.python,
-            timeout_s=request.timeout_s,
-            what="compiling",
-        )
-        made = []
-        for program, answer in zip(programs, compiled["programs"], strict=True):
-            if "error" in answer:
-                raise RunFailedError(f"compiling failed: {answer['error']}")
-            made.append(_kept(program, answer, target.devices))
+    wanted = [
+        {"phase": phase, "depth": depth, "mlir": str(folder / f"{phase}-{depth}.mlir")}
+        for phase in workload.phases(request.case)
+        for depth in depths
+    ]
+    exported = children.ask(
+        "tpubench.suite.export",
+        {
+            "cache": str(request.cache),
+            "case": dataclasses.asdict(request.case),
+            "chips": target.devices,
+            "weight_dtype": request.weight_dtype,
+            "kernel": kernel,
+            "programs": wanted,
+        },
+        python=request.python,
+        timeout_s=request.timeout_s,
+        what="exporting",
+    )
+    programs = [{**a, **b} for a, b in zip(wanted, exported["programs"], strict=True)]
+    for program in programs:
+        program["hlo"] = program["mlir"].removesuffix("mlir") + "hlo"
+    compiled = children.ask(
+        "tpubench.suite.libtpu_compile",
+        {
+            "topology": target.topology,
+            "chip_config": target.generation.chip_config,
+            "devices": target.devices,
+            "programs": programs,
+        },
+        python=request.python,
+        timeout_s=request.timeout_s,
+        what="compiling",
+    )
+    made = []
+    for program, answer in zip(programs, compiled["programs"], strict=True):
+        if "error" in answer:
+            raise RunFailedError(f"compiling failed: {answer['error']}")
+        made.append(_kept(program, answer))
     return {"programs": made, "versions": {**exported["versions"], **compiled["versions"]}}
 
 
-def _kept(program: Mapping[str, Any], answer: Mapping[str, Any], devices: int) -> dict[str, Any]:
-    """What the cache keeps of a program: figures, not text."""
+def _kept(program: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What the cache keeps of a program."""
     kept = {key: program[key] for key in ("phase", "depth", "attention", "context", "flops")}
-    kept |= answer
+    # Where attention's place is held, what holds it reads these; the attention added does too.
+    donated = [i for i, arg in enumerate(program["args"]) if arg["becomes"] is not None]
+    kept |= {"caches": donated if program["attention"] else [], **answer}
+    Path(program["mlir"]).unlink()
     if "memory" in answer:
-        # Where attention stands in the program as more than its kernel, it reads these.
-        caches = [i for i, arg in enumerate(program["args"]) if arg["becomes"] is not None]
-        elsewhere = caches if program["attention"] else []
-        module = Path(program["hlo"]).read_bytes()
-        kept["cost"] = dataclasses.asdict(cost(module, devices=devices, elsewhere=elsewhere))
+        module = Path(program["hlo"])
+        packed = module.with_suffix(".hlo.gz")
+        packed.write_bytes(gzip.compress(module.read_bytes(), mtime=0))
+        module.unlink()
+        kept["hlo"] = packed.name
     return kept
 
 
@@ -217,18 +223,11 @@ _PACKAGES = ("torch", "torch_tpu", "libtpu")
 
 def _installed(request: CompileRequest) -> dict[str, str]:
     """Versions in the children's interpreter; RunFailedError naming what it lacks."""
-    answer = children.ask(
-        "tpubench.estimates.compiled.installed",
-        {"packages": _PACKAGES},
-        python=request.python,
-        timeout_s=60.0,
-        what="asking for the compiler",
-    )
-    missing = [name for name, version in answer["versions"].items() if version is None]
+    answer = Interpreter(path=request.python).versions(_PACKAGES)
+    missing = [name for name, version in answer.items() if version is None]
     if missing:
         raise RunFailedError(
             f"no TPU compiler: {', '.join(missing)} missing; pip install 'tpubench[compile]',"
             " or name an interpreter that has it with --python"
         )
-    versions: dict[str, str] = answer["versions"]
-    return versions
+    return {name: version for name, version in answer.items() if version is not None}

@@ -118,7 +118,7 @@ def cost(module: bytes, *, devices: int = 1, elsewhere: Collection[int] = ()) ->
     collectives: list[Collective] = []
     for op in entry.ops:
         called = computations.get(op.calls or 0)
-        exchange = _collective(op, called, devices)
+        exchange = _collective(op, computations, devices)
         if exchange is not None:
             collectives.append(exchange)
             uncovered[exchange.kind] += 1
@@ -325,13 +325,19 @@ def _read_inside(called: _Computation, index: int, size: float) -> float:
     return picked
 
 
-def _collective(op: _Op, called: _Computation | None, devices: int) -> Collective | None:
-    """The exchange that an operation is, or that is inside the computation it calls."""
-    for inner in (op, *(called.ops if called is not None else ())):
-        kind = inner.opcode.removesuffix("-start")
-        if kind in _COLLECTIVES:
-            sizes = [array.size for array in inner.arrays]
-            started = inner.opcode != kind
-            size = max(sizes, default=0.0) if started else sum(sizes)
-            return Collective(kind=kind, bytes=int(size), devices=inner.group or devices)
+def _collective(
+    op: _Op, computations: Mapping[int, _Computation], devices: int
+) -> Collective | None:
+    """The exchange that an operation is, or that is inside what it calls, however deep."""
+    kind = op.opcode.removesuffix("-start")
+    if kind in _COLLECTIVES:
+        sizes = [array.size for array in op.arrays]
+        started = op.opcode != kind  # its result then holds operand and result
+        size = max(sizes, default=0.0) if started else sum(sizes)
+        return Collective(kind=kind, bytes=int(size), devices=op.group or devices)
+    called = computations.get(op.calls or 0)
+    for inner in called.ops if called is not None else ():
+        found = _collective(inner, computations, devices)
+        if found is not None:
+            return found
     return None
