@@ -49,7 +49,7 @@ def run(request: CompileRequest) -> Estimated:
     Results are kept under ``request.cache`` by everything that decides them.
     """
     workload = registry.workload(request.case.workload)
-    phases = workload.phases(request.case)
+    phases = _phases(request)
     if not phases:
         raise UsageError(f"{workload.name} cannot be exported: it names no phases")
     layers = workload.depth(request.case)
@@ -66,6 +66,11 @@ def run(request: CompileRequest) -> Estimated:
     return Estimated(
         request=request, phases=tuple(estimates), versions=found["versions"], kernel=kernel
     )
+
+
+def _phases(request: CompileRequest) -> list[str]:
+    known = registry.workload(request.case.workload).phases(request.case)
+    return [name for name in known if request.phases is None or name in request.phases]
 
 
 def _phase(
@@ -132,6 +137,7 @@ def _stored(
         "topology": request.target.topology,
         "weights": request.weight_dtype,
         "kernel": kernel,
+        "phases": _phases(request),
         "depths": depths,
         "versions": dict(versions),
     }
@@ -158,11 +164,10 @@ def _stored(
 
 def _make(request: CompileRequest, kernel: bool, depths: list[int], folder: Path) -> dict[str, Any]:
     """Export and compile; the optimised programs go to ``folder``, compressed."""
-    workload = registry.workload(request.case.workload)
     target = request.target
     wanted = [
         {"phase": phase, "depth": depth, "mlir": str(folder / f"{phase}-{depth}.mlir")}
-        for phase in workload.phases(request.case)
+        for phase in _phases(request)
         for depth in depths
     ]
     exported = children.ask(

@@ -30,11 +30,13 @@ class CompileRequest:
     """One case on one slice.
 
     weight_dtype: None for the case's own, or ``int8`` (linear layers only, one scale an output).
-    full: compile every layer instead of one and two. python: interpreter of the children.
+    phases: those wanted, None for all. full: compile every layer instead of one and two.
+    python: interpreter of the children.
     """
 
     case: Case
     target: Target
+    phases: tuple[str, ...] | None = None
     weight_dtype: str | None = None
     full: bool = False
     python: str | None = None
