@@ -117,6 +117,14 @@ class Backend(ABC):
     def recompiles(self) -> int:
         """Programs compiled so far; any increase inside the window invalidates it."""
 
+    def programs_run(self) -> int | None:
+        """Programs that the device has run so far, read-backs of the barrier not counted.
+
+        For a backend that records before it runs, and leaves out what nobody reads: a phase in
+        which nothing ran was not timed. None where calls run as they are made.
+        """
+        return None
+
     def disturbances(self) -> Mapping[str, int]:
         """What else must not happen inside the window, counted so far: fallbacks to the CPU…"""
         return {}

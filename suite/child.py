@@ -56,6 +56,7 @@ def _measure(
     began = time.perf_counter()
     step = workload.build(job.case, device, job.weights)
     step.barrier = backend.barrier
+    step.flush = backend.flush
     backend.barrier()
     build_s = time.perf_counter() - began
     expected = step.reference() if job.parity else None
@@ -77,12 +78,13 @@ def _measure(
     warm = timing.warm_up(works, marks, job.pace)
     passes = timing.passes_for(warm, job.pace)
     say("window", passes * min(warm.passes_s))
-    before = _counts(backend)
+    before, ran = _counts(backend), backend.programs_run()
     meter = backend.power_meter()
     if meter:
         meter.start()
     stamps = timing.window(works, passes=passes, marks=marks)
     energy = meter.stop() if meter else None
+    ended = backend.programs_run()
     happened = {what: n - before.get(what, 0) for what, n in _counts(backend).items()}
     peak = backend.peak_memory_bytes()
     generated = step.generated()
@@ -91,6 +93,10 @@ def _measure(
     if expected is not None:
         parity = workload.check(job.case, expected, step.probe())
     status, reason = _verdict(happened, parity)
+    phases = passes * marks
+    if ran is not None and ended is not None and ended - ran < phases:
+        status = "invalid"
+        reason = f"only {ended - ran} programs ran for {phases} timed phases: work was left out"
     return Outcome(
         status=status,
         reason=reason,

@@ -189,6 +189,11 @@ class Step(ABC):
     barrier: Mark = staticmethod(lambda: None)
     """Waits for the device. Set by the child process; ``probe`` calls it between several passes."""
 
+    flush: Mark = staticmethod(lambda: None)
+    """Submits what was recorded so far, without waiting; set by the child process. A step calls it
+    after each piece of work that must run by itself, with its result still held: a backend that
+    records would merge equal pieces, and leave out what nobody can read."""
+
     marks: tuple[str, ...]
     """Phase that ends at each call of ``mark`` during one pass."""
 

@@ -128,7 +128,8 @@ def _build(case: Case, device: Device) -> Step:
         @torch.no_grad()
         def run(self, mark: Mark) -> None:
             for _ in range(steps):
-                self.layer(self.a_MK)
+                self.c_MN = self.layer(self.a_MK)
+                self.flush()
             mark()
 
         @torch.no_grad()

@@ -120,6 +120,7 @@ def _build(case: Case, device: Device) -> Step:
         def run(self, mark: Mark) -> None:
             for _ in range(steps):
                 self._kernel()
+                self.flush()
             mark()
 
         @torch.no_grad()

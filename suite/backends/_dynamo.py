@@ -1,8 +1,28 @@
-"""What torch.compile has done so far, by its own counters."""
+"""torch.compile of a whole module, and what it has done so far by its own counters."""
 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def compile_in_place(module: nn.Module, **options: Any) -> None:
+    """Compile all of ``module`` for the shapes that it meets; a graph break is an error.
+
+    Through a function of our own: torch does not enter its own containers (``nn.Sequential``) from
+    outside, and says so only from 2.13 on; 2.9 runs them uncompiled.
+    """
+    import torch
+
+    plain = module.forward
+
+    def forward(*inputs: Any, **named: Any) -> Any:
+        return plain(*inputs, **named)
+
+    module.forward = torch.compile(forward, fullgraph=True, dynamic=False, **options)
 
 
 def graphs() -> int:
@@ -14,6 +34,11 @@ def graph_breaks() -> int:
     """Places at which compiled code fell back to Python so far."""
     found = _counters().get("graph_break", {})
     return sum(found.values())
+
+
+def disturbances() -> dict[str, int]:
+    """What must not happen inside the window, counted so far."""
+    return {"graphs traced again": graphs(), "graph breaks": graph_breaks()}
 
 
 def skipped_cuda_graphs() -> int:

@@ -100,7 +100,7 @@ class Tpu(Backend):
     def compile(self, step: Step, mode: str) -> None:
         step.static_shapes = True
         if step.module is not None and mode == "compiled":
-            step.module.compile(backend="tpu", dynamic=False, fullgraph=True)
+            _dynamo.compile_in_place(step.module, backend="tpu")
 
     def barrier(self) -> None:
         """Wait for the device, then read back one element computed after all else.
@@ -115,10 +115,10 @@ class Tpu(Backend):
     def recompiles(self) -> int:
         import torch
 
-        return _dynamo.graphs() + int(torch.tpu._get_cache_misses())
+        return int(torch.tpu._get_cache_misses())
 
     def disturbances(self) -> Mapping[str, int]:
-        return {"graph break": _dynamo.graph_breaks()}
+        return _dynamo.disturbances()
 
     def reset_peak_memory(self) -> None:
         import torch

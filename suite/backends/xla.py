@@ -68,6 +68,7 @@ class Xla(Backend):
 
         device = str(torch_xla.device())
         self._one = torch.ones((), device=device)
+        self._read_backs = 0
         self.barrier()
         return Device(torch_device=device)
 
@@ -80,7 +81,7 @@ class Xla(Backend):
     def compile(self, step: Step, mode: str) -> None:
         step.static_shapes = True
         if step.module is not None and mode == "openxla":
-            step.module.compile(backend="openxla", dynamic=False, fullgraph=True)
+            _dynamo.compile_in_place(step.module, backend="openxla")
 
     def flush(self) -> None:
         import torch_xla
@@ -98,9 +99,13 @@ class Xla(Backend):
         torch_xla.sync()
         xla_model.wait_device_ops()
         (self._one + 1).cpu()
+        self._read_backs += 1
+
+    def programs_run(self) -> int:
+        return _counted("ExecuteTime") - self._read_backs
 
     def recompiles(self) -> int:
-        return _dynamo.graphs() + _counted("CompileTime")
+        return _counted("CompileTime")
 
     def disturbances(self) -> Mapping[str, int]:
         from torch_xla.debug import metrics
@@ -110,7 +115,7 @@ class Xla(Backend):
             for name in metrics.counter_names()
             if name.startswith("aten::") and name != _READ_BACK
         }
-        return {**fallbacks, "graph break": _dynamo.graph_breaks()}
+        return {**fallbacks, **_dynamo.disturbances()}
 
     def reset_peak_memory(self) -> None:
         """PJRT has no reset: its peak is the process's."""

@@ -1,0 +1,16 @@
+"""Runs each job given as a JSON line on standard input, and prints its outcome as one.
+
+All in one process, so that a library which takes seconds to load is loaded once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from tpubench.suite import child
+from tpubench.suite.job import Job
+
+for line in sys.stdin:
+    outcome = child.execute(Job.from_json(line), lambda phase, expected_s: None)
+    print(json.dumps(outcome.to_json()), flush=True)

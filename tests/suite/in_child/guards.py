@@ -1,0 +1,154 @@
+"""Real faults, produced on a real device library and told as JSON: one line a scenario.
+
+    python guards.py xla|tpu
+
+Runs in the environment of the backend under test, which has no pytest. Each scenario is a fault
+that the guards must catch, or the same program without it, which must pass.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import torch
+
+from tpubench.suite import child, clock_check, registry
+from tpubench.suite.backend import Backend
+from tpubench.suite.job import Job
+from tpubench.suite.timing import Pace
+from tpubench.suite.workload import (
+    Case,
+    Device,
+    Laps,
+    Mark,
+    Parameter,
+    Step,
+    Weights,
+    Work,
+    Workload,
+)
+
+PACE = Pace(warm_up_s=0.5, window_s=0.05, min_passes=3, max_passes=3)
+Body = Callable[[torch.nn.Module, torch.Tensor, int], torch.Tensor]
+
+
+class ToyStep(Step):
+    """A linear layer over a fixed input; ``body`` says what a pass does, and knows its number."""
+
+    marks = ("pass",)
+
+    def __init__(self, device: str, body: Body) -> None:
+        self.module = torch.nn.Sequential(torch.nn.Linear(16, 16)).to(device)
+        self.x = torch.ones(8, 16).to(device)
+        self.body = body
+        self.numbers: Iterator[int] = itertools.count()
+
+    @torch.no_grad()
+    def run(self, mark: Mark) -> None:
+        self.y = self.body(self.module, self.x, next(self.numbers))
+        mark()
+
+    @torch.no_grad()
+    def probe(self) -> torch.Tensor:
+        return self.module(self.x).cpu()
+
+    @torch.no_grad()
+    def reference(self) -> torch.Tensor:
+        layer = self.module[0]
+        return torch.nn.functional.linear(self.x.cpu(), layer.weight.cpu(), layer.bias.cpu())
+
+
+class Toy(Workload):
+    name = "toy"
+    version = 1
+    summary = "a linear layer"
+    presets: ClassVar = {"toy": "the only size"}
+    parameters: ClassVar = {"dtype": Parameter(default="float32", choices=("float32",), doc="")}
+    primary_metric = "step_time_s"
+    body: Body
+
+    def build(self, case: Case, device: Device, weights: Weights) -> Step:
+        return ToyStep(device.torch_device, self.body)
+
+    def work(self, case: Case) -> Work:
+        return Work(items=1, unit="pass", flops=1, bytes=1)
+
+    def measure(self, case: Case, marks: Any, laps_s: Any) -> Laps:
+        return Laps(samples={"step_time_s": [laps[0] for laps in laps_s]})
+
+
+def plain(module: torch.nn.Module, x: torch.Tensor, number: int) -> torch.Tensor:
+    return module(x)
+
+
+def new_shape(module: torch.nn.Module, x: torch.Tensor, number: int) -> torch.Tensor:
+    """From the fourth pass on, one row more each time: the window sees shapes never seen before."""
+    return module(torch.cat([x] * max(1, number - 2)))
+
+
+def unread(module: torch.nn.Module, x: torch.Tensor, number: int) -> torch.Tensor:
+    """Work whose result is dropped at once."""
+    module(x)
+    return x
+
+
+def host_operator(module: torch.nn.Module, x: torch.Tensor, number: int) -> torch.Tensor:
+    """An operator that XLA does not have."""
+    return torch.linalg.eigvals(module(x)[:4, :4])
+
+
+def run(backend: str, mode: str, body: Body) -> dict[str, Any]:
+    toy = Toy()
+    toy.body = staticmethod(body)
+    registry.workloads()["toy"] = toy
+    (case,) = toy.cases("toy", {})
+    job = Job(
+        backend=backend, compile_mode=mode, case=case, weights=Weights(), pace=PACE, repetition=0
+    )
+    try:
+        outcome = child.execute(job, lambda phase, expected_s: None)
+    except RuntimeError as error:
+        return {"status": "raised", "reason": str(error)}
+    return {"status": outcome.status, "reason": outcome.reason}
+
+
+def clock(backend: Backend, barrier: Callable[[], None] | None) -> dict[str, Any]:
+    """The verdict on the backend's clock, with its barrier or with a weaker one."""
+    device = backend.open(backend.compile_modes[0])
+    if barrier is not None:
+        backend.barrier = barrier  # type: ignore[method-assign]
+    timings, fault = clock_check.check(backend, device)
+    return {"fault": fault, "left_over": timings.left_over}
+
+
+def no_wait() -> None:
+    """What looks like a barrier of torch_xla and is none: it waits for nothing on the device."""
+    import torch_xla
+
+    torch_xla.sync(wait=True)
+
+
+def main(name: str) -> None:
+    backend = registry.backend(name)
+    tell("clock", clock(backend, None))
+    # TorchTPU's own synchronize waits; the fault of its early releases was to return at once.
+    weak = no_wait if name == "xla" else lambda: None
+    tell("clock without a wait", clock(backend, weak))
+    del backend.barrier
+    for mode in backend.compile_modes:
+        tell(f"{mode}: plain", run(name, mode, plain))
+        tell(f"{mode}: a new shape", run(name, mode, new_shape))
+    tell("work that nobody reads", run(name, backend.compile_modes[-1], unread))
+    tell("an operator of the host", run(name, backend.compile_modes[-1], host_operator))
+
+
+def tell(scenario: str, found: dict[str, Any]) -> None:
+    print(json.dumps({"scenario": scenario, **found}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

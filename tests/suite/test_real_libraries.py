@@ -1,0 +1,114 @@
+"""torch_xla and TorchTPU, on the host's cores: parity, and guards that catch real faults.
+
+Every fault here is produced on the library, not scripted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from libraries import VARIABLES, Library, library
+from test_contract import QUICK, cases_of
+
+from tpubench.suite import registry
+from tpubench.suite.job import Job
+from tpubench.suite.workload import Weights
+
+
+@pytest.fixture(scope="module", params=VARIABLES)
+def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Library:
+    return library(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def scenarios(real: Library) -> dict[str, dict[str, Any]]:
+    return {found["scenario"]: found for found in real.lines("guards.py", real.backend)}
+
+
+def test_the_barrier_waits_and_its_absence_is_caught(scenarios: dict[str, Any]) -> None:
+    assert scenarios["clock"]["fault"] is None
+    assert "the barrier does not wait" in scenarios["clock without a wait"]["fault"]
+
+
+def test_a_new_shape_inside_the_window_is_caught(real: Library, scenarios: dict[str, Any]) -> None:
+    for mode in registry.backend(real.backend).compile_modes:
+        plain, changed = scenarios[f"{mode}: plain"], scenarios[f"{mode}: a new shape"]
+        assert (plain["status"], plain["reason"]) == ("ok", None)
+        assert changed["status"] == "invalid"
+        assert "recompilations" in changed["reason"]
+
+
+def test_an_operator_that_would_run_on_the_host_is_caught(
+    real: Library, scenarios: dict[str, Any]
+) -> None:
+    found = scenarios["an operator of the host"]
+    if real.backend == "xla":  # torch_xla runs it on the CPU and counts it
+        assert found["status"] == "invalid"
+        assert "3 fallback of aten::linalg_eig to the CPU" in found["reason"]
+    else:  # TorchTPU refuses, and so must it stay
+        assert found["status"] == "raised"
+        assert "is not implemented for TPU" in found["reason"]
+
+
+def test_work_that_a_lazy_backend_leaves_out_is_caught(
+    real: Library, scenarios: dict[str, Any]
+) -> None:
+    found = scenarios["work that nobody reads"]
+    if real.backend == "xla":
+        assert found["status"] == "invalid"
+        assert "only 0 programs ran for 3 timed phases" in found["reason"]
+    else:  # runs what it is told when it is told
+        assert found["status"] == "ok"
+
+
+@pytest.fixture(scope="module")
+def outcomes(real: Library) -> list[tuple[Job, dict[str, Any]]]:
+    jobs = [
+        Job(
+            backend=real.backend,
+            compile_mode=mode,
+            case=case,
+            weights=Weights(),
+            pace=QUICK,
+            repetition=0,
+        )
+        for name in registry.workloads()
+        for case in cases_of(name, dtype=["float32"])[:3]
+        for mode in registry.backend(real.backend).compile_modes
+    ]
+    found = real.lines("contract.py", stdin="".join(job.to_json() + "\n" for job in jobs))
+    return list(zip(jobs, found, strict=True))
+
+
+def test_every_workload_runs_in_every_mode_and_passes_parity(
+    outcomes: list[tuple[Job, dict[str, Any]]],
+) -> None:
+    for job, outcome in outcomes:
+        what = (job.case.workload, job.case.label(), job.compile_mode)
+        if job.backend == "xla" and job.case.params.get("kernel") == "copy":
+            # A recorded copy is the same value under a second name: truly nothing to run.
+            assert (outcome["status"], "work was left out" in outcome["reason"]) == (
+                "invalid",
+                True,
+            ), what
+            continue
+        assert (outcome["status"], outcome["reason"]) == ("ok", None), what
+        tolerance = registry.workload(job.case.workload).tolerance[job.case.dtype]
+        assert outcome["parity_error"] <= tolerance, what
+
+
+def test_its_rows_are_the_hosts_and_never_a_tpus(
+    real: Library, outcomes: list[tuple[Job, dict[str, Any]]]
+) -> None:
+    for _, outcome in outcomes:
+        assert outcome["device"] == "cpu"
+        told = outcome["description"]
+        assert told["pjrt_device" if real.backend == "xla" else "plugin"].lower() == "cpu"
+        assert outcome["peak_memory_bytes"] is None
+        json.dumps(outcome)
