@@ -68,8 +68,12 @@ class Backend(ABC):
         ``python`` is where the children would run.
         """
 
-    def default_mode(self) -> tuple[str, str | None]:
-        """Compile mode to use when none is asked for, and a note when it is not the usual one."""
+    def default_mode(self, *, trains: bool = False) -> tuple[str, str | None]:
+        """Compile mode to use when none is asked for, and a note when it is not the usual one.
+
+        ``trains``: whether the program changes its weights.
+        """
+        del trains
         return self.compile_modes[0], None
 
     def child_environment(self) -> Mapping[str, str]:

@@ -112,7 +112,7 @@ def make_plan(request: Request) -> Plan:
     notes: list[str] = []
     backend, interpreter, note = choose_backend(request.backend, request.python)
     notes += [note] if note else []
-    mode, note = backend.default_mode()
+    mode, note = backend.default_mode(trains=workload.trains)
     if request.compile_mode is not None:
         mode, note = request.compile_mode, None
     notes += [note] if note else []

@@ -231,6 +231,8 @@ class Workload(ABC):
     """Which of mfu and mbu means something here, and over which phase (``pass`` for all of it)."""
     sources: ClassVar[tuple[str, ...]] = ()
     """Files beside this one that define the program too, e.g. ``_llama.py``."""
+    trains: ClassVar[bool] = False
+    """Whether a pass changes the weights."""
     takes_prompt: ClassVar[bool] = False
     """Whether a checkpoint and a prompt mean anything to this workload."""
     primary_metric: ClassVar[str]

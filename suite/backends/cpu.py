@@ -49,7 +49,7 @@ class Cpu(Backend):
         detail = f"{fingerprint.cpu_model()}, {cores} cores, torch {version}"
         return Probe(available=True, detail=detail)
 
-    def default_mode(self) -> tuple[str, str | None]:
+    def default_mode(self, *, trains: bool = False) -> tuple[str, str | None]:
         if has_compiler():
             return "compiled", None
         return "packed", "compile mode packed: no C++ compiler here (apt-get install g++)"

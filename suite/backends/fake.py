@@ -47,7 +47,7 @@ class Fake(Cpu):
         self._recompiling = False
         self._wrong = False
 
-    def default_mode(self) -> tuple[str, str | None]:
+    def default_mode(self, *, trains: bool = False) -> tuple[str, str | None]:
         return "eager", None
 
     def probe(self, python: Interpreter = OWN) -> Probe:

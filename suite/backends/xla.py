@@ -17,6 +17,7 @@ from tpubench.suite.workload import Device, Step
 
 _INSTALL = "pip install 'tpubench[xla]'"
 _DEVICE_VARIABLE = "PJRT_DEVICE"
+_NO_TRAINING = "openxla computes wrong losses from the second training step on (torch_xla 2.9)"
 
 
 class Xla(Backend):
@@ -54,6 +55,11 @@ class Xla(Backend):
             return Probe(available=False, detail="libtpu is not installed", fix=_INSTALL)
         return Probe(available=True, detail=f"{len(found)} × {found[0]}, {library}")
 
+    def default_mode(self, *, trains: bool = False) -> tuple[str, str | None]:
+        if trains:
+            return "lazy", f"compile mode lazy: {_NO_TRAINING}"
+        return "openxla", None
+
     def child_environment(self) -> Mapping[str, str]:
         # torch would otherwise load TorchTPU too, where both are installed, and take the chip.
         environment = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
@@ -66,6 +72,7 @@ class Xla(Backend):
             raise RunFailedError(f"torch_xla cannot be loaded: {error}") from None
         import torch
 
+        _seed_the_device_too()
         device = str(torch_xla.device())
         self._one = torch.ones((), device=device)
         self._read_backs = 0
@@ -80,6 +87,8 @@ class Xla(Backend):
 
     def compile(self, step: Step, mode: str) -> None:
         step.static_shapes = True
+        if step.trains and mode == "openxla":
+            raise RunFailedError(f"{_NO_TRAINING}: use --compile-mode lazy")
         if step.module is not None and mode == "openxla":
             _dynamo.compile_in_place(step.module, backend="openxla")
 
@@ -147,6 +156,23 @@ class Xla(Backend):
 
 _READ_BACK = "aten::_local_scalar_dense"
 """Counted for every ``.item()``: a transfer of one element, no computation on the CPU."""
+
+
+def _seed_the_device_too() -> None:
+    """Make ``torch.manual_seed`` reach the device, as it does on every other: torch_xla's does not.
+
+    Without it, weights drawn twice from one seed differ, and a repetition is no repetition.
+    """
+    import torch
+    from torch_xla.core import xla_model
+
+    on_the_host = torch.manual_seed
+
+    def manual_seed(seed: int) -> torch.Generator:
+        xla_model.set_rng_state(seed)
+        return on_the_host(seed)
+
+    torch.manual_seed = manual_seed
 
 
 def _on_cpu() -> bool:

@@ -86,17 +86,27 @@ def outcomes(real: Library) -> list[tuple[Job, dict[str, Any]]]:
     return list(zip(jobs, found, strict=True))
 
 
+def why_not_on_xla(job: Job) -> str | None:
+    """The reason with which torch_xla must refuse a job; None for what it must run."""
+    if job.case.params.get("kernel") == "copy":
+        # A recorded copy is the same value under a second name: truly nothing to run.
+        return "only 0 programs ran for 2 timed phases: work was left out"
+    if registry.workload(job.case.workload).trains and job.compile_mode == "openxla":
+        return (
+            "openxla computes wrong losses from the second training step on (torch_xla 2.9):"
+            " use --compile-mode lazy"
+        )
+    return None
+
+
 def test_every_workload_runs_in_every_mode_and_passes_parity(
     outcomes: list[tuple[Job, dict[str, Any]]],
 ) -> None:
     for job, outcome in outcomes:
         what = (job.case.workload, job.case.label(), job.compile_mode)
-        if job.backend == "xla" and job.case.params.get("kernel") == "copy":
-            # A recorded copy is the same value under a second name: truly nothing to run.
-            assert (outcome["status"], "work was left out" in outcome["reason"]) == (
-                "invalid",
-                True,
-            ), what
+        refused = why_not_on_xla(job) if job.backend == "xla" else None
+        if refused:
+            assert (outcome["status"] != "ok", outcome["reason"]) == (True, refused), what
             continue
         assert (outcome["status"], outcome["reason"]) == ("ok", None), what
         tolerance = registry.workload(job.case.workload).tolerance[job.case.dtype]
@@ -107,6 +117,8 @@ def test_its_rows_are_the_hosts_and_never_a_tpus(
     real: Library, outcomes: list[tuple[Job, dict[str, Any]]]
 ) -> None:
     for _, outcome in outcomes:
+        if outcome["device"] is None:
+            continue  # refused before it ran
         assert outcome["device"] == "cpu"
         told = outcome["description"]
         assert told["pjrt_device" if real.backend == "xla" else "plugin"].lower() == "cpu"

@@ -8,9 +8,13 @@ from __future__ import annotations
 import json
 import sys
 
+from tpubench.results.errors import TpubenchError
 from tpubench.suite import child
-from tpubench.suite.job import Job
+from tpubench.suite.job import Job, Outcome
 
 for line in sys.stdin:
-    outcome = child.execute(Job.from_json(line), lambda phase, expected_s: None)
+    try:
+        outcome = child.execute(Job.from_json(line), lambda phase, expected_s: None)
+    except TpubenchError as error:
+        outcome = Outcome(status="failed", reason=str(error))
     print(json.dumps(outcome.to_json()), flush=True)
