@@ -6,6 +6,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
+# torch_xla and TorchTPU need versions of torch of their own; their tests run in these.
+LIBRARIES         := .venv-xla/.ready .venv-tpu/.ready
+LIBRARY_VARIABLES := TPUBENCH_TEST_XLA_PYTHON=$(CURDIR)/.venv-xla/bin/python \
+                     TPUBENCH_TEST_TPU_PYTHON=$(CURDIR)/.venv-tpu/bin/python
+
 .PHONY: bench test nightly lint types unit browser clean
 
 bench: $(VENV)/.run
@@ -21,11 +26,11 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-unit: $(VENV)/.dev browser
-	$(BIN)/python -m pytest
+unit: $(VENV)/.dev browser $(LIBRARIES)
+	$(LIBRARY_VARIABLES) $(BIN)/python -m pytest
 
-nightly: $(VENV)/.dev browser
-	$(BIN)/python -m pytest -m "nightly or not nightly"
+nightly: $(VENV)/.dev browser $(LIBRARIES)
+	$(LIBRARY_VARIABLES) $(BIN)/python -m pytest -m "nightly or not nightly"
 
 # The page is tested in a real browser.
 browser:
@@ -43,5 +48,16 @@ $(VENV)/.dev: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
 	@touch $@
 
+.venv-xla/.ready: env/xla.txt
+	$(PYTHON) -m venv .venv-xla
+	.venv-xla/bin/python -m pip install --quiet --requirement env/xla.txt
+	@touch $@
+
+.venv-tpu/.ready: env/tpu.txt env/pjrt-cpu.txt
+	$(PYTHON) -m venv .venv-tpu
+	.venv-tpu/bin/python -m pip install --quiet --requirement env/tpu.txt
+	.venv-tpu/bin/python -m pip install --quiet --no-deps --require-hashes --requirement env/pjrt-cpu.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .cache bench-results bench-report dist build
+	rm -rf $(VENV) .venv-xla .venv-tpu .cache bench-results bench-report dist build

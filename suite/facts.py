@@ -99,7 +99,20 @@ def _add_one_offs(
     else:
         samples["peak_memory_bytes"] = [float(outcome.peak_memory_bytes)]
     if work.unit == "token":
+        _add_energy(samples, missing, work, outcome)
+
+
+def _add_energy(
+    samples: dict[str, list[float]], missing: dict[str, str], work: Work, outcome: Outcome
+) -> None:
+    energy = outcome.energy
+    if energy is None:
         missing["joules_per_token"] = f"{outcome.device} reports no power"
+    elif energy["joules"] is None:
+        missing["joules_per_token"] = str(energy["reason"])
+    else:
+        tokens = work.items * len(outcome.laps_s)
+        samples["joules_per_token"] = [energy["joules"] / tokens]
 
 
 def _add_fractions(
@@ -271,6 +284,8 @@ def _how_it_was_timed(job: Job, outcome: Outcome) -> dict[str, Any]:
         "steadiness": outcome.steadiness,
         "passes": len(outcome.laps_s),
         "build_s": outcome.build_s,
+        "idle_barrier_s": outcome.idle_barrier_s,
+        "energy": None if outcome.energy is None else dict(outcome.energy),
         "parity_error": outcome.parity_error,
         "parity_tolerance": outcome.parity_tolerance,
     }

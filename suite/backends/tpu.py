@@ -91,11 +91,9 @@ class Tpu(Backend):
     def device_name(self) -> str:
         if _on_cpu():
             return "cpu"
-        import torch
-
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return devices.canonical(torch.tpu.get_device_name()) or "unknown"
+            return devices.canonical(_tpu().get_device_name()) or "unknown"
 
     def compile(self, step: Step, mode: str) -> None:
         step.static_shapes = True
@@ -113,9 +111,7 @@ class Tpu(Backend):
         (self._one + 1).cpu()
 
     def recompiles(self) -> int:
-        import torch
-
-        return int(torch.tpu._get_cache_misses())
+        return int(_tpu()._get_cache_misses())
 
     def disturbances(self) -> Mapping[str, int]:
         return _dynamo.disturbances()
@@ -143,6 +139,13 @@ class Tpu(Backend):
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "graph_breaks": _dynamo.graph_breaks(),
         }
+
+
+def _tpu() -> Any:
+    """``torch.tpu``, which exists once the device has been opened."""
+    import torch
+
+    return torch.tpu  # type: ignore[attr-defined]
 
 
 def _on_cpu() -> bool:

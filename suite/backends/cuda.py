@@ -1,0 +1,142 @@
+"""``cuda``: Nvidia GPUs through PyTorch, inductor and CUDA graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from tpubench.costs import devices
+from tpubench.results.errors import RunFailedError
+from tpubench.suite.backend import Backend, Probe
+from tpubench.suite.backends import _chips, _dynamo, _nvml
+from tpubench.suite.energy import PowerMeter
+from tpubench.suite.interpreters import OWN, Interpreter
+from tpubench.suite.workload import Device, Step
+
+_INSTALL = "pip install 'tpubench[cuda]'"
+
+
+class Cuda(Backend):
+    """One Nvidia GPU a process."""
+
+    name = "cuda"
+    summary = "Nvidia GPUs, through PyTorch, inductor and CUDA graphs"
+    rank = 3
+    packages: ClassVar[tuple[str, ...]] = ("torch", "nvidia-ml-py")
+    extra: ClassVar[str] = "cuda"
+    compile_modes: ClassVar[tuple[str, ...]] = ("graphs", "compiled", "eager")
+    open_timeout_s = 240.0
+    # The driver's and PyTorch's own words, from their sources; not yet met on hardware.
+    symptoms: ClassVar[tuple[tuple[str, str], ...]] = (
+        (r"CUDA out of memory|CUDA_ERROR_OUT_OF_MEMORY|NCCL.*out of memory", "out of memory"),
+        (
+            r"driver on your system is too old|CUDA driver version is insufficient",
+            "the Nvidia driver is older than this build of torch needs",
+        ),
+        (
+            r"GPU is lost|fallen off the bus|uncorrectable ECC|unspecified launch failure"
+            r"|an illegal memory access|device-side assert",
+            "the GPU was lost, or a kernel on it failed",
+        ),
+        (r"no CUDA-capable device|No CUDA GPUs are available", "no usable GPU on this machine"),
+        (r"no kernel image is available", "this build of torch has no kernels for this GPU"),
+    )
+    silence = "the GPU did not answer; nvidia-smi says what the driver knows"
+
+    def __init__(self) -> None:
+        self._nvml: Any = None
+        self._held: list[Any] = []
+
+    def probe(self, python: Interpreter = OWN) -> Probe:
+        version = python.versions(["torch"])["torch"]
+        if version is None:
+            return Probe(available=False, detail="torch is not installed", fix=_INSTALL)
+        found = _chips.nvidia_gpus()
+        if not found:
+            return Probe(
+                available=False,
+                detail=f"no GPU under the Nvidia driver (torch {version})",
+                fix="nvidia-smi, which says whether the driver sees one",
+            )
+        if version.endswith("+cpu"):
+            return Probe(
+                available=False,
+                detail=f"torch {version} is built for the CPU alone",
+                fix=f"pip uninstall torch, then {_INSTALL}",
+            )
+        return Probe(available=True, detail=f"{len(found)} × {found[0]}, torch {version}")
+
+    def child_environment(self) -> Mapping[str, str]:
+        return {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+
+    def open(self, mode: str) -> Device:
+        import torch
+
+        if not torch.cuda.is_available():
+            built = torch.version.cuda
+            why = f"CUDA {built} finds no usable GPU" if built else "torch is built for the CPU"
+            raise RunFailedError(f"cuda cannot run: {why}")
+        torch.cuda.set_device(0)
+        self._nvml = _nvml.library()
+        if self._nvml is not None:
+            uuid = f"GPU-{torch.cuda.get_device_properties(0).uuid}"
+            self._held = _nvml.handles(self._nvml, [uuid])
+        self._one = torch.ones((), device="cuda")
+        self.barrier()
+        return Device(torch_device="cuda")
+
+    def device_name(self) -> str:
+        import torch
+
+        # A name that the table does not know, as of a MIG slice, stays: no peak, no price.
+        name = torch.cuda.get_device_name()
+        return devices.canonical(name) or name
+
+    def compile(self, step: Step, mode: str) -> None:
+        if step.module is None or mode == "eager":
+            return
+        step.static_shapes = True
+        options = {"mode": "reduce-overhead"} if mode == "graphs" else {}
+        _dynamo.compile_in_place(step.module, **options)
+
+    def barrier(self) -> None:
+        """Wait for every stream, then read back one element computed after all else."""
+        import torch
+
+        torch.cuda.synchronize()
+        (self._one + 1).cpu()
+
+    def recompiles(self) -> int:
+        return _dynamo.graphs()
+
+    def disturbances(self) -> Mapping[str, int]:
+        return {"graph breaks": _dynamo.graph_breaks()}
+
+    def power_meter(self) -> PowerMeter | None:
+        return _nvml.BoardMeter(self._nvml, self._held) if self._held else None
+
+    def reset_peak_memory(self) -> None:
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+
+    def peak_memory_bytes(self) -> int | None:
+        import torch
+
+        return int(torch.cuda.max_memory_reserved())
+
+    def describe(self) -> dict[str, str | int | float | bool | None]:
+        import torch
+
+        told = _nvml.describe(self._nvml, self._held[0]) if self._held else {}
+        return {
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "tf32_matmul": torch.backends.cuda.matmul.allow_tf32,
+            "tf32_cudnn": torch.backends.cudnn.allow_tf32,
+            "graph_breaks": _dynamo.graph_breaks(),
+            "skipped_cuda_graphs": _dynamo.skipped_cuda_graphs(),
+            **told,
+        }

@@ -1,0 +1,134 @@
+"""Joules: the integral against closed forms, and the meter over a scripted NVML.
+
+No GPU is at hand: NVML itself is scripted here, at the calls that the meter makes. What it shows is
+the arithmetic and the reasons, not that a GPU answers so.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tpubench.suite import facts
+from tpubench.suite.backends import _nvml
+from tpubench.suite.energy import integrate
+from tpubench.suite.job import Outcome
+from tpubench.suite.workload import Work
+
+
+def test_constant_power_gives_power_times_time() -> None:
+    assert integrate([0.0, 0.1, 2.0], [300.0, 300.0, 300.0]) == pytest.approx(600.0)
+
+
+def test_a_ramp_is_exact_at_uneven_times() -> None:
+    times = [0.0, 0.3, 1.0, 4.0]
+    assert integrate(times, [100 + 50 * t for t in times]) == pytest.approx(100 * 4 + 25 * 16)
+
+
+def test_a_sine_converges_with_the_square_of_the_step() -> None:
+    def error(steps: int) -> float:
+        times = [math.pi * i / steps for i in range(steps + 1)]
+        return abs(integrate(times, [math.sin(t) for t in times]) - 2.0)
+
+    assert error(200) == pytest.approx(error(100) / 4, rel=1e-3)
+
+
+def test_one_sample_has_no_energy() -> None:
+    assert integrate([1.0], [300.0]) == 0.0
+
+
+class NVMLError(Exception):
+    pass
+
+
+def scripted(counters_mj: Iterator[int] | None, milliwatts: int = 300_000) -> Any:
+    def total(board: str) -> int:
+        if counters_mj is None:
+            raise NVMLError("Not Supported")
+        return next(counters_mj)
+
+    return SimpleNamespace(
+        NVMLError=NVMLError,
+        nvmlDeviceGetTotalEnergyConsumption=total,
+        nvmlDeviceGetPowerUsage=lambda board: milliwatts,
+    )
+
+
+def clock(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
+    """The meter's clock: the given times, then the last one for ever."""
+    ticks = itertools.chain(seconds, itertools.repeat(seconds[-1]))
+    monkeypatch.setattr(_nvml, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+
+
+def test_the_counters_of_all_boards_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock(monkeypatch, 0.0, 2.0)
+    meter = _nvml.BoardMeter(scripted(iter([1000, 5000, 601_000, 705_000])), ["a", "b"])
+    meter.start()
+    energy = meter.stop()
+    assert energy.joules == pytest.approx(600 + 700)
+    assert (energy.scope, energy.method) == ("board", "energy counter")
+
+
+def test_without_a_counter_the_power_is_integrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, sampled = [0.0], []
+
+    def monotonic() -> float:
+        sampled.append(None)
+        ended[0] += 0.25
+        return ended[0]
+
+    monkeypatch.setattr(_nvml, "time", SimpleNamespace(monotonic=monotonic))
+    monkeypatch.setattr(_nvml, "SAMPLE_EVERY_S", 0.001)
+    meter = _nvml.BoardMeter(scripted(None), ["a", "b"])
+    meter.start()
+    while len(sampled) < 20:
+        meter._stopped.wait(0.001)
+    energy = meter.stop()
+    times = meter._times_s
+    assert energy.joules == pytest.approx(600.0 * (times[-1] - times[0]))
+    assert energy.method == "power, integrated"
+
+
+def test_a_short_window_has_a_reason_in_place_of_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock(monkeypatch, 0.0, 0.1)
+    meter = _nvml.BoardMeter(scripted(iter([0, 30_000])), ["a"])
+    meter.start()
+    energy = meter.stop()
+    assert energy.joules is None
+    assert "too short" in str(energy.reason)
+
+
+def test_a_gpu_that_stops_answering_has_no_energy(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock(monkeypatch, 0.0, 2.0)
+
+    def lost(board: str) -> int:
+        raise NVMLError("GPU is lost")
+
+    nvml = scripted(iter([0]))
+    meter = _nvml.BoardMeter(nvml, ["a"])
+    meter.start()
+    nvml.nvmlDeviceGetTotalEnergyConsumption = lost
+    energy = meter.stop()
+    assert (energy.joules, energy.reason) == (None, "NVML: GPU is lost")
+
+
+def test_joules_are_shared_by_the_tokens_of_all_passes() -> None:
+    work = Work(items=50, unit="token", flops=0, bytes=0)
+    energy = {"joules": 600.0, "scope": "board", "method": "energy counter", "reason": None}
+    samples: dict[str, list[float]] = {}
+    missing: dict[str, str] = {}
+    outcome = Outcome(status="ok", device="nvidia-h100-sxm", laps_s=[[1.0], [1.0]], energy=energy)
+    facts._add_energy(samples, missing, work, outcome)
+    assert (samples, missing) == ({"joules_per_token": [6.0]}, {})
+
+
+def test_a_tpu_reports_no_power() -> None:
+    missing: dict[str, str] = {}
+    work = Work(items=50, unit="token", flops=0, bytes=0)
+    facts._add_energy({}, missing, work, Outcome(status="ok", device="tpu-v6e"))
+    assert missing == {"joules_per_token": "tpu-v6e reports no power"}
