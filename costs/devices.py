@@ -90,12 +90,15 @@ def chips_in_slice(name: str) -> int | None:
 
     ``v2-N``, ``v3-N``, ``v4-N`` and ``v5p-N`` count TensorCores, two to a chip; ``v5e-N``,
     ``v5litepod-N`` and ``v6e-N`` count chips (cloud.google.com/tpu/docs, read 2026-11-22).
+    Words before and after (``cloud-tpu-v5p-128-maxtext``) are no hindrance.
     """
-    match = re.fullmatch(r"(?:tpu-)?(v2|v3|v4|v5p|v5e|v5litepod|v6e)-(\d{1,6})", name.lower())
+    match = re.fullmatch(
+        r"(?:[a-z]+-)*(v2|v3|v4|v5p|v5e|v5litepod|v6e|trillium)-(\d{1,6})(?:-[a-z]+)*", name.lower()
+    )
     if match is None:
         return None
     kind, count = match[1], int(match[2])
-    if kind in {"v5e", "v5litepod", "v6e"}:
+    if kind in {"v5e", "v5litepod", "v6e", "trillium"}:
         return count or None
     return count // 2 if count and count % 2 == 0 else None
 
@@ -131,7 +134,8 @@ def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
         "4": "tpu-v4",
         "5-?e|5-?lite(?:-?pod)?": "tpu-v5e",
         "5-?p": "tpu-v5p",
-        "6-?e|6-?lite": "tpu-v6e",
+        # Google's previews wrote plain v6 for what became v6e.
+        "6-?e?|6-?lite": "tpu-v6e",
         "7-?x?": "tpu-v7",
     }
     slice_tail = r"(?:-(?:pod|podslice|slice|device|chip))?(?:-\d+)?(?:-trillium|-ironwood)?"
@@ -154,14 +158,17 @@ def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
         r"h200(?:-sxm5?)?(?:-141gb)?|h200-141gb-hbm3e|dgx-h200|hgx-h200": "nvidia-h200-sxm",
         r"b200(?:-sxm6?)?(?:-180gb)?|dgx-b200|hgx-b200": "nvidia-b200-sxm",
         r"b300(?:-sxm6?)?(?:-ac)?|dgx-b300|hgx-b300": "nvidia-b300-sxm",
-        r"gb200(?:-nvl72)?": "nvidia-gb200",
-        r"gb300(?:-nvl72)?": "nvidia-gb300",
-        r"l4": "nvidia-l4",
+        r"gb200(?:-nvl(?:72|4))?(?:-\d+gb)?": "nvidia-gb200",
+        r"gb300(?:-nvl72)?(?:-\d+gb)?": "nvidia-gb300",
+        r"l4(?:-pcie)?(?:-24gb)?": "nvidia-l4",
         r"l40s": "nvidia-l40s",
     }
     found += [(rf"(?:nvidia-)?(?:tesla-)?(?:{names})", name) for names, name in nvidia.items()]
     found += [
-        (rf"(?:amd-)?(?:instinct-)?mi{model}(?:-oam)?", f"amd-mi{model}")
+        (
+            rf"(?:amd-)?(?:instinct-)?mi{model}(?:-oam)?(?:-\d+gb)?(?:-hbm3e?)?",
+            f"amd-mi{model}",
+        )
         for model in ("300x", "325x", "355x")
     ]
     return tuple((re.compile(pattern), name) for pattern, name in found)

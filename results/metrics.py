@@ -86,6 +86,20 @@ _BASE = (
         formula="(output tokens − batch) ÷ time of the decode steps alone",
     ),
     Metric(
+        name="e2e_s",
+        unit="s",
+        better="lower",
+        aggregate="median",
+        formula="send (or call) to last token, queueing included",
+    ),
+    Metric(
+        name="time_to_train_s",
+        unit="s",
+        better="lower",
+        aggregate="mean",
+        formula="first training step to the target quality, initialisation excluded",
+    ),
+    Metric(
         name="step_time_s",
         unit="s",
         better="lower",
@@ -119,6 +133,13 @@ _BASE = (
         better="higher",
         aggregate="harmonic_mean",
         formula="bytes read and written by the kernel ÷ step time (no write-allocate traffic)",
+    ),
+    Metric(
+        name="requests_s",
+        unit="request/s",
+        better="higher",
+        aggregate="harmonic_mean",
+        formula="requests completed ÷ window",
     ),
     Metric(
         name="goodput_req_s",

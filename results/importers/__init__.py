@@ -20,13 +20,32 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 from tpubench.results.errors import UsageError
-from tpubench.results.importers._record import Figure, Imported, Record, Rejected
+from tpubench.results.importers._document import read_json
+from tpubench.results.importers._record import (
+    NO_MODEL,
+    Figure,
+    Imported,
+    Plain,
+    Record,
+    Rejected,
+)
 
-__all__ = ["AUTO", "Figure", "Imported", "Record", "Rejected", "formats", "read_results"]
+__all__ = [
+    "AUTO",
+    "NO_MODEL",
+    "Figure",
+    "Imported",
+    "Plain",
+    "Record",
+    "Rejected",
+    "formats",
+    "read_results",
+]
 
 AUTO = "auto"
 """Asks for the one format whose module says that the file is its own."""
@@ -52,7 +71,7 @@ def read_results(format_name: str, path: Path) -> Imported:
     imported: Imported = module.read(path)
     if not imported.records and not imported.rejected:
         raise UsageError(f"{path} holds no result of the format {module.FORMAT}")
-    return imported
+    return replace(imported, format_name=module.FORMAT)
 
 
 def _recognised(path: Path) -> ModuleType:
@@ -63,6 +82,8 @@ def _recognised(path: Path) -> ModuleType:
         return found[0]
     known = ", ".join(formats())
     if not found:
+        if path.suffix.lower() == ".json":
+            read_json(path)  # what is wrong with the file says more than that nobody knows it
         raise UsageError(f"{path} is of no format that is known here: {known}; name one")
     names = ", ".join(module.FORMAT for module in found)
     raise UsageError(f"{path} may be of several formats ({names}): name the one it is")

@@ -10,6 +10,11 @@ from types import MappingProxyType
 
 from tpubench.results.metrics import METRICS
 
+NO_MODEL = "model-not-stated"
+"""Model of a file that names none; the command line can set it."""
+
+Plain = str | int | float | bool | None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
@@ -47,22 +52,20 @@ class Record:
     workload: str
     model: str
     figures: tuple[Figure, ...]
-    params: Mapping[str, str | int | float | bool | None] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    params: Mapping[str, Plain] = field(default_factory=lambda: MappingProxyType({}))
     device: str | None = None
     chips: int | None = None
     hosts: int | None = None
     parallelism: str | None = None
     dtype: str | None = None
+    repetition: int = 0
+    """Which run of the case, where a file or tree holds several."""
     software: str | None = None
     started_at: dt.datetime | None = None
     """UTC."""
     source: str | None = None
     """Where the file says that it comes from: a submission, a repository, a page."""
-    stated: Mapping[str, str | int | float | bool | None] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    stated: Mapping[str, Plain] = field(default_factory=lambda: MappingProxyType({}))
     """What else the file says and a reader may want: tail latencies, versions, notes."""
     status: str = "ok"
     """``invalid`` where the file itself says so; no figure then has a value."""
@@ -83,3 +86,5 @@ class Imported:
 
     records: tuple[Record, ...]
     rejected: tuple[Rejected, ...] = ()
+    format_name: str = ""
+    """Filled in by :func:`tpubench.results.importers.read_results`."""

@@ -1,0 +1,129 @@
+"""``tpubench import``: files of another tool into the store, each file once.
+
+One command is one run; each file becomes one stored file, named by the hash of what it says and of
+what the command line added, so that the same import twice stores nothing twice.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tpubench.costs.imported import NOT_STATED, UNKNOWN_DEVICE, Given, Origin, to_rows
+from tpubench.results import fingerprint, store
+from tpubench.results.errors import UsageError
+from tpubench.results.importers import NO_MODEL, Imported, Plain, Rejected, read_results
+from tpubench.results.row import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportReport:
+    """What was imported. ``run_id`` and ``store`` are None when nothing was stored."""
+
+    run_id: str | None
+    store: Path | None
+    rows: list[Row]
+    rejected: list[Rejected]
+    already: list[Path]
+    """Files that the store has already, with the same additions."""
+    notes: list[str]
+
+
+def import_files(
+    format_name: str,
+    paths: Sequence[Path],
+    given: Given,
+    folder: Path,
+    now: dt.datetime,
+    *,
+    dry_run: bool = False,
+) -> ImportReport:
+    """Read every path, then store; UsageError before anything is stored when one cannot be read."""
+    run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    taken: set[tuple[object, ...]] = set()
+    parts: dict[str, list[Row]] = {}
+    rejected: list[Rejected] = []
+    already: list[Path] = []
+    for path in paths:
+        imported = read_results(format_name, path)
+        sha256 = _sha256(imported, given)
+        name = f"import-{sha256[:16]}"
+        if name in parts or any(folder.glob(f"*/{name}.parquet")):
+            already.append(path)
+            continue
+        origin = Origin(format_name=imported.format_name, file=path.name, sha256=sha256)
+        parts[name] = to_rows(imported.records, given, origin, run_id=run_id, now=now, taken=taken)
+        rejected += [
+            Rejected(where=f"{path.name}: {one.where}", reason=one.reason)
+            for one in imported.rejected
+        ]
+    rows = [row for part in parts.values() for row in part]
+    if not rows and not already:
+        why = f": {rejected[0].where}: {rejected[0].reason}" if rejected else ""
+        raise UsageError(f"nothing could be imported{why}")
+    stored = bool(rows) and not dry_run
+    if stored:
+        store.prepare(folder)
+        for name, part in parts.items():
+            if part:
+                store.write(folder, name, part)
+    return ImportReport(
+        run_id=run_id if stored else None,
+        store=folder if stored else None,
+        rows=rows,
+        rejected=rejected,
+        already=already,
+        notes=_notes(rows),
+    )
+
+
+def settings(texts: Sequence[str]) -> dict[str, Plain]:
+    """``key=value`` texts; numbers become numbers. UsageError when one is no pair."""
+    found: dict[str, Plain] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise UsageError(f"--set {text!r} is not KEY=VALUE")
+        found[key.strip()] = _number(value.strip())
+    return found
+
+
+def day(text: str | None) -> dt.date | None:
+    """An ISO date; UsageError when it is none."""
+    try:
+        return None if text is None else dt.date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--date {text!r} is not a date like 2026-11-22") from None
+
+
+def _number(text: str) -> Plain:
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        if abs(value) < 1e18:
+            return value
+    return text
+
+
+def _sha256(imported: Imported, given: Given) -> str:
+    """Hash of the records themselves: the folder a file lies in makes no other result of it."""
+    return fingerprint.sha256([repr(imported.records), repr(given)])
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """What the files do not say and the command line can."""
+    notes = []
+    if any(row.device == UNKNOWN_DEVICE for row in rows):
+        notes.append("no device is named: give --device NAME, or there is no price and no roofline")
+    if any(not row.chips for row in rows):
+        notes.append("no number of chips is stated: give --chips N, or there is no figure per chip")
+    if any(row.preset == NO_MODEL for row in rows):
+        notes.append("no model is named: give --model NAME")
+    if any(row.dtype == NOT_STATED for row in rows):
+        notes.append("no precision is stated: give --dtype NAME to compare with other results")
+    return notes

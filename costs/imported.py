@@ -1,0 +1,274 @@
+"""Imported results as stored rows: canonical device, physical chips, one spelling of precision.
+
+A reader of :mod:`tpubench.results.importers` says what a file says. Here its device gets the name
+of the device table, slices and half-chip devices become physical chips, and what the command line
+states is filled in. Nothing is guessed: an unknown device keeps its own words, and without a chip
+count there is no figure per chip.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from tpubench.costs.devices import canonical, chips_in_slice, devices
+from tpubench.results import fingerprint
+from tpubench.results.errors import UsageError
+from tpubench.results.importers import NO_MODEL, Figure, Plain, Record
+from tpubench.results.metrics import METRICS, Metric
+from tpubench.results.row import SCHEMA_VERSION, Row
+from tpubench.results.statistics import within
+
+BACKEND = "imported"
+NOT_STATED = "not-stated"
+UNKNOWN_DEVICE = "unknown"
+_PRECISIONS = {
+    "bf16": "bfloat16",
+    "amp_bf16": "bfloat16",
+    "fp16": "float16",
+    "half": "float16",
+    "fp32": "float32",
+    "tf32": "float32",
+    "nvfp4": "fp4",
+    "mxfp4": "fp4",
+    "mxfp8": "fp8",
+    "amp_fp8": "fp8",
+    "uint8": "int8",
+    "uint4": "int4",
+}
+_SERVER = re.compile(
+    r"(?P<count>\d{1,5}) ?x ?nvidia (?:dgx|hgx) (?P<chip>a100|h100|h200|b200|b300)\b"
+)
+_CHIPS_A_SERVER = 8
+"""GPUs of an NVIDIA DGX or HGX A100 to B300 system (nvidia.com, data sheets)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What the command line states of an import. It wins over the file."""
+
+    device: str | None = None
+    """Any name of a device; a slice name also says how many chips."""
+    chips: int | None = None
+    """Physical chips."""
+    framework_devices: int | None = None
+    """Devices as a framework counts them: two to a TPU v7 chip."""
+    hosts: int | None = None
+    dtype: str | None = None
+    model: str | None = None
+    source: str | None = None
+    date: dt.date | None = None
+    params: Mapping[str, Plain] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        if self.chips is not None and self.framework_devices is not None:
+            raise UsageError("give --chips or --devices, not both")
+        for option, value in (
+            ("--chips", self.chips),
+            ("--devices", self.framework_devices),
+            ("--hosts", self.hosts),
+        ):
+            if value is not None and not 1 <= value <= 1_000_000:
+                raise UsageError(f"{option} {value} is not a count of 1 to 1,000,000")
+        if self.device is not None and canonical(self.device) is None and self.device != "cpu":
+            known = ", ".join(devices())
+            raise UsageError(f"--device {self.device!r} is no known device; known: cpu, {known}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The file behind a row: its format, its name without the folders, its content's SHA-256."""
+
+    format_name: str
+    file: str
+    sha256: str
+
+
+def to_rows(
+    records: Iterable[Record],
+    given: Given,
+    origin: Origin,
+    *,
+    run_id: str,
+    now: dt.datetime,
+    taken: set[tuple[object, ...]] | None = None,
+) -> list[Row]:
+    """Every figure of the records as a row with evidence ``published``.
+
+    ``taken`` are the cases that this run already has, and grows: the same case again is a further
+    repetition of it.
+    """
+    taken = set() if taken is None else taken
+    rows: list[Row] = []
+    for record in records:
+        device, chips = place(record, given)
+        shared = _shared(record, given, origin, device, chips)
+        repetition = record.repetition
+        case = tuple(shared[name] for name in ("workload", "preset", "params", "device", "chips"))
+        while (*case, shared["dtype"], repetition) in taken:
+            repetition += 1
+        taken.add((*case, shared["dtype"], repetition))
+        shared |= {"run_id": run_id, "repetition": repetition}
+        started = record.started_at
+        if started is None and given.date is not None:
+            started = dt.datetime.combine(given.date, dt.time(), tzinfo=dt.UTC)
+        shared["started_at"] = started or now
+        if record.status != "ok":
+            name = record.figures[0].metric if record.figures else "output_tok_s"
+            rows.append(_row(shared, METRICS[name], None, record.reason, None, record.status))
+            continue
+        for figure in record.figures:
+            rows += _figure_rows(shared, figure, chips)
+    return rows
+
+
+def place(record: Record, given: Given) -> tuple[str, int]:
+    """Canonical device and physical chips; ``unknown`` and 0 where nobody says."""
+    named, counted = record.device, record.chips
+    server = _SERVER.search(" ".join((named or "").lower().split()))
+    if server is not None:
+        named, counted = server["chip"], counted or int(server["count"]) * _CHIPS_A_SERVER
+        named = f"hgx-{named}" if canonical(f"hgx-{named}") else named
+    if counted is None and named is not None:
+        counted = chips_in_slice(named)
+    if given.device is not None:
+        named = given.device
+        counted = chips_in_slice(given.device) or counted
+    device = UNKNOWN_DEVICE if named is None else _device(named)
+    if given.chips is not None:
+        counted = given.chips
+    elif given.framework_devices is not None:
+        counted = _from_devices(device, given.framework_devices)
+    return device, counted or 0
+
+
+def _device(name: str) -> str:
+    found = canonical(name)
+    if found is None:
+        # A system named after its slice, as in cloud-tpu-v5p-128-maxtext.
+        part = re.search(r"v\d[a-z]*|trillium|ironwood", name.lower())
+        found = canonical(part[0]) if part and "tpu" in name.lower() else None
+    if found is not None:
+        return found
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or UNKNOWN_DEVICE
+
+
+def _from_devices(device: str, count: int) -> int:
+    known = devices().get(device)
+    if known is None:
+        raise UsageError(f"--devices needs a known --device to count chips by, not {device!r}")
+    if count % known.devices_per_chip:
+        raise UsageError(
+            f"--devices {count} is no whole number of {device} chips:"
+            f" each shows as {known.devices_per_chip} devices"
+        )
+    return count // known.devices_per_chip
+
+
+def precision(text: str | None) -> str:
+    """One spelling of a precision; words that are none of the known ones stay as they are."""
+    if text is None or not text.strip() or text.strip().upper() == "UNSET":
+        return NOT_STATED
+    word = text.strip().lower()
+    return _PRECISIONS.get(word, word)
+
+
+def _shared(
+    record: Record, given: Given, origin: Origin, device: str, chips: int
+) -> dict[str, Any]:
+    params = {
+        name: _plain(value)
+        for name, value in {**record.params, **given.params}.items()
+        if value is not None
+    }
+    dtype = precision(given.dtype or record.dtype)
+    model = given.model or record.model
+    environment = {
+        "fingerprint": {"software": record.software or NOT_STATED, "dtype": record.dtype},
+        "import": {
+            "format": origin.format_name,
+            "file": origin.file,
+            "sha256": origin.sha256,
+            "dated": record.started_at is not None or given.date is not None,
+            "device_as_written": record.device,
+            "stated": {k: v for k, v in record.stated.items() if v is not None},
+        },
+    }
+    sources = [given.source, record.source]
+    stated = ", ".join(source for source in sources if source)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "evidence": "published",
+        "workload": record.workload,
+        "workload_version": 1,
+        "preset": NO_MODEL if model is None else model,
+        "params": fingerprint.canonical_json(params),
+        "backend": BACKEND,
+        "device": device,
+        "chips": chips,
+        "hosts": given.hosts or record.hosts or 0,
+        "parallelism": record.parallelism or NOT_STATED,
+        "dtype": dtype,
+        "usd_per_chip_hour": None,
+        "price_id": None,
+        "price_as_of": None,
+        "price_sha256": None,
+        "source": stated or f"{origin.format_name} file {origin.file}, sha256 {origin.sha256[:12]}",
+        "fingerprint": None,
+        "environment": json.dumps(environment, sort_keys=True),
+        "git_sha": None,
+        "git_dirty": None,
+    }
+
+
+def _plain(value: Plain) -> Plain:
+    """Whole numbers as integers, so that 1024.0 and 1024 are one case."""
+    return int(value) if isinstance(value, float) and value == int(value) else value
+
+
+def _figure_rows(shared: dict[str, Any], figure: Figure, chips: int) -> list[Row]:
+    metric = METRICS[figure.metric]
+    samples = list(figure.samples) or None
+    rows = [_row(shared, metric, figure.value, figure.reason, samples)]
+    for derived in METRICS.values():
+        if derived.per_chip_of != figure.metric:
+            continue
+        value = rows[0].value
+        if not chips or value is None:
+            reason = figure.reason if value is None else "the number of chips is not stated"
+            rows.append(_row(shared, derived, None, reason, None))
+        else:
+            each = [sample / chips for sample in samples] if samples else None
+            rows.append(_row(shared, derived, value / chips, figure.reason, each))
+    return rows
+
+
+def _row(
+    shared: dict[str, Any],
+    metric: Metric,
+    value: float | None,
+    reason: str | None,
+    samples: list[float] | None,
+    status: str = "ok",
+) -> Row:
+    low = high = None
+    if samples:
+        estimate = within(metric.aggregate, samples)
+        value, low, high = estimate.point, estimate.low, estimate.high
+    return Row(
+        **shared,
+        status=status,
+        reason=reason,
+        metric=metric.name,
+        unit=metric.unit,
+        better=metric.better,
+        value=value,
+        ci_low=low,
+        ci_high=high,
+        samples=samples,
+    )

@@ -1,0 +1,111 @@
+"""What MLPerf's inference and training submissions have in common: a tree, and system files.
+
+``<division>/<submitter>/results/<system>/<benchmark>/…`` holds the logs (training has no division
+folder), ``<division>/<submitter>/systems/<system>.json`` says what the system is. A log is read
+also without its tree; then less is known.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tpubench.results.errors import UsageError
+from tpubench.results.importers._document import Node, read_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """What a submission says of its machines. Chips are accelerators as MLPerf counts them."""
+
+    name: str | None = None
+    device: str | None = None
+    chips: int | None = None
+    hosts: int | None = None
+    software: str | None = None
+    submitter: str | None = None
+    division: str | None = None
+    availability: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a log stands in its tree: parts of the path after ``results``, and the tree's root."""
+
+    top: Path
+    system: str
+    rest: tuple[str, ...]
+
+
+def place(log: Path) -> Place | None:
+    """The place of a log by the last ``results`` folder above it; None outside of a tree."""
+    parts = log.absolute().parts
+    for index in range(len(parts) - 3, 0, -1):
+        if parts[index] == "results":
+            return Place(top=Path(*parts[:index]), system=parts[index + 1], rest=parts[index + 2 :])
+    return None
+
+
+def system_of(found: Place | None) -> System:
+    """The system of a log, from its file; only its name where there is none."""
+    if found is None:
+        return System()
+    path = found.top / "systems" / f"{found.system}.json"
+    if not path.is_file() or path.is_symlink():
+        return System(name=found.system, submitter=found.top.name)
+    return read_system(path)
+
+
+def read_system(path: Path) -> System:
+    """One ``systems/*.json``. UsageError when a count is no number."""
+    root = read_json(path)
+    if not isinstance(root.value, dict):
+        raise root.error("is not a description of a system")
+    nodes = _count(root["number_of_nodes"])
+    each = _count(root["accelerators_per_node"])
+    return System(
+        name=path.stem,
+        device=root["accelerator_model_name"].text(),
+        chips=nodes * each if nodes and each else None,
+        hosts=nodes,
+        software=_software(root),
+        submitter=root["submitter"].text(),
+        division=root["division"].text(),
+        availability=root["status"].text(),
+    )
+
+
+def _count(node: Node) -> int | None:
+    """A count; submissions write 8, "8", "" and "N/A"."""
+    try:
+        return node.count()
+    except UsageError:
+        if isinstance(node.value, str):
+            return None
+        raise
+
+
+def _software(root: Node) -> str | None:
+    stack = root["other_software_stack"].value
+    framework = root["framework"].value
+    words = [framework] if isinstance(framework, str) and framework else []
+    if isinstance(stack, dict):
+        words += [f"{name} {version}" for name, version in stack.items()]
+    elif isinstance(stack, str) and stack and stack not in words:
+        words.append(stack)
+    return ", ".join(" ".join(word.split()) for word in words)[:300] or None
+
+
+def round_of(path: Path) -> str | None:
+    """The round, if a folder above is named for it (``…_v5.1``)."""
+    for part in reversed(path.absolute().parts):
+        match = re.search(r"_v(\d+\.\d+)$", part)
+        if match:
+            return f"v{match[1]}"
+    return None
+
+
+def source(found: Place) -> str:
+    """Where a log stands, from the division or round downwards."""
+    return "/".join((*found.top.parts[-2:], "results", found.system, *found.rest))

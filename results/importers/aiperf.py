@@ -1,0 +1,184 @@
+"""AIPerf's ``profile_export_aiperf.json`` (and GenAI-Perf's, which it follows).
+
+What AIPerf calls inter-token latency is one figure a request, (latency − ttft) ÷ (output tokens −
+1): our ``tpot_s``. The gaps between streamed chunks are its inter-chunk latency; they are our
+``itl_s`` only where a chunk is a token. (ai-dynamo/aiperf 0.13, metrics/types, read 2026-11-22.)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tpubench.results.errors import UsageError
+from tpubench.results.importers._document import Node, one_line, read_json
+from tpubench.results.importers._record import NO_MODEL, Figure, Imported, Record
+from tpubench.results.importers._serving import gaps, latency, rate
+
+FORMAT = "aiperf"
+TITLE = "AIPerf and GenAI-Perf profile export (JSON)"
+
+_SECONDS = {"s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_PER_SECOND = {"tokens/sec", "requests/sec", "tokens/s", "requests/s", "req/s"}
+
+
+def reads(path: Path) -> bool:
+    try:
+        root = _metrics(read_json(path))
+        return isinstance(root.value, dict) and all(
+            isinstance(root.value.get(key), dict) and "unit" in root.value[key]
+            for key in ("request_throughput", "request_latency")
+        )
+    except UsageError:
+        return False
+
+
+def read(path: Path) -> Imported:
+    """The one case of a file."""
+    document = read_json(path)
+    if not isinstance(document.value, dict):
+        raise document.error("is not a profile export of AIPerf")
+    metrics, config = _metrics(document), document["input_config"]
+    if metrics["request_throughput"].value is None and metrics["request_latency"].value is None:
+        raise document.error(
+            "has neither request_throughput nor request_latency: it is no profile export of AIPerf"
+        )
+    spoiled = document["was_cancelled"].value is True or document["is_complete"].value is False
+    figures = () if spoiled else tuple(_figures(metrics))
+    device, seen = _telemetry(document["telemetry_data"])
+    return Imported(
+        records=(
+            Record(
+                workload="llm-serving",
+                model=_model(config) or NO_MODEL,
+                params={
+                    "input_len": metrics["input_sequence_length"]["avg"].number(),
+                    "output_len": metrics["output_sequence_length"]["avg"].number(),
+                    "concurrency": _load(config, "concurrency"),
+                    "request_rate": _load(config, "request_rate"),
+                    "requests": metrics["request_count"]["avg"].number(),
+                },
+                device=device,
+                software=_version(document),
+                started_at=document["start_time"].time(),
+                figures=figures,
+                status="invalid" if spoiled else "ok",
+                reason="the run was cancelled or did not complete" if spoiled else None,
+                stated={
+                    "gpus_seen": seen,
+                    "failed": metrics["error_request_count"]["avg"].number(),
+                    "ttft_p99_s": _seconds(metrics["time_to_first_token"], "p99"),
+                    "tpot_p99_s": _seconds(metrics["inter_token_latency"], "p99"),
+                    "e2e_p99_s": _seconds(metrics["request_latency"], "p99"),
+                },
+            ),
+        )
+    )
+
+
+def _metrics(document: Node) -> Node:
+    """Where the metrics stand: at the top, or one level down in older files."""
+    if isinstance(document.value, dict):
+        for key in ("records", "metrics"):
+            if isinstance(document.value.get(key), dict):
+                return document[key]
+    return document
+
+
+def _figures(metrics: Node) -> list[Figure]:
+    chunk, token = metrics["inter_chunk_latency"], metrics["inter_token_latency"]
+    total = _rate(metrics["total_token_throughput"])
+    outputs, inputs = (
+        _rate(metrics["output_token_throughput"]),
+        _rate(metrics["input_token_throughput"]),
+    )
+    if total is None and outputs is not None and inputs is not None:
+        total = outputs + inputs
+    return [
+        *rate("output_tok_s", outputs),
+        *rate("input_tok_s", inputs),
+        *rate("total_tok_s", total),
+        *rate("requests_s", _rate(metrics["request_throughput"])),
+        *rate("goodput_req_s", _rate(metrics["goodput"])),
+        *_time("ttft_s", metrics["time_to_first_token"]),
+        *_time("tpot_s", token),
+        *gaps(_time("itl_s", chunk), _seconds(chunk, "avg"), _seconds(token, "avg")),
+        *_time("e2e_s", metrics["request_latency"]),
+    ]
+
+
+def _scale(metric: Node) -> float:
+    unit = metric["unit"].text() or "ms"
+    if unit not in _SECONDS:
+        raise metric["unit"].error(f"{one_line(unit)!r} is not a unit of time")
+    return _SECONDS[unit]
+
+
+def _seconds(metric: Node, key: str) -> float | None:
+    return None if metric.value is None else metric[key].number(_scale(metric))
+
+
+def _time(name: str, metric: Node) -> list[Figure]:
+    if metric.value is None:
+        return []
+    return latency(name, metric["p50"], metric["avg"], _scale(metric))
+
+
+def _rate(metric: Node) -> float | None:
+    unit = metric["unit"].text()
+    if metric.value is not None and unit is not None and unit not in _PER_SECOND:
+        raise metric["unit"].error(f"{one_line(unit)!r} is not a rate per second")
+    return metric["avg"].number()
+
+
+def _model(config: Node) -> str | None:
+    """The first model name, wherever this version keeps it."""
+    if not isinstance(config.value, dict):
+        return None
+    candidates = [config["endpoint"], config, config["models"]]
+    for place in candidates:
+        if not isinstance(place.value, dict):
+            continue
+        for key in ("model_names", "model", "models", "items", "name"):
+            value = place.value.get(key)
+            first = value[0] if isinstance(value, list) and value else value
+            name = first.get("name") if isinstance(first, dict) else first
+            if isinstance(name, str) and name:
+                return one_line(name)
+    return None
+
+
+def _load(config: Node, key: str) -> float | None:
+    """A setting of the load generator, wherever this version keeps it."""
+    if not isinstance(config.value, dict):
+        return None
+    places = [config["loadgen"], config, config["load"]]
+    phases = config.value.get("phases")
+    if isinstance(phases, list):
+        places += config["phases"].items()
+    elif isinstance(phases, dict):
+        places += [config["phases"][name] for name in phases]
+    for place in places:
+        value = place.value.get(key) if isinstance(place.value, dict) else None
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return place[key].number()
+    return None
+
+
+def _version(document: Node) -> str | None:
+    found = document["aiperf_version"].text()
+    return f"aiperf {found}" if found else None
+
+
+def _telemetry(data: Node) -> tuple[str | None, int | None]:
+    """The one kind of GPU that telemetry saw, and how many; more may be there than were used."""
+    if not isinstance(data.value, dict):
+        return None, None
+    endpoints = data["endpoints"]
+    names = []
+    for name in endpoints.value if isinstance(endpoints.value, dict) else ():
+        gpus = endpoints[name]["gpus"]
+        names += [
+            gpus[gpu]["gpu_name"].text() for gpu in (gpus.value or {}) if gpus.value is not None
+        ]
+    kinds = {name for name in names if name}
+    return (kinds.pop() if len(kinds) == 1 else None), len(names) or None
