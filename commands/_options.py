@@ -24,6 +24,6 @@ Filters = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[SELECTOR]...",
-        help="A run id, 'latest', a Parquet file, a commit, or column=value pairs.",
+        help="A run id, 'latest', 'published', a Parquet file, a commit, or column=value pairs.",
     ),
 ]

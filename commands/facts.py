@@ -20,12 +20,13 @@ def show(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the rows as CSV.")] = False,
 ) -> None:
     """Show stored facts: the latest run, or whatever the selectors pick."""
+    from tpubench.costs.list_price import with_list_prices
     from tpubench.reports import terminal
     from tpubench.results.select import select
     from tpubench.results.store import default_store
 
-    chosen = selectors or ["latest"]
-    terminal.show_rows(select(store or default_store(), chosen), as_json=as_json, as_csv=as_csv)
+    found = with_list_prices(select(store or default_store(), selectors or ["latest"]))
+    terminal.show_rows(found, as_json=as_json, as_csv=as_csv)
 
 
 @app.command()
@@ -67,11 +68,13 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write a self-contained HTML page and PNG charts of the stored facts."""
+    from tpubench.costs.list_price import with_list_prices
     from tpubench.reports import page, terminal
-    from tpubench.results.select import select
+    from tpubench.results.select import select_for_report
     from tpubench.results.store import default_store
 
-    written = page.write(select(store or default_store(), selectors or []), out)
-    terminal.show_written(written, as_json=as_json)
+    found, note = select_for_report(store or default_store(), selectors or [])
+    written = page.write(with_list_prices(found), out)
+    terminal.show_written(written, as_json=as_json, note=note)
     if open_page:
         terminal.open_page(written[0])

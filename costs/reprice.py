@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tpubench.costs.prices import Price
 from tpubench.costs.token_cost import usd_per_items
@@ -65,7 +66,17 @@ def reprice(rows: Iterable[Row], price: Price, now: dt.datetime) -> Repriced:
                 run_ids[row.run_id] = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
             run_id = run_ids[row.run_id]
             copy = replace(row, run_id=run_id, started_at=now, reason=f"{COPIED}{row.run_id}")
-            figures = [_priced(row, metric, price, run_id, now) for metric in priced[row.metric]]
+            figures = [
+                priced_row(
+                    row,
+                    metric,
+                    price,
+                    run_id=run_id,
+                    started_at=now,
+                    reason=f"{metric.usd_of} of run {row.run_id}, priced again",
+                )
+                for metric in priced[row.metric]
+            ]
             found.setdefault(run_id, []).extend([copy, *figures])
     return Repriced(rows=found, skipped=dict(skipped))
 
@@ -86,7 +97,9 @@ def store_repriced(folder: Path, price: Price, run_ids: set[str] | None = None) 
     return done
 
 
-def _priced(row: Row, metric: Metric, price: Price, run_id: str, now: dt.datetime) -> Row:
+def priced_row(row: Row, metric: Metric, price: Price, **changes: Any) -> Row:
+    """The $ figure of a stored rate at ``price``; ``changes`` replace fields of the row."""
+
     def usd(rate: float) -> float:
         return usd_per_items(price.usd_per_chip_hour, row.chips, rate, metric.usd_items)
 
@@ -101,8 +114,6 @@ def _priced(row: Row, metric: Metric, price: Price, run_id: str, now: dt.datetim
     return replace(
         row,
         schema_version=SCHEMA_VERSION,
-        run_id=run_id,
-        started_at=now,
         metric=metric.name,
         unit=metric.unit,
         better=metric.better,
@@ -114,5 +125,5 @@ def _priced(row: Row, metric: Metric, price: Price, run_id: str, now: dt.datetim
         price_id=price.id,
         price_as_of=price.as_of.isoformat(),
         price_sha256=price.sha256,
-        reason=f"{metric.usd_of} of run {row.run_id}, priced again",
+        **changes,
     )

@@ -163,8 +163,10 @@ def show_doctor(examination: Mapping[str, Any], *, as_json: bool) -> None:
         out.print(f"{'ready  ' if version else 'missing'} {name} {version or ''}", markup=False)
 
 
-def show_written(paths: Sequence[Path], *, as_json: bool) -> None:
-    """Files that a report consists of."""
+def show_written(paths: Sequence[Path], *, as_json: bool, note: str | None = None) -> None:
+    """Files that a report consists of; ``note`` says what it is about, on stderr."""
+    if note is not None:
+        print(f"tpubench: note: {note}", file=sys.stderr)
     if as_json:
         print_json({"written": [str(path) for path in paths]})
         return

@@ -1,7 +1,8 @@
 """Selectors: which stored rows a command is about.
 
-A selector is a run id, ``latest``, a path to a Parquet file, a git revision, or ``column=value``
-(a column of the row, or a parameter of the case). Several ``column=value`` must all hold; several
+A selector is a run id, ``latest``, ``published`` (the published results that ship with tpubench),
+a path to a Parquet file, a git revision, or ``column=value`` (a column of the row, or a parameter
+of the case). Several ``column=value`` must all hold; several
 runs or files add up.
 """
 
@@ -13,9 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tpubench.results import published
 from tpubench.results.errors import UsageError
 from tpubench.results.metrics import metric
-from tpubench.results.row import COLUMNS
+from tpubench.results.row import COLUMNS, to_table
 from tpubench.results.store import Scan, files, scan
 
 if TYPE_CHECKING:
@@ -31,11 +33,16 @@ def select(store: Path, selectors: Sequence[str]) -> Scan:
     pairs = [_pair(text) for text in selectors if "=" in text]
     sources = [text for text in selectors if "=" not in text]
     everything = files(store)
-    if not everything and not any(Path(text).is_file() for text in sources):
-        raise UsageError(f"there are no results in {store}: run a workload first, or name --store")
+    shipped = published.SELECTOR in sources
+    sources = [text for text in sources if text != published.SELECTOR]
+    if not everything and not shipped and not any(Path(text).is_file() for text in sources):
+        raise UsageError(
+            f"there are no results in {store}: run a workload first, name --store, or look at"
+            f" '{published.SELECTOR}' ones"
+        )
     paths = everything
     revisions: list[str] = []
-    if sources:
+    if sources or shipped:
         paths = []
         for text in sources:
             found = _files_of(store, everything, text)
@@ -52,9 +59,28 @@ def select(store: Path, selectors: Sequence[str]) -> Scan:
         if not matching:
             raise UsageError(f"{revision!r} is no run id, file or commit among the results")
         table = _keep(table, [sha in matching for sha in table["git_sha"].to_pylist()])
+    if shipped:
+        table = _with_published(table)
     for column, value in pairs:
         table = _where(table, column, value)
     return Scan(table=table, unreadable=result.unreadable)
+
+
+def select_for_report(store: Path, selectors: Sequence[str]) -> tuple[Scan, str | None]:
+    """As :func:`select`; of an empty store, the published results, and a sentence that says so."""
+    if files(store) or any("=" not in text for text in selectors):
+        return select(store, selectors), None
+    note = (
+        f"there are no results in {store}: this is from the published results that ship with"
+        " tpubench, none of them measured here"
+    )
+    return select(store, [published.SELECTOR, *selectors]), note
+
+
+def _with_published(table: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.concat_tables([table, to_table(list(published.rows()))], promote_options="default")
 
 
 _RUN_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")

@@ -73,8 +73,9 @@ class _Event:
         """A number of the metadata, None where it is absent or none."""
         found = self.node["metadata"]
         value = found.value.get(key) if isinstance(found.value, dict) else None
-        usable = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-        return float(value) if usable and value < 1e18 else None
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return None
+        return float(value) if 0 <= value < 1e18 else None
 
 
 def _log(path: Path) -> Record:
