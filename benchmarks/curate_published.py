@@ -117,7 +117,7 @@ def shared(line: dict[str, str]) -> dict[str, object]:
         raise LeftOutError("the unit is ambiguous in its source")
     hosts = line["host_count"]
     return {
-        "source_id": line["source_id"],
+        "source_id": release(line["source_id"], line["source_date"]),
         "date": date(line["source_date"]),
         "source": line["source_locator"],
         "model": line["model"],
@@ -128,6 +128,11 @@ def shared(line: dict[str, str]) -> dict[str, object]:
         "note": "",
         "title": line["source_title"],
     }
+
+
+def release(source: str, date_text: str) -> str:
+    """The source, with its release where that is what dates it: two releases are two sources."""
+    return f"{source}-{date_text}" if re.fullmatch(r"\d\d\.\d\d(\.\d+)?", date_text) else source
 
 
 def date(text: str) -> str:
@@ -269,6 +274,11 @@ def training(line: dict[str, str], has_tokens: frozenset[tuple[str, ...]]) -> di
     if metric == "tokens_per_s_per_chip":
         row["metric"], row["value"] = "train_tok_s", value * chips
         row["note"] = f"published for one chip of {chips}"
+    elif metric == "step_time_s" and case(line) not in has_tokens and "seq_len" in params:
+        batch, length = params["global_batch"], params["seq_len"]
+        assert isinstance(batch, int) and isinstance(length, int)
+        row["metric"], row["value"] = "train_tok_s", batch * length / value
+        row["note"] = f"batch × sequence ÷ the published step time of {value:g} s"
     elif metric == "step_time_s":
         row["metric"], row["value"] = "step_time_s", value
     elif metric == "tflops_per_chip":

@@ -23,8 +23,8 @@ from tpubench.results.importers import NO_MODEL, Figure, Plain, Record
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.row import SCHEMA_VERSION, Row
 from tpubench.results.statistics import within
+from tpubench.results.summary import IMPORTED
 
-BACKEND = "imported"
 NOT_STATED = "not-stated"
 UNKNOWN_DEVICE = "unknown"
 _PRECISIONS = {
@@ -208,7 +208,7 @@ def _shared(
         "workload_version": 1,
         "preset": NO_MODEL if model is None else model,
         "params": fingerprint.canonical_json(params),
-        "backend": BACKEND,
+        "backend": IMPORTED,
         "device": device,
         "chips": chips,
         "hosts": given.hosts or record.hosts or 0,

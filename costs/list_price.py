@@ -55,7 +55,12 @@ def list_prices(device: str) -> ListPrices | None:
 def _better(price: Price, held: Price) -> bool:
     if price.as_of != held.as_of:
         return price.as_of > held.as_of
-    return (price.usd_per_chip_hour, price.id) < (held.usd_per_chip_hour, held.id)
+    return _rank(price) < _rank(held)
+
+
+def _rank(price: Price) -> tuple[float, bool, str]:
+    """Cheapest first; of regions at the same price one in the United States, then by name."""
+    return price.usd_per_chip_hour, not price.region.startswith("us"), price.id
 
 
 def with_list_prices(scan: Scan) -> Scan:

@@ -20,7 +20,6 @@ from tpubench.reports.figure import (
     Point,
     Series,
     colour,
-    colour_numbers,
     log_ticks,
 )
 
@@ -173,7 +172,7 @@ def _add_dots(
         "zeroline": False,
         "fixedrange": True,
     }
-    colours = colour_numbers(row.series for row in panel.rows)
+    colours = panel.colours
     for name, evidence in dict.fromkeys((row.series, row.evidence) for row in panel.rows):
         chosen = [
             (y, row)

@@ -57,6 +57,13 @@ class Dots:
     title: str
     unit: str
     rows: tuple[Dot, ...]
+    series: tuple[str, ...] = ()
+    """Names that take the first colours, so that they keep them from panel to panel."""
+
+    @property
+    def colours(self) -> dict[str, int]:
+        """Palette index of each series."""
+        return colour_numbers([*self.series, *(row.series for row in self.rows)])
 
     @property
     def end(self) -> float:

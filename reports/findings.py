@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tpubench.reports.figure import MAX_CASES
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
 from tpubench.results.store import Scan, iter_rows
@@ -57,6 +58,12 @@ class Findings:
             and summary.estimate is not None
             and summary.estimate.point > 0
         ]
+
+    @property
+    def survey(self) -> bool:
+        """Whether this is a collection of published results, too many to draw each."""
+        kinds = {row.evidence for row in self.rows if row.status == "ok"}
+        return kinds == {"published"} and len(self.by_case()) > MAX_CASES
 
     def by_case(self) -> dict[CaseKey, list[Summary]]:
         """The summaries of each case, in case order and then in the order of the metrics."""
@@ -194,11 +201,17 @@ def _traits(summary: Summary) -> dict[str, str]:
         "workload": row.workload,
         "preset": row.preset,
         "device": row.device,
-        "chips": f"{row.chips} chip{'' if row.chips == 1 else 's'}",
+        "chips": _chips(row.chips),
         "dtype": row.dtype,
         "backend": f"{row.backend} backend",
         **{f"param {k}": f"{k}={v}" for k, v in summary.params.items() if k != "dtype"},
     }
+
+
+def _chips(count: int) -> str:
+    if not count:
+        return "chips not stated"
+    return f"{count} chip{'' if count == 1 else 's'}"
 
 
 def _telling(group: Sequence[Mapping[str, str]], devices: bool) -> list[str]:

@@ -103,6 +103,8 @@ def _policy(scripts: list[str]) -> str:
 
 def _title(findings: Findings) -> str:
     rows = findings.rows
+    if findings.survey:
+        return "Published results: TPU and GPU"
     ok = [row for row in rows if row.status == "ok"] or list(rows)
     workloads = list(dict.fromkeys(row.workload for row in ok))
     workloads.sort(key=lambda name: name in {"gemm", "hbm"})

@@ -23,7 +23,6 @@ from tpubench.reports.figure import (
     Point,
     Series,
     colour,
-    colour_numbers,
     log_ticks,
     tick_text,
 )
@@ -124,7 +123,7 @@ def _place(picture: Figure, panel: Dots | Plane, above: float, height: float, to
 
 
 def _dots(axes: Axes, panel: Dots) -> None:
-    colours = colour_numbers(row.series for row in panel.rows)
+    colours = panel.colours
     marks: dict[tuple[str, str], list[Point]] = {}
     for y, row in enumerate(panel.rows):
         interval = None if row.low is None or row.high is None else (row.low, row.high)
@@ -232,7 +231,7 @@ def _legend(chart: Chart) -> dict[str, Series]:
         if isinstance(panel, Plane):
             shown = list(panel.series)
         else:
-            colours = colour_numbers(row.series for row in panel.rows)
+            colours = panel.colours
             shown = [
                 Series(
                     name=row.series, points=(), evidence=row.evidence, colour=colours[row.series]

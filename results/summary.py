@@ -11,6 +11,9 @@ from tpubench.results.statistics import Estimate, between
 
 CaseKey = tuple[object, ...]
 
+IMPORTED = "imported"
+"""Backend of rows that another tool or a publication made."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
@@ -94,7 +97,9 @@ def case_key(row: Row) -> CaseKey:
         row.preset,
         row.params,
         row.backend,
-        # Not the device: a repetition that died may not know it.
+        # Not the device: a repetition that died may not know it. Imported results do know it, and
+        # one source may have the same case on several.
+        row.device if row.backend == IMPORTED else None,
         row.chips,
         row.dtype,
     )

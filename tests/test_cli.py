@@ -148,7 +148,7 @@ def test_verify_names_the_damaged_file_and_exits_1(call, tmp_path: Path) -> None
         ([*FAKE, "--store", "/proc/nowhere"], 2, "cannot be written"),
         (["show"], 2, "no results"),
         (["verify"], 2, "no results"),
-        (["report"], 2, "no results"),
+        (["report", "latest"], 2, "no results"),
         (["list", "colours"], 2, "cannot list 'colours'"),
     ],
 )

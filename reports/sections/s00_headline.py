@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from tpubench.reports import quantity
-from tpubench.reports.blocks import Block, Card, Cards, Note, Section, Text
+from tpubench.reports.blocks import Block, Card, Cards, Note, Section, Table, Text, columns
 from tpubench.reports.findings import Findings, Names, part
 from tpubench.reports.sections._shared import badge, by, interval, plural, value
 from tpubench.results.metrics import METRICS
@@ -27,6 +29,7 @@ _LIMITS = {
     "flop_s": ("Arithmetic", "Operations a second in matrix multiplication"),
     "bandwidth_bytes_s": ("Memory bandwidth", "Bytes read and written a second"),
 }
+_LIMIT_WORKLOADS = {"flop_s": "gemm", "bandwidth_bytes_s": "hbm"}
 _RATES = {
     "output_tok_s": "output tokens a second",
     "train_tok_s": "training tokens a second",
@@ -37,6 +40,8 @@ _COSTS = {"output_tok_s": "usd_per_mtok_out", "train_tok_s": "usd_per_train_mtok
 
 
 def section(findings: Findings) -> Section | None:
+    if findings.survey:
+        return _survey(findings)
     valued = [s for s in findings.summaries if s.estimate is not None]
     title, scope = "What was found", Text(text=_scope(findings))
     if not valued:
@@ -58,6 +63,35 @@ def section(findings: Findings) -> Section | None:
         limits = "Only the hardware's own limits were measured, no whole program."
         lead = "".join(sentences) or limits
     return Section(title=title, lead=lead, blocks=(*blocks, scope))
+
+
+def _survey(findings: Findings) -> Section:
+    """What a collection of published results holds, by kind of work and device."""
+    cases = [group[0].first for group in findings.by_case().values()]
+    counts = Counter((row.workload, row.device) for row in cases)
+    works = sorted({row.workload for row in cases})
+    makers = {name: sum(row.device.startswith(name) for row in cases) for name in ("tpu", "nvidia")}
+    sources = {row.run_id for row in cases}
+    devices = sorted({row.device for row in cases})
+    days = sorted({f"{row.started_at:%Y-%m}" for row in cases})
+    return Section(
+        title="What is here",
+        lead=(
+            f"{plural(len(cases), 'published case')}: {makers['tpu']} on TPUs, {makers['nvidia']}"
+            f" on NVIDIA GPUs, from {plural(len(sources), 'source')} of {days[0]} to {days[-1]}."
+            " None was measured here."
+        ),
+        blocks=(
+            Table(
+                folded=f"Cases by device and work: {plural(len(devices), 'device')}",
+                columns=columns("Device", *(f"{work}#" for work in works)),
+                rows=tuple(
+                    (device, *(str(counts[work, device] or "") for work in works))
+                    for device in devices
+                ),
+            ),
+        ),
+    )
 
 
 def _scope(findings: Findings) -> str:
@@ -167,7 +201,8 @@ def _machines(valued: list[Summary]) -> list[list[Summary]]:
     limits = [
         s
         for s in valued
-        if s.first.metric in _LIMITS and s.first.unit == METRICS[s.first.metric].unit
+        if s.first.workload == _LIMIT_WORKLOADS.get(s.first.metric)
+        and s.first.unit == METRICS[s.first.metric].unit
     ]
     return by(limits, lambda s: (s.first.device, s.first.chips, s.first.backend, s.first.evidence))
 

@@ -119,6 +119,16 @@ def _evidence(findings: Findings) -> Iterable[Note]:
 
 
 def _repetitions(findings: Findings) -> Iterable[Note]:
+    if findings.survey:
+        yield Note(
+            tone="warn",
+            text=(
+                "Single figures, mostly the best that a vendor or an author obtained, without"
+                " intervals. Small differences mean nothing; measure before deciding."
+            ),
+            command="tpubench run --workload llama-infer",
+        )
+        return
     valued = [s for s in findings.summaries if s.estimate is not None]
     counts: dict[object, tuple[int, Summary]] = {}
     for summary in valued:

@@ -11,6 +11,8 @@ _METRICS = ("decode_tok_s", "prefill_tok_s", "output_tok_s", "train_tok_s", "sam
 
 
 def section(findings: Findings) -> Section | None:
+    if findings.survey:
+        return None
     found = {metric: findings.of(metric) for metric in _METRICS}
     everything = [summary for summaries in found.values() for summary in summaries]
     lead = (

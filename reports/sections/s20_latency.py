@@ -21,6 +21,8 @@ _QUANTILES = (0.5, 0.9, 0.99)
 
 
 def section(findings: Findings) -> Section | None:
+    if findings.survey:
+        return None
     ttft, tpot, itl = (findings.of(metric) for metric in ("ttft_s", "tpot_s", "itl_s"))
     lead = (
         "How long one user waits. Time to first token is the wait until the answer begins; time"

@@ -27,6 +27,8 @@ _UNIT = "USD/Mtoken"
 
 
 def section(findings: Findings) -> Section | None:
+    if findings.survey:
+        return None
     costs = findings.of("usd_per_mtok_out")
     lead = (
         "What the chips cost while they write a million answer tokens, against how many tokens a"

@@ -26,6 +26,8 @@ _LABELLED = 16
 
 
 def section(findings: Findings) -> Section | None:
+    if findings.survey:
+        return None
     placed, unplaced = place(findings.summaries)
     lead = (
         "What holds the program back. A chip can be held back by its arithmetic (FLOP/s,"

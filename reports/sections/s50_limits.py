@@ -14,9 +14,11 @@ _CHARTS = (
 
 
 def section(findings: Findings) -> Section | None:
+    if findings.survey:
+        return None
     blocks: list[Block] = []
     for metric, workload, name, what in _CHARTS:
-        found = findings.of(metric)
+        found = [s for s in findings.of(metric) if s.first.workload == workload]
         names = Names(found)
         panel = dots(metric, found, names)
         if panel is None:

@@ -19,6 +19,8 @@ _MOST_MACHINES = 8
 
 
 def section(findings: Findings) -> Section | None:
+    if findings.survey:
+        return None
     machines: dict[str, list[Row]] = {}
     # A repetition that failed may have died before it could say where it ran.
     told = [row for row in findings.rows if row.status == "ok"] or findings.rows

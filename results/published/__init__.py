@@ -16,6 +16,7 @@ from pathlib import Path
 from tpubench.results import fingerprint
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.row import SCHEMA_VERSION, Row
+from tpubench.results.summary import IMPORTED
 
 SELECTOR = "published"
 """Names this set wherever a command takes a selector."""
@@ -76,7 +77,7 @@ def _row(line: dict[str, str], metric: Metric, value: float) -> Row:
         workload_version=1,
         preset=line["model"],
         params=fingerprint.canonical_json(json.loads(line["params"])),
-        backend="imported",
+        backend=IMPORTED,
         device=line["device"],
         chips=int(line["chips"]),
         hosts=int(line["hosts"]),

@@ -1,0 +1,214 @@
+"""TPU against GPU: which figures may be held against each other, and what still differs.
+
+Like is compared with like: the same work, model, precision and lengths, at the same load, per
+physical chip. Of several figures of a device the fastest stands for it, TPU and GPU alike. Where
+only the precision or the load differs, the pair is kept as *near*: shown, with what differs, and
+without a verdict. MLPerf results pair within a round, since its rules fix what matters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tpubench.costs.devices import devices
+from tpubench.reports.findings import Findings
+from tpubench.results.summary import Summary, case_key
+
+RATES = {
+    "train_tok_s_per_chip": ("usd_per_train_mtok", "million training tokens"),
+    "output_tok_s_per_chip": ("usd_per_mtok_out", "million output tokens"),
+    "samples_s_per_chip": ("usd_per_ksample", "thousand samples"),
+}
+"""Rate per chip, by which devices are compared, to its $ metric and what that is for."""
+
+_LENGTHS = ("seq_len", "input_len", "output_len")
+_LOAD = ("load", "batch", "concurrency", "request_rate", "scenario", "round")
+_NEAR = 0.05
+"""Lengths within this share of each other pair (1000 and 1024), and the difference is printed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One device's figure of a pair. ``usd`` is the $ figure of the same case, if it has one."""
+
+    rate: Summary
+    usd: Summary | None
+
+    @property
+    def value(self) -> float:
+        """The rate per chip."""
+        return 0.0 if self.rate.estimate is None else self.rate.estimate.point
+
+    @property
+    def cost(self) -> float | None:
+        """Dollars per unit of work."""
+        return None if self.usd is None or self.usd.estimate is None else self.usd.estimate.point
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A TPU and a GPU at the same work. ``like`` says whether a verdict may be given."""
+
+    metric: str
+    title: str
+    tpu: Side
+    gpu: Side
+    differences: tuple[str, ...]
+    like: bool
+
+
+def is_tpu(device: str) -> bool:
+    """Whether a canonical device name is a TPU's."""
+    return device.startswith("tpu-")
+
+
+def is_gpu(device: str) -> bool:
+    """Whether it is a device of the table that is no TPU."""
+    return device in devices() and not is_tpu(device)
+
+
+def model_key(name: str) -> str:
+    """Spellings of one architecture as one key: ``LLAMA3_70B`` and ``llama3.1-70b`` are one shape.
+
+    Fine-tuning variants (``(SFT)``, ``(LoRA)``) are other work and stay apart.
+    """
+    text = re.sub(r"\(w/o? mtp\)", "", name.lower())
+    text = text.rpartition("/")[2]
+    text = re.sub(r"llama[-_ ]?3(?:\.[0-9])?[-_ ]", "llama3:", text)
+    text = re.sub(r"[-_ ](?:instruct|chat|it|hf)\b", "", text)
+    return re.sub(r"[-_ ]", "", text)
+
+
+def pairs(findings: Findings) -> list[Pair]:
+    """Every pair of a TPU and a GPU, like ones first, then by work."""
+    found: list[Pair] = []
+    for metric, (usd, _) in RATES.items():
+        costs = {case_key(s.first): s for s in findings.of(usd)}
+        groups: dict[tuple[object, ...], list[Side]] = {}
+        for summary in findings.of(metric):
+            side = Side(rate=summary, usd=costs.get(case_key(summary.first)))
+            groups.setdefault(_work(summary), []).append(side)
+        for sides in groups.values():
+            found += _pairs_of(metric, sides)
+    return sorted(found, key=lambda p: (not p.like, p.metric, p.title, p.tpu.rate.first.device))
+
+
+def _work(summary: Summary) -> tuple[object, ...]:
+    """What must be equal even for a near pair: the work and the model."""
+    row, params = summary.first, summary.params
+    mlperf = (params.get("scenario"), params.get("round")) if _mlperf(summary) else ()
+    return (row.evidence, row.workload, model_key(row.preset), mlperf, params.get("resolution"))
+
+
+def _mlperf(summary: Summary) -> bool:
+    return summary.first.workload.startswith("mlperf-")
+
+
+def _pairs_of(metric: str, sides: list[Side]) -> list[Pair]:
+    """The best like pair of each TPU and GPU, or failing that the best near one."""
+    tpus = [side for side in sides if is_tpu(side.rate.first.device)]
+    gpus = [side for side in sides if is_gpu(side.rate.first.device)]
+    best: dict[tuple[str, str, str], Pair] = {}
+    near: dict[tuple[str, str], Pair] = {}
+    for tpu in tpus:
+        for gpu in gpus:
+            if not _lengths_agree(tpu.rate, gpu.rate):
+                continue
+            differences = _differences(tpu.rate, gpu.rate)
+            like = _like(tpu.rate, gpu.rate)
+            pair = Pair(
+                metric=metric,
+                title=title(tpu.rate),
+                tpu=tpu,
+                gpu=gpu,
+                differences=differences,
+                like=like,
+            )
+            names = (tpu.rate.first.device, gpu.rate.first.device)
+            if like:
+                key = (*names, tpu.rate.first.dtype)
+                best[key] = _faster(best.get(key), pair)
+            else:
+                near[names] = _faster(near.get(names), pair)
+    matched = {key[:2] for key in best}
+    return [*best.values(), *(pair for key, pair in near.items() if key not in matched)]
+
+
+def _faster(held: Pair | None, pair: Pair) -> Pair:
+    """Of two pairs of the same devices, the one of their faster figures."""
+    if held is None:
+        return pair
+    return max(held, pair, key=lambda p: p.tpu.value * p.gpu.value)
+
+
+def _lengths_agree(a: Summary, b: Summary) -> bool:
+    if _mlperf(a):
+        return True
+    for name in _LENGTHS:
+        left, right = a.params.get(name), b.params.get(name)
+        if left is None and right is None:
+            continue
+        if not isinstance(left, int | float) or not isinstance(right, int | float):
+            return False
+        if abs(left - right) > _NEAR * max(left, right):
+            return False
+    return True
+
+
+def _like(a: Summary, b: Summary) -> bool:
+    if _mlperf(a):
+        return True
+    same = a.first.dtype == b.first.dtype and a.first.dtype != "not-stated"
+    return same and all(a.params.get(name) == b.params.get(name) for name in _LOAD)
+
+
+def _differences(a: Summary, b: Summary) -> tuple[str, ...]:
+    """What differs between the two, TPU first."""
+    found = []
+    for name, left, right in (
+        ("precision", a.first.dtype, b.first.dtype),
+        ("chips", a.first.chips, b.first.chips),
+        ("named", a.first.preset, b.first.preset),
+        *((name, a.params.get(name), b.params.get(name)) for name in (*_LENGTHS, *_LOAD)),
+        ("global batch", a.params.get("global_batch"), b.params.get("global_batch")),
+        ("recipe", a.params.get("recipe"), b.params.get("recipe")),
+        ("parallelism", a.first.parallelism, b.first.parallelism),
+    ):
+        if left != right and name != "parallelism":
+            found.append(f"{name.replace('_', ' ')} {_word(left)} ↔ {_word(right)}")
+    return tuple(found)
+
+
+def _word(value: object) -> str:
+    return "not stated" if value is None else str(value)
+
+
+def title(summary: Summary) -> str:
+    """The work in words: what, which model, which lengths."""
+    row, params = summary.first, summary.params
+    words = {
+        "llm-training": "Training",
+        "llm-offline": "Batch inference",
+        "llm-serving": "Serving",
+        "llm-static": "Inference in one batch",
+        "mlperf-training": "MLPerf training",
+        "mlperf-inference": "MLPerf inference",
+        "image-generation": "Image generation",
+    }
+    text = f"{words.get(row.workload, row.workload)}: {row.preset}"
+    extra = [str(params[name]) for name in ("scenario", "round") if params.get(name)]
+    if params.get("seq_len"):
+        extra.append(f"sequence {params['seq_len']}")
+    if params.get("input_len"):
+        extra.append(f"{params['input_len']} in, {params.get('output_len', '?')} out")
+    return f"{text}{', ' + ', '.join(extra) if extra else ''}"
+
+
+def by_title(found: Iterable[Pair]) -> dict[str, list[Pair]]:
+    """Pairs of the same work together."""
+    groups: dict[str, list[Pair]] = {}
+    for pair in found:
+        groups.setdefault(pair.title, []).append(pair)
+    return groups
