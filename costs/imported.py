@@ -19,7 +19,7 @@ from typing import Any
 from tpubench.costs.devices import canonical, chips_in_slice, devices
 from tpubench.results import fingerprint
 from tpubench.results.errors import UsageError
-from tpubench.results.importers import NO_MODEL, Figure, Plain, Record
+from tpubench.results.importers import NO_MODEL, Figure, Plain, Record, one_line
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.row import SCHEMA_VERSION, Row
 from tpubench.results.statistics import within
@@ -206,19 +206,21 @@ def _shared(
         "evidence": "published",
         "workload": record.workload,
         "workload_version": 1,
-        "preset": NO_MODEL if model is None else model,
+        "preset": one_line(model) or NO_MODEL,
         "params": fingerprint.canonical_json(params),
         "backend": IMPORTED,
         "device": device,
         "chips": chips,
         "hosts": given.hosts or record.hosts or 0,
-        "parallelism": record.parallelism or NOT_STATED,
-        "dtype": dtype,
+        "parallelism": one_line(record.parallelism or NOT_STATED),
+        "dtype": one_line(dtype),
         "usd_per_chip_hour": None,
         "price_id": None,
         "price_as_of": None,
         "price_sha256": None,
-        "source": stated or f"{origin.format_name} file {origin.file}, sha256 {origin.sha256[:12]}",
+        "source": one_line(
+            stated or f"{origin.format_name} file {origin.file}, sha256 {origin.sha256[:12]}"
+        ),
         "fingerprint": None,
         "environment": json.dumps(environment, sort_keys=True),
         "git_sha": None,

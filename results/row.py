@@ -45,10 +45,12 @@ class Row:
     workload_version: int = _column("raised when results stop being comparable with older ones")
     preset: str = _column("model or shape preset")
     params: str = _column("JSON object: every parameter of the case")
-    backend: str = _column("adapter that ran it: cpu, fake, cuda, xla, tpu")
+    backend: str = _column(
+        "adapter that ran it: cpu, fake, cuda, xla, tpu; imported for others' results"
+    )
     device: str = _column("canonical device name, e.g. tpu-v6e, nvidia-h100-sxm, cpu")
-    chips: int = _column("physical chips held")
-    hosts: int = _column("machines held")
+    chips: int = _column("physical chips held; 0 where an imported file does not say")
+    hosts: int = _column("machines held; 0 where an imported file does not say")
     parallelism: str = _column("how the program was spread over chips; 'none' on one")
     dtype: str = _column("precision of weights and activations")
     metric: str = _column("name of the metric; see docs/metrics.md")

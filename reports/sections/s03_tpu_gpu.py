@@ -249,8 +249,8 @@ def _like_table(like: list[Pair]) -> Table:
         stacks=True,
         foot=(
             "Differences are written TPU ↔ GPU. Same work, model, precision, lengths and load;"
-            " MLPerf results of one round and scenario, whose rules fix quality instead of precision. Software, batch and number"
-            " of chips are each source's own best."
+            " MLPerf results of one round and scenario, whose rules fix quality instead of"
+            " precision. Software, batch and number of chips are each source's own best."
         ),
     )
 

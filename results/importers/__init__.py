@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tpubench.results.errors import UsageError
-from tpubench.results.importers._document import read_json
+from tpubench.results.importers._document import one_line, read_json
 from tpubench.results.importers._record import (
     NO_MODEL,
     Figure,
@@ -44,6 +44,7 @@ __all__ = [
     "Record",
     "Rejected",
     "formats",
+    "one_line",
     "read_results",
 ]
 

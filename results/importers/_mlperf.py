@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tpubench.results.errors import UsageError
-from tpubench.results.importers._document import Node, read_json
+from tpubench.results.importers._document import Node, one_line, read_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ def _software(root: Node) -> str | None:
         words += [f"{name} {version}" for name, version in stack.items()]
     elif isinstance(stack, str) and stack and stack not in words:
         words.append(stack)
-    return ", ".join(" ".join(word.split()) for word in words)[:300] or None
+    return one_line(", ".join(words)) or None
 
 
 def round_of(path: Path) -> str | None:
