@@ -20,6 +20,9 @@ from tpubench.results.statistics import CONFIDENCE, Estimate
 from tpubench.results.store import Unreadable, iter_rows
 from tpubench.results.summary import Summary, summarise
 
+_NOT_COMPARED = {"seed", "submission"}
+"""Parameters that tell results apart and do not make them other work."""
+
 Verdict = Literal["better", "worse", "unclear"]
 
 
@@ -84,12 +87,13 @@ def _by_case(rows: Iterable[Row]) -> dict[tuple[object, ...], Summary]:
     for summary in sorted(summarise(rows), key=lambda s: s.first.run_id):
         row = summary.first
         shape = _fingerprint(row).get("shape")
-        params = {k: v for k, v in summary.params.items() if k != "seed"}
+        params = {k: v for k, v in summary.params.items() if k not in _NOT_COMPARED}
         if summary.estimate is not None:
             key = (
                 row.workload,
                 row.workload_version,
-                json.dumps([params, shape], sort_keys=True),
+                # Imported results have no shape; the model's name stands for it.
+                json.dumps([params, row.preset if shape is None else shape], sort_keys=True),
                 row.dtype,
                 row.metric,
             )

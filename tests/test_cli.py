@@ -217,3 +217,40 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
         check=False,
     )
     assert "Traceback" in done.stderr
+
+
+def test_import_stores_another_tools_result_once(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    throughput = {
+        "elapsed_time": 10.0,
+        "num_requests": 100,
+        "total_num_tokens": 51200,
+        "requests_per_second": 10.0,
+        "tokens_per_second": 5120.0,
+    }
+    path = tmp_path / "throughput.json"
+    path.write_text(json.dumps(throughput), encoding="utf-8")
+    command = ["import", "auto", str(path), "--device", "v6e-4"]
+    document = json.loads(call(*command, "--json").out)
+    rates = {row["metric"]: row["value"] for row in document["rows"]}
+    assert rates["total_tok_s_per_chip"] == 1280.0
+    assert call("verify").code == 0
+    assert "imported already" in call(*command).out
+    assert "vllm-bench" in call("import", "list").out
+
+
+def test_compare_takes_published_results_of_two_devices(call) -> None:  # type: ignore[no-untyped-def]
+    kind = "published,workload=mlperf-inference,device"
+    done = call("compare", f"{kind}=tpu-v6e", f"{kind}=nvidia-h100-sxm", "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)["comparisons"]
+    assert {one["preset"] for one in found} == {"stable-diffusion-xl"}
+    assert {tuple(one["evidence"]) for one in found} == {("published", "published")}
+
+
+def test_a_report_of_an_empty_store_compares_published_results(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    done = call("report", "--out", str(tmp_path / "page"))
+    assert done.code == 0
+    assert "none of them measured here" in done.err
+    page = (tmp_path / "page" / "report.html").read_text(encoding="utf-8")
+    assert "TPU against GPU" in page
+    assert (tmp_path / "page" / "tpu-gpu-rate.png").exists()

@@ -139,6 +139,14 @@ class Node:
             for i, v in enumerate(self.value)
         ]
 
+    def entries(self) -> list[Node]:
+        """The values of an object (none when it is missing); UsageError when it is none."""
+        if self.value is None:
+            return []
+        if not isinstance(self.value, dict):
+            raise self.error("is not an object")
+        return [self[key] for key in self.value]
+
     def text(self) -> str | None:
         """A text on one line; None when missing or empty."""
         if self.value is None:

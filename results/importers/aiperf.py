@@ -173,12 +173,10 @@ def _telemetry(data: Node) -> tuple[str | None, int | None]:
     """The one kind of GPU that telemetry saw, and how many; more may be there than were used."""
     if not isinstance(data.value, dict):
         return None, None
-    endpoints = data["endpoints"]
-    names = []
-    for name in endpoints.value if isinstance(endpoints.value, dict) else ():
-        gpus = endpoints[name]["gpus"]
-        names += [
-            gpus[gpu]["gpu_name"].text() for gpu in (gpus.value or {}) if gpus.value is not None
-        ]
+    names = [
+        gpu["gpu_name"].text()
+        for endpoint in data["endpoints"].entries()
+        for gpu in endpoint["gpus"].entries()
+    ]
     kinds = {name for name in names if name}
     return (kinds.pop() if len(kinds) == 1 else None), len(names) or None
