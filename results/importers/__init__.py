@@ -20,7 +20,6 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -70,9 +69,17 @@ def read_results(format_name: str, path: Path) -> Imported:
         known = ", ".join([AUTO, *formats()])
         raise UsageError(f"unknown format {format_name!r}; known: {known}")
     imported: Imported = module.read(path)
-    if not imported.records and not imported.rejected:
-        raise UsageError(f"{path} holds no result of the format {module.FORMAT}")
-    return replace(imported, format_name=module.FORMAT)
+    empty = [one for one in imported.records if one.status == "ok" and not one.figures]
+    records = tuple(one for one in imported.records if one not in empty)
+    if not records and not imported.rejected:
+        raise UsageError(f"{path} holds no figure of the format {module.FORMAT}")
+    lost = tuple(
+        Rejected(where=f"{one.workload} {one.model}", reason="no figure that is known")
+        for one in empty
+    )
+    return Imported(
+        records=records, rejected=(*imported.rejected, *lost), format_name=module.FORMAT
+    )
 
 
 def _recognised(path: Path) -> ModuleType:

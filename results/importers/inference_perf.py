@@ -44,6 +44,8 @@ def read(path: Path) -> Imported:
     if not good["count"].count():
         raise good["count"].error("is zero: no request succeeded")
     rates, times = good["throughput"], good["latency"]
+    if rates.value is None and times.value is None:
+        raise good.error("has no latency and no throughput: import the stage's lifecycle report")
     return Imported(
         records=(
             Record(

@@ -36,7 +36,8 @@ def reads(path: Path) -> bool:
         if path.suffix.lower() == ".json":
             root = read_json(path)
             first = root.value[0] if isinstance(root.value, list) and root.value else None
-            return isinstance(first, dict) and {"Scenario", "Performance_Result"} <= first.keys()
+            stated = first.keys() if isinstance(first, dict) else set()
+            return "Scenario" in stated and bool({"Performance_Result", "Result"} & stated)
         return "MLPerf Results Summary" in read_text(path)[:400]
     except (UsageError, OSError):
         return False
@@ -85,12 +86,16 @@ def _summary(path: Path) -> Imported:
 def _entry(entry: Node) -> Record:
     if not isinstance(entry.value, dict) or not entry.value.get("Scenario"):
         raise entry.error("is not a result of MLPerf Inference: it has no Scenario")
-    scenario, unit = entry["Scenario"].text() or "", entry["Performance_Units"].text() or ""
-    value = entry["Performance_Result"].number()
+    scenario = entry["Scenario"].text() or ""
+    # Rounds before v5.0 call them Result and Units, and the benchmark MlperfModel.
+    value = entry.first("Performance_Result", "Result").number()
+    unit = entry.first("Performance_Units", "Units").text() or ""
     nodes = entry["Nodes"].count()
-    model = entry["Model"].text()
+    model = entry.first("MlperfModel", "Model").text()
     if model is None or value is None:
         raise entry.error("has no Model or no Performance_Result")
+    if re.search(r"watt|joule", unit, re.I):
+        raise entry.error(f"is a power result ({unit}), not a rate")
     accelerator = entry["Accelerator"].text()
     invalid = bool(entry["errors"].number())
     return Record(
@@ -99,9 +104,9 @@ def _entry(entry: Node) -> Record:
         params={
             "scenario": scenario.lower(),
             "round": entry["version"].text(),
-            "division": entry["Category"].text(),
+            "division": entry.first("Category", "Division").text(),
             "submission": entry["ID"].text(),
-            "variant": _other(entry["UsedModel"].text(), model),
+            "variant": _other(entry.first("UsedModel", "Model").text(), model),
         },
         # Without an accelerator the processors do the work.
         device=accelerator or "cpu",

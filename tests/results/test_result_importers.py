@@ -154,6 +154,31 @@ def test_one_bad_entry_of_a_summary_is_named_and_the_others_are_read(tmp_path: P
     assert "not a number" in found.rejected[0].reason
 
 
+def test_mlperf_summaries_of_older_rounds_have_other_names(tmp_path: Path) -> None:
+    new = tools.MLPERF_SUMMARY[0]
+    gone = {"Performance_Result", "Performance_Units", "UsedModel"}
+    old = {k: v for k, v in new.items() if k not in gone}
+    old |= {"MlperfModel": "gptj-99", "Model": "gptj", "Result": 100.0, "Units": "Samples/s"}
+    watts = {**old, "Units": "Watts"}
+    found = read_results("auto", tools.save(tmp_path / "s.json", [old, watts]))
+    (record,) = found.records
+    assert (record.model, record.params["variant"]) == ("gptj-99", "gptj")
+    assert values(record) == {"samples_s": 100.0}
+    assert "power" in found.rejected[0].reason
+
+
+def test_a_report_of_the_server_in_place_of_the_clients_is_refused(tmp_path: Path) -> None:
+    document = {"load_summary": {}, "successes": {"count": 60, "rate": 1.0}, "failures": {}}
+    with pytest.raises(UsageError, match="lifecycle report"):
+        read_results("inference-perf", tools.save(tmp_path / "prometheus.json", document))
+
+
+def test_a_result_without_a_known_figure_is_refused(tmp_path: Path) -> None:
+    document = {"avg_latency": None, "latencies": []}
+    with pytest.raises(UsageError, match="holds no figure"):
+        read_results("vllm-bench", tools.save(tmp_path / "empty.json", document))
+
+
 def tree(tmp_path: Path, log: str, scenario: str = "Interactive") -> Path:
     """An MLPerf Inference tree with one result."""
     top = tmp_path / "inference_results_v5.1" / "closed" / "Somebody"
