@@ -1,0 +1,126 @@
+"""From what a table calls a device to the limits that a prediction needs.
+
+Published tables write ``NVIDIA H100-SXM-80GB``, ``TPU v6e (Trillium)`` or ``AMD Instinct
+MI300X-NPS1-SPX-192GB-750W``. A name that leaves the variant open (``NVIDIA A100``) takes the usual
+one and is marked; a figure in the name (2.4TB/s) overrules the data sheet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tpubench.costs.devices import Device, canonical, devices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chip:
+    """The limits of one chip. Rates per second, sizes in bytes."""
+
+    name: str
+    """Canonical name of the data sheet used."""
+    vendor: str
+    generation: str
+    peak_flop_s: Mapping[str, float]
+    hbm_bytes: float
+    hbm_bytes_s: float
+    link_bytes_s: float
+    """Links of the scale-up domain, both directions added; 64e9 (PCIe) where none is listed."""
+    domain: int
+    """Chips joined by those links."""
+    assumed: str | None = None
+    """What had to be assumed about the name, if anything."""
+
+    def peak(self, precision: str) -> float | None:
+        """FLOP/s at that precision; the next wider one where this chip has no such units."""
+        wider = {
+            "fp4": ("fp4", "fp8", "bfloat16"),
+            "fp8": ("fp8", "bfloat16"),
+            "int8": ("int8", "bfloat16"),
+            "int4": ("bfloat16",),
+            "float32": ("float32",),
+        }.get(precision, ("bfloat16",))
+        for name in wider:
+            if self.peak_flop_s.get(name):
+                return self.peak_flop_s[name]
+        return None
+
+    @property
+    def is_tpu(self) -> bool:
+        """Whether it is one of Google's."""
+        return self.vendor == "Google"
+
+
+_FAMILIES = (
+    (r"gb300", "nvidia-gb300", None),
+    (r"gb200", "nvidia-gb200", None),
+    (r"gh200.*144", "nvidia-gh200-144gb", None),
+    (r"gh200", "nvidia-gh200-96gb", None),
+    (r"b300", "nvidia-b300-sxm", None),
+    (r"b200", "nvidia-b200-sxm", None),
+    (r"h200", "nvidia-h200-sxm", None),
+    (r"h100.*(pcie)", "nvidia-h100-pcie", None),
+    (r"h100.*(sxm|hbm3|hgx|mega)", "nvidia-h100-sxm", None),
+    (r"h100", "nvidia-h100-sxm", "H100 taken as the SXM variant"),
+    (r"a100.*pcie", "nvidia-a100-pcie-80gb", None),
+    (r"a100.*40", "nvidia-a100-sxm-40gb", None),
+    (r"a100.*80", "nvidia-a100-sxm-80gb", None),
+    (r"a100", "nvidia-a100-sxm-80gb", "A100 taken as SXM with 80 GB"),
+    (r"l40s", "nvidia-l40s", None),
+    (r"l4(?!0)", "nvidia-l4", None),
+    (r"mi355", "amd-mi355x", None),
+    (r"mi325", "amd-mi325x", None),
+    (r"mi300x", "amd-mi300x", None),
+    (r"mi250", "amd-mi250x", None),
+)  # fmt: skip
+
+
+def resolve(raw: str) -> Chip | None:
+    """The chip behind a name; None when no data sheet fits or it lists no peak or bandwidth."""
+    if len(raw) > 200:
+        return None
+    name, assumed = canonical(raw), None
+    if name is None:
+        plain = re.sub(r"\(.*?\)", " ", raw)
+        name = canonical(plain) or canonical(re.sub(r"\s*\d+\s*(gi?b).*$", "", plain, flags=re.I))
+    if name is None:
+        low = raw.lower()
+        for pattern, found, note in _FAMILIES:
+            if re.search(rf"(?<![a-z0-9]){pattern}", low):
+                name, assumed = found, note
+                break
+    sheet = devices().get(name or "")
+    if sheet is None:
+        return None
+    chip = from_sheet(sheet, assumed)
+    return None if chip is None else _adjusted(chip, raw)
+
+
+def from_sheet(sheet: Device, assumed: str | None = None) -> Chip | None:
+    """The limits of a data sheet; None when peak or bandwidth is missing."""
+    if not sheet.peak_flop_s.get("bfloat16") or not sheet.hbm_bytes_s:
+        return None
+    return Chip(
+        name=sheet.name,
+        vendor=sheet.vendor,
+        generation=sheet.generation,
+        peak_flop_s=sheet.peak_flop_s,
+        hbm_bytes=sheet.hbm_bytes,
+        hbm_bytes_s=sheet.hbm_bytes_s,
+        link_bytes_s=sheet.interconnect_bytes_s or 64e9,
+        domain=sheet.scaleup_chips or 1,
+        assumed=assumed,
+    )
+
+
+def _adjusted(chip: Chip, raw: str) -> Chip:
+    rate = re.search(r"(\d+(?:\.\d+)?)\s*TB/s", raw)
+    if rate and 0.1 <= float(rate[1]) <= 100:
+        chip = replace(chip, hbm_bytes_s=float(rate[1]) * 1e12)
+    if "one gcd" in raw.lower():
+        half = {name: peak / 2 for name, peak in chip.peak_flop_s.items()}
+        chip = replace(
+            chip, peak_flop_s=half, hbm_bytes=chip.hbm_bytes / 2, hbm_bytes_s=chip.hbm_bytes_s / 2
+        )
+    return chip

@@ -1,0 +1,294 @@
+"""Which corrections a prediction may need: the components of the regression, row by row.
+
+An effect of speed is scaled by the part of the time that depends on speed at all; the effect of
+a class of work (matrix products on this chip, cache reads by this software …) by that class's
+share of the time. So one fit serves every bottleneck: where HBM binds, only HBM's corrections
+count.
+"""
+
+from __future__ import annotations
+
+from math import log
+
+from tpubench.estimates.kernel import Component, Design
+from tpubench.estimates.published import Problem
+from tpubench.estimates.terms import Terms
+
+GROUPS = ("training", "serving", "samples")
+NOISE = {
+    "training": ("step", "target"),
+    "serving": ("offline", "steps", "first", "flow", "queries"),
+    "samples": ("rate", "target"),
+}
+"""Noise classes of each group of problems."""
+
+PRIOR_SD = {"model": 0.1, "bias": 0.3}
+PRIOR_SD_SAMPLES = {"model": 1.5, "bias": 1.0, "target-model": 0.8}
+
+
+def group(problem: Problem) -> str:
+    """Which of the three fits a problem belongs to."""
+    return problem.kind if problem.kind in {"training", "samples"} else "serving"
+
+
+def noise_class(problem: Problem) -> int:
+    """Index into :data:`NOISE` of a problem's group."""
+    if problem.kind in {"training", "samples"}:
+        return int(problem.metric == "time_to_train_min")
+    if problem.metric == "ttft_ms" and problem.kind != "prefill":
+        return 2
+    if problem.kind == "queries":
+        return 4
+    if problem.kind == "offline":
+        return 0
+    if problem.kind in {"server", "concurrency"}:
+        return 3
+    return 1
+
+
+def design(problem: Problem, terms: Terms) -> Design:
+    """The components of one problem."""
+    made = {"training": _training, "samples": _samples}.get(group(problem), _serving)
+    return made(problem, terms)
+
+
+def _cats(value: float, **levels: str) -> Design:
+    return {name.replace("_", "-"): Component(level=level, value=value)
+            for name, level in levels.items()}  # fmt: skip
+
+
+def _slope(name: str, level: str, value: float) -> Design:
+    return {name: Component(level=level, value=max(-4.0, min(4.0, value)))}
+
+
+def architecture(problem: Problem) -> str:
+    """dense, experts or unknown-experts: which kind of model."""
+    shape = problem.shape
+    if shape is None:
+        return "none"
+    if shape.attention_layers < shape.layers:
+        return "hybrid"
+    return "experts" if shape.experts else "dense"
+
+
+def _vendor(problem: Problem) -> str:
+    return "tpu" if problem.chip.is_tpu else problem.chip.vendor.lower()
+
+
+def _common(problem: Problem, value: float) -> Design:
+    chip, software, precision = problem.chip.name, problem.software, problem.precision
+    vendor, model, arch = _vendor(problem), problem.model, architecture(problem)
+    made = _cats(
+        value,
+        bias="all",
+        vendor=vendor,
+        generation=problem.chip.generation,
+        chip=chip,
+        precision=f"{precision}",
+        vendor_precision=f"{vendor} {precision}",
+        chip_precision=f"{chip} {precision}",
+        software=software,
+        software_chip=f"{software} {chip}",
+        software_precision=f"{software} {precision}",
+        source=problem.source,
+        family=problem.family,
+        model=model,
+        model_vendor=f"{model} {vendor}",
+        model_chip=f"{model} {chip}",
+        model_precision=f"{model} {precision}",
+        model_software=f"{model} {software}",
+        architecture=f"{arch} {vendor}",
+        architecture_chip=f"{arch} {chip}",
+        architecture_software=f"{arch} {software}",
+        architecture_precision=f"{arch} {precision} {vendor}",
+    )
+    made |= {
+        f"stated-{problem.precision_stated}": Component(level=software, value=value),
+    }
+    if problem.shape is not None and not problem.shape.known:
+        made["unknown-shape"] = Component(level="all", value=value)
+    made |= _slope("year", software, value * (problem.date - 2025.0))
+    return made
+
+
+def _training(problem: Problem, terms: Terms) -> Design:
+    assert problem.shape is not None and terms.detail is not None
+    chip, software, precision = problem.chip.name, problem.software, problem.precision
+    vendor, shape, shares = _vendor(problem), problem.shape, terms.shares()
+    generation = problem.chip.generation
+    seq_len = problem.seq_len or 4096.0
+    made = _common(problem, 1.0)
+    spread = f"tp{problem.tensor} pp{problem.pipeline} ep{problem.expert} cp{problem.context}"
+    config = f"{software} {chip} {problem.model} {precision}"
+    made |= _cats(
+        1.0,
+        config=config,
+        config_spread=f"{config} {spread} {problem.chips} {seq_len:g}",
+        remat=f"{problem.remat} {software}",
+        remat_chip=f"{problem.remat} {vendor}",
+        tuning=problem.tuning,
+        tuning_software=f"{problem.tuning} {software}",
+        laid_out=f"{problem.layout_stated} {software}",
+    )
+    for flag in problem.notes:
+        made[f"flag-{flag}"] = Component(level="all")
+    if problem.offload:
+        made["offload"] = Component(level=software)
+    for name in ("attention", "link"):
+        share = shares.get(name, 0.0)
+        made[f"share-{name}"] = Component(level=vendor, value=share)
+        made[f"share-{name}-chip"] = Component(level=chip, value=share)
+        made[f"share-{name}-software"] = Component(level=software, value=share)
+    d = log(shape.d_model / 4096)
+    length = log(seq_len / 4096)
+    micro = log(max(terms.detail["micro_tokens"], 1.0) / 4096)
+    tokens = log(max(terms.detail["tokens_per_chip"], 1.0) / 16384)
+    chips = log(problem.chips / 64)
+    for name, value in (
+        ("width", d), ("length", length), ("micro", micro), ("tokens", tokens), ("chips", chips),
+    ):  # fmt: skip
+        made |= _slope(f"{name}", "all", value)
+        made |= _slope(f"{name}-vendor", vendor, value)
+        made |= _slope(f"{name}-software", software, value)
+        made |= _slope(f"{name}-precision", f"{precision} {generation}", value)
+    made |= _slope("tensor", vendor, log(problem.tensor))
+    made |= _slope("tensor-software", software, log(problem.tensor))
+    made |= _slope("pipeline", vendor, log(problem.pipeline))
+    made |= _slope("bubble", vendor, terms.detail["bubble"])
+    made |= _slope("expert", vendor, log(problem.expert))
+    made |= _slope("context", vendor, log(problem.context))
+    made |= _slope("slices", chip, log(problem.slices))
+    made |= _slope("slices-model", f"{chip} {problem.model}", log(problem.slices))
+    made |= _slope("link-ratio", vendor, min(terms.detail["link_ratio"], 4.0))
+    if shape.experts:
+        made |= _slope("sparsity", vendor, log(shape.experts / max(shape.top_k, 1) / 16))
+    place = (d / 0.7, length / 0.7, micro / 1.0)
+    made["smooth"] = Component(level="all", point=place)
+    made["smooth-generation"] = Component(level=generation, point=place)
+    made["smooth-chip"] = Component(level=f"{chip} {precision}", point=place)
+    made["smooth-software"] = Component(level=software, point=place)
+    made["smooth-scale"] = Component(
+        level=f"{software} {chip}", point=(chips / 1.0, tokens / 1.0, d / 0.7)
+    )
+    if problem.metric in {"tflops_per_chip", "mfu_pct", "hfu_pct"}:
+        made["counted"] = Component(level=software)
+        made["counted-model"] = Component(level=f"{software} {problem.model}")
+        made["counted-metric"] = Component(level=problem.metric)
+    if problem.metric == "time_to_train_min":
+        batch = log((problem.global_batch or 1024.0) / 1024)
+        made["target-model"] = Component(level=problem.model)
+        made |= _slope("target-batch", problem.model, batch)
+        made["target-smooth"] = Component(level=problem.model, point=(batch / 0.7,))
+    return made
+
+
+def _serving(problem: Problem, terms: Terms) -> Design:
+    assert problem.shape is not None
+    shares = terms.shares()
+    bound = 1.0 - shares.get("arrival", 0.0)
+    chip, software, precision = problem.chip.name, problem.software, problem.precision
+    vendor, shape, model = _vendor(problem), problem.shape, problem.model
+    made = _common(problem, bound)
+    what = {"ttft_ms": "first", "itl_ms": "gap", "tpot_ms": "gap"}.get(problem.metric, "rate")
+    made |= _cats(
+        bound,
+        kind=problem.kind,
+        kind_software=f"{problem.kind} {software}",
+        what=f"{what} {problem.kind}",
+        what_software=f"{what} {problem.kind} {software}",
+        what_model=f"{what} {problem.kind} {software} {model}",
+        scenario=problem.scenario,
+        scenario_software=f"{problem.scenario} {software}",
+        scenario_chip=f"{problem.scenario} {chip}",
+        scenario_model=f"{problem.scenario} {model}",
+        scenario_model_chip=f"{problem.scenario} {model} {chip}",
+        cache_precision=f"{problem.kv_precision} {software}",
+        weight_only=f"{problem.weight_only} {precision} {software}",
+        groups=f"{software} {problem.tensor}",
+        config=f"{software} {chip} {model} {precision}",
+        config_groups=f"{software} {chip} {model} {precision} {problem.tensor} {problem.chips}",
+        lengths=f"{problem.lengths} {software}",
+        metric=f"{problem.metric} {software}",
+    )
+    for name in ("matmul", "attention", "decode", "weights", "cache", "link", "host", "arrival"):
+        share = shares.get(name, 0.0)
+        made[f"share-{name}"] = Component(level="all", value=share)
+        made[f"share-{name}-vendor"] = Component(level=vendor, value=share)
+        made[f"share-{name}-software"] = Component(level=software, value=share)
+        made[f"share-{name}-chip"] = Component(level=chip, value=share)
+        if name in {"matmul", "decode", "weights", "host"}:
+            made[f"share-{name}-precision"] = Component(level=f"{vendor} {precision}", value=share)
+    batch = log(max(terms.batch, 1.0) / 64)
+    inputs = log(max(problem.input_len or 1.0, 1.0) / 1024)
+    outputs = log(max(problem.output_len or 1.0, 1.0) / 512)
+    size = log(shape.active / 1e10)
+    tensor = log(problem.tensor)
+    for name, value in (("batch", batch), ("inputs", inputs), ("outputs", outputs), ("size", size),
+                        ("tensor", tensor)):  # fmt: skip
+        made |= _slope(name, what, bound * value)
+        made |= _slope(f"{name}-software", f"{software} {what}", bound * value)
+        made |= _slope(f"{name}-vendor", vendor, bound * value)
+    made |= _slope("tensor-chip", chip, bound * tensor)
+    made |= _slope("tensor-model", f"{software} {model}", bound * tensor)
+    place = (inputs / 1.2, outputs / 1.2, batch / 1.5)
+    made["smooth"] = Component(level=what, value=bound, point=place)
+    made["smooth-software"] = Component(level=f"{software} {what}", value=bound, point=place)
+    made["smooth-model"] = Component(
+        level=f"{software} {what} {model} {precision}", value=bound, point=place
+    )
+    made["smooth-chip"] = Component(
+        level=f"{software} {what} {chip} {precision}", value=bound, point=place
+    )
+    made["smooth-architecture"] = Component(
+        level=f"{architecture(problem)} {software}", value=bound, point=place
+    )
+    if problem.kind == "server":
+        rate = min(problem.qps or 1e3, 64.0)
+        made["flow"] = Component(level=what, point=(log(rate) / 1.0, batch / 1.5))
+        made["flow-model"] = Component(
+            level=f"{what} {model}", point=(log(rate) / 1.0, batch / 1.5)
+        )
+    if what == "first" and problem.kind == "concurrency":
+        queue = log(max(problem.batch or 1.0, 1.0) / 32)
+        made |= _slope("queue", software, queue)
+        made["burst"] = Component(level=f"{'burst' in problem.notes} {software}")
+    return made
+
+
+def _samples(problem: Problem, terms: Terms) -> Design:
+    assert problem.work is not None
+    name, vendor, chip = problem.work.name, _vendor(problem), problem.chip.name
+    made = _cats(
+        1.0,
+        bias="all",
+        vendor=vendor,
+        generation=problem.chip.generation,
+        chip=chip,
+        precision=f"{vendor} {problem.precision}",
+        chip_precision=f"{chip} {problem.precision}",
+        software=problem.software,
+        source=problem.source,
+        family=problem.family,
+        model=name,
+        model_vendor=f"{name} {vendor}",
+        model_generation=f"{name} {problem.chip.generation}",
+        model_chip=f"{name} {chip}",
+        model_software=f"{name} {problem.software}",
+        scenario=problem.scenario,
+        scenario_vendor=f"{problem.scenario} {vendor}",
+        scenario_model=f"{problem.scenario} {name}",
+        metric=f"{problem.metric} {name}",
+    )
+    for flag in problem.notes:
+        made[f"flag-{flag}"] = Component(level="all")
+    chips = log(problem.chips / 8)
+    made |= _slope("chips", name, chips)
+    made |= _slope("year", name, problem.date - 2025.0)
+    if problem.metric == "time_to_train_min":
+        batch = log((problem.global_batch or 1024.0) / 1024)
+        made["target-model"] = Component(level=name)
+        made |= _slope("target-batch", name, batch)
+        made["target-smooth"] = Component(level=name, point=(batch / 0.7,))
+    if problem.global_batch:
+        made |= _slope("per-chip", name, log(problem.global_batch / problem.chips / 16))
+    return made

@@ -1,0 +1,252 @@
+"""The regression behind the corrections: an additive Gaussian process of named components.
+
+What the physical model misses is, in the logarithm, a sum of effects: of the device, of the
+software, of a class of work on a device, a slope in the batch, a smooth function of the lengths
+… Each is one :class:`Component` with its own standard deviation, learned by maximum marginal
+likelihood with a weak prior; a level that was never seen has mean zero and keeps that deviation,
+so that a prediction for it is both unmoved and less certain. (Rasmussen and Williams, Gaussian
+Processes for Machine Learning, 2006, chapters 2 and 5; a categorical component is the random
+effect of a mixed model.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.optimize import minimize
+
+Array = NDArray[np.float64]
+
+PRIOR_LOG_SD = float(np.log(0.08))
+PRIOR_SPREAD = 1.0
+"""Weak prior of each component's deviation: about 8 %, within a factor of e either way."""
+DEGREES = 4.0
+"""Degrees of freedom of the noise: heavy tails, so that a misprint does not bend the fit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """One effect of one row: its level, and how strongly the row shows it."""
+
+    level: str
+    value: float = 1.0
+    point: tuple[float, ...] | None = None
+    """Where it lies, for a smooth effect; rows of one level then agree as far as they are near."""
+
+
+Design = dict[str, Component]
+"""Components of a row by name. A missing name means: no such effect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Designs of many rows as arrays, one entry a component name."""
+
+    levels: dict[str, NDArray[np.int64]]
+    values: dict[str, Array]
+    points: dict[str, Array]
+    names: dict[str, list[str]]
+    """Levels of each component in the order of their codes."""
+    size: int
+
+
+def tabulate(designs: Sequence[Design], known: Table | None = None) -> Table:
+    """Designs as arrays; with ``known``, in its codes, −1 for a level it does not have."""
+    names = list(known.names) if known else sorted({n for d in designs for n in d})
+    levels, values, points, order = {}, {}, {}, {}
+    for name in names:
+        codes = {level: i for i, level in enumerate(known.names[name])} if known else {}
+        column, amount, place = [], [], []
+        for design in designs:
+            part = design.get(name)
+            if part is None:
+                column.append(-2)
+                amount.append(0.0)
+                place.append(None)
+                continue
+            if not known:
+                codes.setdefault(part.level, len(codes))
+            column.append(codes.get(part.level, -1))
+            amount.append(part.value)
+            place.append(part.point)
+        levels[name] = np.array(column, dtype=np.int64)
+        values[name] = np.array(amount, dtype=np.float64)
+        order[name] = list(codes)
+        width = max((len(p) for p in place if p is not None), default=0)
+        if known is not None:
+            width = known.points[name].shape[1] if name in known.points else 0
+        if width:
+            filled = [p if p is not None and len(p) == width else (0.0,) * width for p in place]
+            points[name] = np.array(filled, dtype=np.float64)
+    return Table(levels=levels, values=values, points=points, names=order, size=len(designs))
+
+
+def covariance(name: str, a: Table, b: Table) -> Array:
+    """Covariance of one component, at unit deviation, between the rows of two tables."""
+    same = (a.levels[name][:, None] == b.levels[name][None, :]) & (a.levels[name][:, None] >= 0)
+    found = np.where(same, a.values[name][:, None] * b.values[name][None, :], 0.0)
+    if name in a.points and name in b.points:
+        found = found * _near(a.points[name], b.points[name])
+    return found
+
+
+def _near(a: Array, b: Array) -> Array:
+    squared = (a**2).sum(1)[:, None] + (b**2).sum(1)[None, :] - 2 * a @ b.T
+    return np.asarray(np.exp(-0.5 * np.maximum(squared, 0.0)))
+
+
+def own_variance(name: str, table: Table) -> Array:
+    """Variance of one component at unit deviation, row by row, also for levels never seen."""
+    return np.where(table.levels[name] > -2, table.values[name] ** 2, 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """A fitted process: the rows it rests on, and the deviations that were learned."""
+
+    table: Table
+    y: Array
+    classes: NDArray[np.int64]
+    """Noise class of each row."""
+    weights: Array
+    """Weight of each row's noise: below 1 for a row that lies far out."""
+    sd: dict[str, float]
+    """Standard deviation of each component, natural logarithm."""
+    noise: Array
+    """Standard deviation of the noise of each class."""
+    factor: Array
+    """Lower Cholesky factor of the rows' covariance."""
+    alpha: Array
+
+    def cross(self, table: Table) -> Array:
+        """Covariance of new rows with the rows of the fit."""
+        total = np.zeros((table.size, self.table.size))
+        for name, sd in self.sd.items():
+            total += sd**2 * covariance(name, table, self.table)
+        return total
+
+    def predict(self, table: Table, classes: NDArray[np.int64]) -> tuple[Array, Array]:
+        """(mean, standard deviation) of new figures, noise included."""
+        cross = self.cross(table)
+        mean = cross @ self.alpha
+        solved = solve_triangular(self.factor, cross.T, lower=True)
+        prior = sum(
+            (sd**2 * own_variance(name, table) for name, sd in self.sd.items()),
+            start=np.zeros(table.size),
+        )
+        variance = np.maximum(prior - (solved**2).sum(0), 1e-8)
+        return mean, np.sqrt(variance + self.noise[classes] ** 2)
+
+    def effects(self, name: str) -> list[tuple[str, float, float]]:
+        """(level, mean, standard deviation) of every level of a component, at value 1."""
+        levels = self.table.names[name]
+        design = [{name: Component(level=level)} for level in levels]
+        table = tabulate(design, self.table)
+        cross = self.sd[name] ** 2 * covariance(name, table, self.table)
+        mean = cross @ self.alpha
+        solved = solve_triangular(self.factor, cross.T, lower=True)
+        sd = np.sqrt(np.maximum(self.sd[name] ** 2 - (solved**2).sum(0), 0.0))
+        return [(k, float(m), float(s)) for k, m, s in zip(levels, mean, sd, strict=True)]
+
+
+def assemble(
+    table: Table,
+    y: Array,
+    classes: NDArray[np.int64],
+    weights: Array,
+    sd: dict[str, float],
+    noise: Array,
+) -> Fit:
+    """The process of given deviations: nothing is learned here but the rows themselves."""
+    total = np.diag(noise[classes] ** 2 / weights)
+    for name, deviation in sd.items():
+        total += deviation**2 * covariance(name, table, table)
+    factor = np.linalg.cholesky(total)
+    return Fit(
+        table=table,
+        y=y,
+        classes=classes,
+        weights=weights,
+        sd=sd,
+        noise=noise,
+        factor=factor,
+        alpha=cho_solve((factor, True), y),
+    )
+
+
+def learn(
+    designs: Sequence[Design],
+    y: Array,
+    classes: NDArray[np.int64],
+    *,
+    start: Fit | None = None,
+    steps: int = 60,
+    rounds: int = 2,
+    prior_sd: dict[str, float] | None = None,
+) -> Fit:
+    """Deviations by maximum marginal likelihood, outliers weighted down; then the fit itself."""
+    table = tabulate(designs)
+    names = list(table.names)
+    parts = np.stack([covariance(name, table, table) for name in names]).astype(np.float32)
+    count = int(classes.max()) + 1
+    centre = np.array([np.log((prior_sd or {}).get(n, 0.0) or np.exp(PRIOR_LOG_SD)) for n in names])
+    centre = np.concatenate([centre, np.full(count, np.log(0.06))])
+    theta = centre.copy()
+    if start is not None:
+        known = [np.log(max(start.sd.get(n, 0.0), 1e-4)) if n in start.sd else c
+                 for n, c in zip(names, centre, strict=False)]  # fmt: skip
+        theta[: len(names)] = known
+        theta[len(names) :] = np.log(start.noise[:count])
+    weights = np.ones(len(y))
+    for turn in range(rounds):
+        found = minimize(
+            _loss, theta, args=(parts, y, classes, weights, centre), jac=True, method="L-BFGS-B",
+            bounds=[(-8.0, 1.0)] * len(names) + [(-4.5, 1.0)] * count,
+            options={"maxiter": steps if turn == 0 else max(steps // 2, 5)},
+        )  # fmt: skip
+        theta = found.x
+        sd = {n: float(np.exp(t)) for n, t in zip(names, theta, strict=False)}
+        noise = np.exp(theta[len(names) :])
+        fit = assemble(table, y, classes, weights, sd, noise)
+        spread = noise[classes] ** 2 / weights
+        residual = fit.alpha * spread
+        inverse = cho_solve((fit.factor, True), np.eye(len(y)))
+        left_out = residual / np.maximum(spread * np.diag(inverse), 1e-6)
+        scale = np.sqrt(1 / np.maximum(np.diag(inverse), 1e-9))
+        ratio = (fit.alpha / np.diag(inverse)) / scale
+        del left_out
+        weights = np.clip((DEGREES + 1) / (DEGREES + ratio**2), 0.02, 1.0)
+    return assemble(table, y, classes, weights, sd, noise)
+
+
+def _loss(
+    theta: Array,
+    parts: NDArray[np.float32],
+    y: Array,
+    classes: NDArray[np.int64],
+    weights: Array,
+    centre: Array,
+) -> tuple[float, Array]:
+    count = len(parts)
+    squares = np.exp(2 * theta[:count])
+    noise = np.exp(2 * theta[count:])
+    diagonal = noise[classes] / weights
+    total = np.tensordot(squares.astype(np.float32), parts, axes=1).astype(np.float64)
+    total[np.diag_indices_from(total)] += diagonal + 1e-8
+    factor = cho_factor(total, lower=True)
+    inverse = cho_solve(factor, np.eye(len(y)))
+    alpha = inverse @ y
+    loss = 0.5 * y @ alpha + np.log(np.diag(factor[0])).sum()
+    inner = 0.5 * (inverse - np.outer(alpha, alpha))
+    flat = inner.astype(np.float32).ravel()
+    slope = np.asarray(parts.reshape(count, -1) @ flat, dtype=np.float64) * 2 * squares
+    own = np.diag(inner) * diagonal * 2
+    slope_noise = np.bincount(classes, weights=own, minlength=len(theta) - count)
+    away = (theta - centre) / PRIOR_SPREAD
+    loss += 0.5 * float(away @ away)
+    gradient = np.concatenate([slope, slope_noise]) + away / PRIOR_SPREAD
+    return float(loss), gradient

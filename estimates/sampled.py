@@ -1,0 +1,44 @@
+"""Seconds of one sample (an image, a query) on one chip, by class of work."""
+
+from __future__ import annotations
+
+from tpubench.estimates.published import Problem
+from tpubench.estimates.terms import NOMINAL, Terms
+from tpubench.estimates.training import MLPERF_SAMPLES
+
+SERVER_SHARE = 0.92
+"""Part of the offline rate that holds under a latency limit, before correction."""
+
+
+def terms(problem: Problem) -> Terms:
+    """The prediction of a figure in samples."""
+    work, chip = problem.work, problem.chip
+    assert work is not None
+    peak = chip.peak(problem.precision) or chip.peak_flop_s["bfloat16"]
+    steps = problem.output_len or work.steps
+    training = problem.modality == "training-samples"
+    flops = work.flops_per_step * (1.0 if work.trained else steps * (3.0 if training else 1.0))
+    if training and not work.trained:
+        flops = 3 * work.flops_per_step
+    seconds = {"matmul": flops / (peak * NOMINAL[f"matmul:{problem.precision}"])}
+    if work.bytes_per_sample:
+        seconds["weights"] = work.bytes_per_sample / (chip.hbm_bytes_s * NOMINAL["weights"])
+    chips = float(problem.chips)
+    batch = problem.batch or problem.global_batch or 1.0
+    metric = problem.metric
+    rate = True
+    if metric in {"samples_per_s", "queries_per_s", "tokens_per_s"}:
+        scale = chips
+    elif metric.endswith("per_chip"):
+        scale = flops / 1e12 if metric.startswith("tflops") else 1.0
+    elif metric == "time_to_train_min":
+        scale, rate = MLPERF_SAMPLES.get(work.name, 1e6) / chips / 60, False
+    elif metric in {"mfu_pct", "hfu_pct"}:
+        scale = 100 * flops / peak
+    elif metric == "seconds_per_image":
+        scale, rate = 1 / chips, False
+    else:  # step_time_s, batch_time_s
+        scale, rate = batch / chips, False
+    if problem.scenario in {"mlperf-server", "mlperf-interactive"}:
+        scale *= SERVER_SHARE
+    return Terms(seconds=seconds, scale=scale, rate=rate, batch=batch)

@@ -1,0 +1,228 @@
+"""Model shapes and their arithmetic: parameters, FLOPs and bytes by closed form.
+
+``models.csv`` holds public configurations (each model's ``config.json``, checked in the tests
+against the stated number of parameters). A model that is not in the table gets the shape that
+its size implies, and says so: :attr:`Shape.known` is False and the interval widens.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_TABLE = Path(__file__).with_name("models.csv")
+
+BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5625}
+"""Bytes of one weight. fp4: 4 bits, and an 8-bit scale for each 16 values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """A decoder-only transformer, dense or with experts. Counts are parameters, not bytes."""
+
+    name: str
+    known: bool
+    """From the table; False when derived from a number of parameters alone."""
+    params: float
+    """All parameters, as stated by the model's authors."""
+    active: float
+    """Parameters that take part in the matrix products of one token, the output head included."""
+    experts_total: float
+    """Parameters inside routed experts, all of them; 0 for a dense model."""
+    experts: int
+    top_k: int
+    layers: int
+    d_model: int
+    heads: int
+    head_dim: int
+    kv_per_token: float
+    """Cached values of one token over all layers, windows not yet considered."""
+    attention_layers: int
+    """Layers whose attention grows with the context."""
+    window: int | None
+    """Tokens that a local layer sees; None when every layer is global."""
+    global_every: int
+    """One layer in this many is global."""
+
+    @property
+    def head_params(self) -> float:
+        """Width of all query heads together: what the attention arithmetic depends on."""
+        return float(self.heads * self.head_dim)
+
+    @property
+    def dense_params(self) -> float:
+        """Parameters that every token uses."""
+        return max(self.params - self.experts_total, 0.05 * self.active)
+
+    def seen(self, context: float) -> float:
+        """Average number of tokens a layer attends to, out of ``context`` in the cache."""
+        if self.window is None:
+            return context
+        share = 1 / self.global_every
+        return share * context + (1 - share) * min(context, self.window)
+
+    def attention_flops(self, queries: float, keys: float) -> float:
+        """QKᵀ and AV of ``queries`` tokens over ``keys`` each, all layers, one sequence."""
+        return 4 * self.attention_layers * self.head_params * queries * self.seen(keys)
+
+    def kv_tokens_bytes(self, context: float, value_bytes: float) -> float:
+        """Cache of one sequence with ``context`` tokens, bytes."""
+        return self.kv_per_token * self.seen(context) * value_bytes
+
+    def experts_touched(self, tokens: float) -> float:
+        """Share of the routed experts that ``tokens`` tokens read, routed evenly."""
+        if not self.experts:
+            return 0.0
+        return float(1 - (1 - self.top_k / self.experts) ** max(tokens, 1.0))
+
+    def weights_read(self, tokens: float) -> float:
+        """Parameters that one pass over ``tokens`` tokens must read."""
+        return self.dense_params + self.experts_total * self.experts_touched(tokens)
+
+
+def words(name: str) -> str:
+    """A model's name as lower-case words joined by single hyphens, qualifiers removed."""
+    name = re.sub(r"\(.*?\)|^mlperf:", " ", name.lower()[:200]).split("/")[-1]
+    name = re.sub(r"\b(sft|lora|qlora|instruct|chat|base|it|hf|fp8|nvfp4|fp4|w8a8|int8|int4|awq|bf16"
+                  r"|fp16|mxfp4|meta|openai|nvidia|google)\b", " ", name.replace("_", "-"))
+    name = re.sub(r"[^a-z0-9]+", "-", name).strip("-")
+    name = re.sub(r"^llama-?(?=[123])", "llama-", name)
+    name = re.sub(r"^llama-(3)(\d)(?=-)", r"llama-\1-\2", name)
+    name = re.sub(r"-(99|99-9|v0-\d|2407|2501|\d{4})$", "", name)
+    return name
+
+
+def parse_size(text: str) -> tuple[float | None, float | None]:
+    """(all, active) parameters in a name such as ``Qwen3-235B-A22B`` or ``8x7b``; None if absent.
+
+    An ``8x7b`` name multiplies out; of a mixture only the total is taken.
+    """
+    low = text.lower().replace("_", "-")
+    active = re.search(r"(?<![a-z0-9])a(\d+(?:\.\d+)?)b(?![a-z0-9])", low)
+    mixture = re.search(r"(\d+)\s*x\s*(\d+(?:\.\d+)?)b", low)
+    total = re.search(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)\s*([bmt])(?![a-z0-9])", low)
+    size = None
+    if mixture:
+        size = int(mixture[1]) * float(mixture[2]) * 1e9 * 0.83
+    elif total:
+        size = float(total[1]) * {"m": 1e6, "b": 1e9, "t": 1e12}[total[2]]
+    return size, float(active[1]) * 1e9 if active else None
+
+
+def find(name: str, params: float | None = None) -> Shape | None:
+    """The shape of a model; None when neither the table nor a size gives one.
+
+    ``params`` is the stated number of parameters. It overrules the table when both differ by
+    more than a third, since then the name means another model.
+    """
+    plain = words(name)
+    for pattern, shape in _table():
+        if pattern.fullmatch(plain):
+            if params and not 2 / 3 < params / shape.params < 3 / 2:
+                break
+            return shape
+    size, active = parse_size(name)
+    size = params or size
+    if size is None or not 1e6 <= size <= 1e14:
+        return None
+    if active is not None and not active < size:
+        active = None
+    return derived(name, size, active)
+
+
+def derived(name: str, params: float, active: float | None = None) -> Shape:
+    """The usual shape of a model of that size: width 128 × depth, grouped queries of 8."""
+    used = active or params
+    layers = max(4, round((used / (12 * 128**2)) ** (1 / 3)))
+    d_model = 128 * layers
+    experts = 0 if active is None else max(8, round(8 * (params - 0.4 * used) / (0.6 * used)))
+    return Shape(
+        name=name,
+        known=False,
+        params=params,
+        active=used,
+        experts_total=0.0 if active is None else params - 0.4 * used,
+        experts=experts,
+        top_k=8 if active is not None else 0,
+        layers=layers,
+        d_model=d_model,
+        heads=max(1, d_model // 128),
+        head_dim=128,
+        kv_per_token=2.0 * layers * min(8, max(1, d_model // 128)) * 128,
+        attention_layers=layers,
+        window=None,
+        global_every=1,
+    )
+
+
+def names() -> list[str]:
+    """Every model of the table."""
+    return [shape.name for _, shape in _table()]
+
+
+@functools.cache
+def _table() -> tuple[tuple[re.Pattern[str], Shape], ...]:
+    with _TABLE.open(encoding="utf-8", newline="") as stream:
+        return tuple(
+            (re.compile(f"{re.escape(words(r['name']))}|{r['match']}"), _shape(r))
+            for r in csv.DictReader(stream)
+        )
+
+
+def _shape(record: Mapping[str, str]) -> Shape:
+    def number(column: str, default: int = 0) -> int:
+        return int(record[column]) if record[column] else default
+
+    d, heads, kv, width = (number(c) for c in ("d_model", "heads", "kv_heads", "head_dim"))
+    layers, dense = number("layers"), number("dense_layers")
+    attention_layers = number("attention_layers", layers)
+    mlp = 3 if record["gated"] == "1" else 2
+    if record["mla_q_lora"]:
+        attention, kv_layer = _latent_attention(d, heads, width, number("mla_q_lora"))
+    else:
+        attention, kv_layer = d * (2 * heads + 2 * kv) * width, 2 * kv * width
+    experts, top_k = number("experts"), number("top_k")
+    params = float(record["params_b"]) * 1e9
+    head = number("vocab") * d
+    if record["active_b"] and record["attention_layers"]:  # a hybrid: no closed form here
+        active = float(record["active_b"]) * 1e9
+        experts_total = params - 0.4 * active
+    elif record["active_b"]:
+        expert = mlp * d * number("d_expert")
+        sparse = layers - dense
+        experts_total = float(expert * experts * sparse)
+        used = sparse * (expert * (top_k + number("shared_experts")) + d * experts)
+        used += dense * mlp * d * number("d_ffn")
+        active = float(layers * attention + used + head)
+    else:
+        experts_total = 0.0
+        active = float(layers * (attention + mlp * d * number("d_ffn")) + head)
+    return Shape(
+        name=record["name"],
+        known=True,
+        params=params,
+        active=active,
+        experts_total=experts_total,
+        experts=experts,
+        top_k=top_k,
+        layers=layers,
+        d_model=d,
+        heads=heads,
+        head_dim=width,
+        kv_per_token=float(attention_layers * kv_layer),
+        attention_layers=attention_layers,
+        window=number("window") or None,
+        global_every=number("global_every", 1),
+    )
+
+
+def _latent_attention(d: int, heads: int, width: int, q_lora: int) -> tuple[int, int]:
+    """(parameters, cached values) of one multi-head latent attention layer, DeepSeek-V2/V3:
+    512 compressed key/value values and 64 rotary ones cached, heads of 128 + 64."""
+    query = d * q_lora + q_lora * heads * (width + 64) if q_lora else d * heads * (width + 64)
+    compressed = d * (512 + 64) + 512 * heads * 2 * width
+    return query + compressed + heads * width * d, 512 + 64

@@ -1,0 +1,99 @@
+"""Where the time goes: a prediction as a sum of seconds, one for each limiting resource.
+
+The classes of work, and what bounds them:
+
+- ``matmul``: matrix products of many tokens (training, prompts): FLOP/s at the precision used;
+- ``attention``: QKᵀ and AV over many tokens: FLOP/s in bfloat16;
+- ``decode``: matrix products of the generated tokens, when the batch is so large that they are
+  bound by FLOP/s;
+- ``weights``: reading the weights for each generated token: HBM bandwidth;
+- ``cache``: reading the cached keys and values: HBM bandwidth;
+- ``link``: exchange between chips that is not hidden: interconnect;
+- ``host``: launches, scheduling, sampling: none of the above;
+- ``arrival``: waiting for the next request: not the hardware at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+CLASSES = ("matmul", "attention", "decode", "weights", "cache", "link", "host", "arrival")
+
+BOUND = {
+    "matmul": "compute",
+    "attention": "compute",
+    "decode": "compute",
+    "weights": "HBM",
+    "cache": "HBM",
+    "link": "interconnect",
+    "host": "overhead",
+    "arrival": "request rate",
+}
+"""Class of work to the resource that a reader knows."""
+
+NOMINAL: Mapping[str, float] = {
+    "matmul:bfloat16": 0.60,
+    "matmul:float16": 0.60,
+    "matmul:float32": 0.60,
+    "matmul:int8": 0.42,
+    "matmul:int4": 0.55,
+    "matmul:fp8": 0.42,
+    "matmul:fp4": 0.30,
+    "attention": 0.40,
+    "weights": 0.70,
+    "cache": 0.60,
+    "link": 0.60,
+}
+"""Share of the data sheet's rate that a good kernel reaches: the starting point of the fit, which
+corrects it by class, device, precision and software. Not a result."""
+
+HOST_STEP_S = 1.0e-3
+"""Seconds of host work for one decoding step, before correction."""
+HOST_LAYER_S = 12e-6
+"""Seconds of launches for one layer of a decoding step, before correction."""
+LINK_LATENCY_S = 8e-6
+"""Seconds of one small exchange between the chips of a tensor-parallel group."""
+NIC_BYTES_S = 50e9
+"""One-way rate out of the scale-up domain: 400 Gb/s a chip, as in the H100's data sheet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """A predicted figure: ``scale`` over (rates) or times (durations) the sum of ``seconds``."""
+
+    seconds: Mapping[str, float]
+    scale: float
+    rate: bool
+    """Whether the figure is a rate (more is faster) or a duration."""
+    batch: float = 1.0
+    """Sequences at once that the prediction assumes, for one replica."""
+    detail: Mapping[str, float] | None = None
+    """Dimensionless numbers that efficiencies may depend on."""
+
+    @property
+    def total_s(self) -> float:
+        """All seconds together."""
+        return sum(self.seconds.values())
+
+    def shares(self) -> dict[str, float]:
+        """Each class's part of the time, adding up to 1."""
+        total = self.total_s
+        return {name: seconds / total for name, seconds in self.seconds.items()}
+
+    def value(self, log_speed: float = 0.0) -> float:
+        """The figure, at a speed of ``exp(log_speed)`` times the nominal one."""
+        from math import exp
+
+        speed = exp(log_speed)
+        if self.rate:
+            return self.scale * speed / self.total_s
+        return self.scale * self.total_s / speed
+
+    @property
+    def bound(self) -> str:
+        """The resource that takes the most time."""
+        by_resource: dict[str, float] = {}
+        for name, seconds in self.seconds.items():
+            by_resource[BOUND[name]] = by_resource.get(BOUND[name], 0.0) + seconds
+        return max(by_resource, key=lambda name: by_resource[name])

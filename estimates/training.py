@@ -1,0 +1,167 @@
+"""Seconds of one training step, by class of work, from closed forms.
+
+FLOPs of a token are 6 for each parameter in a matrix product (2 forward, 4 backward; 4 for
+adapters, whose frozen weights need no gradient) and three times the causal half of attention;
+recomputed activations add a forward pass. A pipeline of p stages with v chunks each and m
+micro-batches idles (p − 1)/(v·m) of the time. Sharded weights are gathered twice and gradients
+scattered once a step; tensor parallelism exchanges activations four times a layer.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tpubench.estimates.published import Problem
+from tpubench.estimates.shapes import Shape
+from tpubench.estimates.terms import NIC_BYTES_S, NOMINAL, Terms
+
+HIDDEN = 0.7
+"""Share of the exchange between chips that runs while the chips compute."""
+
+MLPERF_SAMPLES = {
+    "gpt-3-175b": 0.65e6,
+    "llama-3.1-405b": 0.29e6,
+    "llama-2-70b": 3.4e3,
+    "sd-v2-training": 5.6e6,
+}
+"""Samples until an MLPerf training benchmark reaches its target, at a usual batch; the fit
+corrects it for the batch."""
+
+
+def flops_per_token(problem: Problem, *, attention: str | None = None) -> float:
+    """Model FLOPs of one training token, as the source counts them."""
+    shape = _shape(problem)
+    factor = 4.0 if problem.tuning == "lora" else 6.0
+    pairs = _attention_flops(shape, problem.seq_len or 4096.0)
+    full = (attention or problem.attention) == "full"
+    return factor * shape.active + factor / 2 * pairs * (2 if full else 1)
+
+
+def terms(problem: Problem) -> Terms:
+    """The prediction of a training figure."""
+    shape, chip = _shape(problem), problem.chip
+    seq_len = problem.seq_len or 4096.0
+    peak = chip.peak(problem.precision) or chip.peak_flop_s["bfloat16"]
+    factor = 4.0 if problem.tuning == "lora" else 6.0
+    linear = factor * shape.active
+    attention = factor / 2 * _attention_flops(shape, seq_len)
+    again = {True: 4 / 3, None: 1.15, False: 1.0}[problem.remat]
+    matmul_s = again * linear / (peak * NOMINAL[f"matmul:{problem.precision}"])
+    attention_s = again * attention / (chip.peak_flop_s["bfloat16"] * NOMINAL["attention"])
+    compute_s = matmul_s + attention_s
+    bubble = _bubble(problem)
+    link_s = _exchange_s(problem, shape, seq_len)
+    if problem.global_batch is None or not problem.layout_stated:
+        link_s = min(link_s, 0.3 * compute_s)  # whoever laid it out hid most of the exchange
+    exposed_s = (1 - HIDDEN) * link_s + max(0.0, HIDDEN * link_s - compute_s)
+    seconds = {
+        "matmul": matmul_s * (1 + bubble),
+        "attention": attention_s * (1 + bubble),
+        "link": exposed_s,
+    }
+    scale, rate = _scale(problem, shape)
+    tokens = (problem.global_batch or 0.0) * seq_len / max(problem.chips, 1)
+    model_chips = problem.tensor * problem.pipeline * problem.context
+    replicas = max(1.0, problem.chips / model_chips)
+    if problem.microbatch:
+        micro = problem.microbatch
+    elif problem.global_batch and problem.pipeline == 1:
+        micro = max(1.0, problem.global_batch / replicas)
+    else:
+        micro = 1.0
+    detail = {
+        "bubble": bubble,
+        "link_ratio": link_s / compute_s,
+        "tokens_per_chip": tokens or 8192.0,
+        "micro_tokens": micro * seq_len / problem.tensor / problem.context,
+    }
+    return Terms(seconds=seconds, scale=scale, rate=rate, detail=detail)
+
+
+def _shape(problem: Problem) -> Shape:
+    assert problem.shape is not None
+    return problem.shape
+
+
+def _attention_flops(shape: Shape, seq_len: float) -> float:
+    """Forward FLOPs of attention for one token, causal half."""
+    return shape.attention_flops(1, seq_len) / 2
+
+
+def _bubble(problem: Problem) -> float:
+    if problem.pipeline <= 1:
+        return 0.0
+    replicas = max(1.0, problem.chips / (problem.tensor * problem.pipeline * problem.context))
+    batch = problem.global_batch or replicas * 8 * problem.pipeline
+    micro = max(1.0, batch / replicas / (problem.microbatch or 1.0))
+    return min(3.0, (problem.pipeline - 1) / (problem.virtual * micro))
+
+
+def _exchange_s(problem: Problem, shape: Shape, seq_len: float) -> float:
+    """Seconds of exchange for one token on one chip, nothing hidden."""
+    chip, split = problem.chip, problem.tensor * problem.pipeline
+    inside = chip.link_bytes_s / 2 * NOMINAL["link"]
+    spans = problem.chips > chip.domain
+    data_rate = NIC_BYTES_S * NOMINAL["link"] if spans and not chip.is_tpu else inside
+    total = 0.0
+    replicas = max(1.0, problem.chips / (split * problem.context))
+    if problem.slices > 1:
+        batch = problem.global_batch or problem.chips
+        own = shape.params / problem.chips * problem.slices
+        total += 2 * 2.0 * own / (NIC_BYTES_S / 8) / max(batch * seq_len / problem.chips, 1.0)
+    if replicas > 1 and problem.tuning == "full":
+        batch = problem.global_batch or problem.chips
+        tokens = max(batch * seq_len / replicas / problem.context, 1.0)
+        gathers = 1.0
+        if problem.sharded and problem.pipeline == 1 and problem.microbatch:
+            gathers = max(1.0, batch / replicas / problem.microbatch)
+        sharded = shape.params / split
+        if problem.expert > 1 and shape.experts_total:
+            experts = min(shape.experts_total, 0.95 * shape.params)
+            sharded = (shape.params - experts + experts / problem.expert) / split
+        local = 1.0 if spans else (replicas - 1) / replicas
+        volume = 2.0 * sharded * (2 * gathers + 1 if problem.sharded else 2) * local
+        if not chip.is_tpu and spans:
+            volume /= min(chip.domain, 8)  # each chip of a host carries its part across
+        total += volume / data_rate / (tokens / problem.tensor) / problem.tensor
+    if problem.tensor > 1:
+        per_token = 4 * shape.layers / problem.pipeline * shape.d_model * 2.0 * 2
+        total += per_token * (problem.tensor - 1) / problem.tensor / inside * problem.pipeline
+    if problem.expert > 1 and shape.experts:
+        rate = inside if problem.expert <= chip.domain else NIC_BYTES_S * NOMINAL["link"]
+        total += 4 * shape.layers * min(shape.top_k, 4) * shape.d_model / rate
+    return total
+
+
+def _scale(problem: Problem, shape: Shape) -> tuple[float, bool]:
+    """What the seconds of one token on one chip must be divided into, or multiplied with."""
+    metric, seq_len = problem.metric, problem.seq_len or 4096.0
+    batch = problem.global_batch or 1.0
+    if metric == "tokens_per_s_per_chip":
+        return 1.0, True
+    if metric == "tokens_per_s":
+        return float(problem.chips), True
+    if metric == "samples_per_s":
+        return problem.chips / seq_len, True
+    if metric == "samples_per_s_per_chip":
+        return 1 / seq_len, True
+    if metric == "step_time_s":
+        return batch * seq_len / problem.chips, False
+    if metric == "time_to_train_min":
+        needed = MLPERF_SAMPLES.get(shape.name, 1e6)
+        return needed * seq_len / problem.chips / 60, False
+    flops = flops_per_token(problem)
+    if metric == "tflops_per_chip":
+        return flops / 1e12, True
+    peak = problem.chip.peak(problem.precision) or problem.chip.peak_flop_s["bfloat16"]
+    if problem.software == "megatron-bridge" or problem.software == "maxtext":
+        peak = problem.chip.peak_flop_s["bfloat16"] if problem.precision == "int8" else peak
+    again = 4 / 3 if metric == "hfu_pct" and problem.remat is not False else 1.0
+    if metric == "hfu_pct" and problem.remat is None:
+        again = 4 / 3
+    return 100 * again * flops / peak, True
+
+
+def log_shift(problem: Problem) -> float:
+    """log of the recomputation that a hardware FLOP count adds; for tests."""
+    return math.log(4 / 3) if problem.remat else 0.0
