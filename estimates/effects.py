@@ -23,7 +23,7 @@ NOISE = {
 """Noise classes of each group of problems."""
 
 PRIOR_SD = {"model": 0.1, "bias": 0.3}
-PRIOR_SD_SAMPLES = {"model": 1.5, "bias": 1.0, "target-model": 0.8}
+PRIOR_SD_SAMPLES = {"model": 0.4, "bias": 0.4, "target-model": 0.5}
 
 
 def group(problem: Problem) -> str:
@@ -134,7 +134,7 @@ def _training(problem: Problem, terms: Terms) -> Design:
         made[f"flag-{flag}"] = Component(level="all")
     if problem.offload:
         made["offload"] = Component(level=software)
-    for name in ("attention", "link"):
+    for name in ("attention", "experts", "link"):
         share = shares.get(name, 0.0)
         made[f"share-{name}"] = Component(level=vendor, value=share)
         made[f"share-{name}-chip"] = Component(level=chip, value=share)
@@ -210,7 +210,7 @@ def _serving(problem: Problem, terms: Terms) -> Design:
         lengths=f"{problem.lengths} {software}",
         metric=f"{problem.metric} {software}",
     )
-    for name in ("matmul", "attention", "decode", "weights", "cache", "link", "host", "arrival"):
+    for name in ("matmul", "experts", "attention", "decode", "weights", "cache", "link", "host", "arrival"):
         share = shares.get(name, 0.0)
         made[f"share-{name}"] = Component(level="all", value=share)
         made[f"share-{name}-vendor"] = Component(level=vendor, value=share)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tpubench.estimates.published import Problem
-from tpubench.estimates.terms import NOMINAL, Terms
+from tpubench.estimates.operators import matmul
+from tpubench.estimates.terms import PROGRAM, STREAM, Terms
 from tpubench.estimates.training import MLPERF_SAMPLES
 
 SERVER_SHARE = 0.92
@@ -20,9 +21,9 @@ def terms(problem: Problem) -> Terms:
     flops = work.flops_per_step * (1.0 if work.trained else steps * (3.0 if training else 1.0))
     if training and not work.trained:
         flops = 3 * work.flops_per_step
-    seconds = {"matmul": flops / (peak * NOMINAL[f"matmul:{problem.precision}"])}
+    seconds = {"matmul": flops / (peak * matmul(chip.name, problem.precision) * PROGRAM)}
     if work.bytes_per_sample:
-        seconds["weights"] = work.bytes_per_sample / (chip.hbm_bytes_s * NOMINAL["weights"])
+        seconds["weights"] = work.bytes_per_sample / (chip.hbm_bytes_s * STREAM)
     chips = float(problem.chips)
     batch = problem.batch or problem.global_batch or 1.0
     metric = problem.metric

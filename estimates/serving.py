@@ -15,12 +15,18 @@ from dataclasses import replace
 
 from tpubench.estimates.published import Problem
 from tpubench.estimates.shapes import BYTES, Shape
+from tpubench.estimates.operators import matmul
 from tpubench.estimates.terms import (
+    ATTENTION,
+    CACHE,
+    EXPERTS,
     HOST_LAYER_S,
     HOST_STEP_S,
+    LINK,
     LINK_LATENCY_S,
     NIC_BYTES_S,
-    NOMINAL,
+    PROGRAM,
+    STREAM,
     Terms,
 )
 
@@ -117,15 +123,15 @@ def decode_step(problem: Problem, batch: float, context: float) -> Seconds:
     shape, chip, tensor = shape_of(problem), problem.chip, problem.tensor
     width = 0.53 if problem.precision == "int4" else BYTES[problem.precision]
     read = shape.weights_read(batch) * width / tensor
-    weights_s = read / (chip.hbm_bytes_s * NOMINAL["weights"])
+    weights_s = read / (chip.hbm_bytes_s * STREAM)
     precision = "bfloat16" if problem.weight_only else problem.precision
     peak = chip.peak(precision) or chip.peak_flop_s["bfloat16"]
-    used = NOMINAL[f"matmul:{precision}"]
-    compute_s = 2 * shape.active * batch / (tensor * peak * used)
+    rate = tensor * peak * matmul(chip.name, precision) * PROGRAM
+    compute_s = 2 * batch * (shape.active + (1 / EXPERTS - 1) * shape.experts_used) / rate
     both = (weights_s**3 + compute_s**3) ** (1 / 3)
     by_weights = weights_s**3 / (weights_s**3 + compute_s**3)
     cache_s = batch * _cache_bytes(problem, context) / tensor
-    cache_s /= chip.hbm_bytes_s * NOMINAL["cache"]
+    cache_s /= chip.hbm_bytes_s * CACHE
     return {
         "weights": both * by_weights,
         "decode": both * (1 - by_weights),
@@ -142,11 +148,15 @@ def prefill(problem: Problem, tokens: float, length: float) -> Seconds:
         tokens *= 1 - CACHED_PREFIX
     precision = "bfloat16" if problem.weight_only else problem.precision
     peak = chip.peak(precision) or chip.peak_flop_s["bfloat16"]
-    matmul_s = 2 * shape.active * tokens / (tensor * peak * NOMINAL[f"matmul:{precision}"])
+    rate = tensor * peak * matmul(chip.name, precision) * PROGRAM
+    routed = min(shape.experts_used, 0.9 * shape.active)
+    matmul_s = 2 * (shape.active - routed) * tokens / rate
+    experts_s = 2 * routed * tokens / (rate * EXPERTS)
     pairs = shape.attention_flops(tokens, length) / 2
-    attention_s = pairs / (tensor * chip.peak_flop_s["bfloat16"] * NOMINAL["attention"])
+    attention_s = pairs / (tensor * chip.peak_flop_s["bfloat16"] * ATTENTION)
     return {
         "matmul": matmul_s,
+        "experts": experts_s,
         "attention": attention_s,
         "link": _link_s(problem, tokens, latency=False),
     }
@@ -161,7 +171,7 @@ def _link_s(problem: Problem, tokens: float, *, latency: bool = True) -> float:
     if n > chip.domain:
         one_way = min(one_way, NIC_BYTES_S if chip.domain > 1 else one_way)
     volume = 2 * (n - 1) / n * tokens * shape.d_model * 2.0
-    seconds = 2 * shape.layers * volume / (one_way * NOMINAL["link"])
+    seconds = 2 * shape.layers * volume / (one_way * LINK)
     if latency:
         seconds += 2 * shape.layers * LINK_LATENCY_S * math.log2(n)
     return seconds

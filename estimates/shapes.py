@@ -54,6 +54,11 @@ class Shape:
         return float(self.heads * self.head_dim)
 
     @property
+    def experts_used(self) -> float:
+        """Parameters inside the routed experts that one token uses."""
+        return self.experts_total * self.top_k / self.experts if self.experts else 0.0
+
+    @property
     def dense_params(self) -> float:
         """Parameters that every token uses."""
         return max(self.params - self.experts_total, 0.05 * self.active)

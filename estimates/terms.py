@@ -3,6 +3,7 @@
 The classes of work, and what bounds them:
 
 - ``matmul``: matrix products of many tokens (training, prompts): FLOP/s at the precision used;
+- ``experts``: the same inside routed experts, many and small;
 - ``attention``: QKᵀ and AV over many tokens: FLOP/s in bfloat16;
 - ``decode``: matrix products of the generated tokens, when the batch is so large that they are
   bound by FLOP/s;
@@ -18,10 +19,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-CLASSES = ("matmul", "attention", "decode", "weights", "cache", "link", "host", "arrival")
+CLASSES = ("matmul", "experts", "attention", "decode", "weights", "cache", "link", "host", "arrival")
 
 BOUND = {
     "matmul": "compute",
+    "experts": "compute",
     "attention": "compute",
     "decode": "compute",
     "weights": "HBM",
@@ -32,21 +34,21 @@ BOUND = {
 }
 """Class of work to the resource that a reader knows."""
 
-NOMINAL: Mapping[str, float] = {
-    "matmul:bfloat16": 0.60,
-    "matmul:float16": 0.60,
-    "matmul:float32": 0.60,
-    "matmul:int8": 0.42,
-    "matmul:int4": 0.55,
-    "matmul:fp8": 0.42,
-    "matmul:fp4": 0.30,
-    "attention": 0.40,
-    "weights": 0.70,
-    "cache": 0.60,
-    "link": 0.60,
-}
-"""Share of the data sheet's rate that a good kernel reaches: the starting point of the fit, which
-corrects it by class, device, precision and software. Not a result."""
+PROGRAM = 0.75
+"""Speed of matrix products within a program, relative to the same products timed alone."""
+EXPERTS = 0.6
+"""Speed of the many small products of routed experts, relative to one large product."""
+ATTENTION = 0.40
+"""Share of the bfloat16 peak that attention over many tokens reaches."""
+STREAM = 0.70
+"""Share of the HBM bandwidth that reading weights reaches."""
+CACHE = 0.60
+"""Share of the HBM bandwidth that reading cached keys and values reaches."""
+LINK = 0.60
+"""Share of the links' rate that large collectives reach.
+
+These five are the starting point that the fit corrects by class, device, precision and software:
+round figures near the middle of the operator tables, not results."""
 
 HOST_STEP_S = 1.0e-3
 """Seconds of host work for one decoding step, before correction."""

@@ -9,11 +9,10 @@ scattered once a step; tensor parallelism exchanges activations four times a lay
 
 from __future__ import annotations
 
-import math
-
 from tpubench.estimates.published import Problem
 from tpubench.estimates.shapes import Shape
-from tpubench.estimates.terms import NIC_BYTES_S, NOMINAL, Terms
+from tpubench.estimates.operators import matmul
+from tpubench.estimates.terms import ATTENTION, EXPERTS, LINK, NIC_BYTES_S, PROGRAM, Terms
 
 HIDDEN = 0.7
 """Share of the exchange between chips that runs while the chips compute."""
@@ -46,9 +45,12 @@ def terms(problem: Problem) -> Terms:
     linear = factor * shape.active
     attention = factor / 2 * _attention_flops(shape, seq_len)
     again = {True: 4 / 3, None: 1.15, False: 1.0}[problem.remat]
-    matmul_s = again * linear / (peak * NOMINAL[f"matmul:{problem.precision}"])
-    attention_s = again * attention / (chip.peak_flop_s["bfloat16"] * NOMINAL["attention"])
-    compute_s = matmul_s + attention_s
+    rate = peak * matmul(chip.name, problem.precision) * PROGRAM
+    routed = min(0.9, shape.experts_used / shape.active)
+    matmul_s = again * linear * (1 - routed) / rate
+    experts_s = again * linear * routed / (rate * EXPERTS)
+    attention_s = again * attention / (chip.peak_flop_s["bfloat16"] * ATTENTION)
+    compute_s = matmul_s + experts_s + attention_s
     bubble = _bubble(problem)
     link_s = _exchange_s(problem, shape, seq_len)
     if problem.global_batch is None or not problem.layout_stated:
@@ -56,6 +58,7 @@ def terms(problem: Problem) -> Terms:
     exposed_s = (1 - HIDDEN) * link_s + max(0.0, HIDDEN * link_s - compute_s)
     seconds = {
         "matmul": matmul_s * (1 + bubble),
+        "experts": experts_s * (1 + bubble),
         "attention": attention_s * (1 + bubble),
         "link": exposed_s,
     }
@@ -100,9 +103,9 @@ def _bubble(problem: Problem) -> float:
 def _exchange_s(problem: Problem, shape: Shape, seq_len: float) -> float:
     """Seconds of exchange for one token on one chip, nothing hidden."""
     chip, split = problem.chip, problem.tensor * problem.pipeline
-    inside = chip.link_bytes_s / 2 * NOMINAL["link"]
+    inside = chip.link_bytes_s / 2 * LINK
     spans = problem.chips > chip.domain
-    data_rate = NIC_BYTES_S * NOMINAL["link"] if spans and not chip.is_tpu else inside
+    data_rate = NIC_BYTES_S * LINK if spans and not chip.is_tpu else inside
     total = 0.0
     replicas = max(1.0, problem.chips / (split * problem.context))
     if problem.slices > 1:
@@ -128,7 +131,7 @@ def _exchange_s(problem: Problem, shape: Shape, seq_len: float) -> float:
         per_token = 4 * shape.layers / problem.pipeline * shape.d_model * 2.0 * 2
         total += per_token * (problem.tensor - 1) / problem.tensor / inside * problem.pipeline
     if problem.expert > 1 and shape.experts:
-        rate = inside if problem.expert <= chip.domain else NIC_BYTES_S * NOMINAL["link"]
+        rate = inside if problem.expert <= chip.domain else NIC_BYTES_S * LINK
         total += 4 * shape.layers * min(shape.top_k, 4) * shape.d_model / rate
     return total
 
@@ -160,8 +163,3 @@ def _scale(problem: Problem, shape: Shape) -> tuple[float, bool]:
     if metric == "hfu_pct" and problem.remat is None:
         again = 4 / 3
     return 100 * again * flops / peak, True
-
-
-def log_shift(problem: Problem) -> float:
-    """log of the recomputation that a hardware FLOP count adds; for tests."""
-    return math.log(4 / 3) if problem.remat else 0.0
