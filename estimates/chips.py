@@ -94,7 +94,7 @@ def resolve(raw: str) -> Chip | None:
     if sheet is None:
         return None
     chip = from_sheet(sheet, assumed)
-    return None if chip is None else _adjusted(chip, raw)
+    return None if chip is None else _adjusted(chip, raw, sheet.tdp_w)
 
 
 def from_sheet(sheet: Device, assumed: str | None = None) -> Chip | None:
@@ -114,10 +114,15 @@ def from_sheet(sheet: Device, assumed: str | None = None) -> Chip | None:
     )
 
 
-def _adjusted(chip: Chip, raw: str) -> Chip:
+def _adjusted(chip: Chip, raw: str, power_w: float | None) -> Chip:
     rate = re.search(r"(\d+(?:\.\d+)?)\s*TB/s", raw)
     if rate and 0.1 <= float(rate[1]) <= 100:
         chip = replace(chip, hbm_bytes_s=float(rate[1]) * 1e12)
+    limit = re.search(r"(\d{2,4})\s?W\b", raw)
+    if limit and power_w and 0.3 * power_w <= float(limit[1]) < power_w:
+        # Dynamic power grows faster than the clock: half the cut, in the logarithm.
+        slower = (float(limit[1]) / power_w) ** 0.5
+        chip = replace(chip, peak_flop_s={k: v * slower for k, v in chip.peak_flop_s.items()})
     if "one gcd" in raw.lower():
         half = {name: peak / 2 for name, peak in chip.peak_flop_s.items()}
         chip = replace(

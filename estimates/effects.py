@@ -134,7 +134,7 @@ def _training(problem: Problem, terms: Terms) -> Design:
         made[f"flag-{flag}"] = Component(level="all")
     if problem.offload:
         made["offload"] = Component(level=software)
-    for name in ("attention", "experts", "link"):
+    for name in ("attention", "experts", "memory", "link"):
         share = shares.get(name, 0.0)
         made[f"share-{name}"] = Component(level=vendor, value=share)
         made[f"share-{name}-chip"] = Component(level=chip, value=share)

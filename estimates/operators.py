@@ -21,6 +21,7 @@ FALLBACK = {
     "gemm:fp8": 0.5,
     "gemm:fp4": 0.35,
     "gemm:int8": 0.5,
+    "link": 0.6,
 }
 """Round figures for what no table at all holds, so that a prediction stays possible."""
 
@@ -64,10 +65,16 @@ def efficiency(chip: str, operator: str) -> Efficiency:
     return Efficiency(point=point, low=point / 2, high=min(1.0, point * 1.5), n=0)
 
 
-def matmul(chip: str, precision: str) -> float:
-    """Share of the peak that large matrix products reach at a precision."""
+def matmul(chip: str, precision: str, *, large: bool = False) -> float:
+    """Share of the peak that matrix products reach at a precision; ``large`` takes the best."""
     name = {"float16": "bfloat16", "float32": "bfloat16", "int4": "bfloat16"}.get(
         precision, precision
     )
-    return efficiency(chip, f"gemm:{name}").point
+    found = efficiency(chip, f"gemm:{name}")
+    return found.high if large and found.n else found.point
+
+
+def link(chip: str) -> float:
+    """Share of the links' rate that large collectives reach."""
+    return efficiency(chip, "link").point
 

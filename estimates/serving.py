@@ -15,14 +15,13 @@ from dataclasses import replace
 
 from tpubench.estimates.published import Problem
 from tpubench.estimates.shapes import BYTES, Shape
-from tpubench.estimates.operators import matmul
+from tpubench.estimates.operators import link, matmul
 from tpubench.estimates.terms import (
     ATTENTION,
     CACHE,
-    EXPERTS,
     HOST_LAYER_S,
+    HOST_SEQUENCE_S,
     HOST_STEP_S,
-    LINK,
     LINK_LATENCY_S,
     NIC_BYTES_S,
     PROGRAM,
@@ -36,6 +35,8 @@ SOLD_AS_GB = 1.066
 """HBM that GPU vendors sell as 80 GB holds 80 GiB less its reserve (81,559 MiB on an H100)."""
 MOST_SEQUENCES = 2048.0
 """Sequences that serving engines decode at once, unless told otherwise."""
+TAIL = 3.0
+"""The longest reply of a run, relative to the mean: a run ends with it, at a falling rate."""
 REQUESTS = 500.0
 """Requests of a run at a fixed rate where the source does not say."""
 CACHED_PREFIX = 0.9
@@ -127,7 +128,9 @@ def decode_step(problem: Problem, batch: float, context: float) -> Seconds:
     precision = "bfloat16" if problem.weight_only else problem.precision
     peak = chip.peak(precision) or chip.peak_flop_s["bfloat16"]
     rate = tensor * peak * matmul(chip.name, precision) * PROGRAM
-    compute_s = 2 * batch * (shape.active + (1 / EXPERTS - 1) * shape.experts_used) / rate
+    compute_s = 2 * batch * (
+        shape.active + (1 / shape.experts_speed - 1) * shape.experts_used
+    ) / rate
     both = (weights_s**3 + compute_s**3) ** (1 / 3)
     by_weights = weights_s**3 / (weights_s**3 + compute_s**3)
     cache_s = batch * _cache_bytes(problem, context) / tensor
@@ -137,7 +140,7 @@ def decode_step(problem: Problem, batch: float, context: float) -> Seconds:
         "decode": both * (1 - by_weights),
         "cache": cache_s,
         "link": _link_s(problem, batch),
-        "host": HOST_STEP_S + HOST_LAYER_S * shape.layers,
+        "host": HOST_STEP_S + HOST_LAYER_S * shape.layers + HOST_SEQUENCE_S * batch,
     }
 
 
@@ -151,7 +154,7 @@ def prefill(problem: Problem, tokens: float, length: float) -> Seconds:
     rate = tensor * peak * matmul(chip.name, precision) * PROGRAM
     routed = min(shape.experts_used, 0.9 * shape.active)
     matmul_s = 2 * (shape.active - routed) * tokens / rate
-    experts_s = 2 * routed * tokens / (rate * EXPERTS)
+    experts_s = 2 * routed * tokens / (rate * shape.experts_speed)
     pairs = shape.attention_flops(tokens, length) / 2
     attention_s = pairs / (tensor * chip.peak_flop_s["bfloat16"] * ATTENTION)
     return {
@@ -171,7 +174,7 @@ def _link_s(problem: Problem, tokens: float, *, latency: bool = True) -> float:
     if n > chip.domain:
         one_way = min(one_way, NIC_BYTES_S if chip.domain > 1 else one_way)
     volume = 2 * (n - 1) / n * tokens * shape.d_model * 2.0
-    seconds = 2 * shape.layers * volume / (one_way * LINK)
+    seconds = 2 * shape.layers * volume / (one_way * link(chip.name))
     if latency:
         seconds += 2 * shape.layers * LINK_LATENCY_S * math.log2(n)
     return seconds
@@ -332,15 +335,15 @@ def _server(problem: Problem) -> Terms:
         load = min(0.9, qps * busy_s)
         own = prefill(problem, length, length)
         parts = _add((1 + load / (1 - load), own), (1.0, step))
-        if saturated:
+        if saturated and most < REQUESTS:
             behind = max(0.0, 1 - 1 / (qps * sum(_per_request(problem, batch).values())))
             parts = _add((1.0, parts), (REQUESTS / 2 * behind, _per_request(problem, batch)))
         return Terms(seconds=parts, scale=1e3, rate=False, batch=batch)
     if math.isinf(qps):
-        drain = _add((1.0, _per_request(problem, batch)), (output / REQUESTS * 0.5, step))
+        drain = _add((1.0, _per_request(problem, batch)), (TAIL * output / REQUESTS / 2, step))
         return _rate_terms(problem, drain, batch)
     work = _per_request(problem, batch)
-    if saturated and sum(work.values()) > 0.9 / qps:
+    if saturated and most < REQUESTS and sum(work.values()) > 0.9 / qps:
         return _rate_terms(problem, work, batch)
-    tail = _add((output / REQUESTS, step))
+    tail = _add((TAIL * output / REQUESTS, step))
     return _rate_terms(problem, {**tail, "arrival": 1 / qps}, batch)

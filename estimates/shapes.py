@@ -20,6 +20,10 @@ BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "int8": 1.
 """Bytes of one weight. fp4: 4 bits, and an 8-bit scale for each 16 values."""
 
 
+NARROW = 1500.0
+"""Width at which an expert's products run at half the speed of large ones, before correction."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """A decoder-only transformer, dense or with experts. Counts are parameters, not bytes."""
@@ -35,6 +39,8 @@ class Shape:
     """Parameters inside routed experts, all of them; 0 for a dense model."""
     experts: int
     top_k: int
+    d_expert: int
+    """Width of one routed expert; 0 for a dense model."""
     layers: int
     d_model: int
     heads: int
@@ -57,6 +63,11 @@ class Shape:
     def experts_used(self) -> float:
         """Parameters inside the routed experts that one token uses."""
         return self.experts_total * self.top_k / self.experts if self.experts else 0.0
+
+    @property
+    def experts_speed(self) -> float:
+        """Speed of the experts' products relative to large ones: they lose by being narrow."""
+        return self.d_expert / (self.d_expert + NARROW) if self.d_expert else 1.0
 
     @property
     def dense_params(self) -> float:
@@ -153,6 +164,7 @@ def derived(name: str, params: float, active: float | None = None) -> Shape:
         experts_total=0.0 if active is None else params - 0.4 * used,
         experts=experts,
         top_k=8 if active is not None else 0,
+        d_expert=0 if active is None else 2048,
         layers=layers,
         d_model=d_model,
         heads=max(1, d_model // 128),
@@ -214,6 +226,7 @@ def _shape(record: Mapping[str, str]) -> Shape:
         experts_total=experts_total,
         experts=experts,
         top_k=top_k,
+        d_expert=number("d_expert"),
         layers=layers,
         d_model=d,
         heads=heads,

@@ -5,6 +5,7 @@ The classes of work, and what bounds them:
 - ``matmul``: matrix products of many tokens (training, prompts): FLOP/s at the precision used;
 - ``experts``: the same inside routed experts, many and small;
 - ``attention``: QKᵀ and AV over many tokens: FLOP/s in bfloat16;
+- ``memory``: reading and writing activations and optimizer state: HBM bandwidth;
 - ``decode``: matrix products of the generated tokens, when the batch is so large that they are
   bound by FLOP/s;
 - ``weights``: reading the weights for each generated token: HBM bandwidth;
@@ -19,12 +20,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-CLASSES = ("matmul", "experts", "attention", "decode", "weights", "cache", "link", "host", "arrival")
+CLASSES = ("matmul", "experts", "attention", "memory", "decode", "weights",
+           "cache", "link", "host", "arrival")  # fmt: skip
 
 BOUND = {
     "matmul": "compute",
     "experts": "compute",
     "attention": "compute",
+    "memory": "HBM",
     "decode": "compute",
     "weights": "HBM",
     "cache": "HBM",
@@ -36,24 +39,21 @@ BOUND = {
 
 PROGRAM = 0.75
 """Speed of matrix products within a program, relative to the same products timed alone."""
-EXPERTS = 0.6
-"""Speed of the many small products of routed experts, relative to one large product."""
 ATTENTION = 0.40
 """Share of the bfloat16 peak that attention over many tokens reaches."""
 STREAM = 0.70
 """Share of the HBM bandwidth that reading weights reaches."""
 CACHE = 0.60
 """Share of the HBM bandwidth that reading cached keys and values reaches."""
-LINK = 0.60
-"""Share of the links' rate that large collectives reach.
-
-These five are the starting point that the fit corrects by class, device, precision and software:
-round figures near the middle of the operator tables, not results."""
+# All of these are a starting point that the fit corrects by class, device, precision and
+# software: round figures near the middle of the operator tables, not results.
 
 HOST_STEP_S = 1.0e-3
 """Seconds of host work for one decoding step, before correction."""
 HOST_LAYER_S = 12e-6
 """Seconds of launches for one layer of a decoding step, before correction."""
+HOST_SEQUENCE_S = 5e-6
+"""Seconds of scheduling and sampling for each sequence of a step, before correction."""
 LINK_LATENCY_S = 8e-6
 """Seconds of one small exchange between the chips of a tensor-parallel group."""
 NIC_BYTES_S = 50e9

@@ -11,11 +11,19 @@ from __future__ import annotations
 
 from tpubench.estimates.published import Problem
 from tpubench.estimates.shapes import Shape
-from tpubench.estimates.operators import matmul
-from tpubench.estimates.terms import ATTENTION, EXPERTS, LINK, NIC_BYTES_S, PROGRAM, Terms
+from tpubench.estimates.operators import link, matmul
+from tpubench.estimates.terms import ATTENTION, NIC_BYTES_S, PROGRAM, STREAM, Terms
 
 HIDDEN = 0.7
 """Share of the exchange between chips that runs while the chips compute."""
+
+ACTIVATION_BYTES = 80.0
+"""Bytes moved for each layer and model dimension of a token, forward and backward: about forty
+readings or writings of two bytes between the matrix products, before correction."""
+ROUTED_BYTES = 24.0
+"""The same for each expert that a token is sent to: gathered, scattered, weighted, and back."""
+OPTIMIZER_BYTES = 28.0
+"""Bytes moved for each parameter by one AdamW update: gradient, two moments, both weights."""
 
 MLPERF_SAMPLES = {
     "gpt-3-175b": 0.65e6,
@@ -45,12 +53,13 @@ def terms(problem: Problem) -> Terms:
     linear = factor * shape.active
     attention = factor / 2 * _attention_flops(shape, seq_len)
     again = {True: 4 / 3, None: 1.15, False: 1.0}[problem.remat]
-    rate = peak * matmul(chip.name, problem.precision) * PROGRAM
+    rate = peak * matmul(chip.name, problem.precision, large=True) * PROGRAM
     routed = min(0.9, shape.experts_used / shape.active)
     matmul_s = again * linear * (1 - routed) / rate
-    experts_s = again * linear * routed / (rate * EXPERTS)
+    experts_s = again * linear * routed / (rate * shape.experts_speed)
     attention_s = again * attention / (chip.peak_flop_s["bfloat16"] * ATTENTION)
-    compute_s = matmul_s + experts_s + attention_s
+    memory_s = again * _traffic(problem, shape, seq_len) / (chip.hbm_bytes_s * STREAM)
+    compute_s = matmul_s + experts_s + attention_s + memory_s
     bubble = _bubble(problem)
     link_s = _exchange_s(problem, shape, seq_len)
     if problem.global_batch is None or not problem.layout_stated:
@@ -60,6 +69,7 @@ def terms(problem: Problem) -> Terms:
         "matmul": matmul_s * (1 + bubble),
         "experts": experts_s * (1 + bubble),
         "attention": attention_s * (1 + bubble),
+        "memory": memory_s * (1 + bubble),
         "link": exposed_s,
     }
     scale, rate = _scale(problem, shape)
@@ -91,6 +101,16 @@ def _attention_flops(shape: Shape, seq_len: float) -> float:
     return shape.attention_flops(1, seq_len) / 2
 
 
+def _traffic(problem: Problem, shape: Shape, seq_len: float) -> float:
+    """Bytes a token that norms, activations, routing and the optimizer move."""
+    moved = ACTIVATION_BYTES * shape.layers * shape.d_model
+    moved += ROUTED_BYTES * shape.layers * shape.d_model * shape.top_k
+    if problem.global_batch and problem.tuning == "full":
+        tokens = problem.global_batch * seq_len
+        moved += OPTIMIZER_BYTES * shape.params / tokens
+    return moved
+
+
 def _bubble(problem: Problem) -> float:
     if problem.pipeline <= 1:
         return 0.0
@@ -103,9 +123,9 @@ def _bubble(problem: Problem) -> float:
 def _exchange_s(problem: Problem, shape: Shape, seq_len: float) -> float:
     """Seconds of exchange for one token on one chip, nothing hidden."""
     chip, split = problem.chip, problem.tensor * problem.pipeline
-    inside = chip.link_bytes_s / 2 * LINK
+    inside = chip.link_bytes_s / 2 * link(chip.name)
     spans = problem.chips > chip.domain
-    data_rate = NIC_BYTES_S * LINK if spans and not chip.is_tpu else inside
+    data_rate = min(NIC_BYTES_S * 0.6, inside) if spans and not chip.is_tpu else inside
     total = 0.0
     replicas = max(1.0, problem.chips / (split * problem.context))
     if problem.slices > 1:
@@ -131,7 +151,7 @@ def _exchange_s(problem: Problem, shape: Shape, seq_len: float) -> float:
         per_token = 4 * shape.layers / problem.pipeline * shape.d_model * 2.0 * 2
         total += per_token * (problem.tensor - 1) / problem.tensor / inside * problem.pipeline
     if problem.expert > 1 and shape.experts:
-        rate = inside if problem.expert <= chip.domain else NIC_BYTES_S * LINK
+        rate = inside if problem.expert <= chip.domain else NIC_BYTES_S * 0.6
         total += 4 * shape.layers * min(shape.top_k, 4) * shape.d_model / rate
     return total
 
