@@ -17,69 +17,64 @@ def terms(problem: Problem) -> Terms:
     return serving.terms(problem)
 
 
-def implausible(problem: Problem, value: float) -> str | None:
-    """Why no such hardware can have reached ``value``; None when it can have.
+def limit(problem: Problem) -> float | None:
+    """The figure at which the hardware is used up, in the unit of the metric; None if unknown.
 
-    Only what is certain counts: the model's FLOPs against the peak of the narrowest precision
-    that the chip has below the stated one, and the weights of one token against the bandwidth.
+    Only what is certain counts: the model's FLOPs against the peak at the stated precision (the
+    narrowest of the chip where none is stated), and the weights that a token must read against
+    the bandwidth. A duration cannot be below it, a rate not above.
     """
     chip = problem.chip
     peak = chip.peak(problem.precision) or chip.peak_flop_s["bfloat16"]
     if not problem.precision_stated:
         peak = max(chip.peak_flop_s.values())
     if problem.kind == "training":
-        speed = _speed(problem, value)
-        if speed is None:
+        if problem.metric == "time_to_train_min":
             return None
-        used = speed * training.flops_per_token(problem, attention="causal")
-        if used > 1.02 * peak:
-            return f"needs {used / 1e12:.0f} TFLOP/s a chip; its peak is {peak / 1e12:.0f}"
-        return None
+        found = terms(problem)
+        flops = training.flops_per_token(problem, attention="causal")
+        tokens_s = TOLERANCE * peak / flops
+        return found.scale * tokens_s if found.rate else found.scale / tokens_s
     if problem.kind == "samples" or problem.shape is None:
         return None
-    return _serving(problem, value, peak)
+    return _serving(problem, peak)
 
 
-def _speed(problem: Problem, value: float) -> float | None:
-    """Tokens a second and chip behind a training figure."""
-    if problem.metric == "time_to_train_min":
+TOLERANCE = 1.05
+"""Room for rounded data sheets and boosted clocks before a figure is called impossible."""
+
+
+def implausible(problem: Problem, value: float) -> str | None:
+    """Why no such hardware can have reached ``value``; None when it can have."""
+    most = limit(problem)
+    if most is None:
         return None
-    found = terms(problem)
-    nominal = 1.0 / found.total_s
-    ratio = value / found.value()
-    return nominal * (ratio if found.rate else 1 / ratio)
+    if terms(problem).rate and value > most:
+        return f"{value:g} is above {most:.4g}, what the hardware's peak allows"
+    if not terms(problem).rate and value < most:
+        return f"{value:g} is below {most:.4g}, what the hardware's peak allows"
+    return None
 
 
-def _serving(problem: Problem, value: float, peak: float) -> str | None:
+def _serving(problem: Problem, peak: float) -> float | None:
     shape, chip = problem.shape, problem.chip
     assert shape is not None
-    chips = problem.tensor
     if problem.metric in {"itl_ms", "tpot_ms"}:
-        steps = 1e3 / value
-        read = (shape.active if not shape.experts else shape.dense_params) * BYTES.get(
-            problem.precision, 0.5
-        )
-        if steps * read > 1.05 * chips * chip.hbm_bytes_s:
-            rate = steps * read / chips / 1e12
-            return f"reads weights at {rate:.1f} TB/s a chip; its HBM gives {chip.hbm_bytes_s / 1e12:.1f}"  # noqa: E501
-        return None
-    tokens: float | None = None
-    if problem.metric.startswith("output_tokens"):
-        tokens = value
-    elif problem.metric == "prefill_tokens_per_s" or problem.metric.startswith("total_tokens"):
-        tokens = value
+        params = shape.active if not shape.experts else shape.dense_params
+        read_s = params * BYTES.get(problem.precision, 0.5) / problem.tensor / chip.hbm_bytes_s
+        return 1e3 * read_s / TOLERANCE
+    per_token = 2 * shape.active
+    if problem.metric == "prefill_tokens_per_s" or problem.metric.startswith("total_tokens"):
+        most = peak * problem.chips / per_token
+    elif problem.metric.startswith(("output_tokens", "peak_output_tokens")):
+        most = peak * problem.chips / per_token
+        whole = problem.kind in {"offline", "static"} and problem.lengths == "fixed"
+        if whole and problem.output_len and problem.scenario != "prefix-cached":
+            most /= 1 + (problem.input_len or 0.0) / problem.output_len
     elif problem.metric in {"samples_per_s", "requests_per_s"}:
-        tokens = value * (problem.output_len or 1.0)
-    if tokens is None:
+        most = peak * problem.chips / per_token / (problem.output_len or 1.0)
+    else:
         return None
     if problem.metric.endswith("per_chip"):
-        tokens *= problem.chips
-    work = tokens
-    if problem.lengths == "fixed" and problem.metric.startswith("output_tokens"):
-        if problem.kind in {"offline", "static", "concurrency"} and problem.output_len:
-            if problem.scenario != "prefix-cached":
-                work = tokens * (1 + (problem.input_len or 0.0) / problem.output_len)
-    used = 2 * shape.active * work / problem.chips
-    if used > 1.05 * peak:
-        return f"needs {used / 1e12:.0f} TFLOP/s a chip; its peak is {peak / 1e12:.0f}"
-    return None
+        most /= problem.chips
+    return TOLERANCE * most

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tpubench.estimates import samples, shapes
 from tpubench.estimates.chips import Chip, resolve
-from tpubench.estimates.datasets import Lengths, dataset
+from tpubench.estimates.datasets import BEAMS, Lengths, dataset
 from tpubench.estimates.shapes import Shape
 from tpubench.results.errors import UsageError
 
@@ -70,6 +70,8 @@ class Problem:
     qps: float | None = None
     input_len: float | None = None
     output_len: float | None = None
+    beams: float = 1.0
+    """Tokens decoded for each token of the output (beam search)."""
     lengths: str = "fixed"
     """fixed, or variable: means of a data set."""
     seq_len: float | None = None
@@ -489,6 +491,7 @@ def _inference(row: Mapping[str, str]) -> Problem:
         input_len=ends.inputs,
         output_len=ends.outputs or 1.0,
         lengths=ends.kind,
+        beams=BEAMS.get(str(common["model"]), 1.0) if modality == "mlperf" else 1.0,
         modality=modality,
         notes=frozenset(_burst(row.get("notes", ""))),
         **shared,  # type: ignore[arg-type]

@@ -193,7 +193,7 @@ def _per_request(problem: Problem, batch: float) -> Seconds:
     output = problem.output_len or 1.0
     length = problem.input_len or 1.0
     step = decode_step(problem, batch, _context(problem, 0.5))
-    return _add((1.0, prefill(problem, length, length)), (output / batch, step))
+    return _add((1.0, prefill(problem, length, length)), (problem.beams * output / batch, step))
 
 
 def _rate_terms(problem: Problem, per_request: Seconds, batch: float, extra: float = 1.0) -> Terms:
