@@ -448,12 +448,10 @@ def _inference(row: Mapping[str, str]) -> Problem:
         "output_tokens_per_s", "output_tokens_per_s_per_chip", "peak_output_tokens_per_s",
         "ttft_ms", "itl_ms", "tpot_ms", "samples_per_s", "achieved_mem_bw_gbps_per_chip",
         "prefill_tokens_per_s", "total_tokens_per_s", "total_tokens_per_s_per_chip",
-        "mean_latency_ms", "requests_per_s",
+        "mean_latency_ms", "requests_per_s", "e2e_latency_ms",
     }:  # fmt: skip
         raise _SkipError(f"metric {metric[:40]!r} is not modelled")
-    kind = _kind(scenario)
-    if kind is None:
-        raise _SkipError(f"scenario {scenario[:40]!r} is not modelled")
+    kind = _kind(scenario, row["batch_or_concurrency"], metric)
     if chips > 1 and "per system vs per gpu" in row.get("notes", "").lower():
         shared["metric"] = metric = "output_tokens_per_s_per_chip"
     tensor, expert = _tensor(row["tensor_parallel"], chips, chip, kind)
@@ -476,7 +474,7 @@ def _inference(row: Mapping[str, str]) -> Problem:
         raise _SkipError("prompt or output length is not stated")
     if metric == "samples_per_s" and "token" in row["unit"].lower():
         shared["metric"] = "output_tokens_per_s"
-    if metric == "mean_latency_ms":
+    if metric == "mean_latency_ms" and modality == "mlperf":
         raise _SkipError("latency of a queue whose length is not stated")
     if kind in {"static", "concurrency", "prefill"} and batch is None:
         raise _SkipError("batch or concurrency is not stated")
@@ -520,7 +518,8 @@ def _samples(
     )
 
 
-def _kind(scenario: str) -> str | None:
+def _kind(scenario: str, batch: str, metric: str) -> str:
+    """Kind of run; a scenario in unknown words is told by its batch: a rate, a number, none."""
     if "mlperf" in scenario:
         return "queries"
     for word, kind in (
@@ -531,7 +530,11 @@ def _kind(scenario: str) -> str | None:
     ):  # fmt: skip
         if word in scenario:
             return "decode" if word == "static" and "decode-only" in scenario else kind
-    return None
+    if batch.upper().startswith("QPS"):
+        return "server"
+    if number(batch) is None:
+        return "offline"
+    return "decode" if metric in {"tpot_ms", "itl_ms"} and number(batch) == 1 else "concurrency"
 
 
 def _scenario(text: str) -> str:

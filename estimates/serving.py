@@ -51,6 +51,8 @@ def terms(problem: Problem) -> Terms:
     """The prediction of a serving figure."""
     problem = replace(problem, tensor=_group(problem))
     kind = problem.kind
+    if problem.metric in {"mean_latency_ms", "e2e_latency_ms"}:
+        return _whole_request(problem)
     if kind in {"offline", "queries"}:
         return _offline(problem)
     if kind == "static":
@@ -62,6 +64,14 @@ def terms(problem: Problem) -> Terms:
     if kind == "server":
         return _server(problem)
     return _concurrency(problem)
+
+
+def _whole_request(problem: Problem) -> Terms:
+    """From sending to the last token: the first one, and the gaps between the others."""
+    first = terms(replace(problem, metric="ttft_ms"))
+    gap = terms(replace(problem, metric="tpot_ms"))
+    both = _add((1.0, first.seconds), (max(0.0, (problem.output_len or 1.0) - 1), gap.seconds))
+    return Terms(seconds=both, scale=1e3, rate=False, batch=gap.batch)
 
 
 def shape_of(problem: Problem) -> Shape:
@@ -241,7 +251,7 @@ def _static(problem: Problem) -> Terms:
 def _decode(problem: Problem) -> Terms:
     batch = max(1.0, (problem.batch or 1.0) / replicas(problem))
     step = _add((1.0, decode_step(problem, batch, _context(problem, 0.5))))
-    if problem.metric in {"itl_ms", "tpot_ms"}:
+    if problem.metric in {"itl_ms", "tpot_ms", "ttft_ms"}:
         return Terms(seconds=step, scale=1e3, rate=False, batch=batch)
     if problem.metric == "achieved_mem_bw_gbps_per_chip":
         return Terms(

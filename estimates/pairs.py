@@ -1,0 +1,134 @@
+"""Does the model name the right winner: every TPU with every GPU that did the same work."""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import log
+
+from tpubench.costs.prices import prices
+from tpubench.estimates.model import Prediction
+from tpubench.estimates.published import Problem
+
+ALIKE = 1.5
+"""Lengths that differ by at most this factor are comparable."""
+BITS = {"float32": 32, "bfloat16": 16, "float16": 16, "fp8": 8, "int8": 8, "int4": 4, "fp4": 4}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A published row beside its prediction."""
+
+    line: int
+    source: str
+    problem: Problem
+    value: float
+    predicted: Prediction
+
+    @property
+    def error(self) -> float:
+        """Relative error of the prediction: 0.1 is 10 % too high."""
+        return self.predicted.value / self.value - 1
+
+    @property
+    def covered(self) -> bool:
+        """Whether the 90 % interval holds the published value."""
+        return self.predicted.low <= self.value <= self.predicted.high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """How often the better of two devices is named rightly."""
+
+    pairs: int
+    right: int
+
+    @property
+    def share(self) -> float | None:
+        """Right ones among the pairs; None without pairs."""
+        return self.right / self.pairs if self.pairs else None
+
+
+def order(rows: Sequence[Judged]) -> tuple[Order, Order]:
+    """(faster per chip, cheaper at list prices) over all TPU–GPU pairs of comparable rows.
+
+    Comparable: same model, kind of run and scenario, lengths within a factor of 1.5, weights of
+    as many bits where both say. Pairs of equal published speed are left out, and for the cheaper
+    device pairs without a current on-demand list price on both sides.
+    """
+    groups: dict[tuple[str, ...], list[tuple[Judged, float, float]]] = defaultdict(list)
+    for row in rows:
+        scale = _per_chip(row)
+        if scale is not None:
+            problem = row.problem
+            what = "target" if problem.metric == "time_to_train_min" else "rate"
+            key = (problem.kind, problem.model, problem.scenario, problem.tuning, what)
+            rate = row.predicted.terms.rate
+            measured = scale * (row.value if rate else 1 / row.value)
+            predicted = scale * (row.predicted.value if rate else 1 / row.predicted.value)
+            groups[key].append((row, measured, predicted))
+    faster, cheaper = [0, 0], [0, 0]
+    for members in groups.values():
+        tpus = [m for m in members if m[0].problem.chip.is_tpu]
+        gpus = [m for m in members if not m[0].problem.chip.is_tpu]
+        for a, b in product(tpus, gpus):
+            if not _comparable(a[0].problem, b[0].problem) or a[1] == b[1]:
+                continue
+            said, true = log(a[2] / b[2]), log(a[1] / b[1])
+            faster[0] += 1
+            faster[1] += (said > 0) == (true > 0)
+            price_a, price_b = (list_price(m[0].problem.chip.name) for m in (a, b))
+            if price_a is None or price_b is None:
+                continue
+            dearer = log(price_a / price_b)
+            cheaper[0] += 1
+            cheaper[1] += (said - dearer > 0) == (true - dearer > 0)
+    return (
+        Order(pairs=faster[0], right=faster[1]),
+        Order(pairs=cheaper[0], right=cheaper[1]),
+    )
+
+
+def _comparable(a: Problem, b: Problem) -> bool:
+    stated = a.precision_stated and b.precision_stated
+    if stated and BITS.get(a.precision) != BITS.get(b.precision):
+        return False
+    for one, other in (
+        (a.input_len, b.input_len), (a.output_len, b.output_len), (a.seq_len, b.seq_len),
+    ):  # fmt: skip
+        if one and other and not 1 / ALIKE <= one / other <= ALIKE:
+            return False
+    return True
+
+
+def _per_chip(row: Judged) -> float | None:
+    """Factor from the figure (or its inverse) to speed per chip; None for what is not a speed."""
+    problem = row.problem
+    metric = problem.metric
+    if metric in {"ttft_ms", "itl_ms", "tpot_ms", "achieved_mem_bw_gbps_per_chip"}:
+        return None
+    if problem.kind == "training" and metric != "time_to_train_min":
+        nominal, total = row.predicted.terms.value(), row.predicted.terms.total_s
+        return 1 / total / (nominal if row.predicted.terms.rate else 1 / nominal)
+    if metric.endswith("per_chip"):
+        return 1.0
+    if metric in {"step_time_s", "batch_time_s"}:
+        return (problem.global_batch or problem.batch or 1.0) / problem.chips
+    if metric.startswith("tflops") or metric.endswith("pct"):
+        return None
+    return 1.0 / problem.chips
+
+
+@functools.cache
+def list_price(device: str) -> float | None:
+    """The lowest on-demand list price of a chip-hour; None when the table has none."""
+    found = [
+        price.usd_per_chip_hour
+        for price in prices().values()
+        if price.accelerator == device and price.term == "on_demand"
+        and price.layer == "list" and not price.suspect
+    ]  # fmt: skip
+    return min(found, default=None)
