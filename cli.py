@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from tpubench.commands import about, allocate, cost, facts, import_, price, run
+from tpubench.commands import about, allocate, cost, facts, gate, import_, price, run
 from tpubench.results.errors import TpubenchError, UsageError
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (run, facts, import_, about, price, cost, allocate):  # in the order that --help shows
+for group in (run, facts, gate, import_, about, price, cost, allocate):  # in the order that --help shows
     app.add_typer(group.app)
 
 

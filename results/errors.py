@@ -31,3 +31,9 @@ class RunFailedError(TpubenchError):
     """The run failed, was interrupted, or the backend it needs is missing."""
 
     exit_code = 5
+
+
+class NotComparableError(TpubenchError):
+    """The two sides ran in environments, or versions of a workload, that may not be gated."""
+
+    exit_code = 4

@@ -107,6 +107,13 @@ _BASE = (
         formula="wall time between real device barriers",
     ),
     Metric(
+        name="duet_pass_s",
+        unit="s",
+        better="lower",
+        aggregate="median",
+        formula="tenth percentile of the pass times in each block of a duet (tpubench ab)",
+    ),
+    Metric(
         name="samples_s",
         unit="sample/s",
         better="higher",

@@ -60,6 +60,10 @@ class Backend(ABC):
     def accelerator(self) -> bool:
         """Whether it is a chip made for this work, which decides the default sizes."""
         return True
+    shares_device: ClassVar[bool] = True
+    """Whether two processes can hold the device at once, as a duet needs. A TPU admits one."""
+    forks: ClassVar[bool] = False
+    """Whether a process that has imported torch, and run nothing, may fork and then open."""
 
     @abstractmethod
     def probe(self, python: Interpreter = OWN) -> Probe:

@@ -87,6 +87,19 @@ def rows(
     ]
 
 
+def one_row(
+    context: Context,
+    backend: Backend,
+    workload: Workload,
+    job: Job,
+    outcome: Outcome,
+    metric: str,
+    samples: list[float],
+) -> Row:
+    """A row of one metric whose samples were taken outside the timed window of a run."""
+    return _Template(context, backend, workload, job, outcome, None)(METRICS[metric], samples, None)
+
+
 def _add_one_offs(
     samples: dict[str, list[float]], missing: dict[str, str], work: Work, outcome: Outcome
 ) -> None:

@@ -36,6 +36,7 @@ class Cpu(Backend):
     asynchronous = False
     compile_modes: ClassVar[tuple[str, ...]] = ("compiled", "packed", "eager")
     limits: ClassVar[tuple[str, ...]] = ("hbm", "gemm")
+    forks: ClassVar[bool] = True
 
     @property
     def accelerator(self) -> bool:

@@ -1,0 +1,146 @@
+"""The regression gate: ab, gate, history."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tpubench.commands._options import Json, Store
+
+app = typer.Typer()
+
+Policy = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.toml", help="Gated metrics, margins and tests; see docs/gate.md."),
+]
+Junit = Annotated[
+    Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML.")
+]
+Markdown = Annotated[
+    Path | None,
+    typer.Option("--markdown", metavar="FILE", help="Also write Markdown for a pull request."),
+]
+
+
+@app.command()
+def ab(
+    baseline: Annotated[
+        str,
+        typer.Option(
+            metavar="SIDE",
+            help="Interpreter, git revision, 'release', '.', set:K=V, mode:M or backend:B.",
+        ),
+    ],
+    workload: Annotated[str, typer.Option("--workload", "-w", help="Standard program to run.")],
+    candidate: Annotated[
+        str, typer.Option(metavar="SIDE", help="The same; '.' is the code at hand.")
+    ] = ".",
+    backend: Annotated[str, typer.Option(help="Backend, or auto for the best present.")] = "auto",
+    preset: Annotated[str | None, typer.Option(help="Model or shape preset.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Parameter of both sides."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Checkpoint: a safetensors folder, or a GGUF file.")
+    ] = None,
+    compile_mode: Annotated[str | None, typer.Option(help="How both sides compile.")] = None,
+    quads: Annotated[int, typer.Option(help="ABBA turns in each pair of processes.")] = 5,
+    design: Annotated[
+        str, typer.Option(help="duet, runs, or auto: as the device allows.")
+    ] = "auto",
+    confirm: Annotated[
+        bool, typer.Option(help="An alarm must be proven again by fresh pairs.")
+    ] = True,
+    policy: Policy = None,
+    timeout: Annotated[float, typer.Option(help="Seconds a process may take to answer.")] = 900.0,
+    junit: Junit = None,
+    markdown: Markdown = None,
+    store: Store = None,
+    as_json: Json = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be compared, and run nothing.")
+    ] = False,
+) -> None:
+    """Baseline and candidate in turns, on this machine, until the difference is proven or not."""
+    from tpubench.reports import gate_files, terminal_gate
+    from tpubench.results import gate_policy
+    from tpubench.results.store import default_store
+    from tpubench.suite import ab as contest
+    from tpubench.suite import request
+
+    rules = gate_policy.load(policy)
+    asked = request.parse(
+        workload=workload,
+        backend=backend,
+        preset=preset,
+        settings=settings or [],
+        repeats=None,
+        weights=weights,
+        prompt=None,
+        prompt_ids=None,
+        python=None,
+        compile_mode=compile_mode,
+        timeout_s=timeout,
+        chips=1,
+        price=None,
+        usd_per_chip_hour=None,
+        seed=None,
+    )
+    arranged = contest.arrange(
+        baseline,
+        candidate,
+        asked,
+        rules,
+        design=contest.parse_design(design),
+        quads=quads,
+        confirm=confirm,
+    )
+    if dry_run:
+        terminal_gate.show_contest(contest.planned(arranged), as_json=as_json)
+        return
+    with terminal_gate.watcher(show=not as_json) as watch:
+        found = contest.run(arranged, store or default_store(), watch)
+    gate_files.write(found, junit=junit, markdown=markdown)
+    terminal_gate.show(found, [], as_json=as_json)
+    raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def gate(
+    baseline: Annotated[
+        str,
+        typer.Option(
+            metavar="SELECTOR",
+            help="Stored rows: run id, commit, git revision, 'release', column=value, …",
+        ),
+    ],
+    candidate: Annotated[str, typer.Option(metavar="SELECTOR", help="The same.")] = "latest",
+    confirm: Annotated[
+        str | None,
+        typer.Option(metavar="SELECTOR", help="Later rows that an alarm must be found in too."),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="Gated metric; repeatable. [default: the headline and its $ metric]"),
+    ] = None,
+    policy: Policy = None,
+    junit: Junit = None,
+    markdown: Markdown = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Judge stored rows: 0 ok, 1 regressed, 3 inconclusive, 4 not comparable."""
+    from tpubench.reports import gate_files, terminal_gate
+    from tpubench.results import gate_policy, gate_selected
+    from tpubench.results.store import default_store
+
+    rules = gate_policy.declared(gate_policy.load(policy), metric or [])
+    found, unreadable = gate_selected.gate_selected(
+        store or default_store(), baseline, candidate, rules, confirm
+    )
+    gate_files.write(found, junit=junit, markdown=markdown)
+    terminal_gate.show(found, unreadable, as_json=as_json)
+    raise typer.Exit(found.exit_code)

@@ -1,0 +1,123 @@
+"""Sequential looks at paired runs: when to stop, and what may be said.
+
+The pairs are looked at 10, 15, 20, 30 and 40 strong. At each look both claims are tested, each at
+the share of its error that a Pocock-type spending function frees by then (Lan & DeMets 1983):
+α(t) = α·ln(1 + (e − 1)·t) at information fraction t. The shares are added up, not correlated away,
+so the promise holds whatever the dependence between looks (Bonferroni); that costs a little power
+and needs no table and no simulation.
+
+All values are logarithms of ratios, positive when the candidate is worse.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, stdev
+from typing import Literal
+
+from tpubench.results.gate_policy import Policy
+from tpubench.results.gate_tests import EFFICIENCY, paired_estimate, paired_p
+from tpubench.results.statistics import Estimate
+
+Verdict = Literal["regressed", "ok", "inconclusive"]
+
+LOOKS = (10, 15, 20, 30, 40)
+"""Numbers of pairs after which a verdict may be given."""
+
+MDE_PAIRS, MDE_POWER = 30, 0.95
+"""The minimum detectable effect is what is flagged within so many pairs with this probability."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What the pairs so far prove. ``worse`` is the ratio with its 95 % interval, above 1 worse."""
+
+    verdict: Verdict
+    final: bool
+    """Whether to stop: something is proven, or no look is left."""
+    pairs: int
+    worse: Estimate | None
+    sigma: float | None
+    """Standard deviation of the pairs' log ratios (σ_d); None below two pairs."""
+    mde: float | None
+    """Smallest true ratio that would be flagged within 30 pairs with 95 % probability."""
+    p_regressed: float
+    p_ok: float
+
+
+def spent(level: float, look: int) -> float:
+    """Error probability freed at the ``look``-th look (from 0), out of ``level`` in all."""
+
+    def by(index: int) -> float:
+        fraction = LOOKS[index] / LOOKS[-1] if index >= 0 else 0.0
+        return level * math.log(1 + (math.e - 1) * fraction)
+
+    return by(look) - by(look - 1)
+
+
+def judge(pairs: Sequence[float], policy: Policy) -> Judged:
+    """The verdict on log ratios in the order in which they were taken.
+
+    Every look that they reach is evaluated, so the same pairs always give the same answer. Once
+    proven, a verdict stands; pairs taken after it do not count. ``regressed`` goes before ``ok``.
+    """
+    for look, count in enumerate(LOOKS):
+        if count > len(pairs):
+            break
+        seen = pairs[:count]
+        p_regressed, p_ok = _claims(seen, policy)
+        if p_regressed <= spent(policy.alpha, look):
+            return _judged("regressed", True, seen, policy)
+        if p_ok <= spent(policy.ok_alpha, look):
+            return _judged("ok", True, seen, policy)
+    return _judged("inconclusive", len(pairs) >= LOOKS[-1], pairs[: LOOKS[-1]], policy)
+
+
+def minimum_detectable(sigma: float, policy: Policy, pairs: int = MDE_PAIRS) -> float:
+    """Smallest true ratio flagged with 95 % probability by the look at ``pairs`` pairs.
+
+    exp(ln margin + (z₁₋ₐ + z₀.₉₅)·σ_d ÷ √(n·e)): normal approximation, with the level a of that
+    look alone and the test's efficiency e, so that earlier looks only add to it.
+    """
+    look = max(i for i, count in enumerate(LOOKS) if count <= max(pairs, LOOKS[0]))
+    normal = NormalDist()
+    reach = normal.inv_cdf(1 - spent(policy.alpha, look)) + normal.inv_cdf(MDE_POWER)
+    spread = sigma / math.sqrt(pairs * EFFICIENCY[policy.test])
+    return math.exp(min(math.log(policy.margin) + reach * spread, 700.0))
+
+
+def _claims(seen: Sequence[float], policy: Policy) -> tuple[float, float]:
+    worse = paired_p(seen, math.log(policy.margin), policy.test)
+    fine = paired_p([-value for value in seen], -math.log(policy.limit), policy.test)
+    return worse, fine
+
+
+def _judged(verdict: Verdict, final: bool, seen: Sequence[float], policy: Policy) -> Judged:
+    p_regressed, p_ok = _claims(seen, policy)
+    sigma = stdev(seen) if len(seen) > 1 else None
+    return Judged(
+        verdict=verdict,
+        final=final,
+        pairs=len(seen),
+        worse=as_ratio(paired_estimate(seen, policy.test)) if seen else None,
+        sigma=sigma,
+        mde=None if sigma is None else minimum_detectable(sigma, policy),
+        p_regressed=p_regressed,
+        p_ok=p_ok,
+    )
+
+
+def as_ratio(logarithm: Estimate) -> Estimate:
+    """An estimate of a log ratio as an estimate of the ratio."""
+
+    def back(value: float | None) -> float | None:
+        return None if value is None else math.exp(value)
+
+    return Estimate(
+        point=math.exp(logarithm.point),
+        low=back(logarithm.low),
+        high=back(logarithm.high),
+        n=logarithm.n,
+    )

@@ -1,0 +1,171 @@
+"""Runs a duet: pairs of processes taking turns, until the pairs prove something.
+
+    with stage(baseline, candidate, timeout_s=900) as duet:
+        while not judged.final:
+            pairs.append(duet.pair())
+
+Each pair is two new processes, prepared one after the other in random order. Their blocks alternate
+in random ABBA or BAAB order; the one whose turn it is not is blocked in a read. On a device that
+admits one process, a pair is two runs one after the other, in random order.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tpubench.results.duet import Design, Pair, block_time_s
+from tpubench.results.errors import NotComparableError, RunFailedError
+from tpubench.suite import registry
+from tpubench.suite.partner import Partner, Side
+
+BLOCK_S = 0.040
+QUADS = 5
+MAX_PASSES = 1000
+TRIAL_PASSES = 5
+PAIRS_AN_INTERPRETER = 2
+"""Processes forked from one interpreter share where its code lies, worth half a per cent between
+identical programs; no number of their pairs averages that out, so interpreters are renewed."""
+Who = Literal["A", "B"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A pair, what its two processes said of themselves, and every pass by block."""
+
+    pair: Pair
+    prepared: Mapping[Who, Mapping[str, Any]]
+    passes_s: Mapping[Who, list[list[float]]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Duet:
+    """Two sides, ready to give pairs."""
+
+    partners: dict[Who, Partner]
+    design: Design
+    quads: int
+    chance: random.Random
+    block_s: float = BLOCK_S
+    taken: int = 0
+    passes: int | None = None
+    """Passes a block, the same on both sides; decided in the first pair."""
+    checked: set[Who] = field(default_factory=set)
+    """Sides whose output has been held against the reference: once each, in their first process."""
+
+    def pair(self) -> Taken:
+        """One pair of new processes. RunFailedError when one dies; NotComparableError when the
+        two run different versions of the workload."""
+        if self.taken % PAIRS_AN_INTERPRETER == 0:
+            for partner in self.partners.values():
+                partner.renew()
+        self.taken += 1
+        return self._in_turns() if self.design == "duet" else self._in_runs()
+
+    def _in_turns(self) -> Taken:
+        first: list[Who] = ["A", "B"]
+        self.chance.shuffle(first)
+        prepared = {who: self._prepare(who) for who in first}
+        self._compare(prepared)
+        order = "".join(self.chance.choice(("ABBA", "BAAB")) for _ in range(self.quads))
+        passes = self._passes("A")
+        blocks: dict[Who, list[list[float]]] = {"A": [], "B": []}
+        for letter in order:
+            who: Who = "A" if letter == "A" else "B"
+            blocks[who].append(self.partners[who].block(passes))
+        for who in first:
+            self.partners[who].end()
+        return self._taken(order, prepared, blocks)
+
+    def _in_runs(self) -> Taken:
+        order: list[Who] = ["A", "B"]
+        if self.passes is not None:  # the baseline goes first once, to say how long a pass takes
+            self.chance.shuffle(order)
+        prepared: dict[Who, Mapping[str, Any]] = {}
+        blocks: dict[Who, list[list[float]]] = {}
+        for who in order:
+            prepared[who] = self._prepare(who)
+            passes = self._passes(who)
+            blocks[who] = [self.partners[who].block(passes) for _ in range(2 * self.quads)]
+            self.partners[who].end()
+        self._compare(prepared)
+        letters = "".join(who * (2 * self.quads) for who in order)
+        return self._taken(letters, prepared, blocks)
+
+    def _prepare(self, who: Who) -> Mapping[str, Any]:
+        partner = self.partners[who]
+        found = partner.prepare(parity=who not in self.checked)
+        self.checked.add(who)
+        parity = found["parity"]
+        if parity is not None and not parity["ok"]:
+            raise RunFailedError(
+                f"{partner.side.label}: parity check failed: error {parity['error']:.3g},"
+                f" at most {parity['tolerance']:g} is allowed"
+            )
+        return found
+
+    def _passes(self, who: Who) -> int:
+        """Passes that fill a block, from a trial block of the first pair."""
+        if self.passes is None:
+            quickest = min(self.partners[who].block(TRIAL_PASSES))
+            wanted = MAX_PASSES if quickest <= 0 else math.ceil(self.block_s / quickest)
+            wanted = min(MAX_PASSES, wanted)
+            self.passes = wanted
+        return self.passes
+
+    def _compare(self, prepared: Mapping[Who, Mapping[str, Any]]) -> None:
+        a, b = (prepared[who]["workload_version"] for who in ("A", "B"))
+        if a != b:
+            raise NotComparableError(
+                f"the baseline runs version {a} of the workload, the candidate version {b}"
+            )
+
+    def _taken(
+        self,
+        order: str,
+        prepared: Mapping[Who, Mapping[str, Any]],
+        blocks: Mapping[Who, list[list[float]]],
+    ) -> Taken:
+        pair = Pair(
+            order=order,
+            baseline_s=[block_time_s(block) for block in blocks["A"]],
+            candidate_s=[block_time_s(block) for block in blocks["B"]],
+            design=self.design,
+        )
+        return Taken(pair=pair, prepared=prepared, passes_s=blocks)
+
+
+def design_for(backend: str, asked: Design | None) -> Design:
+    """The design asked for, or the one that the backend's device allows."""
+    if asked is not None:
+        return asked
+    return "duet" if registry.backend(backend).shares_device else "runs"
+
+
+@contextmanager
+def stage(
+    baseline: Side,
+    candidate: Side,
+    *,
+    timeout_s: float,
+    design: Design | None = None,
+    quads: int = QUADS,
+    block_s: float = BLOCK_S,
+    seed: int | None = None,
+) -> Iterator[Duet]:
+    """Both sides on stage; leaving ends every process that was started.
+
+    ``seed`` fixes the order of blocks, which is random otherwise.
+    """
+    with Partner(baseline, timeout_s) as a, Partner(candidate, timeout_s) as b:
+        yield Duet(
+            partners={"A": a, "B": b},
+            design=design_for(baseline.job.backend, design),
+            quads=quads,
+            block_s=block_s,
+            chance=random.Random(seed),
+        )

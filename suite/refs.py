@@ -1,0 +1,157 @@
+"""A git revision as something that can run: its tree, and an interpreter with its dependencies.
+
+The tree is unpacked once into a cache (``$XDG_CACHE_HOME/tpubench/refs/<commit>``), so the checkout
+is not touched. Where the revision's dependency files are those of the checkout, its code is put in
+front of this interpreter's path. Otherwise it gets an environment of its own, layered over this
+one, in which pip installs what differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import site
+import subprocess
+import sys
+import tarfile
+import venv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tpubench.results.errors import RunFailedError, UsageError
+
+DEPENDENCY_FILES = (
+    *("pyproject.toml", "constraints.txt", "requirements.txt", "setup.py", "setup.cfg"),
+    *("uv.lock", "poetry.lock", "pdm.lock"),
+)
+CODE_FOLDERS = (".import", "src", ".")
+"""Where a project's packages stand in its tree: the first of these that is there."""
+RELEASE = "release"
+RELEASE_TAGS = "v[0-9]*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A revision that can run, and how it came about."""
+
+    commit: str
+    python: str
+    environment: Mapping[str, str]
+    how: str
+
+
+def commit(revision: str) -> str | None:
+    """The commit of ``revision`` in this checkout; None when it names none.
+
+    ``release`` is the newest version tag (``v1.2``) that the checkout descends from.
+    """
+    if revision == RELEASE:
+        tag = _git("describe", "--tags", "--abbrev=0", f"--match={RELEASE_TAGS}", "HEAD")
+        return None if tag is None else commit(f"refs/tags/{tag}")
+    if revision.startswith("-"):
+        return None
+    return _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+
+
+def between(older: str, newer: str) -> list[str]:
+    """One line for each commit that ``newer`` has and ``older`` has not, newest first."""
+    return (_git("log", "--no-decorate", "--format=%h %s", f"{older}..{newer}") or "").splitlines()
+
+
+def build(revision: str) -> Built:
+    """An interpreter and environment for ``revision``; built once, then found in the cache.
+
+    UsageError when it names no commit; RunFailedError when it cannot be unpacked or installed.
+    """
+    sha = commit(revision)
+    if sha is None:
+        raise UsageError(f"{revision!r} is no git revision here")
+    tree = _cache() / sha / "tree"
+    if not tree.is_dir():
+        _unpack(sha, tree)
+    code = next(tree / name for name in CODE_FOLDERS if (tree / name).exists())
+    path = [str(code.resolve() if code.name != ".import" else code)]
+    path += [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    environment = {"PYTHONPATH": os.pathsep.join(path)}
+    if _dependencies(tree) == _dependencies(Path(_git("rev-parse", "--show-toplevel") or ".")):
+        how = "its code in front of this environment (same dependency files)"
+        return Built(commit=sha, python=sys.executable, environment=environment, how=how)
+    python = _own_environment(tree, _cache() / sha / "environment")
+    how = "in an environment of its own (its dependency files differ)"
+    return Built(commit=sha, python=str(python), environment=environment, how=how)
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "tpubench" / "refs"
+
+
+def _unpack(sha: str, tree: Path) -> None:
+    done = subprocess.run(
+        ["git", "archive", "--format=tar", sha],
+        cwd=_git("rev-parse", "--show-toplevel"),
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RunFailedError(f"git archive {sha} failed")
+    partial = tree.with_name(f"tree.{os.getpid()}")
+    partial.mkdir(parents=True)
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        archive.extractall(partial, filter="tar")
+    try:
+        partial.rename(tree)
+    except OSError:
+        shutil.rmtree(partial)  # somebody else was quicker
+        if not tree.is_dir():
+            raise
+
+
+def _dependencies(tree: Path) -> dict[str, str]:
+    return {
+        name: hashlib.sha256((tree / name).read_bytes()).hexdigest()
+        for name in DEPENDENCY_FILES
+        if (tree / name).is_file()
+    }
+
+
+def _own_environment(tree: Path, folder: Path) -> Path:
+    python = folder / "bin" / "python"
+    done_mark = folder / ".installed"
+    if done_mark.exists():
+        return python
+    shutil.rmtree(folder, ignore_errors=True)
+    venv.create(folder, with_pip=True, symlinks=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    # What is installed here counts as installed there: pip adds only what differs.
+    below = "\n".join(f"import site; site.addsitedir({path!r})" for path in site.getsitepackages())
+    (packages / "_below.pth").write_text(below + "\n", encoding="utf-8")
+    constraints = tree / "constraints.txt"
+    done = subprocess.run(
+        [
+            *(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *(("--constraint", str(constraints)) if constraints.is_file() else ()),
+            str(tree),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RunFailedError(f"pip cannot install {tree.parent.name[:12]}: {last}")
+    done_mark.touch()
+    return python

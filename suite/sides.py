@@ -1,0 +1,136 @@
+"""What ``--baseline`` and ``--candidate`` of ``tpubench ab`` mean.
+
+A side is one clause, or several joined by ``+``:
+
+    .                      the code and interpreter at hand
+    /path/to/python        another interpreter           (python:PATH)
+    v1.2, HEAD~3, release  a git revision                (ref:REV)
+    set:batch=8,steps=2    settings, as --set has them
+    mode:packed            a compile mode
+    backend:cpu            a backend
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tpubench.results.errors import UsageError
+from tpubench.suite import refs
+from tpubench.suite.job import Job
+from tpubench.suite.partner import Side
+from tpubench.suite.request import Request
+from tpubench.suite.run import Plan, make_plan
+from tpubench.suite.timing import Pace
+
+PACE = Pace(warm_up_s=1.0)
+"""Warm-up of each pair's processes; the second and later pairs find everything compiled."""
+
+_KINDS = ("python", "ref", "set", "mode", "backend")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """A side in parts; None means as the request has it."""
+
+    text: str
+    python: str | None = None
+    ref: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    mode: str | None = None
+    backend: str | None = None
+
+
+def parse(text: str) -> Spec:
+    """The side that ``text`` names; UsageError for no file, revision or clause."""
+    spec = Spec(text=text)
+    for clause in text.split("+"):
+        kind, colon, value = clause.strip().partition(":")
+        if not colon or kind not in _KINDS:
+            kind, value = _bare(clause.strip())
+        if kind == "as it is":
+            continue
+        if not value:
+            raise UsageError(f"{text!r}: nothing after {kind}:")
+        spec = _with(spec, kind, value)
+    return spec
+
+
+def _bare(word: str) -> tuple[str, str]:
+    if word == ".":
+        return "as it is", ""
+    if shutil.which(Path(word).expanduser()) and "/" in word:
+        return "python", word
+    if refs.commit(word) is not None:
+        return "ref", word
+    raise UsageError(
+        f"{word!r} is no interpreter and no git revision here; write a path, a revision,"
+        " 'release', '.', or python:PATH, ref:REV, set:KEY=VALUE, mode:MODE, backend:NAME"
+    )
+
+
+def _with(spec: Spec, kind: str, value: str) -> Spec:
+    if kind == "python":
+        found = shutil.which(Path(value).expanduser())
+        if found is None:
+            raise UsageError(f"{value} is not an executable file")
+        return replace(spec, python=found)
+    if kind == "ref":
+        return replace(spec, ref=value)
+    if kind == "mode":
+        return replace(spec, mode=value)
+    if kind == "backend":
+        return replace(spec, backend=value)
+    settings = dict(spec.settings)
+    for pair in value.split(","):
+        key, equals, setting = pair.partition("=")
+        if not equals or not key.strip() or not setting.strip():
+            raise UsageError(f"{pair!r}: write set:KEY=VALUE[,KEY=VALUE]")
+        settings[key.strip()] = setting.strip()
+    return replace(spec, settings=settings)
+
+
+def plan(spec: Spec, request: Request) -> Plan:
+    """What this side would run, before anything runs."""
+    overrides = {**request.overrides, **{key: [value] for key, value in spec.settings.items()}}
+    return make_plan(
+        replace(
+            request,
+            overrides=overrides,
+            backend=spec.backend or request.backend,
+            compile_mode=spec.mode or request.compile_mode,
+            python=spec.python or request.python,
+        )
+    )
+
+
+def sides(spec: Spec, planned: Plan, name: str) -> list[Side]:
+    """One side for each case of its plan; a git revision is built first, or found built."""
+    python, environment = planned.python, dict[str, str]()
+    commit, notes = None, tuple[str, ...]()
+    if spec.ref is not None:
+        if spec.python is not None:
+            raise UsageError(f"{spec.text!r}: a revision brings its own interpreter; drop python:")
+        built = refs.build(spec.ref)
+        python, environment, commit = built.python, dict(built.environment), built.commit
+        notes = (f"{name} {spec.text}: commit {built.commit[:12]}, {built.how}",)
+    return [
+        Side(
+            label=name,
+            python=python,
+            environment=environment,
+            commit=commit,
+            notes=notes,
+            job=Job(
+                backend=planned.backend.name,
+                compile_mode=planned.compile_mode,
+                case=case,
+                weights=planned.weights,
+                pace=PACE,
+                repetition=0,
+            ),
+        )
+        for case in planned.cases
+    ]
