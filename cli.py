@@ -24,7 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (run, facts, gate, import_, about, price, cost, allocate):  # in the order that --help shows
+# In the order that --help shows.
+for group in (run, facts, gate, import_, about, price, cost, allocate):
     app.add_typer(group.app)
 
 

@@ -55,15 +55,15 @@ class Backend(ABC):
     """Pattern of what a dying runtime prints, and what that means; the first match counts."""
     silence: ClassVar[str] = ""
     """What it may mean when the device is not had within ``open_timeout_s``."""
+    shares_device: ClassVar[bool] = True
+    """Whether two processes can hold the device at once, as a duet needs. A TPU admits one."""
+    forks: ClassVar[bool] = False
+    """Whether a process that has imported torch, and run nothing, may fork and then open."""
 
     @property
     def accelerator(self) -> bool:
         """Whether it is a chip made for this work, which decides the default sizes."""
         return True
-    shares_device: ClassVar[bool] = True
-    """Whether two processes can hold the device at once, as a duet needs. A TPU admits one."""
-    forks: ClassVar[bool] = False
-    """Whether a process that has imported torch, and run nothing, may fork and then open."""
 
     @abstractmethod
     def probe(self, python: Interpreter = OWN) -> Probe:

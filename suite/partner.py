@@ -164,7 +164,8 @@ class Partner:
             process.returncode = code
         log = log_tail(self._log)
         after = self.timeout_s if timed_out else None
-        reason = why_it_ended(process, self.phase, log, after)
+        backend = registry.backend(self.side.job.backend)
+        reason = why_it_ended(process, backend, self.phase, log, after)
         if "duet_child" in log and "No module named" in log:
             reason = "its tpubench is older than the ab command"
         last = log.splitlines()[-1:] if not timed_out else []

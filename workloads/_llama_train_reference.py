@@ -126,12 +126,13 @@ def _layer(config: LlamaConfig, weights: Weights, x_LD: Tensor, turn_LC: Tensor)
         return y + weights[f"{name}.bias"] if f"{name}.bias" in weights else y
 
     def turned(x_LMH: Tensor) -> Tensor:
-        first_LMC, second_LMC = x_LMH.split(H // 2, dim=2)
+        first_LMC, second_LMC = torch.split(x_LMH, H // 2, dim=2)
         z_LMC = torch.complex(first_LMC, second_LMC) * turn_LC.unsqueeze(1)
         return torch.cat((z_LMC.real, z_LMC.imag), dim=2)
 
     normed_LD = _rms(x_LD, weights["attention_norm.weight"], config.norm_eps)
-    q, k, v_LKH = linear("attention.qkv", normed_LD).view(L, -1, H).split([N, K, K], dim=1)
+    qkv_LMH = linear("attention.qkv", normed_LD).view(L, -1, H)
+    q, k, v_LKH = torch.split(qkv_LMH, [N, K, K], dim=1)
     q_LKGH = turned(q).view(L, K, N // K, H)
     scores_KGLS = torch.einsum("lkgh,skh->kgls", q_LKGH, turned(k)) / math.sqrt(H)
     future_LS = torch.ones(L, L, dtype=torch.bool).triu(1)
@@ -139,7 +140,7 @@ def _layer(config: LlamaConfig, weights: Weights, x_LD: Tensor, turn_LC: Tensor)
     y_LD = torch.einsum("kgls,skh->lkgh", attend_KGLS, v_LKH).reshape(L, N * H)
     h_LD = x_LD + linear("attention.out", y_LD)
     normed_LD = _rms(h_LD, weights["ffn_norm.weight"], config.norm_eps)
-    gate_LF, up_LF = linear("ffn.gate_up", normed_LD).split(config.d_ffn, dim=1)
+    gate_LF, up_LF = torch.split(linear("ffn.gate_up", normed_LD), config.d_ffn, dim=1)
     return h_LD + linear("ffn.down", gate_LF * torch.sigmoid(gate_LF) * up_LF)
 
 

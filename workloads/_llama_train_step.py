@@ -258,9 +258,9 @@ def _pieces(config: LlamaConfig, named: Iterable[tuple[str, Tensor]]) -> Iterato
     q, k = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
     for name, tensor in named:
         if name.startswith("attention.qkv."):
-            yield from tensor.split([q, k, k])
+            yield from torch.split(tensor, [q, k, k])
         elif name.startswith("ffn.gate_up."):
-            yield from tensor.split(config.d_ffn)
+            yield from torch.split(tensor, config.d_ffn)
         else:
             yield tensor
 
