@@ -33,6 +33,7 @@ class Tpu(Backend):
     rank = 2
     packages: ClassVar[tuple[str, ...]] = ("torch_tpu", "torch", "libtpu")
     extra: ClassVar[str] = "tpu"
+    shares_device: ClassVar[bool] = False
     compile_modes: ClassVar[tuple[str, ...]] = ("compiled", "eager")
     open_timeout_s = 240.0
     symptoms = _tpu_faults.SYMPTOMS

@@ -28,6 +28,7 @@ class Xla(Backend):
     rank = 1
     packages: ClassVar[tuple[str, ...]] = ("torch_xla", "torch", "libtpu")
     extra: ClassVar[str] = "xla"
+    shares_device: ClassVar[bool] = False
     compile_modes: ClassVar[tuple[str, ...]] = ("openxla", "lazy")
     open_timeout_s = 240.0
     symptoms = _tpu_faults.SYMPTOMS
