@@ -186,6 +186,9 @@ class Step(ABC):
     trains: bool = False
     """Whether a pass changes the weights: then nothing may repack or freeze them."""
 
+    batch: tuple[torch.Tensor, ...] = ()
+    """Inputs whose first dimension is the batch, which one process may spread over its chips."""
+
     barrier: Mark = staticmethod(lambda: None)
     """Waits for the device. Set by the child process; ``probe`` calls it between several passes."""
 

@@ -51,6 +51,7 @@ class TrainStep(Step):
 
         self.tokens_BL = here(tokens_BL[mine, :-1])
         self.targets_BL, self.judged_BL = here(targets_BL[mine]), here(judged_BL[mine])
+        self.batch = (self.tokens_BL, self.targets_BL, self.judged_BL)
         # Gradients are averaged over ranks, and ranks may hold different numbers of targets: each
         # divides by the targets of all and counts for as many ranks as there are.
         self.scale = here(torch.tensor(device.ranks / (batch * length)))
