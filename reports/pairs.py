@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tpubench.costs.devices import devices
+from tpubench.costs.list_price import list_prices
+from tpubench.reports import quantity
 from tpubench.reports.findings import Findings
 from tpubench.results.summary import Summary, case_key
 
@@ -23,6 +25,11 @@ RATES = {
 }
 """Rate per chip, by which devices are compared, to its $ metric and what that is for."""
 
+TIME = "time_to_train_s"
+"""The other way to compare: chip-hours until a training reaches its target, and their price."""
+UNIT_OF = {**{rate: unit for rate, (_, unit) in RATES.items()}, TIME: "training to the target"}
+_SECONDS_PER_HOUR = 3600
+
 _LENGTHS = ("seq_len", "input_len", "output_len")
 _LOAD = ("load", "batch", "concurrency", "request_rate", "scenario", "round")
 _NEAR = 0.05
@@ -31,20 +38,32 @@ _NEAR = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One device's figure of a pair. ``usd`` is the $ figure of the same case, if it has one."""
+    """One device's figure of a pair. ``cost`` is dollars per unit of work at that chip-hour."""
 
     rate: Summary
-    usd: Summary | None
+    cost: float | None
+    usd_per_chip_hour: float | None
 
     @property
     def value(self) -> float:
-        """The rate per chip."""
-        return 0.0 if self.rate.estimate is None else self.rate.estimate.point
+        """Work of one chip in a time, whatever the unit: higher is faster."""
+        return 1 / self.chip_hours if self.rate.first.metric == TIME else self._point
 
     @property
-    def cost(self) -> float | None:
-        """Dollars per unit of work."""
-        return None if self.usd is None or self.usd.estimate is None else self.usd.estimate.point
+    def chip_hours(self) -> float:
+        """For a time to train: chips × hours."""
+        return self._point * self.rate.first.chips / _SECONDS_PER_HOUR
+
+    @property
+    def text(self) -> str:
+        """The figure in words."""
+        if self.rate.first.metric == TIME:
+            return f"{quantity.number(self.chip_hours)} chip-hours"
+        return quantity.quantity(self._point, self.rate.first.unit)
+
+    @property
+    def _point(self) -> float:
+        return 0.0 if self.rate.estimate is None else self.rate.estimate.point
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +107,33 @@ def pairs(findings: Findings) -> list[Pair]:
         costs = {case_key(s.first): s for s in findings.of(usd)}
         groups: dict[tuple[object, ...], list[Side]] = {}
         for summary in findings.of(metric):
-            side = Side(rate=summary, usd=costs.get(case_key(summary.first)))
+            side = _priced(summary, costs.get(case_key(summary.first)))
             groups.setdefault(_work(summary), []).append(side)
         for sides in groups.values():
             found += _pairs_of(metric, sides)
+    trainings: dict[tuple[object, ...], list[Side]] = {}
+    for summary in findings.of(TIME):
+        if summary.first.chips:
+            trainings.setdefault(_work(summary), []).append(_trained(summary))
+    for sides in trainings.values():
+        found += _pairs_of(TIME, sides)
     return sorted(found, key=lambda p: (not p.like, p.metric, p.title, p.tpu.rate.first.device))
+
+
+def _priced(rate: Summary, usd: Summary | None) -> Side:
+    if usd is None or usd.estimate is None:
+        return Side(rate=rate, cost=None, usd_per_chip_hour=None)
+    return Side(rate=rate, cost=usd.estimate.point, usd_per_chip_hour=usd.first.usd_per_chip_hour)
+
+
+def _trained(summary: Summary) -> Side:
+    """A training with the bill of its chips at the list price."""
+    asked = list_prices(summary.first.device)
+    side = Side(rate=summary, cost=None, usd_per_chip_hour=None)
+    if asked is None:
+        return side
+    usd = asked.middle.usd_per_chip_hour
+    return Side(rate=summary, cost=side.chip_hours * usd, usd_per_chip_hour=usd)
 
 
 def _work(summary: Summary) -> tuple[object, ...]:

@@ -10,7 +10,7 @@ from tpubench.reports import quantity
 from tpubench.reports.blocks import Block, Cell, Drawing, Note, Section, Table, Text, columns
 from tpubench.reports.figure import Chart, Dot, Dots
 from tpubench.reports.findings import Findings, short
-from tpubench.reports.pairs import RATES, Pair, Side, by_title, pairs
+from tpubench.reports.pairs import TIME, UNIT_OF, Pair, Side, by_title, pairs
 from tpubench.reports.sections._shared import badge, distinct, plural
 from tpubench.results.metrics import METRICS
 
@@ -30,6 +30,7 @@ _NEWEST_FIRST = (
     "nvidia-gb300",
     "nvidia-h200-sxm",
 )
+_CURRENT = {"tpu-v7", "tpu-v6e"}
 _NAMES = {"tpu": "TPU", "nvidia": "NVIDIA", "amd": "AMD"}
 
 
@@ -49,8 +50,12 @@ def section(findings: Findings) -> Section | None:
     blocks.append(Drawing(chart=_chart(found, cost=False)))
     if any(side.cost is not None for pair in found for side in (pair.tpu, pair.gpu)):
         blocks.append(Drawing(chart=_chart(found, cost=True)))
-    if like:
-        blocks.append(_like_table(like))
+    current = [pair for pair in like if pair.tpu.rate.first.device in _CURRENT]
+    older = [pair for pair in like if pair not in current]
+    if current:
+        blocks.append(_like_table(current, "Like for like"))
+    if older:
+        blocks.append(_like_table(older, "Like for like, older TPUs", folded=bool(current)))
     if near:
         blocks.append(_near_table(near))
     blocks += [_price_table(found, findings.now), _sources(found)]
@@ -123,14 +128,13 @@ def _verdict(pair: Pair) -> str:
 
 
 def _rate(side: Side) -> str:
-    rate = None if side.usd is None else side.usd.first.usd_per_chip_hour
-    return quantity.MISSING if rate is None else usd(rate)
+    return quantity.MISSING if side.usd_per_chip_hour is None else usd(side.usd_per_chip_hour)
 
 
 def _flip(pair: Pair) -> float:
     """GPU price, $/chip-hour, at which both cost the same for the same work."""
-    assert pair.tpu.cost is not None and pair.gpu.cost is not None and pair.gpu.usd is not None
-    return (pair.gpu.usd.first.usd_per_chip_hour or 0.0) * pair.tpu.cost / pair.gpu.cost
+    assert pair.tpu.cost is not None and pair.gpu.cost is not None
+    return (pair.gpu.usd_per_chip_hour or 0.0) * pair.tpu.cost / pair.gpu.cost
 
 
 def _sure(pair: Pair) -> str:
@@ -151,6 +155,8 @@ def _sure(pair: Pair) -> str:
 def _chart(found: list[Pair], *, cost: bool) -> Chart:
     panels = []
     for heading, group in by_title(found).items():
+        if group[0].metric == TIME and not cost:
+            continue  # hours until done are no rate; their price is in the other chart
         sides: dict[tuple[object, ...], Side] = {}
         for pair in group:
             for side in (pair.tpu, pair.gpu):
@@ -173,14 +179,13 @@ def _chart(found: list[Pair], *, cost: bool) -> Chart:
 
 
 def _panel(heading: str, metric: str, sides: list[Side], *, cost: bool) -> Dots | None:
-    money, unit_of = RATES[metric]
+    unit_of = UNIT_OF[metric]
     rows = []
     for side in sides:
         row, value = side.rate.first, side.cost if cost else side.value
         if value is None:
             continue
-        shown = METRICS[money if cost else metric].unit
-        text = usd(value) if cost else quantity.quantity(value, shown)
+        text = usd(value) if cost else side.text
         precision = "" if row.dtype == "not-stated" else f", {row.dtype}"
         label = short(f"{name(row.device)}{precision}, {plural(row.chips, 'chip')}", 52)
         paid = f"\n{_rate(side)} a chip-hour" if cost else ""
@@ -206,29 +211,25 @@ def _panel(heading: str, metric: str, sides: list[Side], *, cost: bool) -> Dots 
 
 
 def _precision(dtype: str) -> str:
-    return "precision not stated" if dtype == "not-stated" else dtype
+    return "" if dtype == "not-stated" else f", {dtype}"
 
 
 def _money(side: Side) -> str:
     return quantity.MISSING if side.cost is None else usd(side.cost)
 
 
-def _value(side: Side) -> str:
-    return quantity.quantity(side.value, side.rate.first.unit)
-
-
-def _like_table(like: list[Pair]) -> Table:
+def _like_table(like: list[Pair], heading_of_all: str, *, folded: bool = False) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for heading, group in by_title(like).items():
-        rows.append((f"{heading} ($ per {RATES[group[0].metric][1]})",))
+        rows.append((f"{heading} ($ per {UNIT_OF[group[0].metric]})",))
         for pair in group:
             tpu, gpu = pair.tpu.rate.first, pair.gpu.rate.first
             costs = pair.tpu.cost is not None and pair.gpu.cost is not None
             rows.append(
                 (
-                    f"{name(tpu.device)} and {name(gpu.device)}, {_precision(tpu.dtype)}",
+                    f"{name(tpu.device)} and {name(gpu.device)}{_precision(tpu.dtype)}",
                     f"{quantity.number(pair.tpu.value / pair.gpu.value)}×:"
-                    f" {_value(pair.tpu)} and {_value(pair.gpu)}",
+                    f" {pair.tpu.text} and {pair.gpu.text}",
                     f"{_money(pair.tpu)} and {_money(pair.gpu)}",
                     f"{usd(_flip(pair))}; {_sure(pair)}" if costs else quantity.MISSING,
                     "; ".join(pair.differences) or "nothing that is stated",
@@ -236,10 +237,11 @@ def _like_table(like: list[Pair]) -> Table:
                 )
             )
     return Table(
-        caption="Like for like",
+        caption="" if folded else heading_of_all,
+        folded=f"{heading_of_all}: {plural(len(like), 'pair')}" if folded else "",
         columns=columns(
             "Devices",
-            "TPU ÷ GPU, rate of a chip",
+            "TPU ÷ GPU, work of a chip",
             "Cost",
             "Level at this GPU price",
             "What still differs",
@@ -250,7 +252,8 @@ def _like_table(like: list[Pair]) -> Table:
         foot=(
             "Differences are written TPU ↔ GPU. Same work, model, precision, lengths and load;"
             " MLPerf results of one round and scenario, whose rules fix quality instead of"
-            " precision. Software, batch and number of chips are each source's own best."
+            " precision. Software, batch and number of chips are each source's own best; on more"
+            " chips a training ends sooner and takes more chip-hours."
         ),
     )
 
@@ -263,7 +266,7 @@ def _near_table(near: list[Pair]) -> Table:
             (
                 pair.title,
                 f"{name(tpu.device)} and {name(gpu.device)}",
-                f"{_value(pair.tpu)} and {_value(pair.gpu)}",
+                f"{pair.tpu.text} and {pair.gpu.text}",
                 f"{_money(pair.tpu)} and {_money(pair.gpu)}",
                 "; ".join(pair.differences),
                 badge(tpu),
@@ -317,9 +320,7 @@ def _sources(found: list[Pair]) -> Table:
     for pair in found:
         for side in (pair.tpu, pair.gpu):
             row = side.rate.first
-            rows[pair.title, name(row.device), _value(side), row.source or "", row.reason or ""] = (
-                None
-            )
+            rows[pair.title, name(row.device), side.text, row.source or "", row.reason or ""] = None
     titles = distinct([row[0] for row in rows], 40)
     return Table(
         folded=f"Where each figure comes from: {plural(len(rows), 'figure')} of {len(titles)}"

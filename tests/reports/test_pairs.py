@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sample_rows import make_row
 
+from tpubench.costs.list_price import list_prices
 from tpubench.reports.blocks import Table, Text
 from tpubench.reports.findings import Findings, find
 from tpubench.reports.pairs import model_key, pairs
@@ -108,6 +109,42 @@ def test_the_verdict_names_rate_cost_and_what_would_flip_it() -> None:
     # At $4.00 an H100-hour a token would cost the same on both.
     assert "level at $4.00 per GPU-hour" in text.items[0]
     assert [chart.name for chart in made.charts()] == ["tpu-gpu-rate", "tpu-gpu-cost"]
+
+
+def test_a_training_to_a_target_is_compared_by_its_chip_hours() -> None:
+    mlperf = {"workload": "mlperf-training", "preset": "gpt3", "dtype": "not-stated"}
+    made = pairs(
+        findings(
+            row(
+                "tpu-v6e", 7200.0, "time_to_train_s", chips=512, params={"round": "v4.1"}, **mlperf
+            ),
+            row(
+                "nvidia-h100-sxm",
+                3600.0,
+                "time_to_train_s",
+                chips=512,
+                params={"round": "v4.1"},
+                **mlperf,
+            ),
+        )
+    )
+    (pair,) = made
+    assert pair.like
+    assert (pair.tpu.text, pair.gpu.text) == ("1,020 chip-hours", "512 chip-hours")
+    assert pair.tpu.value / pair.gpu.value == pytest.approx(0.5)
+    asked = list_prices("tpu-v6e")
+    assert asked is not None
+    assert pair.tpu.cost == pytest.approx(1024 * asked.middle.usd_per_chip_hour)
+
+
+def test_mlperf_results_of_different_rounds_are_not_paired() -> None:
+    mlperf = {"workload": "mlperf-training", "preset": "gpt3", "metric": "time_to_train_s"}
+    assert not pairs(
+        findings(
+            row("tpu-v6e", 7200.0, params={"round": "v4.1"}, **mlperf),
+            row("nvidia-h100-sxm", 3600.0, params={"round": "v4.0"}, **mlperf),
+        )
+    )
 
 
 def test_without_a_tpu_there_is_no_such_section() -> None:
