@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from tpubench.costs.devices import devices
 from tpubench.costs.list_price import list_prices
@@ -32,6 +33,8 @@ _SECONDS_PER_HOUR = 3600
 
 _LENGTHS = ("seq_len", "input_len", "output_len")
 _LOAD = ("load", "batch", "concurrency", "request_rate", "scenario", "round")
+_LONGEST = 1e12
+"""No sequence is longer, and no arithmetic with it overflows."""
 _NEAR = 0.05
 """Lengths within this share of each other pair (1000 and 1024), and the difference is printed."""
 
@@ -113,7 +116,7 @@ def pairs(findings: Findings) -> list[Pair]:
             found += _pairs_of(metric, sides)
     trainings: dict[tuple[object, ...], list[Side]] = {}
     for summary in findings.of(TIME):
-        if summary.first.chips:
+        if summary.first.chips > 0:
             trainings.setdefault(_work(summary), []).append(_trained(summary))
     for sides in trainings.values():
         found += _pairs_of(TIME, sides)
@@ -139,8 +142,10 @@ def _trained(summary: Summary) -> Side:
 def _work(summary: Summary) -> tuple[object, ...]:
     """What must be equal even for a near pair: the work and the model."""
     row, params = summary.first, summary.params
-    mlperf = (params.get("scenario"), params.get("round")) if _mlperf(summary) else ()
-    return (row.evidence, row.workload, model_key(row.preset), mlperf, params.get("resolution"))
+    told = ["resolution", *(("scenario", "round") if _mlperf(summary) else ())]
+    # Stored parameters may be anything that JSON can hold.
+    words = tuple(str(params.get(name)) for name in told)
+    return (row.evidence, row.workload, model_key(row.preset), *words)
 
 
 def _mlperf(summary: Summary) -> bool:
@@ -191,11 +196,15 @@ def _lengths_agree(a: Summary, b: Summary) -> bool:
         left, right = a.params.get(name), b.params.get(name)
         if left is None and right is None:
             continue
-        if not isinstance(left, int | float) or not isinstance(right, int | float):
+        if not _is_length(left) or not _is_length(right):
             return False
         if abs(left - right) > _NEAR * max(left, right):
             return False
     return True
+
+
+def _is_length(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and 0 < value < _LONGEST
 
 
 def _like(a: Summary, b: Summary) -> bool:

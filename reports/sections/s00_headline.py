@@ -9,7 +9,7 @@ from tpubench.reports.blocks import Block, Card, Cards, Note, Section, Table, Te
 from tpubench.reports.findings import Findings, Names, part
 from tpubench.reports.sections._shared import badge, by, interval, plural, value
 from tpubench.results.metrics import METRICS
-from tpubench.results.summary import Summary, case_key
+from tpubench.results.summary import IMPORTED, Summary, case_key
 
 _PROGRAMS = 6
 """Programs shown here; further ones are in the tables."""
@@ -29,7 +29,6 @@ _LIMITS = {
     "flop_s": ("Arithmetic", "Operations a second in matrix multiplication"),
     "bandwidth_bytes_s": ("Memory bandwidth", "Bytes read and written a second"),
 }
-_LIMIT_WORKLOADS = {"flop_s": "gemm", "bandwidth_bytes_s": "hbm"}
 _RATES = {
     "output_tok_s": "output tokens a second",
     "train_tok_s": "training tokens a second",
@@ -201,8 +200,9 @@ def _machines(valued: list[Summary]) -> list[list[Summary]]:
     limits = [
         s
         for s in valued
-        if s.first.workload == _LIMIT_WORKLOADS.get(s.first.metric)
+        if s.first.metric in _LIMITS
         and s.first.unit == METRICS[s.first.metric].unit
+        and s.first.backend != IMPORTED
     ]
     return by(limits, lambda s: (s.first.device, s.first.chips, s.first.backend, s.first.evidence))
 

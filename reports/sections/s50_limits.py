@@ -6,6 +6,7 @@ from tpubench.reports.blocks import Block, Drawing, Note, Section
 from tpubench.reports.figure import Chart
 from tpubench.reports.findings import Findings, Names
 from tpubench.reports.sections._shared import cut, dots, left_out
+from tpubench.results.summary import IMPORTED
 
 _CHARTS = (
     ("flop_s", "gemm", "arithmetic", "FLOP/s by matrix shape"),
@@ -18,7 +19,8 @@ def section(findings: Findings) -> Section | None:
         return None
     blocks: list[Block] = []
     for metric, workload, name, what in _CHARTS:
-        found = [s for s in findings.of(metric) if s.first.workload == workload]
+        # A publication's FLOP/s is of a whole program, which is not the hardware's limit.
+        found = [s for s in findings.of(metric) if s.first.backend != IMPORTED]
         names = Names(found)
         panel = dots(metric, found, names)
         if panel is None:

@@ -147,6 +147,27 @@ def test_mlperf_results_of_different_rounds_are_not_paired() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"seq_len": 10**400},
+        {"seq_len": [4096]},
+        {"seq_len": "4096"},
+        {"seq_len": 0},
+        {"scenario": {"a": []}, "round": []},
+        {"resolution": ["<script>"]},
+    ],
+)
+def test_parameters_that_make_no_sense_do_not_stop_a_report(params: dict[str, Any]) -> None:
+    for workload in ("llm-training", "mlperf-training"):
+        sides = [
+            row(device, 100.0, params=params, workload=workload, chips=chips)
+            for device, chips in (("tpu-v6e", 8), ("nvidia-h100-sxm", -3))
+        ]
+        s03_tpu_gpu.section(findings(*sides))
+        s06_evidence.section(findings(*sides, static("measured", 1.0)))
+
+
 def test_without_a_tpu_there_is_no_such_section() -> None:
     assert s03_tpu_gpu.section(findings(row("nvidia-h100-sxm", 200.0))) is None
 
