@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from page_rows import ATTACKS, hostile, inference, limits, scan
 
+from tpubench.costs.list_price import with_list_prices
 from tpubench.reports import page
 from tpubench.reports.findings import find
 from tpubench.reports.sections import sections
+from tpubench.results.select import select
 
 pytestmark = pytest.mark.browser
 
@@ -99,6 +101,19 @@ def test_the_page_never_scrolls_sideways(browser: Any, plain: Path, width: int) 
     sizes = "const e = document.documentElement; return [e.scrollWidth, e.clientWidth]"
     inner, outer = browser.execute_script(unfold + sizes)
     assert inner <= outer <= width
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_published_results_fit_the_screen(browser: Any, tmp_path: Path, width: int) -> None:
+    found = with_list_prices(select(tmp_path / "none", ["published"]))
+    written = page.write(found, tmp_path / "page")
+    visit(browser, written[0], width)
+    unfold = "for (const part of document.querySelectorAll('details')) part.open = true;"
+    sizes = "const e = document.documentElement; return [e.scrollWidth, e.clientWidth]"
+    inner, outer = browser.execute_script(unfold + sizes)
+    assert inner <= outer <= width
+    assert {path.name for path in written[1:]} == {"tpu-gpu-rate.png", "tpu-gpu-cost.png"}
+    assert complaints(browser) == []
 
 
 def test_without_scripts_each_chart_is_a_picture(browser: Any, plain: Path) -> None:
