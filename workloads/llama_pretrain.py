@@ -83,7 +83,7 @@ class LlamaPretrain(Workload):
         if accelerator:
             return (
                 "llama-3.2-1b",
-                "its training state is 20 GB; that of llama-3.1-8b is 128 GB, more than most chips hold",
+                "20 GB of training state; llama-3.1-8b has 128 GB, more than most chips hold",
             )
         return "smollm2-135m", "the standard size for a CPU: larger presets take minutes a step"
 
