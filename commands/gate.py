@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tpubench.commands._options import Json, Store
+from tpubench.commands._options import Filters, Json, Store
 
 app = typer.Typer()
 
@@ -47,7 +47,7 @@ def ab(
         Path | None, typer.Option(help="Checkpoint: a safetensors folder, or a GGUF file.")
     ] = None,
     compile_mode: Annotated[str | None, typer.Option(help="How both sides compile.")] = None,
-    quads: Annotated[int, typer.Option(help="ABBA turns in each pair of processes.")] = 5,
+    quads: Annotated[int, typer.Option(help="ABBA turns in each pair of processes.")] = 3,
     design: Annotated[
         str, typer.Option(help="duet, runs, or auto: as the device allows.")
     ] = "auto",
@@ -144,3 +144,30 @@ def gate(
     gate_files.write(found, junit=junit, markdown=markdown)
     terminal_gate.show(found, unreadable, as_json=as_json)
     raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def history(
+    selectors: Filters = None,
+    metric: Annotated[
+        str, typer.Option(help="Metric to follow; see tpubench list metrics.")
+    ] = "output_tok_s",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Also draw it to this file.")
+    ] = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Follow a metric over stored runs and name the commits where its level changed (advisory)."""
+    from tpubench.reports import terminal_history
+    from tpubench.results import history as past
+    from tpubench.results.select import select
+    from tpubench.results.store import default_store, iter_rows
+
+    found = select(store or default_store(), selectors or [])
+    series = past.history(iter_rows(found.table), metric)
+    if out is not None:
+        from tpubench.reports import history_png
+
+        history_png.write(series, out)
+    terminal_history.show(series, found.unreadable, as_json=as_json)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tpubench.results.duet import CONFIRMATION, FIRST, METRIC, Pair, log_ratio, stored_pairs
 from tpubench.results.errors import UsageError
-from tpubench.results.gate_looks import LOOKS, Judged, judge
+from tpubench.results.gate_looks import LOOKS, Judged, judge, minimum_detectable
 from tpubench.results.gate_policy import Policy, Rules
 from tpubench.results.gate_report import Finding, GateReport
 from tpubench.results.metrics import METRICS
@@ -40,7 +40,7 @@ def finding(
         policy=policy,
         worse=judged.worse,
         sigma=judged.sigma,
-        mde=judged.mde,
+        mde=None if judged.sigma is None else minimum_detectable(judged.sigma, policy),
         n=(judged.pairs, judged.pairs),
         baseline=median([median(pair.baseline_s) for pair in seen]) if seen else None,
         candidate=median([median(pair.candidate_s) for pair in seen]) if seen else None,

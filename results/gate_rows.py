@@ -214,12 +214,12 @@ def _must_match(row: Row) -> dict[str, Any] | None:
         return None
     flat: dict[str, Any] = {
         "evidence": row.evidence,
-        "workload_version": row.workload_version,
+        "row.workload_version": row.workload_version,
         "hosts": row.hosts,
         "parallelism": row.parallelism,
     }
     for field, value in found.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             flat |= {f"{field}.{key}": item for key, item in value.items() if item is not None}
         else:
             flat[field] = value

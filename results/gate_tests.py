@@ -34,7 +34,7 @@ def paired_p(values: Sequence[float], bound: float, test: PairedTest) -> float:
         return 1.0
     if test == "sign":
         above = sum(difference > 0 for difference in differences)
-        return math.fsum(math.comb(n, k) for k in range(above, n + 1)) / (1 << n)
+        return math.fsum(_binomial_counts(n)[above:]) / (1 << n)
     # Of tied magnitudes the negative ones take the higher ranks: against the claim.
     order = sorted(range(n), key=lambda i: (abs(differences[i]), differences[i] <= 0))
     rank_sum = sum(rank for rank, i in enumerate(order, 1) if differences[i] > 0)
@@ -53,6 +53,24 @@ def _signed_rank_counts(n: int) -> tuple[int, ...]:
     return tuple(counts)
 
 
+@cache
+def critical(n: int, level: float, test: PairedTest) -> int:
+    """Least statistic of :func:`paired_p` whose p-value is at most ``level``.
+
+    Rank sum or number of values above; beyond the largest there is when none is small enough.
+    """
+    counts = _signed_rank_counts(n) if test == "signed-rank" else _binomial_counts(n)
+    tail, value = 0, len(counts)
+    while value > 0 and (tail + counts[value - 1]) / (1 << n) <= level:
+        value -= 1
+        tail += counts[value]
+    return value
+
+
+def _binomial_counts(n: int) -> tuple[int, ...]:
+    return tuple(math.comb(n, k) for k in range(n + 1))
+
+
 def paired_estimate(values: Sequence[float], test: PairedTest) -> Estimate:
     """Centre of paired differences and its 95 % interval, by inverting the same test.
 
@@ -64,7 +82,7 @@ def paired_estimate(values: Sequence[float], test: PairedTest) -> Estimate:
     n, tail = len(values), (1 - CONFIDENCE) / 2
     if test == "sign":
         points = sorted(values)
-        counts: Sequence[int] = [math.comb(n, k) for k in range(n + 1)]
+        counts = _binomial_counts(n)
     else:
         points = sorted((values[i] + values[j]) / 2 for i in range(n) for j in range(i, n))
         counts = _signed_rank_counts(n)

@@ -24,10 +24,10 @@ from tpubench.suite import registry
 from tpubench.suite.partner import Partner, Side
 
 BLOCK_S = 0.040
-QUADS = 5
+QUADS = 3
 MAX_PASSES = 1000
 TRIAL_PASSES = 5
-PAIRS_AN_INTERPRETER = 2
+PAIRS_AN_INTERPRETER = 5
 """Processes forked from one interpreter share where its code lies, worth half a per cent between
 identical programs; no number of their pairs averages that out, so interpreters are renewed."""
 Who = Literal["A", "B"]

@@ -1,0 +1,81 @@
+"""Sequential verdicts: what is spent, what is said, and how often it is wrong."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from tpubench.results.gate_looks import LOOKS, judge, minimum_detectable, spent
+from tpubench.results.gate_policy import Policy
+
+POLICY = Policy()
+
+
+def pairs(ratio: float, sigma: float, seed: int, n: int = 40) -> list[float]:
+    chance = random.Random(seed)
+    return [math.log(ratio) + chance.gauss(0, sigma) for _ in range(n)]
+
+
+def test_the_looks_spend_the_whole_error_and_no_more() -> None:
+    shares = [spent(0.01, look) for look in range(len(LOOKS))]
+    assert math.fsum(shares) == pytest.approx(0.01)
+    assert all(share > 0 for share in shares)
+    assert shares[0] == pytest.approx(0.01 * math.log(1 + (math.e - 1) / 4))
+
+
+def test_clear_cases_are_decided_at_the_first_look() -> None:
+    for ratio, verdict in ((1.0, "ok"), (0.8, "ok"), (1.05, "regressed"), (1.5, "regressed")):
+        found = judge(pairs(ratio, 0.01, 1), POLICY)
+        assert (found.verdict, found.final, found.pairs) == (verdict, True, LOOKS[0])
+        assert found.worse is not None and found.worse.point == pytest.approx(ratio, rel=0.02)
+
+
+def test_nothing_is_said_between_looks() -> None:
+    found = judge(pairs(1.5, 0.01, 1, n=9), POLICY)
+    assert (found.verdict, found.final) == ("inconclusive", False)
+    assert judge([], POLICY).worse is None
+
+
+def test_too_much_noise_is_inconclusive_and_says_what_could_be_seen() -> None:
+    found = judge(pairs(1.04, 0.4, 3), POLICY)
+    assert (found.verdict, found.final, found.pairs) == ("inconclusive", True, 40)
+    assert found.sigma is not None and minimum_detectable(found.sigma, POLICY) > 1.2
+
+
+def test_a_verdict_stands_whatever_comes_after() -> None:
+    good = pairs(1.0, 0.005, 4, n=10)
+    assert judge(good + [1.0] * 30, POLICY).verdict == "ok"
+
+
+def test_all_equal_pairs_have_an_answer() -> None:
+    assert judge([0.0] * 10, POLICY).verdict == "ok"
+    assert judge([math.log(1.2)] * 10, POLICY).verdict == "regressed"
+    assert minimum_detectable(0.0, POLICY) == pytest.approx(POLICY.margin, abs=1e-4)
+
+
+@pytest.mark.parametrize("sigma", [0.005, 0.02, 0.05])
+def test_error_rates_are_kept(sigma: float) -> None:
+    """At the very margin, where a false alarm is likeliest, and at the limit, for a false ok."""
+    rounds = 400
+    at_margin = [judge(pairs(POLICY.margin, sigma, s), POLICY).verdict for s in range(rounds)]
+    assert at_margin.count("regressed") / rounds <= 0.025  # 0.01, and three standard errors
+    at_limit = [judge(pairs(POLICY.limit, sigma, s), POLICY).verdict for s in range(rounds)]
+    assert at_limit.count("ok") / rounds <= 0.083
+
+
+def test_the_minimum_detectable_effect_is_detected() -> None:
+    sigma, rounds, hits = 0.012, 300, 0
+    effect = minimum_detectable(sigma, POLICY)
+    for seed in range(rounds):
+        found = judge(pairs(effect, sigma, seed, n=30), POLICY)
+        hits += found.verdict == "regressed"
+    assert hits / rounds >= 0.92
+
+
+def test_heavy_tails_need_the_sign_test() -> None:
+    chance = random.Random(2)
+    wild = [chance.choice((1, -1)) * chance.paretovariate(1.2) * 0.01 for _ in range(40)]
+    found = judge([math.log(1.1) + x for x in wild], Policy(test="sign"))
+    assert found.verdict == "regressed"

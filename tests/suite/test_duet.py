@@ -1,0 +1,184 @@
+"""The duet: turns, deaths, facts, and the same verdict again from what was stored."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tpubench.results import store
+from tpubench.results.duet import Pair, block_time_s, log_ratio, stored_pairs
+from tpubench.results.errors import NotComparableError, RunFailedError, UsageError
+from tpubench.results.gate_duet import gate_stored
+from tpubench.results.gate_policy import Rules
+from tpubench.results.verify import verify_store
+from tpubench.suite import ab, duet, refs, sides
+from tpubench.suite.request import Request
+
+CASE = {"m": ["8"], "n": ["8"], "k": ["8"], "dtype": ["float32"]}
+
+
+def request(**changes: object) -> Request:
+    fields = {
+        "workload": "gemm",
+        "backend": "fake",
+        "preset": "square-512",
+        "overrides": CASE,
+        "timeout_s": 120.0,
+        **changes,
+    }
+    return Request(**fields)  # type: ignore[arg-type]
+
+
+def contest(candidate: str = "set:steps=2", **changes: object) -> ab.Contest:
+    return ab.arrange("set:steps=1", candidate, request(**changes), Rules(), quads=1)
+
+
+def test_a_pair_alternates_and_its_ratio_ignores_a_drift() -> None:
+    drift = [1.0, 1.1, 1.2, 1.3]
+    abba = Pair(order="ABBA", baseline_s=[drift[0], drift[3]], candidate_s=drift[1:3])
+    assert abs(log_ratio(abba)) < 0.01
+    assert log_ratio(dataclasses.replace(abba, design="runs")) == pytest.approx(
+        (log_ratio(abba)), abs=0.01
+    )
+    assert block_time_s([5.0, 1.0, 9.0]) == 1.0
+    assert block_time_s(list(range(1, 21))) == 2
+
+
+def test_one_duet_is_stored_verified_and_judged_again(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    # Every reading of the clock is 100 ms after the last, so both sides take equally long.
+    monkeypatch.setenv("TPUBENCH_FAKE", json.dumps({"tick_s": [0.1]}))
+    seen: list[ab.PairTaken] = []
+    arranged = contest()
+    found = ab.run(arranged, tmp_path, seen.append)
+    (finding,) = found.findings
+    assert (finding.state, found.exit_code, finding.n) == ("ok", 0, (10, 10))
+    assert finding.evidence == "modelled"
+    assert [taken.number for taken in seen] == list(range(1, 11))
+    assert verify_store(tmp_path).ok
+    rows = list(store.iter_rows(store.scan(store.files(tmp_path)).table))
+    assert {row.run_id for row in rows} == set(arranged.runs) and len(rows) == 20
+    assert {json.loads(row.params)["steps"] for row in rows} == {1, 2}
+    told = json.loads(rows[0].environment)["duet"]
+    assert sorted(told["order"]) == ["A", "A", "B", "B"]
+    a, b = ([row for row in rows if row.run_id == run] for run in arranged.runs)
+    again = gate_stored(a, b, Rules())
+    assert (again.findings[0].state, again.findings[0].worse) == (finding.state, finding.worse)
+    with pytest.raises(UsageError, match="swap the two"):
+        stored_pairs(b, a)
+    with pytest.raises(UsageError, match="give both its sides"):
+        stored_pairs(a, [])
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (["build", "abort"], "killed by SIGABRT in phase preparing"),
+        (["open", "lost"], "the device was lost"),
+        (["warm-up", "exit"], "exit code 3"),
+    ],
+)
+def test_a_side_that_dies_ends_the_duet_and_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: list[str], reason: str
+) -> None:
+    monkeypatch.setenv("TPUBENCH_FAKE", json.dumps({"faults": {"*": fault}}))
+    with pytest.raises(RunFailedError, match=f"(baseline|candidate): .*{reason}"):
+        ab.run(contest(), tmp_path, lambda taken: None)
+
+
+def test_a_side_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TPUBENCH_FAKE", json.dumps({"faults": {"*": ["open", "hang"]}}))
+    with pytest.raises(RunFailedError, match="timed out after 20 s"):
+        ab.run(contest(timeout_s=20.0), tmp_path, lambda taken: None)
+
+
+def test_a_wrong_result_is_no_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TPUBENCH_FAKE", json.dumps({"faults": {"*": ["compile", "wrong"]}}))
+    with pytest.raises(RunFailedError, match="parity check failed"):
+        ab.run(contest(), tmp_path, lambda taken: None)
+
+
+def test_one_process_at_a_time_where_the_device_admits_one() -> None:
+    a, b = contest().cases[0]
+    with duet.stage(a, b, timeout_s=120, design="runs", quads=1, seed=3) as found:
+        taken = [found.pair() for _ in range(2)]
+    assert {one.pair.order for one in taken} <= {"AABB", "BBAA"}
+    assert all(one.pair.design == "runs" for one in taken)
+
+
+def test_two_versions_of_a_workload_are_not_comparable() -> None:
+    versions = {"A": {"workload_version": 1}, "B": {"workload_version": 2}}
+    a, b = contest().cases[0]
+    with (
+        duet.stage(a, b, timeout_s=120) as found,
+        pytest.raises(NotComparableError, match=r"version 1 .* version 2"),
+    ):
+        found._compare(versions)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "reason"),
+    [
+        ("set:steps=1", "set:steps=1", "there is nothing to compare"),
+        (".", ".", "there is nothing to compare"),
+        ("set:steps", ".", "KEY=VALUE"),
+        ("set:", ".", "nothing after set:"),
+        ("nonsense-word", ".", "no interpreter and no git revision"),
+        ("python:/nonexistent", ".", "not an executable"),
+        ("mode:fast", ".", "no compile mode 'fast'"),
+        ("backend:abacus", ".", "unknown backend"),
+        ("set:size=1", ".", "no parameter 'size'"),
+        ("ref:HEAD+python:" + sys.executable, ".", "brings its own interpreter"),
+    ],
+)
+def test_a_bad_side_is_one_clear_line(baseline: str, candidate: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        ab.arrange(baseline, candidate, request(), Rules())
+
+
+def git(*arguments: str) -> None:
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.invalid"]
+    subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    git("init", "--quiet")
+    (folder / "pyproject.toml").write_text('[project]\nname = "p"\nversion = "1"\n')
+    (folder / "model.py").write_text("SPEED = 1\n")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "First")
+    git("tag", "v1.0")
+    (folder / "model.py").write_text("SPEED = 2\n")
+    git("commit", "--quiet", "-am", "Make it slow")
+    return folder
+
+
+def test_a_revision_is_unpacked_once_and_put_in_front(project: Path) -> None:
+    assert refs.commit("nothing") is None and refs.commit("--all") is None
+    assert refs.commit("release") == refs.commit("v1.0") == refs.commit("HEAD~1")
+    assert [line.split(" ", 1)[1] for line in refs.between("v1.0", "HEAD")] == ["Make it slow"]
+    built = refs.build("release")
+    assert built.python == sys.executable and "same dependency files" in built.how
+    front = Path(built.environment["PYTHONPATH"].split(":")[0])
+    assert (front / "model.py").read_text() == "SPEED = 1\n"
+    assert (project / "model.py").read_text() == "SPEED = 2\n"
+    assert refs.build("v1.0") == built
+
+
+def test_the_sides_of_two_revisions_name_the_commits_between(project: Path) -> None:
+    arranged = ab.arrange("release", "HEAD", request(), Rules())
+    assert any("Make it slow" in note for note in arranged.notes)
+    a, b = arranged.cases[0]
+    assert a.commit == refs.commit("v1.0") and b.commit == refs.commit("HEAD")
+    assert sides.parse("release+set:steps=2").settings == {"steps": "2"}
+    with pytest.raises(UsageError, match="nothing to compare"):
+        ab.arrange("v1.0", "release", request(), Rules())

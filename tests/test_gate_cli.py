@@ -1,0 +1,265 @@
+"""``tpubench gate``, ``ab`` and ``history`` from the command line: verdicts, exit codes, files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from gate_rows import BASE, LATER, NEW, changed, run_of
+from junitparser import Error, Failure, JUnitXml
+
+from tpubench import cli
+from tpubench.results import store as facts
+from tpubench.results.row import Row
+
+STEADY = [100.0, 101.0, 99.0, 100.5, 99.5, 100.2]
+ROOT = Path(__file__).parent.parent
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call(monkeypatch, capfd, tmp_path: Path):  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("TPUBENCH_STORE", str(tmp_path / "store"))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Done:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["tpubench", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        return Done(int(ended.value.code or 0), out, err)
+
+    return run
+
+
+def put(tmp_path: Path, rows: list[Row]) -> None:
+    for row in rows:
+        name = f"{row.metric}-{row.repetition:03d}-{abs(hash(row.params))}"
+        facts.write(tmp_path / "store", name, [row])
+
+
+def gate(call, *arguments: str) -> Done:  # type: ignore[no-untyped-def]
+    return call("gate", "--baseline", BASE, "--candidate", NEW, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "code", "verdict"),
+    [
+        (run_of(STEADY, NEW), 0, "ok"),
+        (run_of([v * 0.8 for v in STEADY], NEW), 1, "regressed"),
+        (run_of([100.0], NEW), 3, "inconclusive"),
+        (run_of(STEADY, NEW, fingerprint=changed(kernel="6.2")), 4, "refused"),
+    ],
+)
+def test_every_verdict_has_its_exit_code_and_its_files(  # type: ignore[no-untyped-def]
+    call, tmp_path: Path, candidate: list[Row], code: int, verdict: str
+) -> None:
+    put(tmp_path, [*run_of(STEADY), *candidate])
+    done = gate(call, "--json", "--junit", "out/gate.xml", "--markdown", "out/gate.md")
+    assert done.code == code and done.err == ""
+    document = json.loads(done.out)
+    assert document["verdict"] == verdict and document["exit_code"] == code
+    suite = JUnitXml.fromfile(str(tmp_path / "out" / "gate.xml"))
+    assert suite.tests == 1
+    results = [result for case in next(iter(suite)) for result in case.result]
+    kinds = {0: [], 1: [Failure]}.get(code, [Error])
+    assert [type(result) for result in results] == kinds
+    assert f"tpubench: {verdict}" in (tmp_path / "out" / "gate.md").read_text(encoding="utf-8")
+    text = gate(call)
+    assert text.code == code and f"gate: {verdict}" in text.out and "\x1b" not in text.out
+
+
+def test_hostile_names_stay_text_in_every_output(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    name = "a|b`<img src=x>` [x](http://e) @all \x1b[31m \x00\x08 ]]> & <b>"
+    put(tmp_path, [*run_of(STEADY, preset=name), *run_of(STEADY, NEW, preset=name)])
+    assert gate(call, "--junit", "g.xml", "--markdown", "g.md").code == 0
+    ET.parse(tmp_path / "g.xml")
+    table = (tmp_path / "g.md").read_text(encoding="utf-8").splitlines()
+    row = next(line for line in table if "llama" in line)
+    assert row.count("|") == 10
+    assert not any(mark in row for mark in ("<img", "](", "`", "@all", "\x1b", "http://"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--baseline", BASE, "--candidate", BASE], "the same rows"),
+        (["--baseline", "nothing", "--candidate", NEW], "no run id, file or commit"),
+        (["--baseline", "", "--candidate", NEW], "empty selector"),
+        (["--baseline", "batch=77", "--candidate", NEW], "no rows match"),
+        (["--baseline", BASE, "--candidate", NEW, "--metric", "speed"], "unknown metric"),
+        (["--baseline", BASE, "--candidate", NEW, "--policy", "none.toml"], "cannot read"),
+        (["--baseline", BASE, "--candidate", NEW, "--junit", "/proc/x/y"], "cannot write"),
+        (["--candidate", NEW], "--baseline"),
+    ],
+)
+def test_bad_input_is_one_line(call, tmp_path: Path, arguments: list[str], reason: str) -> None:  # type: ignore[no-untyped-def]
+    put(tmp_path, [*run_of(STEADY), *run_of(STEADY, NEW)])
+    done = call("gate", *arguments)
+    assert done.code == 2, done
+    (line,) = done.err.strip().splitlines()
+    assert reason in line
+
+
+def test_an_empty_store_and_a_file_from_the_future_are_clear(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert "no results" in gate(call).err
+    put(tmp_path, run_of(STEADY))
+    (newer, *_) = run_of([1.0], NEW, schema_version=99)
+    put(tmp_path, [newer])
+    done = gate(call)
+    assert done.code == 2 and "schema version 99" in done.err
+
+
+def test_an_alarm_must_be_found_again_where_asked(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    slow = run_of([v * 0.8 for v in STEADY], NEW)
+    put(tmp_path, [*run_of(STEADY), *slow, *run_of(STEADY, LATER)])
+    assert gate(call).code == 1
+    done = gate(call, "--confirm", LATER)
+    assert done.code == 0 and "not confirmed" in done.out
+
+
+def test_a_baseline_by_git_revision_and_by_last_release(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=T", "-c", "user.email=t@example.invalid"]
+        done = subprocess.run(
+            ["git", *identity, *arguments], check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    git("init", "--quiet")
+    shas = []
+    for number in range(3):
+        git("commit", "--quiet", "--allow-empty", "-m", str(number))
+        shas.append(git("rev-parse", "HEAD"))
+    git("tag", "v1.9", shas[0])
+    git("tag", "v1.10", shas[1])
+    put(tmp_path, [*run_of(STEADY, git_sha=shas[0]), *run_of(STEADY, NEW, git_sha=shas[2])])
+    for baseline in ("release", "v1.9", "HEAD~2", shas[0]):
+        assert call("gate", "--baseline", baseline, "--candidate", "HEAD").code == 0
+    done = call("gate", "--baseline", "HEAD~1", "--candidate", "HEAD")
+    assert done.code == 2
+
+
+def test_history_names_the_commit_where_the_level_changed(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for day in range(20):
+        level = (100.0 if day < 12 else 90.0) + 0.1 * (day % 3)
+        when = f"202601{day + 1:02d}T000000-aaaaaa"
+        rows = run_of([level, level * 1.001], when, git_sha=f"{day:040x}")
+        put(tmp_path, [_at(row, day) for row in rows])
+    done = call("history", "--json", "--out", "h.png")
+    (series,) = json.loads(done.out)["series"]
+    (change,) = series["changes"]
+    assert (change["index"], change["worse"]) == (12, True)
+    assert change["ratio"] == pytest.approx(0.9, abs=0.01)
+    assert (tmp_path / "h.png").read_bytes().startswith(b"\x89PNG")
+    text = call("history").out
+    assert f"commit {12:040x}"[:17] in text and "(worse)" in text and "Advisory" in text
+    assert call("history", "--metric", "mfu").code == 2
+    few = call("history", "latest")
+    assert few.code == 0 and "at least 4" in few.out
+
+
+def _at(row: Row, day: int) -> Row:
+    import dataclasses
+    import datetime as dt
+
+    return dataclasses.replace(row, started_at=dt.datetime(2026, 1, day + 1, tzinfo=dt.UTC))
+
+
+def test_history_survives_without_otava_and_its_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tpubench.results.history import change_points
+
+    values = [1.0, 1.1, 1.0, 1.1, 2.0, 2.1]
+    monkeypatch.setitem(sys.modules, "otava.analysis", None)
+    assert "tpubench[history]" in (change_points(values, "lower")[1] or "")
+    monkeypatch.setitem(sys.modules, "otava.analysis", json)  # has no such function
+    assert "could not analyse" in (change_points(values, "lower")[1] or "")
+    assert change_points([1.0] * 9, "lower") == ([], None)
+
+
+def test_ab_says_what_it_would_do(call) -> None:  # type: ignore[no-untyped-def]
+    arguments = ["ab", "--baseline", "set:steps=1", "--workload", "gemm", "--backend", "fake"]
+    arguments += ["--preset", "square-512", "--set", "dtype=float32", "--candidate", "set:steps=2"]
+    planned = json.loads(call(*arguments, "--dry-run", "--json").out)
+    assert planned["cases"][0]["candidate"]["steps"] == 2 and planned["design"] == ["duet"]
+    assert "steps: 1 → 2" in call(*arguments, "--dry-run").out
+    assert "--design 'solo'" in call(*arguments, "--design", "solo").err
+    assert call(*arguments, "--quads", "0").code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "schema"), [("github.yml", "github-workflows"), ("gitlab.yml", "gitlab-ci")]
+)
+def test_the_workflows_in_the_documentation_are_valid(name: str, schema: str) -> None:
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}"]
+    path = ROOT / "docs" / "ci" / name
+    done = subprocess.run([*check, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    known = set(cli_options())
+    for word in path.read_text(encoding="utf-8").split():
+        if word.startswith("--") and word not in {"--body-file", "--edit-last", "--create-if-none"}:
+            assert word in known, word
+
+
+def cli_options() -> list[str]:
+    import typer.main
+
+    group = typer.main.get_command(cli.app)
+    commands = group.commands  # type: ignore[attr-defined]
+    return [
+        option
+        for name in ("ab", "gate", "run", "history")
+        for parameter in commands[name].params
+        for option in parameter.opts
+    ]
+
+
+BENCHMARK = """
+def test_gemm(tpubench_workload):
+    tpubench_workload("gemm", preset="square-512", backend="cpu", compile_mode="eager",
+                      settings={"m": 8, "n": 8, "k": 8, "dtype": "float32"})
+"""
+
+
+def test_a_workload_runs_under_pytest_benchmark(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(BENCHMARK)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tpubench.suite.pytest_plugin"]
+    options = ["--benchmark-json", "b.json", "--benchmark-save-data", "--rootdir", str(tmp_path)]
+    options += ["--benchmark-max-time", "0.05", "-c", "/dev/null"]
+    done = subprocess.run(
+        [*command, *options, "test_it.py"], cwd=tmp_path, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (found,) = json.loads((tmp_path / "b.json").read_text())["benchmarks"]
+    assert found["extra_info"]["tpubench"]["workload"] == "gemm"
+    assert found["stats"]["data"]
+    without = subprocess.run(
+        [*command, "-p", "no:benchmark", "-c", "/dev/null", "test_it.py"], cwd=tmp_path,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert without.returncode == 1 and "pip install pytest-benchmark" in without.stdout
+
+
+def test_the_plugin_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, pytest; before = set(sys.modules); import tpubench.suite.pytest_plugin;"
+        "print(*(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {
+        "tpubench",
+        "tpubench.suite",
+        "tpubench.suite.pytest_plugin",
+    }
