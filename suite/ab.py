@@ -101,7 +101,7 @@ def arrange(
     )
     notes = [*a[0].notes, *b[0].notes]
     if specs[0].ref and specs[1].ref:
-        lines = refs.between(specs[0].ref, specs[1].ref)
+        lines = refs.between(str(a[0].commit), str(b[0].commit))
         notes += [f"commit under test: {line}" for line in lines[:10]]
         notes += [f"… and {len(lines) - 10} more commits"] if len(lines) > 10 else []
     started = dt.datetime.now(dt.UTC)
