@@ -87,11 +87,33 @@ def tabulate(designs: Sequence[Design], known: Table | None = None) -> Table:
 
 def covariance(name: str, a: Table, b: Table) -> Array:
     """Covariance of one component, at unit deviation, between the rows of two tables."""
-    same = (a.levels[name][:, None] == b.levels[name][None, :]) & (a.levels[name][:, None] >= 0)
-    found = np.where(same, a.values[name][:, None] * b.values[name][None, :], 0.0)
-    if name in a.points and name in b.points:
-        found = found * _near(a.points[name], b.points[name])
-    return found
+    total = np.zeros((a.size, b.size))
+    _add_covariance(total, 1.0, name, a, b)
+    return total
+
+
+def _add_covariance(total: Array, variance: float, name: str, a: Table, b: Table) -> None:
+    """Only rows of one level touch, so level by level: most blocks are small."""
+    smooth = name in a.points and name in b.points
+    rows_of = _rows_by_level(b.levels[name])
+    for level, rows_a in _rows_by_level(a.levels[name]).items():
+        rows_b = rows_of.get(level)
+        if rows_b is None:
+            continue
+        block = variance * np.outer(a.values[name][rows_a], b.values[name][rows_b])
+        if smooth:
+            block *= _near(a.points[name][rows_a], b.points[name][rows_b])
+        if len(rows_a) == a.size and len(rows_b) == b.size:
+            total += block
+        else:
+            total[np.ix_(rows_a, rows_b)] += block
+
+
+def _rows_by_level(levels: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
+    order = np.argsort(levels, kind="stable")
+    found, starts = np.unique(levels[order], return_index=True)
+    parts = np.split(order, starts[1:])
+    return {int(k): rows for k, rows in zip(found, parts, strict=True) if k >= 0}
 
 
 def _near(a: Array, b: Array) -> Array:
@@ -126,7 +148,7 @@ class Fit:
         """Covariance of new rows with the rows of the fit."""
         total = np.zeros((table.size, self.table.size))
         for name, sd in self.sd.items():
-            total += sd**2 * covariance(name, table, self.table)
+            _add_covariance(total, sd**2, name, table, self.table)
         return total
 
     def predict(self, table: Table, classes: NDArray[np.int64]) -> tuple[Array, Array]:
@@ -164,7 +186,7 @@ def assemble(
     """The process of given deviations: nothing is learned here but the rows themselves."""
     total = np.diag(noise[classes] ** 2 / weights)
     for name, deviation in sd.items():
-        total += deviation**2 * covariance(name, table, table)
+        _add_covariance(total, deviation**2, name, table, table)
     factor = np.linalg.cholesky(total)
     return Fit(
         table=table,
