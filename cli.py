@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from tpubench.commands import about, allocate, cost, facts, gate, import_, price, run
+from tpubench.commands import about, allocate, cost, estimate, facts, gate, import_, price, run
 from tpubench.results.errors import TpubenchError, UsageError
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # In the order that --help shows.
-for group in (run, facts, gate, import_, about, price, cost, allocate):
+for group in (run, estimate, facts, gate, import_, about, price, cost, allocate):
     app.add_typer(group.app)
 
 

@@ -22,8 +22,26 @@ NOISE = {
 }
 """Noise classes of each group of problems."""
 
-PRIOR_SD = {"model": 0.1, "bias": 0.3}
-PRIOR_SD_SAMPLES = {"model": 0.4, "bias": 0.4, "target-model": 0.5}
+_EXPECTED = (
+    ("flag-unpacked", 0.7), ("flag-", 0.3), ("target-model", 0.5), ("target-", 0.2), ("bias", 0.3),
+    ("bubble", 0.3), ("burst", 0.3), ("queue", 0.3), ("what", 0.15), ("scenario-", 0.05),
+    ("scenario", 0.15), ("kind", 0.1), ("share-host", 0.3), ("share-link", 0.3), ("share-", 0.15),
+    ("stated", 0.1), ("architecture", 0.1), ("vendor-", 0.06), ("vendor", 0.1),
+    ("chip-precision", 0.05), ("chip", 0.08), ("generation", 0.08), ("software-", 0.06),
+    ("software", 0.12), ("source", 0.06), ("family", 0.06), ("tuning", 0.1), ("remat", 0.06),
+)  # fmt: skip
+"""Deviations expected of components, by the beginning of their name, first match counts: what is
+usual between devices, software and so on. 5 % for all others."""
+
+
+def expected_sd(name: str) -> float:
+    """The deviation expected of a component before any data."""
+    return next((sd for start, sd in _EXPECTED if name.startswith(start)), 0.05)
+
+
+def expected_sd_of_samples(name: str) -> float:
+    """The same for programs that are not language models: their work is less well known."""
+    return 0.4 if name in {"model", "bias", "target-model"} else expected_sd(name)
 
 
 def group(problem: Problem) -> str:

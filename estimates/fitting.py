@@ -85,7 +85,7 @@ def _key(problem: Problem) -> tuple[str, ...]:
 
 def learn(group: str, chosen: Sequence[Fact], *, start: Fit | None = None, steps: int = 60) -> Fit:
     """The corrections of one group of problems, from its facts."""
-    prior = effects.PRIOR_SD_SAMPLES if group == "samples" else effects.PRIOR_SD
+    expected = effects.expected_sd_of_samples if group == "samples" else effects.expected_sd
     divisions = [
         kernel.hold_out(1.0, [fact.source for fact in chosen]),
         kernel.hold_out(0.7, [_run(fact) for fact in chosen]),
@@ -97,7 +97,7 @@ def learn(group: str, chosen: Sequence[Fact], *, start: Fit | None = None, steps
         divisions,
         start=start,
         steps=steps,
-        prior_sd=prior,
+        expected=expected,
     )
 
 

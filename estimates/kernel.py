@@ -11,7 +11,7 @@ effect of a mixed model.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +21,10 @@ from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
 
-PRIOR_LOG_SD = float(np.log(0.08))
-PRIOR_SPREAD = 1.0
-"""Weak prior of each component's deviation: about 8 %, within a factor of e either way."""
+PRIOR_SPREAD = 0.4
+"""Spread of each deviation's logarithm around what is expected of it. With some twenty sources
+to choose eighty deviations from, what is expected must weigh: a wider prior fits the sources at
+hand better and a new one worse."""
 DEGREES = 4.0
 """Degrees of freedom of the noise: heavy tails, so that a misprint does not bend the fit."""
 
@@ -229,20 +230,20 @@ def learn(
     *,
     start: Fit | None = None,
     steps: int = 80,
-    prior_sd: dict[str, float] | None = None,
+    expected: Callable[[str], float],
 ) -> Fit:
     """Deviations for which held-out blocks are predicted best; then the fit itself.
 
     The loss is the negative logarithm of the density that the other rows give to each held-out
     figure, with Student's t in place of the normal so that a misprint does not bend the fit
     (cross-validation: Rasmussen and Williams, chapter 5.4.2; for blocks instead of single rows).
+    ``expected`` gives the deviation that is expected of a component.
     """
     table = tabulate(designs)
     names = list(table.names)
     parts = np.stack([covariance(name, table, table) for name in names]).astype(np.float32)
     count = int(classes.max()) + 1
-    centre = np.array([np.log((prior_sd or {}).get(n, 0.0) or np.exp(PRIOR_LOG_SD)) for n in names])
-    centre = np.concatenate([centre, np.full(count, np.log(0.06))])
+    centre = np.log([expected(name) for name in names] + [0.05] * count)
     theta = centre.copy()
     if start is not None:
         for i, name in enumerate(names):

@@ -1,0 +1,83 @@
+"""tpubench estimate: what a device would do, without running on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tpubench.commands._options import Json
+from tpubench.results.errors import UsageError
+
+app = typer.Typer()
+
+
+@app.command()
+def estimate(
+    workload: Annotated[
+        str | None, typer.Option("--workload", "-w", help="llama-infer or llama-pretrain.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Model, or a size such as 13b or 80b-a3b.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Device or slice: v6e, h100-sxm, v5p-8 …")
+    ] = None,
+    chips: Annotated[
+        int | None, typer.Option(help="Chips. [default: of the slice, or 1]")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Parameter; batch=1,8 gives both."),
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="roofline (closed forms, fitted) or compile (the TPU compiler).")
+    ] = "roofline",
+    price: Annotated[
+        str | None, typer.Option(metavar="ID", help="Price from the table: tpubench price list.")
+    ] = None,
+    usd_per_chip_hour: Annotated[
+        float | None, typer.Option(help="Price of one chip for one hour, US dollars.")
+    ] = None,
+    validate: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Predict a published table and print the error."),
+    ] = None,
+    rows: Annotated[
+        bool, typer.Option("--rows", help="With --validate: also every row's prediction.")
+    ] = False,
+    store: Annotated[
+        Path | None, typer.Option(help="Store the rows there, like those of a run.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Estimate a workload on a device that is not there; --validate judges the estimates."""
+    if validate is not None:
+        if any(given is not None for given in (workload, preset, device, chips, store)):
+            raise UsageError("--validate FILE takes no workload, preset, device, chips or store")
+        from tpubench.estimates.validate import validate as judge
+        from tpubench.reports import terminal_estimate
+
+        terminal_estimate.show_validation(judge(validate).to_json(rows=rows), as_json=as_json)
+        return
+    if workload is None or preset is None or device is None:
+        raise UsageError("give --workload, --preset and --device, or --validate FILE")
+    from tpubench.estimates import methods
+    from tpubench.estimates import request as asked
+    from tpubench.reports import terminal_estimate
+
+    found = methods.run(
+        method,
+        asked.parse(
+            workload=workload,
+            preset=preset,
+            device=device,
+            chips=chips,
+            settings=settings or [],
+            price=price,
+            usd_per_chip_hour=usd_per_chip_hour,
+        ),
+        store,
+    )
+    terminal_estimate.show(found.rows, found.notes, found.store, as_json=as_json)

@@ -1,0 +1,307 @@
+"""``estimate --method roofline``: rows of a workload that were predicted, not run."""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import Any
+
+from tpubench.costs import token_cost
+from tpubench.costs.devices import device as data_sheet
+from tpubench.estimates import serving, shapes
+from tpubench.estimates.chips import Chip, from_sheet
+from tpubench.estimates.fitting import NORMAL_90
+from tpubench.estimates.model import Model, Prediction, shipped
+from tpubench.estimates.published import Problem, software_family
+from tpubench.estimates.request import EstimateRequest
+from tpubench.results import fingerprint
+from tpubench.results.errors import UsageError
+from tpubench.results.metrics import METRICS
+from tpubench.results.row import SCHEMA_VERSION, Row
+
+NORMAL_95 = 1.9600
+TRAINING_BYTES = 18.0
+"""Memory of one parameter in training: weight and gradient in 16 bit, weight and two moments of
+AdamW in 32 bit, two bytes for whatever else lives as long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One metric of one case; ``prediction`` None when it cannot be, and ``reason`` says why."""
+
+    metric: str
+    params: Mapping[str, int | str]
+    prediction: Prediction | None
+    reason: str | None = None
+    factor: float = 1.0
+    """From the unit of the published metric to ours (ms to s)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modelled:
+    """An estimate: its rows, as a run would store them, and the figures behind them."""
+
+    request: EstimateRequest
+    rows: tuple[Row, ...]
+    figures: tuple[Figure, ...]
+    fit: str
+    notes: tuple[str, ...]
+
+
+def estimate(request: EstimateRequest, model: Model | None = None) -> list[Row]:
+    """The rows alone: the interface that every method of estimating shares."""
+    return list(examine(request, model).rows)
+
+
+def examine(request: EstimateRequest, model: Model | None = None) -> Modelled:
+    """Predict every case of a request; UsageError for a device or preset without figures."""
+    model = model or shipped()
+    chip = from_sheet(data_sheet(request.device))
+    if chip is None:
+        raise UsageError(
+            f"{request.device}: its data sheet has no bfloat16 peak or no bandwidth to model with"
+        )
+    shape = shapes.find(request.preset)
+    if shape is None:
+        raise UsageError(
+            f"no shape of {request.preset[:60]!r}; known: {', '.join(shapes.names())},"
+            " or a name that says its size, e.g. 13b or 80b-a3b"
+        )
+    figures: list[Figure] = []
+    for params in request.cases():
+        if request.workload == "llama-infer":
+            figures += _serving(request, chip, shape, params, model)
+        else:
+            figures += _training(request, chip, shape, params, model)
+    seen = {level for fit in model.fits.values() for level in fit.table.names.get("chip", [])}
+    notes = [f"modelled, not measured; 90 % intervals; fit {model.version}"]
+    if request.device not in seen:
+        notes.append(f"{request.device}: no published row was fitted; the interval is wider")
+    if not shape.known:
+        notes.append(f"{request.preset}: shape derived from the size in its name")
+    return Modelled(
+        request=request,
+        rows=tuple(_rows(request, figures, model.version)),
+        figures=tuple(figures),
+        fit=model.version,
+        notes=tuple(notes),
+    )
+
+
+def _base(request: EstimateRequest, chip: Chip, shape: shapes.Shape,
+          params: Mapping[str, int | str]) -> Problem:  # fmt: skip
+    return Problem(
+        kind="static",
+        metric="",
+        chip=chip,
+        chips=request.chips,
+        software=software_family(str(params["software"])),
+        source="tpubench",
+        family="tpubench",
+        date=2025.5,  # the middle of the fitted years: no trend is extrapolated
+        model=shape.name,
+        shape=shape,
+        precision=str(params["dtype"]),
+        kv_precision="bfloat16",
+        scenario="static-batch",
+    )
+
+
+def _serving(
+    request: EstimateRequest,
+    chip: Chip,
+    shape: shapes.Shape,
+    params: Mapping[str, int | str],
+    model: Model,
+) -> list[Figure]:
+    tensor = int(params["tensor"]) or request.chips
+    if request.chips % tensor:
+        raise UsageError(f"--set tensor={tensor} does not divide --chips {request.chips}")
+    batch = max(1, int(params["batch"]))
+    base = replace(
+        _base(request, chip, shape, params),
+        tensor=tensor,
+        batch=float(batch),
+        input_len=float(params["input_len"]),
+        output_len=float(params["output_len"]),
+    )
+    settled = {**params, "tensor": tensor, "batch": batch}
+    wanted = {
+        "ttft_s": ("ttft_ms", 1e-3),
+        "tpot_s": ("tpot_ms", 1e-3),
+        "output_tok_s": ("output_tokens_per_s", 1.0),
+    }
+    need = serving.weight_bytes(base) + batch / serving.replicas(base) * shape.kv_tokens_bytes(
+        float(params["input_len"]) + float(params["output_len"]), 2.0
+    )
+    if need > serving.memory_bytes(base):
+        reason = _does_not_fit(need, serving.memory_bytes(base), tensor)
+        return [Figure(metric=m, params=settled, prediction=None, reason=reason) for m in wanted]
+    problems = [replace(base, metric=metric) for metric, _ in wanted.values()]
+    made = model.predict(problems)
+    return [
+        Figure(metric=ours, params=settled, prediction=p, factor=factor)
+        for (ours, (_, factor)), p in zip(wanted.items(), made, strict=True)
+    ]
+
+
+def _training(
+    request: EstimateRequest,
+    chip: Chip,
+    shape: shapes.Shape,
+    params: Mapping[str, int | str],
+    model: Model,
+) -> list[Figure]:
+    batch = int(params["batch"]) or request.chips
+    settled = {**params, "batch": batch}
+    need, memory = TRAINING_BYTES * shape.params, chip.hbm_bytes * request.chips
+    wanted = {"step_time_s": ("step_time_s", 1.0), "train_tok_s": ("tokens_per_s", 1.0),
+              "mfu": ("mfu_pct", 1e-2)}  # fmt: skip
+    if need > memory:
+        reason = _does_not_fit(need, memory, request.chips)
+        return [Figure(metric=m, params=settled, prediction=None, reason=reason) for m in wanted]
+    base = replace(
+        _base(request, chip, shape, params),
+        kind="training",
+        scenario="",
+        seq_len=float(params["seq_len"]),
+        global_batch=float(batch),
+    )
+    made = model.predict([replace(base, metric=metric) for metric, _ in wanted.values()])
+    return [
+        Figure(metric=ours, params=settled, prediction=p, factor=factor)
+        for (ours, (_, factor)), p in zip(wanted.items(), made, strict=True)
+    ]
+
+
+def _does_not_fit(need: float, memory: float, chips: int) -> str:
+    return (
+        f"does not fit: needs {need / 1e9:.1f} GB, {chips} chip{'s' * (chips > 1)} have"
+        f" {memory / 1e9:.1f} GB"
+    )
+
+
+def _rows(request: EstimateRequest, figures: list[Figure], fit: str) -> list[Row]:
+    started = dt.datetime.now(dt.UTC)
+    run_id = f"{started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    rows = []
+    for figure in figures:
+        rows.append(_row(request, figure, fit, run_id, started))
+        if figure.prediction is None:
+            continue
+        rate = rows[-1]
+        for metric in METRICS.values():
+            if metric.per_chip_of == figure.metric:
+                rows.append(_scaled(rate, metric.name, 1 / request.chips))
+            elif metric.usd_of == figure.metric:
+                rows.append(_priced(request, rate, metric.name))
+    return rows
+
+
+def _row(
+    request: EstimateRequest, figure: Figure, fit: str, run_id: str, started: dt.datetime
+) -> Row:
+    metric, found = METRICS[figure.metric], figure.prediction
+    value = low = high = None
+    told: dict[str, Any] = {"fit": fit, "method": "roofline"}
+    if found is not None:
+        value = found.value * figure.factor
+        reach = found.log_sd * (NORMAL_95 - NORMAL_90)
+        from math import exp
+
+        low, high = found.low * figure.factor / exp(reach), found.high * figure.factor * exp(reach)
+        told |= {
+            "bound": found.bound,
+            "low_90": found.low * figure.factor,
+            "high_90": found.high * figure.factor,
+            "share_of_time": {k: round(v, 4) for k, v in found.terms.shares().items()},
+        }
+    tensor = int(figure.params.get("tensor", 1))
+    return Row(
+        schema_version=SCHEMA_VERSION,
+        run_id=run_id,
+        repetition=0,
+        started_at=started,
+        evidence="modelled",
+        status="ok" if found is not None else "skipped",
+        reason=figure.reason,
+        workload=request.workload,
+        workload_version=1,
+        preset=request.preset,
+        params=fingerprint.canonical_json(dict(figure.params)),
+        backend="roofline",
+        device=request.device,
+        chips=request.chips,
+        hosts=1,
+        parallelism=f"tensor {tensor}" if tensor > 1 else "none",
+        dtype=str(figure.params["dtype"]),
+        metric=metric.name,
+        unit=metric.unit,
+        better=metric.better,
+        value=value,
+        ci_low=low,
+        ci_high=high,
+        samples=None,
+        usd_per_chip_hour=None,
+        price_id=None,
+        price_as_of=None,
+        price_sha256=None,
+        source=f"tpubench {version('tpubench')}, fit {fit}",
+        fingerprint=None,
+        environment=fingerprint.canonical_json({"estimate": told}),
+        git_sha=None,
+        git_dirty=None,
+    )
+
+
+def _scaled(row: Row, name: str, factor: float) -> Row:
+    import json
+
+    assert row.value is not None and row.ci_low is not None and row.ci_high is not None
+    told = json.loads(row.environment)
+    for end in ("low_90", "high_90"):
+        told["estimate"][end] *= factor
+    return replace(
+        row,
+        metric=name,
+        unit=METRICS[name].unit,
+        better=METRICS[name].better,
+        value=row.value * factor,
+        ci_low=row.ci_low * factor,
+        ci_high=row.ci_high * factor,
+        environment=fingerprint.canonical_json(told),
+    )
+
+
+def _priced(request: EstimateRequest, rate: Row, name: str) -> Row:
+    import json
+
+    metric, price = METRICS[name], request.price
+    plain = replace(rate, metric=name, unit=metric.unit, better=metric.better)
+    if price is None:
+        reason = "no price: give --price ID or --usd-per-chip-hour X"
+        return replace(plain, value=None, ci_low=None, ci_high=None, reason=reason)
+    told = json.loads(rate.environment)
+
+    def usd(items_s: float | None) -> float:
+        assert items_s is not None
+        return token_cost.usd_per_items(
+            price.usd_per_chip_hour, request.chips, items_s, metric.usd_items
+        )
+
+    low, high = told["estimate"]["low_90"], told["estimate"]["high_90"]
+    told["estimate"] |= {"low_90": usd(high), "high_90": usd(low)}
+    return replace(
+        plain,
+        value=usd(rate.value),
+        ci_low=usd(rate.ci_high),
+        ci_high=usd(rate.ci_low),
+        environment=fingerprint.canonical_json(told),
+        usd_per_chip_hour=price.usd_per_chip_hour,
+        price_id=price.id,
+        price_as_of=price.as_of.isoformat(),
+        price_sha256=price.sha256,
+    )

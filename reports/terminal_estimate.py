@@ -1,0 +1,131 @@
+"""Estimates and their validation on a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from tpubench.reports import quantity
+from tpubench.reports.terminal import console, print_json, records
+from tpubench.results.metrics import METRICS
+from tpubench.results.row import Row
+
+MOST_GROUPS = 40
+"""Lines of a table of groups; the rest is in ``--json``."""
+
+
+def show(rows: Sequence[Row], notes: Sequence[str], store: Path | None, *, as_json: bool) -> None:
+    """Rows of an estimate with their 90 % interval and what binds them."""
+    if as_json:
+        document: dict[str, Any] = {"rows": records(rows), "notes": list(notes)}
+        if store is not None and rows:
+            document |= {"run_id": rows[0].run_id, "store": str(store)}
+        print_json(document)
+        return
+    out = console()
+    for note in notes:
+        out.print(f"note: {note}", markup=False, soft_wrap=True, style="dim")
+    if rows:
+        first = rows[0]
+        plural = "s" * (first.chips > 1)
+        table = Table(
+            title=f"{first.workload} {first.preset} on {first.chips} {first.device} chip{plural}"
+            f" ({first.evidence})"
+        )
+        for heading in ("case", "metric", "estimate", "90 % interval", "bound by"):
+            table.add_column(heading, justify="right" if "e" == heading[-1:] else "left")
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in _cells(row)))
+        out.print(table)
+        for name in dict.fromkeys(row.metric for row in rows):
+            out.print(f"{name}: {METRICS[name].formula}", style="dim", markup=False, soft_wrap=True)
+    if store is not None and rows:
+        out.print(f"run {rows[0].run_id} is stored in {store}", markup=False, soft_wrap=True)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    params = json.loads(row.params)
+    hidden = {"seed", "software"}
+    case = " ".join(f"{k}={v}" for k, v in params.items() if k not in hidden)
+    told = json.loads(row.environment).get("estimate", {})
+    if row.value is None:
+        return case, row.metric, quantity.MISSING, row.reason or "", ""
+    low, high = told.get("low_90"), told.get("high_90")
+    between = ""
+    if low is not None and high is not None:
+        between = f"{quantity.quantity(low, row.unit)} … {quantity.quantity(high, row.unit)}"
+    bound = str(told.get("bound", ""))
+    return case, row.metric, quantity.quantity(row.value, row.unit), between, bound
+
+
+def show_validation(found: Mapping[str, Any], *, as_json: bool) -> None:
+    """Errors of a validation: overall, by device, source and kind, and what was left out."""
+    if as_json:
+        print_json(found)
+        return
+    out = console()
+    used, total = found["rows_used"], found["rows_total"]
+    share = 100 * used / total if total else 0.0
+    out.print(
+        f"{found['file']}: {used} of {total} rows used ({share:.0f} %),"
+        f" {found['rows_skipped']} skipped, {found['rows_implausible']} implausible;"
+        f" fit {found['fit']}",
+        markup=False,
+        soft_wrap=True,
+    )
+    seen = found["rows_of_fitted_sources"]
+    if seen:
+        out.print(
+            f"note: {seen} rows are of sources that the fit has seen: their error says how well it"
+            " fits, not how well it predicts (docs/estimate-accuracy.md)",
+            markup=False,
+            soft_wrap=True,
+        )
+    overall = {
+        "rows": used,
+        "median_abs_pct_err": found["median_abs_pct_err"],
+        "p90_abs_pct_err": found["p90_abs_pct_err"],
+        "coverage_90": found["coverage_90"],
+    }
+    if used:
+        out.print(_groups("all rows", {"all": overall}))
+        for what in ("device", "source", "kind"):
+            out.print(_groups(f"by {what}", found[f"by_{what}"]))
+    for question, order in (("faster per chip", "faster"), ("cheaper at list prices", "cheaper")):
+        pairs = found["pairs"][order]
+        if pairs["pairs"]:
+            out.print(
+                f"{question}: named rightly in {pairs['right']} of {pairs['pairs']} TPU–GPU pairs"
+                f" ({100 * pairs['share']:.1f} %)"
+            )
+        else:
+            out.print(f"{question}: no TPU–GPU pair of comparable rows")
+    for reason, count in sorted(found["skipped"].items(), key=lambda item: -item[1]):
+        out.print(f"skipped {count}: {reason}", markup=False, soft_wrap=True)
+    for flagged in found["implausible"][:MOST_GROUPS]:
+        out.print(
+            f"implausible, line {flagged['line']} ({flagged['source']}): {flagged['reason']}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _groups(title: str, groups: Mapping[str, Mapping[str, float]]) -> Table:
+    table = Table(title=title)
+    table.add_column(title.removeprefix("by "))
+    for heading in ("rows", "median error", "90th percentile", "in the 90 % interval"):
+        table.add_column(heading, justify="right")
+    for name, group in list(groups.items())[:MOST_GROUPS]:
+        table.add_row(
+            escape(name),
+            str(group["rows"]),
+            f"{group['median_abs_pct_err']:.1f} %",
+            f"{group['p90_abs_pct_err']:.1f} %",
+            f"{100 * group['coverage_90']:.0f} %",
+        )
+    return table
