@@ -112,6 +112,8 @@ class HeldOut:
 
     error: Array
     sd: Array
+    weights: Array
+    """How much each fact counts: a source of n facts counts √n."""
 
 
 def predict_held_out(fit: Fit, labels: Sequence[str]) -> HeldOut:
@@ -120,6 +122,7 @@ def predict_held_out(fit: Fit, labels: Sequence[str]) -> HeldOut:
     Closed form by blocks of the inverse covariance (Rasmussen and Williams, equation 5.12).
     """
     inverse = cho_solve((fit.factor, True), np.eye(len(fit.y)))
+    weights = kernel.hold_out(1.0, labels).weights
     error, variance = np.empty_like(fit.y), np.empty_like(fit.y)
     for label in sorted(set(labels)):
         rows = np.flatnonzero(np.array(labels) == label)
@@ -128,7 +131,7 @@ def predict_held_out(fit: Fit, labels: Sequence[str]) -> HeldOut:
         own = np.diag(spread)
         usual = fit.noise[fit.classes[rows]] ** 2
         variance[rows] = own - usual / fit.weights[rows] + usual
-    return HeldOut(error=error, sd=np.sqrt(np.maximum(variance, 1e-8)))
+    return HeldOut(error=error, sd=np.sqrt(np.maximum(variance, 1e-8)), weights=weights)
 
 
 def folds(count: int) -> list[str]:
@@ -157,7 +160,8 @@ def calibrate(by_source: HeldOut, at_random: HeldOut) -> Calibration:
             missed, width = 0.0, 0.0
             for held in (by_source, at_random):
                 sd = trial.apply(held.sd)
-                covered = float(np.mean(np.abs(held.error) <= NORMAL_90 * sd))
+                inside = np.abs(held.error) <= NORMAL_90 * sd
+                covered = float(np.average(inside, weights=held.weights))
                 missed += (covered - 0.9) ** 2
                 width += float(np.mean(sd))
             loss = missed + 1e-3 * width

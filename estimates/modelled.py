@@ -179,7 +179,7 @@ def _training(
 
 def _does_not_fit(need: float, memory: float, chips: int) -> str:
     return (
-        f"does not fit: needs {need / 1e9:.1f} GB, {chips} chip{'s' * (chips > 1)} have"
+        f"does not fit: needs {need / 1e9:.1f} GB, {chips} chip{'s have' if chips > 1 else ' has'}"
         f" {memory / 1e9:.1f} GB"
     )
 

@@ -1,0 +1,144 @@
+"""The physical model against arithmetic by hand, and what must hold of any hardware."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from problems import make_problem
+
+from tpubench.estimates import chips, model, physics, serving, training
+from tpubench.estimates.operators import matmul
+from tpubench.estimates.terms import (
+    CACHE,
+    HOST_LAYER_S,
+    HOST_SEQUENCE_S,
+    HOST_STEP_S,
+    PROGRAM,
+    STREAM,
+)
+
+
+def test_decoding_one_sequence_reads_the_weights_once() -> None:
+    step = serving.decode_step(make_problem(), 1.0, 1024.0)
+    # 8.03 B parameters of 2 bytes over 3.35 TB/s at 70 %: 6.85 ms
+    assert step["weights"] + step["decode"] == pytest.approx(
+        2 * 8.03e9 / (3.35e12 * STREAM), rel=0.01
+    )
+    # 128 KiB of cache a token
+    assert step["cache"] == pytest.approx(1024 * 131072 / (3.35e12 * CACHE))
+    assert step["host"] == pytest.approx(HOST_STEP_S + 32 * HOST_LAYER_S + HOST_SEQUENCE_S)
+    assert step["link"] == 0
+
+
+def test_a_prompt_costs_two_flops_a_parameter_and_the_causal_half_of_attention() -> None:
+    problem = make_problem()
+    shape = serving.shape_of(problem)
+    work = serving.prefill(problem, 2048.0, 2048.0)
+    rate = 989e12 * matmul("nvidia-h100-sxm", "bfloat16") * PROGRAM
+    assert work["matmul"] == pytest.approx(2 * shape.active * 2048 / rate)
+    assert work["attention"] * 0.4 * 989e12 == pytest.approx(4 * 32 * 4096 * 2048 * 2048 / 2)
+
+
+def test_training_flops_of_a_token_by_both_conventions() -> None:
+    problem = make_problem(kind="training", metric="tflops_per_chip")
+    shape = serving.shape_of(problem)
+    pairs = 12 * 32 * 4096 * 8192
+    full = training.flops_per_token(replace(problem, attention="full"))
+    causal = training.flops_per_token(problem)
+    assert full == 6 * shape.active + pairs
+    assert causal == 6 * shape.active + pairs / 2
+    adapters = training.flops_per_token(replace(problem, tuning="lora"))
+    assert adapters == pytest.approx(causal * 2 / 3)
+
+
+def test_all_metrics_of_one_training_run_say_the_same() -> None:
+    problem = make_problem(kind="training", chips=64)
+    values = {
+        metric: physics.terms(replace(problem, metric=metric)).value()
+        for metric in ("tokens_per_s_per_chip", "tflops_per_chip", "mfu_pct", "step_time_s")
+    }
+    tokens = values["tokens_per_s_per_chip"]
+    assert values["step_time_s"] == pytest.approx(512 * 8192 / 64 / tokens)
+    flops = tokens * training.flops_per_token(problem)
+    assert values["tflops_per_chip"] == pytest.approx(flops / 1e12)
+    assert values["mfu_pct"] == pytest.approx(100 * flops / 989e12)
+
+
+def test_memory_left_by_the_weights_limits_the_batch() -> None:
+    problem = make_problem(kind="offline", batch=None, output_len=1000.0)
+    most = serving.most_sequences(problem)
+    left = 80e9 * serving.SOLD_AS_GB * serving.MEMORY_SHARE - 2 * 8.03e9
+    assert most == pytest.approx(left / (131072 * (1000 + 550)))
+    large = make_problem(model="llama-3.1-405b", kind="offline", batch=None)
+    assert not serving.fits(large) and serving.most_sequences(large) == 1
+
+
+def test_pipeline_bubble() -> None:
+    problem = make_problem(
+        kind="training", metric="step_time_s", chips=64, pipeline=8, tensor=8, microbatch=1.0,
+        virtual=4, global_batch=128.0,
+    )  # fmt: skip
+    detail = training.terms(problem).detail
+    assert detail is not None and detail["bubble"] == pytest.approx(7 / (4 * 128))
+
+
+@pytest.mark.parametrize("device", ["tpu-v6e", "nvidia-h100-sxm", "tpu-v5p", "nvidia-b200-sxm"])
+@pytest.mark.parametrize("kind", ["decode", "offline", "static", "concurrency", "prefill"])
+def test_better_hardware_is_never_slower(device: str, kind: str) -> None:
+    metric = "ttft_ms" if kind == "prefill" else "output_tokens_per_s"
+    problem = make_problem(device, kind=kind, metric=metric, batch=16.0)
+    base = model.shipped().predict([problem])[0]
+    chip = problem.chip
+    for better in (
+        replace(chip, hbm_bytes_s=1.3 * chip.hbm_bytes_s),
+        replace(chip, peak_flop_s={k: 1.3 * v for k, v in chip.peak_flop_s.items()}),
+        replace(chip, hbm_bytes=1.3 * chip.hbm_bytes),
+    ):
+        found = model.shipped().predict([replace(problem, chip=better)])[0]
+        ratio = found.value / base.value
+        assert (ratio if found.terms.rate else 1 / ratio) > 0.995
+
+
+@pytest.mark.parametrize("chips_", [1, 2, 4, 8, 16, 64])
+def test_more_chips_make_a_step_shorter(chips_: int) -> None:
+    problem = make_problem("tpu-v6e", kind="training", metric="step_time_s", chips=chips_)
+    more = replace(problem, chips=2 * chips_)
+    one, two = model.shipped().predict([problem, more])
+    assert two.value < one.value
+
+
+def test_no_prediction_beats_the_peak() -> None:
+    problem = make_problem(kind="training", metric="mfu_pct", software="maxtext", chips=64)
+    assert model.shipped().predict([problem])[0].high <= 105 + 1e-6
+
+
+def test_a_figure_above_the_peak_is_implausible_and_says_so() -> None:
+    problem = make_problem(kind="training", metric="tflops_per_chip")
+    assert physics.implausible(problem, 1200.0)
+    assert physics.implausible(problem, 500.0) is None
+    too_fast = physics.implausible(make_problem(), 1.0)  # 16 GB of weights in 1 ms
+    assert too_fast is not None and "below" in too_fast
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("NVIDIA H100-SXM-80GB", "nvidia-h100-sxm"),
+        ("TPU v7x (Ironwood)", "tpu-v7"),
+        ("AMD Instinct MI300X-NPS1-SPX-192GB-750W", "amd-mi300x"),
+        ("NVIDIA GB200 (NVL72)", "nvidia-gb200"),
+    ],
+)
+def test_devices_as_tables_write_them(written: str, meant: str) -> None:
+    chip = chips.resolve(written)
+    assert chip is not None and chip.name == meant and chip.assumed is None
+
+
+def test_a_variant_left_open_is_marked_and_a_figure_in_the_name_counts() -> None:
+    chip = chips.resolve("NVIDIA A100")
+    assert chip is not None and chip.assumed
+    teton = chips.resolve("NVIDIA H100 96GB HBM2e 2.4TB/s 500W (Grand Teton)")
+    assert teton is not None and teton.hbm_bytes_s == 2.4e12
+    assert teton.peak("bfloat16") == pytest.approx(989e12 * (500 / 700) ** 0.5)
+    assert chips.resolve("Some Accelerator 9000") is None

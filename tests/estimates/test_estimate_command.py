@@ -1,0 +1,140 @@
+"""``tpubench estimate`` from the outside: rows, reasons, prices, errors."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tpubench import cli
+
+Call = Callable[..., tuple[int, str, str]]
+BASIC = ("estimate", "--workload", "llama-infer", "--preset", "llama-3.1-8b", "--device", "v6e")
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["tpubench", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+def rows_of(out: str) -> dict[str, dict[str, Any]]:
+    return {row["metric"]: row for row in json.loads(out)["rows"]}
+
+
+def test_rows_say_that_they_are_modelled_and_what_binds(call: Call) -> None:
+    code, out, _ = call(*BASIC, "--chips", "8", "--set", "batch=8", "--json")
+    assert code == 0
+    rows = rows_of(out)
+    assert {"ttft_s", "tpot_s", "output_tok_s", "output_tok_s_per_chip"} <= set(rows)
+    for row in rows.values():
+        assert (row["evidence"], row["device"], row["chips"]) == ("modelled", "tpu-v6e", 8)
+    tpot = rows["tpot_s"]
+    told = json.loads(tpot["environment"])["estimate"]
+    assert told["bound"] == "HBM"
+    assert tpot["ci_low"] < told["low_90"] < tpot["value"] < told["high_90"] < tpot["ci_high"]
+    assert sum(told["share_of_time"].values()) == pytest.approx(1, abs=0.001)
+    rate = rows["output_tok_s"]["value"]
+    assert rows["output_tok_s_per_chip"]["value"] == pytest.approx(rate / 8)
+
+
+def test_no_price_no_dollars_and_a_price_names_itself(call: Call) -> None:
+    _, out, _ = call(*BASIC, "--json")
+    missing = rows_of(out)["usd_per_mtok_out"]
+    assert missing["value"] is None and "no price" in missing["reason"]
+    _, out, _ = call(*BASIC, "--json", "--usd-per-chip-hour", "2.70")
+    rows = rows_of(out)
+    dollars = rows["usd_per_mtok_out"]
+    assert dollars["value"] == pytest.approx(1e6 * 2.7 / 3600 / rows["output_tok_s"]["value"])
+    assert (dollars["price_id"], dollars["usd_per_chip_hour"]) == ("given", 2.7)
+
+
+def test_a_model_that_does_not_fit_gets_a_reason_and_no_figure(call: Call) -> None:
+    arguments = [a.replace("llama-3.1-8b", "llama-3.1-70b") for a in BASIC]
+    code, out, _ = call(*arguments, "--json")
+    assert code == 0
+    for row in rows_of(out).values():
+        assert row["status"] == "skipped" and row["value"] is None
+        assert "does not fit" in row["reason"]
+
+
+def test_training_and_crossed_cases(call: Call) -> None:
+    code, out, _ = call(
+        "estimate", "--workload", "llama-pretrain", "--preset", "llama-3.1-8b", "--device",
+        "nvidia-h100-sxm", "--chips", "8", "--set", "batch=8,16", "--json",
+    )  # fmt: skip
+    assert code == 0
+    steps = [r for r in json.loads(out)["rows"] if r["metric"] == "step_time_s"]
+    assert len(steps) == 2 and steps[0]["value"] < steps[1]["value"]
+
+
+def test_a_device_never_fitted_has_a_wider_interval_and_a_note(call: Call) -> None:
+    def width(device: str) -> float:
+        _, out, _ = call(*BASIC[:-1], device, "--json")
+        told = json.loads(rows_of(out)["tpot_s"]["environment"])["estimate"]
+        return float(told["high_90"] / told["low_90"])
+
+    _, out, _ = call(*BASIC[:-1], "mi355x", "--json")
+    assert any("no published row" in note for note in json.loads(out)["notes"])
+    assert width("mi355x") > width("nvidia-a100-sxm-80gb")
+
+
+def test_stored_rows_can_be_shown_and_verified(call: Call, tmp_path: Path) -> None:
+    where = str(tmp_path / "facts")
+    assert call(*BASIC, "--store", where)[0] == 0
+    code, out, _ = call("show", "--store", where, "--json")
+    assert code == 0 and {row["evidence"] for row in json.loads(out)} == {"modelled"}
+    assert call("verify", "--store", where)[0] == 0
+
+
+def test_the_table_off_a_terminal_is_plain(call: Call) -> None:
+    code, out, _ = call(*BASIC)
+    assert code == 0 and "\x1b" not in out
+    assert "modelled" in out and "90 % interval" in out and "HBM" in out
+
+
+def test_validate_prints_its_errors_and_json(call: Call) -> None:
+    table = str(Path(__file__).with_name("table.csv"))
+    code, out, _ = call("estimate", "--validate", table)
+    assert code == 0 and "3 of 6 rows used" in out and "skipped 1: no data sheet" in out
+    code, out, _ = call("estimate", "--validate", table, "--json")
+    assert code == 0 and json.loads(out)["rows_used"] == 3
+    code, out, _ = call("estimate", "--validate", table, "--json", "--rows")
+    assert len(json.loads(out)["rows"]) == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--workload", "llama-infer"),
+        (*BASIC[1:-1], "v99"),
+        (*BASIC[1:], "--chips", "0"),
+        (*BASIC[1:], "--set", "batch=x"),
+        (*BASIC[1:], "--set", "colour=red"),
+        (*BASIC[1:], "--set", "dtype=fp3"),
+        (*BASIC[1:], "--chips", "8", "--set", "tensor=3"),
+        (*BASIC[1:], "--method", "guess"),
+        ("--workload", "gemm", "--preset", "x", "--device", "v6e"),
+        ("--workload", "llama-infer", "--preset", "secret", "--device", "v6e"),
+        (*BASIC[1:-1], "nvidia-h100-nvl"),
+        ("--validate", "/nowhere/table.csv"),
+        ("--validate", "x.csv", "--device", "v6e"),
+        (*BASIC[1:], "--price", "x", "--usd-per-chip-hour", "1"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_two(call: Call, arguments: tuple[str, ...]) -> None:
+    code, out, err = call("estimate", *arguments)
+    assert code == 2 and not out
+    assert err.startswith("tpubench: error: ") and err.count("\n") == 1
