@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tpubench.commands._options import Json
+from tpubench.commands._options import Json, Store
 from tpubench.results.errors import UsageError
 
 app = typer.Typer()
@@ -34,6 +34,22 @@ def estimate(
     method: Annotated[
         str, typer.Option(help="roofline (closed forms, fitted) or compile (the TPU compiler).")
     ] = "roofline",
+    topology: Annotated[
+        str | None,
+        typer.Option(metavar="NxN", help="compile: shape of the slice. [default: by --chips]"),
+    ] = None,
+    weight_dtype: Annotated[
+        str | None, typer.Option(help="compile: int8 for linear layers with 8-bit weights.")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="compile: every layer, not one and two.")
+    ] = False,
+    python: Annotated[
+        Path | None, typer.Option(help="compile: interpreter that has tpubench[compile].")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(help="compile: seconds that exporting or compiling may take.")
+    ] = 900.0,
     price: Annotated[
         str | None, typer.Option(metavar="ID", help="Price from the table: tpubench price list.")
     ] = None,
@@ -47,9 +63,7 @@ def estimate(
     rows: Annotated[
         bool, typer.Option("--rows", help="With --validate: also every row's prediction.")
     ] = False,
-    store: Annotated[
-        Path | None, typer.Option(help="Store the rows there, like those of a run.")
-    ] = None,
+    store: Store = None,
     as_json: Json = False,
 ) -> None:
     """Estimate a workload on a device that is not there; --validate judges the estimates."""
@@ -61,23 +75,23 @@ def estimate(
 
         terminal_estimate.show_validation(judge(validate).to_json(rows=rows), as_json=as_json)
         return
-    if workload is None or preset is None or device is None:
-        raise UsageError("give --workload, --preset and --device, or --validate FILE")
-    from tpubench.estimates import methods
-    from tpubench.estimates import request as asked
-    from tpubench.reports import terminal_estimate
+    if workload is None or device is None:
+        raise UsageError("give --workload and --device, or --validate FILE")
+    from tpubench.commands import _estimate
 
-    found = methods.run(
-        method,
-        asked.parse(
-            workload=workload,
-            preset=preset,
-            device=device,
-            chips=chips,
-            settings=settings or [],
-            price=price,
-            usd_per_chip_hour=usd_per_chip_hour,
-        ),
-        store,
+    what = _estimate.Asked(
+        workload=workload,
+        preset=preset,
+        device=device,
+        chips=chips,
+        settings=settings or [],
+        price=price,
+        usd_per_chip_hour=usd_per_chip_hour,
+        store=store,
     )
-    terminal_estimate.show(found.rows, found.notes, found.store, as_json=as_json)
+    compiling = _estimate.Compiling(
+        topology=topology, weight_dtype=weight_dtype, full=full, python=python, timeout_s=timeout
+    )
+    fits = _estimate.run(method, what, compiling, as_json=as_json)
+    # 1: the answer is no, it does not fit.
+    raise typer.Exit(0 if fits else 1)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tpubench.results.errors import TpubenchError, UsageError
+from tpubench.results.errors import UsageError
 from tpubench.suite import registry
 from tpubench.suite.workload import Case, Program
 
@@ -241,8 +241,8 @@ def main() -> None:
     try:
         open_client(Path(request["cache"]))
         answer = export(request)
-    except TpubenchError as error:
-        answer = {"error": str(error)}
+    except UsageError as error:
+        answer = {"unusable": str(error)}
     Path(sys.argv[1]).write_text(json.dumps(answer), encoding="utf-8")
 
 

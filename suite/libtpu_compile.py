@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tpubench.results._wire import message
-from tpubench.results.errors import RunFailedError, TpubenchError
+from tpubench.results.errors import RunFailedError, UsageError
 from tpubench.suite._stablehlo import annotated
 
 _HEADER = 40
@@ -79,14 +79,14 @@ def compile_all(request: dict[str, Any]) -> dict[str, Any]:
     exported, and ``hlo``, the file to write).
     The answer: ``versions`` and ``programs``, in order, each with ``compile_time_s`` and
     ``memory`` (bytes a device, by kind), or ``out_of_memory``, the compiler's own words, or
-    ``error``. RunFailedError for a topology that libtpu does not know.
+    ``error``. UsageError for a topology that libtpu does not know.
     """
     plugin = Plugin(_library())
     try:
         topology = _topology(plugin, request["topology"], request["chip_config"])
     except RunFailedError as error:
         words = _first_line(str(error))
-        raise RunFailedError(f"libtpu does not know {request['topology']}: {words}") from None
+        raise UsageError(f"libtpu knows no topology {request['topology']}: {words}") from None
     devices = _devices(plugin, topology)
     if len(devices) != request["devices"]:
         raise RunFailedError(
@@ -209,7 +209,9 @@ def main() -> None:
     """Entry of the child."""
     try:
         answer = compile_all(json.loads(sys.stdin.readline()))
-    except TpubenchError as error:
+    except UsageError as error:
+        answer = {"unusable": str(error)}
+    except RunFailedError as error:
         answer = {"error": str(error)}
     Path(sys.argv[1]).write_text(json.dumps(answer), encoding="utf-8")
 

@@ -67,7 +67,7 @@ def parse(
         workload=workload,
         backend=backend,
         preset=preset,
-        overrides=_overrides(settings),
+        overrides=overrides(settings),
         repeats=repeats,
         weights=weights,
         prompt=prompt,
@@ -76,12 +76,13 @@ def parse(
         compile_mode=compile_mode,
         timeout_s=timeout_s,
         chips=chips,
-        price=_price(price, usd_per_chip_hour),
+        price=chosen_price(price, usd_per_chip_hour),
         seed=seed,
     )
 
 
-def _overrides(settings: Sequence[str]) -> dict[str, list[str]]:
+def overrides(settings: Sequence[str]) -> dict[str, list[str]]:
+    """Values by key of the ``--set`` options; UsageError for one that is not KEY=VALUE."""
     found: dict[str, list[str]] = {}
     for text in settings:
         key, equals, values = text.partition("=")
@@ -101,7 +102,8 @@ def _ids(text: str) -> tuple[int, ...]:
         raise UsageError(f"--prompt-ids {text!r}: write whole numbers, e.g. 1,2,3") from None
 
 
-def _price(price_id: str | None, usd_per_chip_hour: float | None) -> prices.Price | None:
+def chosen_price(price_id: str | None, usd_per_chip_hour: float | None) -> prices.Price | None:
+    """The price that two options name; UsageError when both do."""
     if price_id is not None and usd_per_chip_hour is not None:
         raise UsageError("give --price or --usd-per-chip-hour, not both")
     if price_id is not None:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tpubench.results.errors import RunFailedError
+from tpubench.results.errors import RunFailedError, UsageError
 
 _MISSING = re.compile(r"No module named '?([\w.]+)")
 _LOCKED = re.compile(r"libtpu multi-process lockfile|libtpu_lockfile", re.I)
@@ -46,7 +46,8 @@ def ask(
 ) -> dict[str, Any]:
     """The answer of ``python -m module`` to ``request``, within ``timeout_s`` seconds.
 
-    RunFailedError, one line with what to do, when it gives none or answers with an error.
+    RunFailedError, one line with what to do, when it gives none or answers with an error;
+    UsageError when it says that what is asked for cannot be.
     """
     environment = {**os.environ, **ENVIRONMENT}
     environment.pop("TPU_LIBRARY_PATH", None)
@@ -78,6 +79,8 @@ def ask(
         if not answer.exists():
             raise RunFailedError(f"{what} failed: {_why(process.returncode, printed)}")
         told: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+    if "unusable" in told:  # what was asked for cannot be
+        raise UsageError(told["unusable"])
     if "error" in told:
         raise RunFailedError(f"{what} failed: {told['error']}")
     return told

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tpubench.costs.prices import Price
 from tpubench.estimates.compiled.hlo import Cost
-from tpubench.estimates.compiled.targets import Target
+from tpubench.estimates.compiled.targets import Target, target
 from tpubench.estimates.compiled.timing import Attention, StepTime
+from tpubench.results.errors import UsageError
+from tpubench.suite import config, registry
+from tpubench.suite.request import chosen_price, overrides
 from tpubench.suite.workload import Case
 
 DEFAULT_TIMEOUT_S = 900.0
@@ -81,3 +85,50 @@ class Estimated:
     kernel: bool
     """Whether attention was compiled as TorchTPU's own kernel, or its place was held."""
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parse(
+    *,
+    workload: str,
+    device: str,
+    preset: str | None,
+    settings: Sequence[str],
+    chips: int,
+    topology: str | None,
+    weight_dtype: str | None,
+    full: bool,
+    python: Path | None,
+    timeout_s: float,
+    price: str | None,
+    usd_per_chip_hour: float | None,
+) -> list[CompileRequest]:
+    """The requests behind the options of ``tpubench estimate --method compile``, one a case.
+
+    UsageError for what makes no sense. Without ``python``, the configuration's Python of the
+    ``tpu`` backend compiles, or this one.
+    """
+    if weight_dtype not in {None, "int8"}:
+        raise UsageError(f"--weight-dtype {weight_dtype!r} is not int8")
+    if not math.isfinite(timeout_s) or not 0 < timeout_s <= 1e7:
+        raise UsageError(f"--timeout {timeout_s:g} is not a positive number of seconds")
+    slice_ = target(device, chips, topology)
+    if topology is not None and chips not in {1, slice_.chips}:
+        raise UsageError(f"--topology {topology} has {slice_.chips} chips, --chips says {chips}")
+    chosen = registry.workload(workload)
+    name = preset or chosen.default_preset(accelerator=True)[0]
+    cases = chosen.cases(name, overrides(settings), accelerator=True)
+    for case in cases:
+        chosen.validate(case)
+    path = config.executable(python, "--python") if python else config.interpreter("tpu").path
+    return [
+        CompileRequest(
+            case=case,
+            target=slice_,
+            weight_dtype=weight_dtype,
+            full=full,
+            python=path,
+            timeout_s=timeout_s,
+            price=chosen_price(price, usd_per_chip_hour),
+        )
+        for case in cases
+    ]

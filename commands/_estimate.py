@@ -1,0 +1,108 @@
+"""The two ways to an estimate behind ``tpubench estimate``: closed forms, or the TPU compiler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tpubench.results.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What both methods take, as typed."""
+
+    workload: str
+    preset: str | None
+    device: str
+    chips: int | None
+    settings: list[str]
+    price: str | None
+    usd_per_chip_hour: float | None
+    store: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiling:
+    """What only the compiler takes."""
+
+    topology: str | None
+    weight_dtype: str | None
+    full: bool
+    python: Path | None
+    timeout_s: float
+
+
+def run(method: str, asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
+    """Estimate, store and print every case; False when one does not fit the device's memory."""
+    if method == "roofline":
+        return _roofline(asked, compiling, as_json=as_json)
+    if method == "compile":
+        return _compile(asked, compiling, as_json=as_json)
+    raise UsageError(f"unknown method {method[:40]!r}; known: roofline, compile")
+
+
+def _roofline(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
+    from tpubench.estimates.modelled import examine
+    from tpubench.estimates.request import parse
+    from tpubench.reports import terminal_estimate
+    from tpubench.results.store import default_store, prepare, write
+
+    for option, given in (
+        ("--topology", compiling.topology),
+        ("--weight-dtype", compiling.weight_dtype),
+        ("--full", compiling.full),
+        ("--python", compiling.python),
+    ):
+        if given:
+            raise UsageError(f"{option} belongs to --method compile")
+    if asked.preset is None:
+        raise UsageError("give --preset: a model, or a size such as 13b or 80b-a3b")
+    request = parse(
+        workload=asked.workload,
+        preset=asked.preset,
+        device=asked.device,
+        chips=asked.chips,
+        settings=asked.settings,
+        price=asked.price,
+        usd_per_chip_hour=asked.usd_per_chip_hour,
+    )
+    found = examine(request)
+    where = asked.store or default_store()
+    prepare(where)
+    if found.rows:
+        write(where, f"{request.workload}-roofline-{request.device}-000", list(found.rows))
+    terminal_estimate.show(found.rows, found.notes, where, as_json=as_json)
+    return all(row.status == "ok" for row in found.rows)
+
+
+def _compile(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
+    from tpubench.estimates.compiled import estimate
+    from tpubench.estimates.compiled.request import parse
+    from tpubench.reports import terminal_compiled
+    from tpubench.results.row import Row
+    from tpubench.results.store import default_store, prepare, write
+
+    requests = parse(
+        workload=asked.workload,
+        device=asked.device,
+        preset=asked.preset,
+        settings=asked.settings,
+        chips=1 if asked.chips is None else asked.chips,
+        topology=compiling.topology,
+        weight_dtype=compiling.weight_dtype,
+        full=compiling.full,
+        python=compiling.python,
+        timeout_s=compiling.timeout_s,
+        price=asked.price,
+        usd_per_chip_hour=asked.usd_per_chip_hour,
+    )
+    where = asked.store or default_store()
+    prepare(where)
+    rows: list[Row] = []
+    for request in requests:
+        found = estimate(request)
+        write(where, request.case.key, found)
+        rows += found
+    terminal_compiled.show(rows, where, as_json=as_json)
+    return all(row.status == "ok" for row in rows)

@@ -1,0 +1,251 @@
+"""Stored rows from an estimate: the workload's own metrics, from the compiler's times.
+
+The times of a pass are put together from its phases and given to the workload, which derives its
+metrics as it does from measured ones. Nothing here is a measurement, and the rows say so.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tpubench.costs import token_cost
+from tpubench.estimates.compiled import timing
+from tpubench.estimates.compiled.request import Estimated, PhaseEstimate
+from tpubench.results import fingerprint
+from tpubench.results.metrics import METRICS, Metric
+from tpubench.results.row import SCHEMA_VERSION, Row
+from tpubench.results.statistics import within
+from tpubench.suite import registry
+
+BACKEND = "libtpu"
+"""What stands in a row's ``backend``: nothing ran, libtpu compiled."""
+
+_GIB = 2**30
+
+
+def rows(estimated: Estimated) -> list[Row]:
+    """Every row of one case; the first says why when it does not fit."""
+    samples, missing = _samples(estimated)
+    make = _Maker(estimated)
+    misfit = next((phase for phase in estimated.phases if not phase.fit.fits), None)
+    if misfit is not None:
+        workload = registry.workload(estimated.request.case.workload)
+        needed = max(phase.fit.needed for phase in estimated.phases)
+        return [
+            make(METRICS[workload.primary_metric], None, _misfit(misfit), status="failed"),
+            make(METRICS["peak_memory_bytes"], [float(needed)], _misfit(misfit)),
+        ]
+    return [
+        make(METRICS[name], samples.get(name), missing.get(name))
+        for name in METRICS
+        if name in samples or name in missing
+    ]
+
+
+def _misfit(phase: PhaseEstimate) -> str:
+    """The verdict, as a person reads it."""
+    available = phase.fit.available or 0
+    return (
+        f"does not fit: {phase.phase} needs {phase.fit.needed / _GIB:.2f} GiB of the"
+        f" {available / _GIB:.2f} GiB that a device has, says the compiler"
+    )
+
+
+def _samples(estimated: Estimated) -> tuple[dict[str, list[float]], dict[str, str]]:
+    case = estimated.request.case
+    workload = registry.workload(case.workload)
+    missing: dict[str, str] = {}
+    if any(phase.time is None for phase in estimated.phases):
+        return {}, missing
+    spans = workload.phases(case)
+    marks: list[str] = []
+    laps_s: list[float] = []
+    for phase in estimated.phases:
+        assert phase.time is not None
+        span = spans[phase.phase]
+        marks += [phase.phase] * span.marks
+        laps_s += [phase.time.total_s * span.runs] * span.marks
+    laps = workload.measure(case, marks, [laps_s])
+    # Every sample of a phase is the same number: one stands for all.
+    samples = {name: values[:1] for name, values in laps.samples.items()}
+    missing.update(laps.missing)
+    samples["peak_memory_bytes"] = [float(max(p.fit.needed for p in estimated.phases))]
+    samples["compile_time_s"] = [sum(phase.compile_time_s for phase in estimated.phases)]
+    _add_fractions(estimated, dict(zip(marks, laps_s, strict=True)), sum(laps_s), samples)
+    _add_derived(estimated, samples, missing)
+    return samples, missing
+
+
+def _add_fractions(
+    estimated: Estimated, lap_s: dict[str, float], pass_s: float, samples: dict[str, list[float]]
+) -> None:
+    request = estimated.request
+    workload = registry.workload(request.case.workload)
+    work, sheet = workload.work(request.case), request.target.generation.sheet
+    for name, phase in workload.fractions.items():
+        part = work.phases.get(phase, work)
+        spent = pass_s if phase == "pass" else 0.0
+        if phase in lap_s:
+            spent = lap_s[phase] * workload.phases(request.case)[phase].marks
+        peak = sheet.hbm_bytes_s if name == "mbu" else sheet.peak_flop_s.get(request.case.dtype)
+        amount = part.bytes if name == "mbu" else part.flops
+        # Quantised weights are fewer bytes than the workload counts: no fraction is given.
+        if spent and peak and amount and not (name == "mbu" and request.weight_dtype):
+            samples[name] = [amount / (spent * request.target.chips * peak)]
+
+
+def _add_derived(
+    estimated: Estimated, samples: dict[str, list[float]], missing: dict[str, str]
+) -> None:
+    chips, price = estimated.request.target.chips, estimated.request.price
+    for metric in METRICS.values():
+        if metric.per_chip_of in samples:
+            samples[metric.name] = [value / chips for value in samples[metric.per_chip_of]]
+    for metric in METRICS.values():
+        if metric.usd_of not in samples:
+            continue
+        if price is None:
+            missing[metric.name] = "no price: give --price ID or --usd-per-chip-hour X"
+        else:
+            samples[metric.name] = [
+                token_cost.usd_per_items(price.usd_per_chip_hour, chips, rate, metric.usd_items)
+                for rate in samples[metric.usd_of]
+            ]
+
+
+class _Maker:
+    """What all rows of one estimate share; called once for each metric."""
+
+    def __init__(self, estimated: Estimated) -> None:
+        now = dt.datetime.now(dt.UTC)
+        self.estimated, self.now = estimated, now
+        self.run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        self.git = fingerprint.git_state(Path.cwd())
+        match = _must_match(estimated)
+        self.fingerprint = fingerprint.sha256(match)
+        self.environment = fingerprint.canonical_json(
+            {"fingerprint": match, "compiled": described(estimated)}
+        )
+
+    def __call__(
+        self, metric: Metric, samples: list[float] | None, reason: str | None, status: str = "ok"
+    ) -> Row:
+        request = self.estimated.request
+        case, price = request.case, request.price if metric.usd_of else None
+        value = within(metric.aggregate, samples).point if samples else None
+        return Row(
+            schema_version=SCHEMA_VERSION,
+            run_id=self.run_id,
+            repetition=0,
+            started_at=self.now,
+            evidence="compiled",
+            status=status,
+            reason=reason,
+            workload=case.workload,
+            workload_version=case.workload_version,
+            preset=case.preset,
+            params=fingerprint.canonical_json(_params(self.estimated)),
+            backend=BACKEND,
+            device=request.target.generation.device,
+            chips=request.target.chips,
+            hosts=1,
+            parallelism=f"tp={request.target.devices}" if request.target.devices > 1 else "none",
+            dtype=case.dtype,
+            metric=metric.name,
+            unit=metric.unit,
+            better=metric.better,
+            value=value,
+            ci_low=None,
+            ci_high=None,
+            samples=samples or None,
+            usd_per_chip_hour=price.usd_per_chip_hour if price else None,
+            price_id=price.id if price else None,
+            price_as_of=price.as_of.isoformat() if price else None,
+            price_sha256=price.sha256 if price else None,
+            source=f"tpubench {version('tpubench')}, libtpu {self.estimated.versions['libtpu']}",
+            fingerprint=self.fingerprint,
+            environment=self.environment,
+            git_sha=self.git.sha,
+            git_dirty=self.git.dirty,
+        )
+
+
+def _params(estimated: Estimated) -> dict[str, Any]:
+    """The case's parameters, and what the estimate changed about it."""
+    params: dict[str, Any] = dict(estimated.request.case.params)
+    if estimated.request.weight_dtype:
+        params["weight_dtype"] = estimated.request.weight_dtype
+    return params
+
+
+def _must_match(estimated: Estimated) -> dict[str, Any]:
+    """Everything that decides the answer. No host: the answer does not depend on it."""
+    request = estimated.request
+    return {
+        "backend": BACKEND,
+        "topology": request.target.topology,
+        "versions": dict(estimated.versions),
+        "kernel": estimated.kernel,
+        "full": request.full,
+        "workload": request.case.workload,
+        "workload_version": request.case.workload_version,
+        "workload_sha256": registry.workload(request.case.workload).source_sha256(),
+        "preset": request.case.preset,
+        "params": _params(estimated),
+        "shape": dict(request.case.shape),
+    }
+
+
+def described(estimated: Estimated) -> dict[str, Any]:
+    """How the estimate came about, as JSON values: kept with every row."""
+    target = estimated.request.target
+    return {
+        "topology": target.topology,
+        "devices": target.devices,
+        "versions": dict(estimated.versions),
+        "clock_hz": target.clock_hz,
+        "clock_source": "peak bfloat16 FLOP/s / (2 x rows x columns x matrix units)",
+        "attention": "TorchTPU's kernel" if estimated.kernel else "its place held by a stand-in",
+        "attention_hbm_share": timing.ATTENTION_HBM_SHARE,
+        "attention_flop_share": timing.ATTENTION_FLOP_SHARE,
+        "layers": "all" if estimated.request.full else "one and two, extrapolated",
+        "phases": {phase.phase: _phase(phase) for phase in estimated.phases},
+    }
+
+
+def _phase(phase: PhaseEstimate) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "fits": phase.fit.fits,
+        "bytes_a_device": phase.fit.needed,
+        "available_bytes": phase.fit.available,
+        "verdict": phase.fit.words,
+        "flops": phase.flops,
+        "attention": {
+            "calls": phase.attention.calls,
+            "flops": phase.attention.flops,
+            "cache_bytes": phase.attention.cache_bytes,
+        },
+    }
+    if phase.cost is None or phase.time is None:
+        return told
+    exchanged: Counter[str] = Counter()
+    for each in phase.cost.collectives:
+        exchanged[each.kind] += each.bytes
+    return told | {
+        "cycles": phase.cost.cycles,
+        "streaming_cycles": phase.cost.streaming_cycles,
+        "streaming_bytes": phase.cost.streaming_bytes,
+        "prefetch_bytes": phase.cost.prefetch_bytes,
+        "collective_bytes": dict(exchanged),
+        "uncovered": dict(phase.cost.uncovered),
+        "custom_calls": dict(phase.cost.custom_calls),
+        "dense_s": phase.time.dense_s,
+        "bound": phase.time.bound,
+        "attention_s": phase.time.attention_s,
+        "collectives_s": phase.time.collectives_s,
+    }

@@ -1,0 +1,93 @@
+"""The compiler's estimates for a terminal: the verdict, the times, and what they are made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from tpubench.reports import quantity
+from tpubench.reports.terminal import console, print_json, records
+from tpubench.results.metrics import METRICS
+from tpubench.results.row import Row
+
+_GIB = 2**30
+
+
+def show(rows: Sequence[Row], store: Path, *, as_json: bool) -> None:
+    """One block a case: its rows, then the parts of each phase; or the rows as JSON."""
+    if as_json:
+        print_json({"store": str(store), "rows": records(rows)})
+        return
+    out = console()
+    for run_id in dict.fromkeys(row.run_id for row in rows):
+        own = [row for row in rows if row.run_id == run_id]
+        told = json.loads(own[0].environment)["compiled"]
+        params = json.loads(own[0].params)
+        label = " ".join(f"{key}={value}" for key, value in params.items() if key != "seed")
+        title = f"{own[0].workload} {own[0].preset} on {told['topology']}: {label}"
+        out.print(_figures(title, own))
+        out.print(_phases(told))
+        for note in _notes(told):
+            out.print(note, soft_wrap=True)
+        out.print()
+    formulas = {row.metric: METRICS[row.metric].formula for row in rows if row.value is not None}
+    for name, formula in formulas.items():
+        out.print(f"{name}: {formula}", soft_wrap=True, markup=False)
+    out.print(f"stored in {store}", soft_wrap=True, markup=False)
+
+
+def _figures(title: str, rows: Iterable[Row]) -> Table:
+    table = Table(title=title)
+    for heading in ("metric", "compiled", "note"):
+        table.add_column(heading)
+    for row in rows:
+        value = "-" if row.value is None else quantity.quantity(row.value, row.unit)
+        table.add_row(row.metric, value, row.reason or "")
+    return table
+
+
+def _phases(told: dict[str, Any]) -> Table:
+    table = Table(title="parts of each phase, one run")
+    for heading in (
+        "phase",
+        "memory a device",
+        "dense",
+        "bound by",
+        "attention, added",
+        "collectives, added",
+        "cycles",
+    ):
+        table.add_column(heading)
+    for name, phase in told["phases"].items():
+        memory = f"{phase['bytes_a_device'] / _GIB:.2f} GiB"
+        if not phase["fits"]:
+            available = f"{phase['available_bytes'] / _GIB:.2f} GiB"
+            table.add_row(name, f"{memory} of {available}", *["-"] * 5)
+            continue
+        times = (phase["dense_s"], phase["attention_s"], phase["collectives_s"])
+        dense, attention, collectives = (quantity.quantity(each, "s") for each in times)
+        table.add_row(
+            name, memory, dense, phase["bound"], attention, collectives, f"{phase['cycles']:.4g}"
+        )
+    return table
+
+
+def _notes(told: dict[str, Any]) -> list[str]:
+    libtpu = told["versions"]["libtpu"]
+    notes = [
+        f"The estimate of the TPU compiler (libtpu {libtpu}) at {told['clock_hz'] / 1e9:.2f} GHz;"
+        f" nothing was run. Layers compiled: {told['layers']}. Attention: {told['attention']}."
+    ]
+    for name, phase in told["phases"].items():
+        if phase["fits"]:
+            uncovered = ", ".join(f"{n} {what}" for what, n in sorted(phase["uncovered"].items()))
+            calls = sum(phase["custom_calls"].values())
+            notes.append(
+                f"{name}: {phase['attention']['calls']} attentions added, {calls} custom calls;"
+                f" without cycles: {uncovered or 'nothing'}"
+            )
+    return notes
