@@ -24,9 +24,7 @@ def estimate(
     device: Annotated[
         str | None, typer.Option(help="Device or slice: v6e, h100-sxm, v5p-8 …")
     ] = None,
-    chips: Annotated[
-        int | None, typer.Option(help="Chips. [default: of the slice, or 1]")
-    ] = None,
+    chips: Annotated[int | None, typer.Option(help="Chips. [default: of the slice, or 1]")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Parameter; batch=1,8 gives both."),
