@@ -188,8 +188,9 @@ def _shared(
     }
     dtype = precision(given.dtype or record.dtype)
     model = given.model or record.model
+    match = {"software": record.software or NOT_STATED, "dtype": dtype, "device": device}
     environment = {
-        "fingerprint": {"software": record.software or NOT_STATED, "dtype": record.dtype},
+        "fingerprint": match,
         "import": {
             "format": origin.format_name,
             "file": origin.file,
@@ -221,7 +222,8 @@ def _shared(
         "source": one_line(
             stated or f"{origin.format_name} file {origin.file}, sha256 {origin.sha256[:12]}"
         ),
-        "fingerprint": None,
+        # Without a word of what it ran on, nothing says that two runs may be gated.
+        "fingerprint": fingerprint.sha256(match) if record.software else None,
         "environment": json.dumps(environment, sort_keys=True),
         "git_sha": None,
         "git_dirty": None,
