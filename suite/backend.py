@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -38,6 +38,9 @@ class Backend(ABC):
     summary: ClassVar[str]
     rank: ClassVar[int] = 0
     """``--backend auto`` takes the available backend of the highest rank; below 0 never."""
+    collectives: ClassVar[str | None] = None
+    """torch.distributed's name for what joins its ranks; None where it runs on one chip alone, or
+    one process holds all chips."""
     packages: ClassVar[tuple[str, ...]] = ("torch",)
     """What it needs where the children run."""
     extra: ClassVar[str] = "cpu"
@@ -80,13 +83,26 @@ class Backend(ABC):
         del trains
         return self.compile_modes[0], None
 
-    def child_environment(self) -> Mapping[str, str]:
+    def child_environment(self, chips: int = 1) -> Mapping[str, str]:
         """Variables to set in the child before Python starts."""
+        del chips
         return {}
 
     def running(self) -> AbstractContextManager[object]:
         """What the program runs under, from building to checking; nothing for most."""
         return nullcontext()
+
+    def processes(self, chips: int) -> int:
+        """Processes that hold ``chips`` chips together; 1 when one process spreads the program."""
+        return chips
+
+    def spread(self, step: Step) -> None:  # noqa: B027
+        """Spread a built step over the devices that this process holds; nothing for one device."""
+
+    def shard(self, dtype: str) -> Callable[[torch.nn.Module], None] | None:
+        """What spreads the weights of a unit that trains over the devices of this process."""
+        del dtype
+        return None
 
     @abstractmethod
     def open(self, mode: str) -> Device:
@@ -102,9 +118,9 @@ class Backend(ABC):
     def device_name(self) -> str:
         """Canonical device name (``tpu-v6e``, ``nvidia-h100-sxm``, ``cpu``)."""
 
-    def chips(self) -> int:
-        """Physical chips held by this process."""
-        return 1
+    def physical_chips(self, devices: int) -> int:
+        """Physical chips behind so many devices (a TPU v7 chip shows as two)."""
+        return devices
 
     @abstractmethod
     def compile(self, step: Step, mode: str) -> None:

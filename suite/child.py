@@ -14,11 +14,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from tpubench.results.errors import TpubenchError
-from tpubench.suite import clock_check, registry, timing
+from tpubench.suite import clock_check, ranks, registry, timing
 from tpubench.suite.backend import Backend
 from tpubench.suite.job import Job, Outcome
 from tpubench.suite.workload import Device, Parity
@@ -38,12 +39,21 @@ def execute(job: Job, report: Say) -> Outcome:
 
     say("open", None)
     device = backend.open(job.compile_mode)
+    world = ranks.from_environment()
+    if world.size > 1:
+        assert backend.collectives is not None
+        meeting = f"{job.case.key}-{job.repetition}"
+        ranks.join(world, backend.collectives, meeting)
     clock = None
     if backend.asynchronous:
         say("clock", None)
         clock, fault = clock_check.check(backend, device)
         if fault:
-            return Outcome(status="invalid", reason=fault, **_where(backend))
+            return Outcome(status="invalid", reason=fault, **_where(backend, job))
+    shard = backend.shard(job.case.dtype)
+    if world.size > 1:
+        shard = ranks.fsdp(device.torch_device, world.size, job.case.dtype)
+    device = replace(device, rank=world.rank, ranks=world.size, shard=shard)
     with backend.running():
         return _measure(job, backend, device, say, clock)
 
@@ -57,6 +67,7 @@ def _measure(
     step = workload.build(job.case, device, job.weights)
     step.barrier = backend.barrier
     step.flush = backend.flush
+    backend.spread(step)
     backend.barrier()
     build_s = time.perf_counter() - began
     expected = step.reference() if job.parity else None
@@ -71,6 +82,7 @@ def _measure(
         barrier=backend.barrier,
         clock_ns=backend.clock_ns,
         recompiles=backend.recompiles,
+        agreed=partial(ranks.agreed, device=device.torch_device) if device.ranks > 1 else float,
     )
     marks = len(step.marks)
     say("warm-up", None)
@@ -112,14 +124,19 @@ def _measure(
         generated_ids=generated,
         idle_barrier_s=clock.idle_barrier_s if clock else None,
         energy=asdict(energy) if energy else None,
-        **_where(backend),
+        **_where(backend, job),
     )
 
 
-def _where(backend: Backend) -> dict[str, Any]:
+def _where(backend: Backend, job: Job) -> dict[str, Any]:
+    world = ranks.from_environment()
+    devices = max(world.size, job.chips)
+    how = registry.workload(job.case.workload).parallelism
     return {
         "device": backend.device_name(),
-        "chips": backend.chips(),
+        "chips": max(job.chips, backend.physical_chips(world.size)),
+        "hosts": world.hosts,
+        "parallelism": f"{how}={devices}" if devices > 1 else "none",
         "description": backend.describe(),
     }
 
@@ -145,7 +162,11 @@ def main() -> None:
     """Entry of the child. Any other exception goes to standard error, which the parent keeps."""
     # If the parent dies, so does the measurement: nothing is left running on the machine.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    job = Job.from_json(sys.stdin.readline())
+    line = sys.stdin.readline()
+    job = Job.from_json(line)
+    if sys.argv[1] == "-":  # a rank that only takes part
+        execute(job, lambda phase, expected_s: None)
+        return
     with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8", buffering=1) as pipe:
 
         def send(message: dict[str, Any]) -> None:
@@ -155,10 +176,25 @@ def main() -> None:
         def report(phase: str, expected_s: float | None) -> None:
             send({"phase": phase, "expected_s": expected_s})
 
+        def fail(reason: str) -> None:
+            send({"outcome": Outcome(status="failed", reason=reason).to_json()})
+            os._exit(1)
+
+        peers = None
+        processes = registry.backend(job.backend).processes(job.chips)
         try:
+            if processes > 1 and ranks.from_environment() == ranks.ALONE:
+                peers = ranks.start(line.strip(), processes)
+                peers.watch(fail)
             outcome = execute(job, report)
         except TpubenchError as error:
             outcome = Outcome(status="failed", reason=str(error))
+        except Exception:
+            # A rank that dies takes the others' communication with it: name the one that died.
+            reason = peers.last_words() if peers else None
+            if reason is None:
+                raise
+            fail(reason)
         send({"outcome": outcome.to_json()})
 
 

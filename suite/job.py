@@ -26,6 +26,8 @@ class Job:
     pace: Pace
     repetition: int
     parity: bool = True
+    chips: int = 1
+    """Physical chips that run it together."""
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -42,6 +44,7 @@ class Job:
                 "pace": asdict(self.pace),
                 "repetition": self.repetition,
                 "parity": self.parity,
+                "chips": self.chips,
             }
         )
 
@@ -62,6 +65,7 @@ class Job:
             pace=Pace(**values["pace"]),
             repetition=values["repetition"],
             parity=values["parity"],
+            chips=values["chips"],
         )
 
 
@@ -82,6 +86,9 @@ class Outcome:
     parity_tolerance: float | None = None
     device: str | None = None
     chips: int = 1
+    hosts: int = 1
+    parallelism: str = "none"
+    """How the program was spread over the chips: ``tp=4``, ``fsdp=8``."""
     description: Mapping[str, Any] = field(default_factory=dict)
     generated_ids: list[int] | None = None
     idle_barrier_s: float | None = None

@@ -52,7 +52,7 @@ def run_child(
     reader, writer = os.pipe()
     command = [python or sys.executable, "-m", "tpubench.suite.child", str(writer)]
     backend = registry.backend(job.backend)
-    environment = {**os.environ, **backend.child_environment()}
+    environment = {**os.environ, **backend.child_environment(job.chips)}
     with tempfile.TemporaryFile() as log:
         try:
             process = subprocess.Popen(

@@ -20,7 +20,7 @@ from tpubench.results import fingerprint, store
 from tpubench.results.errors import RunFailedError, UsageError
 from tpubench.results.events import Event, Generated, Observer, RunReport
 from tpubench.results.row import Row
-from tpubench.suite import config, facts, registry
+from tpubench.suite import config, facts, ranks, registry
 from tpubench.suite.backend import Backend
 from tpubench.suite.interpreters import Interpreter
 from tpubench.suite.job import Job, Outcome
@@ -49,6 +49,7 @@ class Plan:
     """Cases of other workloads that measure this machine's own peaks first."""
     repeats: int
     repeats_asked: bool
+    chips: int
     weights: Weights
     python: str | None
     timeout_s: float
@@ -66,6 +67,7 @@ class Plan:
             "compile_mode": self.compile_mode,
             "python": self.python,
             "repeats": self.repeats,
+            "chips": self.chips,
             "timeout_s": self.timeout_s,
             "price": None if self.price is None else self.price.record(),
             "notes": self.notes,
@@ -126,6 +128,8 @@ def make_plan(request: Request) -> Plan:
         preset, why = workload.default_preset(backend.accelerator)
         notes.append(f"preset {preset}: {why}")
     _refuse_contradictions(workload, request)
+    if request.chips > 1:
+        _refuse_many_chips(workload, backend)
     weights = _weights(workload, request)
     overrides = dict(request.overrides)
     if request.seed is not None:
@@ -145,9 +149,12 @@ def make_plan(request: Request) -> Plan:
         backend=backend,
         compile_mode=mode,
         cases=unique,
-        limits=_limit_cases(backend, workload, unique),
+        # What one process reaches is no limit of several.
+        limits=_limit_cases(backend, workload, unique) if request.chips == 1 else [],
         repeats=request.repeats or (DEFAULT_REPEATS if weights.prompt_ids is None else 1),
-        repeats_asked=request.repeats is not None,
+        # Ranks that torchrun started must all run the same repetitions.
+        repeats_asked=request.repeats is not None or ranks.from_environment() != ranks.ALONE,
+        chips=request.chips,
         weights=weights,
         python=interpreter.path,
         timeout_s=request.timeout_s,
@@ -220,6 +227,7 @@ class Progress:
             weights=plan.weights if own else Weights(),
             pace=pace,
             repetition=repetition,
+            chips=plan.chips if own else 1,
         )
         event = Event(
             kind="start",
@@ -249,7 +257,8 @@ class Progress:
             limits = {case.workload for case in plan.limits}
             peaks = measured_peaks([row for row in self.rows if row.workload in limits])
         rows = facts.rows(context, plan.backend, workload, job, outcome, peaks)
-        store.write(self.where, f"{case.workload}-{case.key}-{repetition:03d}", rows)
+        if ranks.from_environment().rank == 0:  # under torchrun every rank is a run; one keeps it
+            store.write(self.where, f"{case.workload}-{case.key}-{repetition:03d}", rows)
         self.rows += rows
         self.stored += 1
         status, reason = rows[0].status, rows[0].reason
@@ -316,6 +325,13 @@ def _refuse_contradictions(workload: Workload, request: Request) -> None:
         raise UsageError("drop --set batch: a prompt runs at batch 1")
     if request.seed is not None and "seed" in request.overrides:
         raise UsageError("give --seed or --set seed, not both")
+
+
+def _refuse_many_chips(workload: Workload, backend: Backend) -> None:
+    if workload.parallelism is None:
+        raise UsageError(f"{workload.name} runs on one chip: drop --chips")
+    if backend.collectives is None and backend.processes(2) > 1:
+        raise UsageError(f"backend {backend.name} runs on one chip: drop --chips")
 
 
 def _weights(workload: Workload, request: Request) -> Weights:

@@ -48,6 +48,8 @@ class Clockwork:
     barrier: Callable[[], None]
     clock_ns: Callable[[], int]
     recompiles: Callable[[], int]
+    agreed: Callable[[float], float] = float
+    """Rank 0's value of what every rank measured: all ranks must take the same decisions."""
 
 
 def steadiness(passes_s: Sequence[float]) -> Steadiness:
@@ -68,8 +70,9 @@ def warm_up(works: Clockwork, marks: int, pace: Pace) -> WarmUp:
     while True:
         compiled = works.recompiles()
         stamps = window(works, passes=1, marks=marks)
-        passes_s.append((stamps[-1] - stamps[0]) / 1e9)
-        settled = len(passes_s) >= 2 and works.recompiles() == compiled
+        passes_s.append(works.agreed((stamps[-1] - stamps[0]) / 1e9))
+        compiling = works.agreed(works.recompiles() - compiled)
+        settled = len(passes_s) >= 2 and not compiling
         if settled and steadiness(passes_s) == "steady":
             break
         # The first pass may compile for a minute; what settles comes after it.

@@ -215,6 +215,14 @@ class Step(ABC):
         Called before the backend compiles, while the weights are as the checkpoint has them.
         """
 
+    def splits(self) -> list[tuple[torch.Tensor, int]]:
+        """Tensors that one process may spread over many devices, and the dimension to cut.
+
+        What is not named is whole on every device. Only for a backend that spreads them itself;
+        a step built for several ranks holds its part from the start.
+        """
+        return []
+
     def generated(self) -> list[int] | None:
         """Token ids produced by the last pass for the first sequence; None if there are none."""
         return None
@@ -234,6 +242,9 @@ class Workload(ABC):
     """Which of mfu and mbu means something here, and over which phase (``pass`` for all of it)."""
     sources: ClassVar[tuple[str, ...]] = ()
     """Files beside this one that define the program too, e.g. ``_llama.py``."""
+    parallelism: ClassVar[str | None] = None
+    """How it is spread over many chips: ``tp`` (each holds a part of every layer) or ``fsdp`` (each
+    holds a part of the weights and takes a part of the batch); None when it runs on one."""
     trains: ClassVar[bool] = False
     """Whether a pass changes the weights."""
     takes_prompt: ClassVar[bool] = False

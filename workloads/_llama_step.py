@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tpubench.suite.workload import Case, Device, Mark, Step, Weights
-from tpubench.workloads._llama import KVCache, Llama, initialise, rope_tables
+from tpubench.workloads._llama import Block, KVCache, Llama, initialise, rope_tables
 from tpubench.workloads._llama_config import LlamaConfig
 
 PARITY_DECODE_STEPS = 2
@@ -27,7 +29,11 @@ class LlamaStep(Step):
         prompt_BL: Tensor,
         *,
         output_len: int,
+        config: LlamaConfig,
+        whole: Callable[[], Llama] | None = None,
     ) -> None:
+        """whole: builds the undivided model on the CPU, where ``model`` is one rank's part."""
+        self.config, self.whole = config, whole
         self.module = self.model = model
         self.cache = cache
         self.prompt_BL = prompt_BL
@@ -69,7 +75,7 @@ class LlamaStep(Step):
     def _forced(self) -> list[Tensor]:
         """Fixed tokens fed to the decode steps of the parity check: [B, 1] each."""
         generator = torch.Generator().manual_seed(1)
-        B, vocab = self.prompt_BL.shape[0], self.model.config.vocab
+        B, vocab = self.prompt_BL.shape[0], self.config.vocab
         shape = (PARITY_DECODE_STEPS, B, 1)
         tokens = torch.randint(0, vocab, shape, generator=generator)
         return list(tokens.to(self.prompt_BL.device))
@@ -87,7 +93,17 @@ class LlamaStep(Step):
         forced = [tokens[:1] for tokens in self._forced_that_fit()]
         tokens_1L = torch.cat([self.prompt_BL[:1], *forced], dim=1).cpu()
         last = self.prompt_BL.shape[1] - 1
-        return reference_logits(self.model, tokens_1L)[last:]
+        model = self.model if self.whole is None else self.whole()
+        return reference_logits(model, tokens_1L)[last:]
+
+    def splits(self) -> list[tuple[Tensor, int]]:
+        """Heads, feed-forward features and vocabulary, as ``_llama_ranks`` divides them."""
+        cut: list[tuple[Tensor, int]] = [(self.model.head.weight, 0)]
+        for block in cast("list[Block]", list(self.model.blocks)):
+            attention, ffn = block.attention, block.ffn
+            cut += [(parameter, 0) for parameter in attention.qkv.parameters()]
+            cut += [(attention.out.weight, 1), (ffn.gate_up.weight, 0), (ffn.down.weight, 1)]
+        return cut + [(buffer, 1) for buffer in self.cache.buffers()]
 
     def _forced_that_fit(self) -> list[Tensor]:
         return self._forced()[: max(0, self.output_len - 1)]
@@ -119,11 +135,31 @@ def build(case: Case, config: LlamaConfig, device: Device, weights: Weights) -> 
     batch, length = case.number("batch"), case.number("input_len")
     output_len, seed = case.number("output_len"), case.number("seed")
     capacity = length + output_len
+    whole: Callable[[], Llama] | None = None
+    if device.ranks > 1:
+        from tpubench.workloads import _llama_ranks
+
+        model = _llama_ranks.build(config, capacity, dtype, device, seed, weights.path)
+        held = _llama_ranks.share(config, device.ranks)
+        whole = partial(
+            _llama_ranks.whole_model,
+            config,
+            capacity,
+            dtype,
+            device.torch_device,
+            seed,
+            weights.path,
+        )
+    else:
+        held = config
+        with torch.device(device.torch_device):
+            model = Llama(config, capacity, dtype)
     with torch.device(device.torch_device):
-        model = Llama(config, capacity, dtype)
-        cache = KVCache(config, batch, capacity, dtype)
+        cache = KVCache(held, batch, capacity, dtype)
     model.eval().requires_grad_(False)
-    if weights.path is None:
+    if device.ranks > 1:
+        pass
+    elif weights.path is None:
         initialise(model, seed)
     else:
         from tpubench.workloads._checkpoint import load
@@ -139,6 +175,8 @@ def build(case: Case, config: LlamaConfig, device: Device, weights: Weights) -> 
         cache,
         prompt_BL.to(device.torch_device),
         output_len=output_len,
+        config=config,
+        whole=whole,
     )
 
 

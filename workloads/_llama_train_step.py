@@ -60,6 +60,10 @@ class TrainStep(Step):
         self.loss: Tensor | None = None
         """Loss of the last step, on the device; of this rank's share, times the ranks."""
 
+    def splits(self) -> list[tuple[Tensor, int]]:
+        """The batch, by sequences; the weights are spread by ``Device.shard``."""
+        return [(self.tokens_BL, 0), (self.targets_BL, 0), (self.judged_BL, 0)]
+
     def run(self, mark: Mark) -> None:
         self.loss = self._loss_and_gradients(self.targets_BL, self.scale)
         self._update()

@@ -51,8 +51,9 @@ class LlamaInfer(Workload):
         "seed": Parameter(default=0, minimum=0, doc="seed of random weights and prompts"),
     }
     fractions: ClassVar = {"mfu": "prefill", "mbu": "decode"}
-    sources: ClassVar = ("_llama.py", "_llama_config.py", "_llama_step.py")
+    sources: ClassVar = ("_llama.py", "_llama_config.py", "_llama_ranks.py", "_llama_step.py")
     primary_metric = "output_tok_s"
+    parallelism = "tp"
     takes_prompt = True
 
     def default_preset(self, accelerator: bool) -> tuple[str, str]:

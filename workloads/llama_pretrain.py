@@ -74,6 +74,7 @@ class LlamaPretrain(Workload):
         "_llama_train_step.py",
     )
     primary_metric = "step_time_s"
+    parallelism = "fsdp"
     trains = True
     tolerance: ClassVar = {"float32": 1e-3, "bfloat16": 5e-2}
     """For the relative L2 error of the gradient of each weight of the first layer. The first loss

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from tpubench.results import fingerprint
 from tpubench.results.errors import RunFailedError
+from tpubench.suite import ranks
 from tpubench.suite.backend import Backend, Probe
 from tpubench.suite.backends import _dynamo
 from tpubench.suite.interpreters import OWN, Interpreter
@@ -34,6 +35,7 @@ class Cpu(Backend):
     summary = "the host's own cores, through PyTorch and oneDNN"
     rank = 0
     asynchronous = False
+    collectives: ClassVar[str | None] = "gloo"
     compile_modes: ClassVar[tuple[str, ...]] = ("compiled", "packed", "eager")
     limits: ClassVar[tuple[str, ...]] = ("hbm", "gemm")
     forks: ClassVar[bool] = True
@@ -55,7 +57,7 @@ class Cpu(Backend):
             return "compiled", None
         return "packed", "compile mode packed: no C++ compiler here (apt-get install g++)"
 
-    def child_environment(self) -> Mapping[str, str]:
+    def child_environment(self, chips: int = 1) -> Mapping[str, str]:
         # Importing torch would otherwise load accelerator plugins, seconds each.
         return {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
 
@@ -64,7 +66,9 @@ class Cpu(Backend):
 
         if mode == "compiled" and not has_compiler():
             raise RunFailedError("compile mode compiled needs a C++ compiler: apt-get install g++")
-        torch.set_num_threads(fingerprint.usable_cores())
+        here = ranks.from_environment()
+        sharing = here.size // here.hosts  # the ranks of this machine share its cores
+        torch.set_num_threads(max(1, fingerprint.usable_cores() // sharing))
         return Device(torch_device="cpu")
 
     def device_name(self) -> str:

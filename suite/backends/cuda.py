@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from tpubench.costs import devices
 from tpubench.results.errors import RunFailedError
+from tpubench.suite import ranks
 from tpubench.suite.backend import Backend, Probe
 from tpubench.suite.backends import _chips, _dynamo, _nvml
 from tpubench.suite.energy import PowerMeter
@@ -24,6 +25,7 @@ class Cuda(Backend):
     rank = 3
     packages: ClassVar[tuple[str, ...]] = ("torch", "nvidia-ml-py")
     extra: ClassVar[str] = "cuda"
+    collectives: ClassVar[str | None] = "nccl"
     compile_modes: ClassVar[tuple[str, ...]] = ("graphs", "compiled", "eager")
     open_timeout_s = 240.0
     # The driver's and PyTorch's own words, from their sources; not yet met on hardware.
@@ -66,7 +68,7 @@ class Cuda(Backend):
             )
         return Probe(available=True, detail=f"{len(found)} × {found[0]}, torch {version}")
 
-    def child_environment(self) -> Mapping[str, str]:
+    def child_environment(self, chips: int = 1) -> Mapping[str, str]:
         return {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
 
     def open(self, mode: str) -> Device:
@@ -76,10 +78,11 @@ class Cuda(Backend):
             built = torch.version.cuda
             why = f"CUDA {built} finds no usable GPU" if built else "torch is built for the CPU"
             raise RunFailedError(f"cuda cannot run: {why}")
-        torch.cuda.set_device(0)
+        local = ranks.from_environment().local_rank
+        torch.cuda.set_device(local)
         self._nvml = _nvml.library()
         if self._nvml is not None:
-            uuid = f"GPU-{torch.cuda.get_device_properties(0).uuid}"
+            uuid = f"GPU-{torch.cuda.get_device_properties(local).uuid}"
             self._held = _nvml.handles(self._nvml, [uuid])
         self._one = torch.ones((), device="cuda")
         self.barrier()

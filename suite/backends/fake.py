@@ -38,6 +38,7 @@ class Fake(Cpu):
     rank = -1
     evidence = "modelled"
     compile_modes: ClassVar[tuple[str, ...]] = ("eager",)
+    collectives: ClassVar[str | None] = None
     limits: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:

@@ -7,6 +7,7 @@ plugin for the CPU: the real TorchTPU code then runs on the host's cores; its ro
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ class Tpu(Backend):
     packages: ClassVar[tuple[str, ...]] = ("torch_tpu", "torch", "libtpu")
     extra: ClassVar[str] = "tpu"
     shares_device: ClassVar[bool] = False
+    collectives: ClassVar[str | None] = "tpu_dist"
     compile_modes: ClassVar[tuple[str, ...]] = ("compiled", "eager")
     open_timeout_s = 240.0
     symptoms = _tpu_faults.SYMPTOMS
@@ -59,7 +61,7 @@ class Tpu(Backend):
             )
         return Probe(available=True, detail=f"{len(found)} × {found[0]}, {library}")
 
-    def child_environment(self) -> Mapping[str, str]:
+    def child_environment(self, chips: int = 1) -> Mapping[str, str]:
         # Loaded by open() instead, where a failure can be told.
         return {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
 
@@ -88,6 +90,15 @@ class Tpu(Backend):
         self._one = torch.ones((), device="tpu")
         self.barrier()
         return Device(torch_device="tpu")
+
+    def processes(self, chips: int) -> int:
+        found = _chips.tpus()
+        per_chip = devices.device(found[0]).devices_per_chip if found and found[0] != "tpu" else 1
+        return chips * per_chip if chips > 1 else 1
+
+    def physical_chips(self, devices_held: int) -> int:
+        entry = devices.devices().get(self.device_name())
+        return math.ceil(devices_held / (entry.devices_per_chip if entry else 1))
 
     def device_name(self) -> str:
         if _on_cpu():

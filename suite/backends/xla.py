@@ -5,18 +5,25 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from tpubench.costs.devices import devices as _devices
 from tpubench.results.errors import RunFailedError
 from tpubench.suite.backend import Backend, Probe
 from tpubench.suite.backends import _chips, _dynamo, _tpu_faults
 from tpubench.suite.interpreters import OWN, Interpreter
 from tpubench.suite.workload import Device, Step
 
+if TYPE_CHECKING:
+    import torch
+
 _INSTALL = "pip install 'tpubench[xla]'"
 _DEVICE_VARIABLE = "PJRT_DEVICE"
+_CHIPS_VARIABLE = "TPUBENCH_XLA_CHIPS"
+_AXIS = "chips"
 _NO_TRAINING = "openxla computes wrong losses from the second training step on (torch_xla 2.9)"
 
 
@@ -61,10 +68,15 @@ class Xla(Backend):
             return "lazy", f"compile mode lazy: {_NO_TRAINING}"
         return "openxla", None
 
-    def child_environment(self) -> Mapping[str, str]:
+    def processes(self, chips: int) -> int:
+        return 1  # XLA's SPMD: one process sees, and spreads the program over, all of them
+
+    def child_environment(self, chips: int = 1) -> Mapping[str, str]:
         # torch would otherwise load TorchTPU too, where both are installed, and take the chip.
-        environment = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
-        return environment if _on_cpu() else {_DEVICE_VARIABLE: "TPU", **environment}
+        environment = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", _CHIPS_VARIABLE: str(chips)}
+        if _on_cpu():
+            return {**environment, "CPU_NUM_DEVICES": str(chips)}
+        return {**environment, _DEVICE_VARIABLE: "TPU"}
 
     def open(self, mode: str) -> Device:
         try:
@@ -73,6 +85,7 @@ class Xla(Backend):
             raise RunFailedError(f"torch_xla cannot be loaded: {error}") from None
         import torch
 
+        self._mesh = _mesh(int(os.environ.get(_CHIPS_VARIABLE, "1")))
         _seed_the_device_too()
         device = str(torch_xla.device())
         self._one = torch.ones((), device=device)
@@ -93,6 +106,37 @@ class Xla(Backend):
         if step.module is not None and mode == "openxla":
             _dynamo.compile_in_place(step.module, backend="openxla")
 
+    def spread(self, step: Step) -> None:
+        if self._mesh is not None:
+            for tensor, dimension in step.splits():
+                self._cut(tensor, dimension)
+
+    def shard(self, dtype: str) -> Callable[[torch.nn.Module], None] | None:
+        """FSDP as XLA does it: each weight cut along its rows, gathered where it is used."""
+        if self._mesh is None:
+            return None
+
+        def cut_rows(unit: torch.nn.Module) -> None:
+            for parameter in unit.parameters():
+                self._cut(parameter, 0)
+
+        return cut_rows
+
+    def _cut(self, tensor: torch.Tensor, dimension: int) -> None:
+        from torch_xla.distributed import spmd
+
+        assert self._mesh is not None
+        count = self._mesh.size()
+        if tensor.shape[dimension] % count:
+            return  # whole on every device, as key/value heads are where chips outnumber them
+        axes: list[str | None] = [None] * tensor.dim()
+        axes[dimension] = _AXIS
+        spmd.mark_sharding(tensor, self._mesh, tuple(axes))
+
+    def physical_chips(self, devices: int) -> int:
+        entry = _devices().get(self.device_name())
+        return math.ceil(devices / (entry.devices_per_chip if entry else 1))
+
     def flush(self) -> None:
         import torch_xla
 
@@ -112,7 +156,7 @@ class Xla(Backend):
         self._read_backs += 1
 
     def programs_run(self) -> int:
-        return _counted("ExecuteTime") - self._read_backs
+        return sum(_counted(name) for name in _EXECUTIONS) - self._read_backs
 
     def recompiles(self) -> int:
         return _counted("CompileTime")
@@ -155,8 +199,25 @@ class Xla(Backend):
         }
 
 
+_EXECUTIONS = ("ExecuteTime", "ExecuteReplicatedTime")
+"""torch_xla's counts of programs run: on one device, and spread over several."""
 _READ_BACK = "aten::_local_scalar_dense"
 """Counted for every ``.item()``: a transfer of one element, no computation on the CPU."""
+
+
+def _mesh(chips: int) -> Any:
+    """Every device in one row, after switching to SPMD; None for one chip."""
+    if chips == 1:
+        return None
+    import numpy as np
+    from torch_xla import runtime
+    from torch_xla.distributed import spmd
+
+    runtime.use_spmd()
+    count = runtime.global_runtime_device_count()
+    if count < chips:
+        raise RunFailedError(f"{chips} chips were asked for; torch_xla sees {count} devices")
+    return spmd.Mesh(np.arange(count), (count,), (_AXIS,))
 
 
 def _seed_the_device_too() -> None:

@@ -17,7 +17,11 @@ BASIC = ("estimate", "--workload", "llama-infer", "--preset", "llama-3.1-8b", "-
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+def call(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Call:
+    monkeypatch.setenv("TPUBENCH_STORE", str(tmp_path / "store"))
+
     def run(*arguments: str) -> tuple[int, str, str]:
         capfd.readouterr()
         monkeypatch.setattr(sys, "argv", ["tpubench", *arguments])
@@ -63,7 +67,7 @@ def test_no_price_no_dollars_and_a_price_names_itself(call: Call) -> None:
 def test_a_model_that_does_not_fit_gets_a_reason_and_no_figure(call: Call) -> None:
     arguments = [a.replace("llama-3.1-8b", "llama-3.1-70b") for a in BASIC]
     code, out, _ = call(*arguments, "--json")
-    assert code == 0
+    assert code == 1  # the answer is no
     for row in rows_of(out).values():
         assert row["status"] == "skipped" and row["value"] is None
         assert "does not fit" in row["reason"]
