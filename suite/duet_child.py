@@ -86,7 +86,7 @@ class Performer:
             "compile_s": compile_s,
             "parity": parity,
             "device": backend.device_name(),
-            "chips": backend.chips(),
+            "chips": backend.physical_chips(1),
             "description": backend.describe(),
             "workload_version": self.workload.version,
             "workload_sha256": self.workload.source_sha256(),
