@@ -94,4 +94,6 @@ def _reason(judged: Judged, policy: Policy) -> str:
         return f"worse by less than {policy.limit - 1:.0%}, proven by {judged.pairs} pairs"
     if judged.pairs < LOOKS[0]:
         return f"{judged.pairs} pairs: the first look is at {LOOKS[0]}"
-    return f"{judged.pairs} pairs prove neither"
+    noisy = judged.sigma is not None and minimum_detectable(judged.sigma, policy) > policy.limit
+    why = ": they scatter too much to show a change of the limit" if noisy else ""
+    return f"{judged.pairs} pairs prove neither{why}"

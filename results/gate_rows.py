@@ -280,12 +280,17 @@ def _settle(tried: Sequence[_Attempt]) -> list[Finding]:
             finding = member.finding
             if alarm:
                 found[id(member)] = replace(finding, state="regressed", reason=_how_much(finding))
-            elif member.p_ok <= finding.policy.ok_alpha:
+            elif member.p_ok <= finding.policy.ok_alpha and _able(finding):
                 found[id(member)] = replace(finding, state="ok", reason=_how_much(finding))
             else:
                 reason = _what_would_do(finding, alpha, len(members))
                 found[id(member)] = replace(finding, reason=reason)
     return [found[id(attempt)] for attempt in tried]
+
+
+def _able(finding: Finding) -> bool:
+    """Whether a change of the limit would have shown; of one value a side nobody knows."""
+    return finding.mde is not None and finding.mde <= finding.policy.limit
 
 
 def _how_much(finding: Finding) -> str:

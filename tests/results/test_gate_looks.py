@@ -44,6 +44,11 @@ def test_too_much_noise_is_inconclusive_and_says_what_could_be_seen() -> None:
     assert found.sigma is not None and minimum_detectable(found.sigma, POLICY) > 1.2
 
 
+def test_noise_that_would_hide_the_limit_is_never_ok() -> None:
+    for seed in range(50):
+        assert judge(pairs(0.8, 0.12, seed), POLICY).verdict != "ok"
+
+
 def test_a_verdict_stands_whatever_comes_after() -> None:
     good = pairs(1.0, 0.005, 4, n=10)
     assert judge(good + [1.0] * 30, POLICY).verdict == "ok"
