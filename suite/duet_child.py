@@ -5,7 +5,7 @@ descriptor FD. Between them this process is blocked in a read, so the other side
 itself. The first line is the job. Then::
 
     {"do": "pair", "parity": true}  → {"prepared": …}   a new process of this side is warm
-    {"do": "block", "passes": 20}   → {"passes_s": […], "recompiled": 0}
+    {"do": "block", "passes": 20}   → {"passes_s": […], "disturbed": {}}
     {"do": "end"}                   → {"ended": 0}
 
 Where the backend allows it, each pair's process is forked from this one, which has imported torch
@@ -29,11 +29,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from tpubench.results.errors import TpubenchError
-from tpubench.suite import registry, timing
+from tpubench.results.errors import RunFailedError, TpubenchError
+from tpubench.suite import clock_check, registry, timing
 from tpubench.suite.backend import Backend
 from tpubench.suite.job import Job
-from tpubench.suite.workload import Step, Workload
+from tpubench.suite.workload import Device, Step, Workload
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 SETTLE_S = 0.002
@@ -49,13 +49,24 @@ class Performer:
         self.workload = registry.workload(job.case.workload)
         self.backend = registry.backend(job.backend)
 
-    def prepare(self) -> dict[str, Any]:
+    def open(self) -> Device:
+        """Take the device; its clock is proved where that is asked for. RunFailedError if not."""
+        self._phase("open")
+        device = self.backend.open(self.job.compile_mode)
+        if self.backend.asynchronous and self.job.parity:
+            self._phase("clock")
+            _, fault = clock_check.check(self.backend, device)
+            if fault:
+                raise RunFailedError(fault)
+        return replace(device, shard=self.backend.shard(self.job.case.dtype))
+
+    def prepare(self, device: Device) -> dict[str, Any]:
         """Everything up to the first block; what the parent must know of it."""
         job, backend = self.job, self.backend
-        self._phase("open")
-        device = backend.open(job.compile_mode)
         self._phase("build")
         self.step: Step = self.workload.build(job.case, device, job.weights)
+        self.step.barrier, self.step.flush = backend.barrier, backend.flush
+        backend.spread(self.step)
         backend.barrier()
         expected = self.step.reference() if job.parity else None
         self._phase("compile")
@@ -86,7 +97,7 @@ class Performer:
             "compile_s": compile_s,
             "parity": parity,
             "device": backend.device_name(),
-            "chips": backend.physical_chips(1),
+            "chips": max(job.chips, backend.physical_chips(1)),
             "description": backend.describe(),
             "workload_version": self.workload.version,
             "workload_sha256": self.workload.source_sha256(),
@@ -94,12 +105,20 @@ class Performer:
 
     def block(self, passes: int) -> dict[str, Any]:
         """Time ``passes`` passes, each between real barriers."""
-        compiled = self.backend.recompiles()
+        backend = self.backend
+        before, ran = self._counts(), backend.programs_run()
         stamps = timing.window(self.works, passes=passes, marks=self.marks)
-        recompiled = self.backend.recompiles() - compiled
+        ended = backend.programs_run()
+        happened = {what: n - before.get(what, 0) for what, n in self._counts().items()}
+        if ran is not None and ended is not None and ended - ran < passes * self.marks:
+            happened["programs left out"] = passes * self.marks - (ended - ran)
         time.sleep(SETTLE_S)
         laps = timing.laps_s(stamps, self.marks)
-        return {"passes_s": [sum(lap) for lap in laps], "recompiled": recompiled}
+        disturbed = {what: n for what, n in happened.items() if n}
+        return {"passes_s": [sum(lap) for lap in laps], "disturbed": disturbed}
+
+    def _counts(self) -> dict[str, int]:
+        return {"recompilations": self.backend.recompiles(), **self.backend.disturbances()}
 
     def _phase(self, phase: str) -> None:
         self.backend.on_phase(phase, self.job.repetition)
@@ -135,12 +154,14 @@ def perform(job: Job, stage: Stage) -> None:
     """One pair's process: prepare, then blocks until told to end."""
     try:
         performer = Performer(job)
-        stage.answer({"prepared": performer.prepare()})
-        for line in stage.questions():
-            question = json.loads(line)
-            if question["do"] == "end":
-                return
-            stage.answer(performer.block(question["passes"]))
+        device = performer.open()
+        with performer.backend.running():
+            stage.answer({"prepared": performer.prepare(device)})
+            for line in stage.questions():
+                question = json.loads(line)
+                if question["do"] == "end":
+                    return
+                stage.answer(performer.block(question["passes"]))
     except TpubenchError as error:
         stage.answer({"failed": str(error)})
 

@@ -70,10 +70,11 @@ class Partner:
         return found
 
     def block(self, passes: int) -> list[float]:
-        """Seconds of each of ``passes`` passes. RunFailedError when it dies or recompiles."""
+        """Seconds of each of ``passes`` passes. RunFailedError when it dies or is disturbed."""
         found = self._ask({"do": "block", "passes": passes})
-        if found["recompiled"]:
-            raise RunFailedError(f"{self.side.label}: recompiled inside a block")
+        if found["disturbed"]:
+            what = ", ".join(f"{count} {kind}" for kind, count in found["disturbed"].items())
+            raise RunFailedError(f"{self.side.label}: {what} inside a block")
         passes_s: list[float] = found["passes_s"]
         return passes_s
 
@@ -101,7 +102,7 @@ class Partner:
         ]
         environment = {
             **os.environ,
-            **registry.backend(self.side.job.backend).child_environment(),
+            **registry.backend(self.side.job.backend).child_environment(self.side.job.chips),
             **self.side.environment,
         }
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 — closed with the process

@@ -71,6 +71,7 @@ def _run(
     backend, workload = plan.backend, plan.workload
     device = backend.open(plan.compile_mode)
     step = workload.build(case, device, plan.weights)
+    step.barrier, step.flush = backend.barrier, backend.flush
     backend.barrier()
     expected = step.reference()
     backend.compile(step, plan.compile_mode)
