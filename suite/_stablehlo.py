@@ -39,8 +39,8 @@ def annotated(text: str, args: Sequence[Mapping[str, Any]], *, resident: int, de
         taken.append(f"%arg{index}: tensor<{kind}>{_attributes(attributes)}")
     for index, size in enumerate(_chunks(resident)):
         kind = f"{size * devices}xi8"
-        attributes = _attributes(_sharding(kind, 0, devices))
-        taken.append(f"%resident{index}: tensor<{kind}>{attributes}")
+        cut = _attributes(_sharding(kind, 0, devices))
+        taken.append(f"%resident{index}: tensor<{kind}>{cut}")
     cuts = {arg["becomes"]: arg["cut"] for arg in args if arg["becomes"] is not None}
     given = [
         f"tensor<{kind}>{_attributes(_sharding(kind, cuts.get(index), devices))}"

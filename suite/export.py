@@ -29,8 +29,6 @@ from tpubench.results.errors import UsageError
 from tpubench.suite import registry
 from tpubench.suite.workload import Case, Program
 
-_ATTENTION = "scaled_dot_product_attention"
-
 
 def export(request: dict[str, Any]) -> dict[str, Any]:
     """Export programs of a case.
@@ -168,7 +166,7 @@ def recorded_attention(*, kernel: bool) -> Iterator[list[dict[str, Any]]]:
         mixed = (k[:, :, :slots] + v[:, :, :slots]).unsqueeze(2)
         return (q.view(B, K, N // K, L, H) + mixed).view(B, N, L, H)
 
-    torch.nn.functional.scaled_dot_product_attention = attention
+    torch.nn.functional.scaled_dot_product_attention = attention  # type: ignore[assignment]
     try:
         yield calls
     finally:
@@ -223,7 +221,8 @@ def trace_client(cache: Path) -> Path:
         return built
     cache.mkdir(parents=True, exist_ok=True)
     own = built.with_suffix(f".{os.getpid()}")
-    command = [os.environ.get("CC", "cc"), "-O1", "-shared", "-fPIC", "-o", own, source]
+    compiler = os.environ.get("CC", "cc")
+    command = [compiler, "-O1", "-shared", "-fPIC", "-o", str(own), str(source)]
     try:
         subprocess.run(command, check=True, capture_output=True)
     except FileNotFoundError:

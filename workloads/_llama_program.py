@@ -91,7 +91,8 @@ class Greedy(nn.Module):
         # for by the program's context.
         slots = L if L > 1 else self.cache.capacity
         logits_BV = self.model(tokens_BL, positions_L, self.cache, slots)
-        return logits_BV.argmax(dim=-1, keepdim=True)
+        tokens_B1: Tensor = logits_BV.argmax(dim=-1, keepdim=True)
+        return tokens_B1
 
 
 def program(case: Case, config: LlamaConfig, phase: str, *, depth: int, chips: int) -> Program:
@@ -143,7 +144,7 @@ def _spread(module: Greedy, chips: int) -> dict[str, int]:
     for index, block in enumerate(module.model.blocks):
         attention, ffn = block.attention, block.ffn
         attention.__class__, ffn.__class__ = ShardedAttention, ShardedFeedForward
-        attention.shards = ffn.shards = chips
+        attention.shards, ffn.shards = chips, chips  # type: ignore[assignment]
         prefix = f"model.blocks.{index}"
         for name, dimension in (
             ("attention.qkv.weight", 0),

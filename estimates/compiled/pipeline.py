@@ -88,7 +88,7 @@ def _phase(
     total = None
     if fit.fits:
         costs: list[Cost] = [program["cost"] for program in programs]
-        total = costs[0] if len(costs) == 1 else extrapolate(*costs, layers)
+        total = costs[0] if len(costs) == 1 else extrapolate(costs[0], costs[1], layers)
     time = None
     if total is not None:
         time = step_time(
