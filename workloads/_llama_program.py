@@ -8,13 +8,14 @@ parts gives every chip whole heads, and as many gate rows as up rows, without mo
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tpubench.suite.workload import Case, Program, UsageError
-from tpubench.workloads._llama import Attention, FeedForward, KVCache, Llama
+from tpubench.workloads._llama import Attention, Block, FeedForward, KVCache, Llama
 from tpubench.workloads._llama_config import LlamaConfig
 
 
@@ -141,10 +142,11 @@ def _spread(module: Greedy, chips: int) -> dict[str, int]:
         "model.head.weight": 0,
         "model.embedding.weight": 0,
     }
-    for index, block in enumerate(module.model.blocks):
-        attention, ffn = block.attention, block.ffn
-        attention.__class__, ffn.__class__ = ShardedAttention, ShardedFeedForward
-        attention.shards, ffn.shards = chips, chips  # type: ignore[assignment]
+    for index, each in enumerate(module.model.blocks):
+        block = cast(Block, each)
+        block.attention.__class__, block.ffn.__class__ = ShardedAttention, ShardedFeedForward
+        cast(ShardedAttention, block.attention).shards = chips
+        cast(ShardedFeedForward, block.ffn).shards = chips
         prefix = f"model.blocks.{index}"
         for name, dimension in (
             ("attention.qkv.weight", 0),
