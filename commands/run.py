@@ -58,7 +58,7 @@ def run(
     """Run a workload, store its facts, and print what was measured."""
     from tpubench.reports import progress, terminal
     from tpubench.results.store import default_store
-    from tpubench.suite import request
+    from tpubench.suite import ranks, request
     from tpubench.suite import run as suite_run
 
     asked = request.parse(
@@ -83,7 +83,9 @@ def run(
     if dry_run:
         terminal.show_plan(plan.describe(), as_json=as_json)
         return
-    with progress.observer(show=not as_json) as observe:
+    leader = ranks.from_environment().rank == 0  # under torchrun one rank speaks for all
+    with progress.observer(show=leader and not as_json) as observe:
         outcome = suite_run.execute(plan, where, observe)
-    terminal.show_run(outcome, as_json=as_json)
+    if leader:
+        terminal.show_run(outcome, as_json=as_json)
     raise typer.Exit(outcome.exit_code)
