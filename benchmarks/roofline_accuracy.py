@@ -153,16 +153,16 @@ def _page(judged: dict[str, list[Judged]], groups: dict[str, list[Fact]], date: 
         "|---|---|---|---|---|",
     ]
     lines += [_table_row(f"every {name}", accuracy(rows)) for name, rows in judged.items()]
-    lines += ["", "## By kind of run, whole sources held out", "",
-              "| kind | rows | median % | 90th percentile % | covered |", "|---|---|---|---|---|"]  # fmt: skip
+    columns = ["| kind | rows | median % | 90th percentile % | covered |", "|---|---|---|---|---|"]
+    lines += ["", "## By kind of run, whole sources held out", "", *columns]
     kinds = sorted({row.problem.kind for row in by_source})
     lines += [_table_row(k, accuracy([r for r in by_source if r.problem.kind == k])) for k in kinds]
-    lines += ["", "## By kind of run, random fifths held out", "",
-              "| kind | rows | median % | 90th percentile % | covered |", "|---|---|---|---|---|"]  # fmt: skip
+    lines += ["", "## By kind of run, random fifths held out", "", *columns]
     at_random = judged["random fifth"]
     lines += [_table_row(k, accuracy([r for r in at_random if r.problem.kind == k])) for k in kinds]
     lines += ["", "## Against simpler models, whole sources held out", "",
-              "| rows | model | rows | median % | 90th percentile % |", "|---|---|---|---|---|"]  # fmt: skip
+              "| rows | model | rows | median % | 90th percentile % |",
+              "|---|---|---|---|---|"]  # fmt: skip
     for group, what in (("training", "one efficiency for each device and precision"),
                         ("serving", "plain roofline, one factor for each device")):  # fmt: skip
         plain = accuracy(baseline(groups[group]))

@@ -228,7 +228,17 @@ def _serving(problem: Problem, terms: Terms) -> Design:
         lengths=f"{problem.lengths} {software}",
         metric=f"{problem.metric} {software}",
     )
-    for name in ("matmul", "experts", "attention", "decode", "weights", "cache", "link", "host", "arrival"):
+    for name in (
+        "matmul",
+        "experts",
+        "attention",
+        "decode",
+        "weights",
+        "cache",
+        "link",
+        "host",
+        "arrival",
+    ):
         share = shares.get(name, 0.0)
         made[f"share-{name}"] = Component(level="all", value=share)
         made[f"share-{name}-vendor"] = Component(level=vendor, value=share)

@@ -61,7 +61,9 @@ def tabulate(designs: Sequence[Design], known: Table | None = None) -> Table:
     levels, values, points, order = {}, {}, {}, {}
     for name in names:
         codes = {level: i for i, level in enumerate(known.names[name])} if known else {}
-        column, amount, place = [], [], []
+        column: list[int] = []
+        amount: list[float] = []
+        place: list[tuple[float, ...] | None] = []
         for design in designs:
             part = design.get(name)
             if part is None:
@@ -188,7 +190,7 @@ def assemble(
     total = np.diag(noise[classes] ** 2 / weights)
     for name, deviation in sd.items():
         _add_covariance(total, deviation**2, name, table, table)
-    factor = np.linalg.cholesky(total)
+    factor = np.asarray(np.linalg.cholesky(total), dtype=np.float64)
     return Fit(
         table=table,
         y=y,

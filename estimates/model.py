@@ -141,7 +141,9 @@ def load(parameters: Path, facts: Path) -> Model:
             version=summary["version"],
         )
     except (OSError, ValueError, KeyError, TypeError, np.linalg.LinAlgError) as error:
-        raise DamagedError(f"{parameters.name}: the fitted model cannot be read ({error})") from None
+        raise DamagedError(
+            f"{parameters.name}: the fitted model cannot be read ({error})"
+        ) from None
 
 
 def _fit(group: str, stored: Mapping[str, Any], arrays: Any) -> Fit:

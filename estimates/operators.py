@@ -77,4 +77,3 @@ def matmul(chip: str, precision: str, *, large: bool = False) -> float:
 def link(chip: str) -> float:
     """Share of the links' rate that large collectives reach."""
     return efficiency(chip, "link").point
-

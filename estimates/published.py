@@ -286,8 +286,10 @@ def _common(row: Mapping[str, str]) -> dict[str, object]:
 
 def _training(row: Mapping[str, str]) -> Problem:
     metric = row["metric"].strip().lower()
-    known = {"tokens_per_s_per_chip", "tokens_per_s", "tflops_per_chip", "mfu_pct", "hfu_pct",
-             "step_time_s", "time_to_train_min", "samples_per_s", "samples_per_s_per_chip"}  # fmt: skip
+    known = {
+        "tokens_per_s_per_chip", "tokens_per_s", "tflops_per_chip", "mfu_pct", "hfu_pct",
+        "step_time_s", "time_to_train_min", "samples_per_s", "samples_per_s_per_chip",
+    }  # fmt: skip
     if metric not in known:
         raise _SkipError(f"metric {metric[:40]!r} is not modelled")
     common = _common(row)
@@ -440,7 +442,7 @@ def _inference(row: Mapping[str, str]) -> Problem:
         "scenario": _scenario(scenario),
         **common,
     }
-    if work is not None:
+    if isinstance(work, samples.Work):
         return _samples(row, metric, shared, work)
     if shape is None:
         raise _SkipError("the model's size is not known")

@@ -73,9 +73,7 @@ def parse(
 ) -> EstimateRequest:
     """The request behind the options of ``tpubench estimate``; UsageError for bad ones."""
     if workload not in SETTINGS:
-        raise UsageError(
-            f"there is no estimate of {workload!r}; there is of {', '.join(SETTINGS)}"
-        )
+        raise UsageError(f"there is no estimate of {workload!r}; there is of {', '.join(SETTINGS)}")
     name = canonical(device) if len(device) < 80 else None
     if name is None:
         raise UsageError(f"unknown device {device[:60]!r}; known: {', '.join(devices())}")
@@ -109,7 +107,9 @@ def _settings(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
         if not equals or not name.strip() or not values.strip():
             raise UsageError(f"--set {text!r}: write KEY=VALUE, e.g. --set batch=8")
         if name.strip() in found:
-            raise UsageError(f"--set {name.strip()} is given twice: write several values with commas")
+            raise UsageError(
+                f"--set {name.strip()} is given twice: write several values with commas"
+            )
         found[name.strip()] = tuple(value.strip() for value in values.split(","))
     return found
 

@@ -11,11 +11,12 @@ completions balance.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
+from tpubench.estimates.operators import link, matmul
 from tpubench.estimates.published import Problem
 from tpubench.estimates.shapes import BYTES, Shape
-from tpubench.estimates.operators import link, matmul
 from tpubench.estimates.terms import (
     ATTENTION,
     CACHE,
@@ -138,9 +139,9 @@ def decode_step(problem: Problem, batch: float, context: float) -> Seconds:
     precision = "bfloat16" if problem.weight_only else problem.precision
     peak = chip.peak(precision) or chip.peak_flop_s["bfloat16"]
     rate = tensor * peak * matmul(chip.name, precision) * PROGRAM
-    compute_s = 2 * batch * (
-        shape.active + (1 / shape.experts_speed - 1) * shape.experts_used
-    ) / rate
+    compute_s = (
+        2 * batch * (shape.active + (1 / shape.experts_speed - 1) * shape.experts_used) / rate
+    )
     both = (weights_s**3 + compute_s**3) ** (1 / 3)
     by_weights = weights_s**3 / (weights_s**3 + compute_s**3)
     cache_s = batch * _cache_bytes(problem, context) / tensor
@@ -190,7 +191,7 @@ def _link_s(problem: Problem, tokens: float, *, latency: bool = True) -> float:
     return seconds
 
 
-def _add(*parts: tuple[float, Seconds]) -> Seconds:
+def _add(*parts: tuple[float, Mapping[str, float]]) -> Seconds:
     total: Seconds = {}
     for factor, seconds in parts:
         for name, value in seconds.items():
@@ -271,9 +272,7 @@ def _prefill_only(problem: Problem) -> Terms:
     length = problem.input_len or 1.0
     floor = decode_step(problem, 1.0, length)
     work = prefill(problem, batch * length, length)
-    parts = _add(
-        (1.0, work), (1.0, {"host": floor["host"]}), (0.5, {"weights": floor["weights"]})
-    )
+    parts = _add((1.0, work), (1.0, {"host": floor["host"]}), (0.5, {"weights": floor["weights"]}))
     if problem.metric in {"ttft_ms", "itl_ms", "tpot_ms"}:
         return Terms(seconds=parts, scale=1e3, rate=False, batch=batch)
     return _rate_terms(problem, _add((1 / batch, parts)), batch)
@@ -295,7 +294,9 @@ def _first_token(problem: Problem, batch: float) -> Terms:
     queued = 0.83 * concurrency if burst else 1 + 0.3 * (concurrency - 1)
     step = decode_step(problem, batch, _context(problem, 0.5))
     parts = [(max(1.0, queued), prefill(problem, length, length)), (1.0, step)]
-    if concurrency > 1.05 * batch and not burst:  # more requests than the memory holds: whole turns are waited
+    if (
+        concurrency > 1.05 * batch and not burst
+    ):  # more requests than the memory holds: whole turns are waited
         turn = _per_request(problem, batch)
         parts.append((concurrency - batch, turn))
     return Terms(seconds=_add(*parts), scale=1e3, rate=False, batch=batch)

@@ -103,13 +103,16 @@ class Shape:
 def words(name: str) -> str:
     """A model's name as lower-case words joined by single hyphens, qualifiers removed."""
     name = re.sub(r"\(.*?\)|^mlperf:", " ", name.lower()[:200]).split("/")[-1]
-    name = re.sub(r"\b(sft|lora|qlora|instruct|chat|base|it|hf|fp8|nvfp4|fp4|w8a8|int8|int4|awq|bf16"
-                  r"|fp16|mxfp4|meta|openai|nvidia|google)\b", " ", name.replace("_", "-"))
+    name = re.sub(
+        r"\b(sft|lora|qlora|instruct|chat|base|it|hf|fp8|nvfp4|fp4|w8a8|int8|int4|awq|bf16"
+        r"|fp16|mxfp4|meta|openai|nvidia|google)\b",
+        " ",
+        name.replace("_", "-"),
+    )
     name = re.sub(r"[^a-z0-9]+", "-", name).strip("-")
     name = re.sub(r"^llama-?(?=[123])", "llama-", name)
     name = re.sub(r"^llama-(3)(\d)(?=-)", r"llama-\1-\2", name)
-    name = re.sub(r"-(99|99-9|v0-\d|2407|2501|\d{4})$", "", name)
-    return name
+    return re.sub(r"-(99|99-9|v0-\d|2407|2501|\d{4})$", "", name)
 
 
 def parse_size(text: str) -> tuple[float | None, float | None]:

@@ -38,7 +38,7 @@ def show(rows: Sequence[Row], notes: Sequence[str], store: Path | None, *, as_js
             f" ({first.evidence})"
         )
         for heading in ("case", "metric", "estimate", "90 % interval", "bound by"):
-            table.add_column(heading, justify="right" if "e" == heading[-1:] else "left")
+            table.add_column(heading, justify="right" if heading[-1:] == "e" else "left")
         for row in rows:
             table.add_row(*(escape(cell) for cell in _cells(row)))
         out.print(table)

@@ -44,12 +44,12 @@ def test_cells() -> None:
 
 
 def test_what_is_said_of_a_serving_run() -> None:
-    found = published.entry(2, SERVING | {"tensor_parallel": "8 devices, ep 8", "chips": "4",
-                                          "device": "TPU v7x (Ironwood)"}, training=False)  # fmt: skip
+    changed = {"tensor_parallel": "8 devices, ep 8", "chips": "4", "device": "TPU v7x (Ironwood)"}
+    found = published.entry(2, SERVING | changed, training=False)
     assert found.problem is not None
     assert (found.problem.tensor, found.problem.expert) == (4, 4)
-    rate = published.entry(2, SERVING | {"scenario": "server (fixed QPS)",
-                                         "batch_or_concurrency": "QPS=8"}, training=False)  # fmt: skip
+    changed = {"scenario": "server (fixed QPS)", "batch_or_concurrency": "QPS=8"}
+    rate = published.entry(2, SERVING | changed, training=False)
     assert rate.problem is not None and (rate.problem.kind, rate.problem.qps) == ("server", 8)
 
 
@@ -123,8 +123,10 @@ def test_a_line_of_another_width_is_skipped(tmp_path: Path) -> None:
 
 HOSTILE = st.one_of(
     st.text(max_size=30),
-    st.sampled_from(["1e308", "-1", "0", "nan", "inf", "QPS=0", "QPS=INF", "=cmd()", "1e-300", "9" * 40,
-                     "0.0001b", "Model-999999T", "a1b", "TP=0 PP=99999", "A22B-1B", "DROP TABLE"]),
+    st.sampled_from([
+        "1e308", "-1", "0", "nan", "inf", "QPS=0", "QPS=INF", "=cmd()", "1e-300", "9" * 40,
+        "0.0001b", "Model-999999T", "a1b", "TP=0 PP=99999", "A22B-1B", "DROP TABLE",
+    ]),
 )  # fmt: skip
 
 
@@ -141,7 +143,9 @@ def test_hostile_cells_give_a_reason_or_a_finite_prediction(
     writer = csv.DictWriter(stream, fieldnames=list(base))
     writer.writeheader()
     writer.writerow(base | changed)
-    found = published.entry(2, {k: v.strip() for k, v in (base | changed).items()}, training=training)
+    found = published.entry(
+        2, {k: v.strip() for k, v in (base | changed).items()}, training=training
+    )
     if found.problem is None or found.value is None:
         assert found.skipped
         return
