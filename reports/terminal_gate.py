@@ -86,8 +86,8 @@ def _legend(out: Any, found: GateReport) -> None:
                 for f in found.findings}  # fmt: skip
     for margin, limit, alpha, ok_alpha in sorted(policies):
         out.print(
-            f"regressed: worse by more than {margin - 1:.3g} (proven, error {alpha:.0%});"
-            f" ok: worse by less than {limit - 1:.3g} (proven, error {ok_alpha:.0%})",
+            f"regressed: worse by more than {100 * (margin - 1):.3g} % (proven, error {alpha:.0%});"
+            f" ok: worse by less than {100 * (limit - 1):.3g} % (proven, error {ok_alpha:.0%})",
             style="dim",
             soft_wrap=True,
         )
