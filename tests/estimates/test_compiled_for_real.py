@@ -1,0 +1,82 @@
+"""The real TPU compiler, with no TPU: its figures do not move, and its verdicts are told.
+
+``make test`` builds the environment and names its interpreter in TPUBENCH_TEST_TPU_PYTHON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import pytest
+from compiled_cases import BASELINE, CASES, request, said
+
+from tpubench.estimates.compiled import estimate, run
+from tpubench.estimates.compiled.targets import Target, target
+from tpubench.results.errors import UsageError
+
+ROOT = Path(__file__).parent.parent.parent
+VARIABLE = "TPUBENCH_TEST_TPU_PYTHON"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def python(monkeypatch: pytest.MonkeyPatch) -> str:
+    named = os.environ.get(VARIABLE)
+    if not named:
+        pytest.skip(f"{VARIABLE} is not set: make test builds that environment")
+    assert Path(named).exists(), f"{VARIABLE}={named} does not exist"
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / ".import"))
+    return str(Path(named).absolute())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_same_compiler_gives_the_same_cycles_and_bytes(
+    name: str, python: str, cache: Path
+) -> None:
+    version, figures = said(name, python, cache)
+    known = json.loads(BASELINE.read_text(encoding="utf-8"))
+    assert version in known, (
+        f"no baseline for libtpu {version}: look at what changed, then record it with"
+        " tests/estimates/compiled_cases.py"
+    )
+    assert figures == known[version][name]
+
+
+def test_what_is_estimated_is_labelled_and_says_what_was_added(python: str, cache: Path) -> None:
+    rows = estimate(request(*CASES["llama-infer tiny, v5e:1x1"], python=python, cache=cache))
+    by_metric = {row.metric: row for row in rows}
+    assert {row.evidence for row in rows} == {"compiled"}
+    tpot, ttft = by_metric["tpot_s"].value, by_metric["ttft_s"].value
+    assert tpot is not None
+    assert ttft is not None
+    assert by_metric["output_tok_s"].value == pytest.approx(2 * 128 / (ttft + 127 * tpot))
+    assert by_metric["usd_per_mtok_out"].reason
+    told = json.loads(rows[0].environment)["compiled"]
+    assert told["clock_hz"] == 1.5e9
+    assert told["topology"] == "v5e:1x1"
+    decode = told["phases"]["decode"]
+    assert (decode["attention"]["calls"], decode["custom_calls"]) == (2, {"tpu_custom_call": 2})
+    assert decode["dense_s"] + decode["attention_s"] == pytest.approx(tpot)
+
+
+def test_what_does_not_fit_is_the_compilers_verdict_and_no_time(python: str, cache: Path) -> None:
+    asked = request("hbm", "read", 1, {"mib": ["20000"]}, python=python, cache=cache)
+    (failed, needed) = estimate(asked)
+    assert (failed.status, failed.value) == ("failed", None)
+    assert "does not fit" in str(failed.reason)
+    assert "of the 15.75 GiB" in str(failed.reason)
+    assert needed.value == pytest.approx(20000 * 2**20, rel=0.01)
+
+
+def test_a_topology_that_libtpu_refuses_is_bad_usage(python: str, cache: Path) -> None:
+    asked = request("gemm", "square-512", 1, {"n": ["9"]}, python=python, cache=cache)
+    odd = Target(generation=target("v6e").generation, axes=(3, 3))
+    with pytest.raises(UsageError, match="libtpu knows no topology v6e:3x3"):
+        run(dataclasses.replace(asked, target=odd))
