@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--ops", type=Path, help="table of single operators")
     parser.add_argument("--out", type=Path, help="folder to write to, instead of estimates/")
     parser.add_argument("--judge", type=Path, help="write the accuracy on sources never seen")
-    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--date", default=dt.date.today().isoformat())
     given = parser.parse_args()
     if given.ops:

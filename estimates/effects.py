@@ -23,12 +23,12 @@ NOISE = {
 """Noise classes of each group of problems."""
 
 _EXPECTED = (
-    ("flag-unpacked", 0.7), ("flag-", 0.3), ("target-model", 0.5), ("target-", 0.2), ("bias", 0.3),
-    ("bubble", 0.3), ("burst", 0.3), ("queue", 0.3), ("what", 0.15), ("scenario-", 0.05),
-    ("scenario", 0.15), ("kind", 0.1), ("share-host", 0.3), ("share-link", 0.3), ("share-", 0.12),
-    ("stated", 0.1), ("architecture", 0.1), ("vendor-", 0.05), ("vendor", 0.08),
-    ("chip-precision", 0.05), ("chip", 0.07), ("generation", 0.07), ("software-", 0.05),
-    ("software", 0.1), ("source", 0.1), ("family", 0.1), ("tuning", 0.1), ("remat", 0.06),
+    ("flag-unpacked", 0.7), ("flag-", 0.3), ("target-model", 0.5), ("target-", 0.2), ("bias", 0.2),
+    ("bubble", 0.3), ("year-", 0.08), ("burst", 0.3), ("queue", 0.3), ("what", 0.15),
+    ("scenario-", 0.05), ("scenario", 0.15), ("kind", 0.1), ("share-host", 0.3), ("share-link", 0.3), ("share-", 0.12),
+    ("stated", 0.1), ("architecture", 0.08), ("vendor-", 0.04), ("vendor", 0.065),
+    ("chip-precision", 0.05), ("chip", 0.055), ("generation", 0.055), ("software-", 0.04),
+    ("software", 0.08), ("source", 0.1), ("family", 0.1), ("tuning", 0.1), ("remat", 0.06),
 )  # fmt: skip
 """Deviations expected of components, by the beginning of their name, first match counts: what is
 usual between devices, software and so on. 5 % for all others."""
@@ -126,6 +126,8 @@ def _common(problem: Problem, value: float) -> Design:
     if problem.shape is not None and not problem.shape.known:
         made["unknown-shape"] = Component(level="all", value=value)
     made |= _slope("year", software, value * (problem.date - 2025.0))
+    made |= _slope("year-vendor", vendor, value * (problem.date - 2025.0))
+    made |= _slope("year-generation", problem.chip.generation, value * (problem.date - 2025.0))
     return made
 
 
