@@ -46,6 +46,8 @@ $(VENV)/.run: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
+	# Without its pins, which would hold numpy and scipy back for everything else.
+	$(BIN)/python -m pip install --quiet --no-deps 'apache-otava==0.8.0'
 	@touch $@
 
 .venv-xla/.ready: env/xla.txt
