@@ -96,6 +96,9 @@ class Backend(ABC):
         """Processes that hold ``chips`` chips together; 1 when one process spreads the program."""
         return chips
 
+    def before_ranks(self, size: int) -> None:  # noqa: B027
+        """Called in rank 0 before it starts the others, to set variables that all inherit."""
+
     def spread(self, step: Step) -> None:  # noqa: B027
         """Spread a built step over the devices that this process holds; nothing for one device."""
 

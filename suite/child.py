@@ -184,6 +184,7 @@ def main() -> None:
         processes = registry.backend(job.backend).processes(job.chips)
         try:
             if processes > 1 and ranks.from_environment() == ranks.ALONE:
+                registry.backend(job.backend).before_ranks(processes)
                 peers = ranks.start(line.strip(), processes)
                 peers.watch(fail)
             outcome = execute(job, report)

@@ -87,7 +87,7 @@ class Peers:
 
 def start(job: str, size: int) -> Peers:
     """Start ranks 1 … size − 1 of a job on this machine, and make this process rank 0."""
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     global _store
     _store = TCPStore(_LOOPBACK, 0, size, is_master=True, wait_for_workers=False)
@@ -116,7 +116,7 @@ def start(job: str, size: int) -> Peers:
 def join(world: World, collectives: str, meeting: str) -> None:
     """Meet the other ranks; ``meeting`` is the same on all, and used once."""
     import torch.distributed as dist
-    from torch.distributed import PrefixStore, TCPStore
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
     store = _store
     if store is None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributed import _functional_collectives as collectives
 
 from tpubench.suite.workload import Device, UsageError
-from tpubench.workloads._llama import Llama
+from tpubench.workloads._llama import Block, Llama
 from tpubench.workloads._llama_config import LlamaConfig
 
 
@@ -32,7 +32,7 @@ class Summed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         assert dist.group.WORLD is not None
-        return cast(Tensor, collectives.all_reduce(self.linear(x), "sum", dist.group.WORLD))
+        return collectives.all_reduce(self.linear(x), "sum", dist.group.WORLD)
 
 
 class Gathered(nn.Module):
@@ -87,10 +87,11 @@ def build(
             if name != "head.weight":
                 part = _part(name, whole, config, device.rank, device.ranks)
                 model.get_parameter(name).copy_(part)
-    for block in model.blocks:
-        block.attention.out = Summed(block.attention.out)
-        block.ffn.down = Summed(block.ffn.down)
-    model.head = Gathered(head)  # type: ignore[assignment]
+    for block in cast("list[Block]", list(model.blocks)):
+        attention, ffn = block.attention, block.ffn
+        attention.register_module("out", Summed(attention.out))
+        ffn.register_module("down", Summed(ffn.down))
+    model.register_module("head", Gathered(head))
     return model
 
 

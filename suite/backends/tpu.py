@@ -96,6 +96,15 @@ class Tpu(Backend):
         per_chip = devices.device(found[0]).devices_per_chip if found and found[0] != "tpu" else 1
         return chips * per_chip if chips > 1 else 1
 
+    def before_ranks(self, size: int) -> None:
+        from torch_tpu._internal.distributed import distributed
+
+        # The library asks for it; refuses where no TPU is on the bus.
+        try:
+            distributed.set_tpu_launch_env(nproc_per_node=size)
+        except ValueError as error:
+            raise RunFailedError(f"torch_tpu cannot start {size} ranks: {error}") from None
+
     def physical_chips(self, devices_held: int) -> int:
         entry = devices.devices().get(self.device_name())
         return math.ceil(devices_held / (entry.devices_per_chip if entry else 1))
