@@ -54,7 +54,7 @@ def interpreters() -> dict[str, Interpreter]:
             known = ", ".join(registry.backends())
             raise UsageError(f"{path}: backends.{name}: no such backend; known: {known}")
         # A path is as seen from the file, so that the working directory does not matter.
-        python = path.parent / Path(entry.python).expanduser()
+        python = path.absolute().parent / Path(entry.python).expanduser()
         found[name] = Interpreter(path=executable(python, f"{path}: backends.{name}.python"))
     return found
 

@@ -32,7 +32,8 @@ class Summed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         assert dist.group.WORLD is not None
-        return collectives.all_reduce(self.linear(x), "sum", dist.group.WORLD)
+        summed: Tensor = collectives.all_reduce(self.linear(x), "sum", dist.group.WORLD)
+        return summed
 
 
 class Gathered(nn.Module):
@@ -46,7 +47,7 @@ class Gathered(nn.Module):
         assert dist.group.WORLD is not None
         part = self.linear(x).contiguous()
         last = part.dim() - 1
-        return cast(Tensor, collectives.all_gather_tensor(part, last, dist.group.WORLD))
+        return collectives.all_gather_tensor(part, last, dist.group.WORLD)
 
 
 def share(config: LlamaConfig, ranks: int) -> LlamaConfig:

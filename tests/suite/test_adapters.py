@@ -1,0 +1,117 @@
+"""What adapters decide without their device: names, chips, compiling, the verdict on a clock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tpubench.costs.devices import canonical, devices
+from tpubench.suite import clock_check, registry
+from tpubench.suite.backends import _chips, _dynamo
+from tpubench.suite.backends.tpu import Tpu
+
+
+def pci(bus: Path, *ids: tuple[str, str]) -> Path:
+    for number, (vendor, device) in enumerate(ids):
+        folder = bus / f"0000:00:{number:02x}.0"
+        folder.mkdir(parents=True)
+        (folder / "vendor").write_text(f"{vendor}\n")
+        (folder / "device").write_text(f"{device}\n")
+    return bus
+
+
+@pytest.mark.parametrize(
+    ("device", "name"),
+    [
+        ("0x005e", "tpu-v4"),
+        ("0x0062", "tpu-v5p"),
+        ("0x0063", "tpu-v5e"),
+        ("0x006f", "tpu-v6e"),
+        ("0x0076", "tpu-v7"),
+    ],
+)
+def test_a_tpu_is_known_by_its_pci_id_and_is_in_the_table(
+    tmp_path: Path, device: str, name: str
+) -> None:
+    assert _chips.tpus(pci(tmp_path, ("0x1ae0", device), ("0x8086", "0x0063"))) == [name]
+    assert name in devices()
+
+
+def test_googles_other_cards_are_no_tpus(tmp_path: Path) -> None:
+    assert _chips.tpus(pci(tmp_path, ("0x1ae0", "0x0042"))) == []
+    assert _chips.tpus(tmp_path / "no bus") == []
+
+
+def test_gpus_are_read_from_the_drivers_files(tmp_path: Path) -> None:
+    folder = tmp_path / "gpus" / "0000:01:00.0"
+    folder.mkdir(parents=True)
+    (folder / "information").write_text("Model: \t\t NVIDIA H100 80GB HBM3\nIRQ: 1\n")
+    assert _chips.nvidia_gpus(tmp_path) == ["NVIDIA H100 80GB HBM3"]
+    assert _chips.nvidia_gpus(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "nvidia-a100-sxm-80gb"),
+        ("NVIDIA H100 80GB HBM3", "nvidia-h100-sxm"),
+        ("NVIDIA H200", "nvidia-h200-sxm"),
+        ("NVIDIA B200", "nvidia-b200-sxm"),
+        ("NVIDIA GB200", "nvidia-gb200"),
+        ("NVIDIA L4", "nvidia-l4"),
+        ("NVIDIA L40S", "nvidia-l40s"),
+        ("TPU v6e", "tpu-v6e"),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA L40", None),
+    ],
+)
+def test_what_a_driver_calls_a_device_is_named_or_left_open(told: str, name: str | None) -> None:
+    assert canonical(told) == name
+
+
+def test_a_v7_chip_is_two_devices_and_one_chip(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Tpu()
+    monkeypatch.setattr(_chips, "tpus", lambda: ["tpu-v7"] * 4)
+    monkeypatch.setattr(backend, "device_name", lambda: "tpu-v7")
+    assert backend.processes(4) == 8
+    assert [backend.physical_chips(held) for held in (1, 2, 8)] == [1, 1, 4]
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "reduce-overhead"}])
+def test_a_container_is_compiled_and_not_skipped_in_silence(options: dict[str, str]) -> None:
+    # What cuda does with a program, on the host: inductor compiles it, whatever the outer module.
+    module = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.SiLU())
+    x = torch.ones(2, 8)
+    with torch.no_grad():
+        expected = module(x)
+        before = _dynamo.graphs()
+        _dynamo.compile_in_place(module, **options)
+        torch.testing.assert_close(module(x), expected)
+    assert _dynamo.graphs() == before + 1
+
+
+def timings(**changed: float) -> clock_check.Timings:
+    values = {"left_over": 0.01, "once_s": 0.1, "twice_s": 0.2, "flops": 1e12}
+    return clock_check.Timings(**{**values, **changed}, idle_barrier_s=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"left_over": 0.9}, "the barrier does not wait"),
+        ({"twice_s": 0.11}, "work is left out"),
+        ({"flops": 1e15}, "above the device's peak"),
+    ],
+)
+def test_a_clock_that_cannot_be_true_is_refused(changed: dict[str, float], why: str) -> None:
+    assert clock_check.fault(timings(), 1e14) is None
+    assert why in str(clock_check.fault(timings(**changed), 1e14))
+
+
+@pytest.mark.parametrize("name", ["cuda", "tpu", "xla"])
+def test_an_absent_device_is_told_without_loading_its_library(name: str) -> None:
+    found = registry.backend(name).probe()
+    if not found.available:
+        assert found.fix
