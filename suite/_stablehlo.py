@@ -14,11 +14,19 @@ _CHUNK = 2**30
 """Bytes of one array that stands for what else is in memory: an index must fit 32 bits."""
 
 
-def annotated(text: str, args: Sequence[Mapping[str, Any]], *, resident: int, devices: int) -> str:
+def annotated(
+    text: str,
+    args: Sequence[Mapping[str, Any]],
+    *,
+    resident: int,
+    devices: int,
+    result_cut: int | None = None,
+) -> str:
     """The program with the sharding of each argument and result, and donated arguments named.
 
     args: of ``main``, in order: ``cut`` (dimension, or None for a copy on every device) and
-    ``becomes`` (number of the output that replaces it, or None). ``resident`` bytes a device are
+    ``becomes`` (number of the output that replaces it, or None). result_cut: of the outputs that
+    replace nothing. ``resident`` bytes a device are
     added as arguments that nothing reads: layers that are not in the program still fill memory.
     """
     main = _MAIN.search(text)
@@ -43,7 +51,7 @@ def annotated(text: str, args: Sequence[Mapping[str, Any]], *, resident: int, de
         taken.append(f"%resident{index}: tensor<{kind}>{cut}")
     cuts = {arg["becomes"]: arg["cut"] for arg in args if arg["becomes"] is not None}
     given = [
-        f"tensor<{kind}>{_attributes(_sharding(kind, cuts.get(index), devices))}"
+        f"tensor<{kind}>{_attributes(_sharding(kind, cuts.get(index, result_cut), devices))}"
         for index, kind in enumerate(results)
     ]
     head = f"func.func public @main({', '.join(taken)}) -> ({', '.join(given)}) {{\n"

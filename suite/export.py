@@ -39,8 +39,8 @@ def export(request: dict[str, Any]) -> dict[str, Any]:
     (each with ``phase``, ``depth`` and ``mlir``, the file to write).
     The answer: ``versions``, and ``programs``, in order, each with ``args`` (one for each argument
     of ``main``: name, bytes, cut dimension, number of the output that replaces it),
-    ``resident_bytes`` (what a device holds besides, at full depth), ``attention`` (each call that
-    was met), ``context`` and ``flops`` (of all chips, without attention).
+    ``result_cut``, ``resident_bytes`` (what a device holds besides, at full depth), ``attention``
+    (each call that was met), ``context`` and ``flops`` (of all chips, without attention).
     """
     case = Case(**request["case"])
     made = [
@@ -74,6 +74,7 @@ def _export(
         "args": args,
         "resident_bytes": bytes_a_chip(whole, chips) - bytes_a_chip(made, chips),
         "attention": attention,
+        "result_cut": made.result,
         "context": made.context,
         "flops": counter.get_total_flops(),
     }
@@ -114,7 +115,7 @@ def lower(
                 "name": name or spec.arg.name,
                 "kind": spec.kind.name.lower(),
                 "bytes": tensor.nbytes,
-                "cut": program.split.get(name or ""),
+                "cut": program.split.get(name or spec.arg.name),
                 "becomes": written.get(name or ""),
             }
         )

@@ -75,8 +75,8 @@ def compile_all(request: dict[str, Any]) -> dict[str, Any]:
     """Compile exported programs for a topology.
 
     request: ``topology`` (libtpu's name, ``v6e:2x2``), ``chip_config``, ``devices``,
-    ``programs`` (each with ``mlir``, the file to read, ``args`` and ``resident_bytes`` as
-    exported, and ``hlo``, the file to write).
+    ``programs`` (each with ``mlir``, the file to read, ``args``, ``result_cut`` and
+    ``resident_bytes`` as exported, and ``hlo``, the file to write).
     The answer: ``versions`` and ``programs``, in order, each with ``compile_time_s`` and
     ``memory`` (bytes a device, by kind), or ``out_of_memory``, the compiler's own words, or
     ``error``. UsageError for a topology that libtpu does not know.
@@ -103,6 +103,7 @@ def compile_program(
     stablehlo = annotated(
         Path(program["mlir"]).read_text(encoding="utf-8"),
         program["args"],
+        result_cut=program["result_cut"],
         resident=program["resident_bytes"],
         devices=len(devices),
     ).encode()

@@ -140,14 +140,15 @@ class Phase:
 class Program:
     """One phase as a module on the meta device, ready to be exported: no weight is allocated.
 
-    split: for each parameter or buffer that is spread over the chips, the dimension that is cut;
-    what it does not name is whole on every chip.
+    split: for each parameter, buffer or input that is spread over the chips, the dimension that is
+    cut; what it does not name is whole on every chip. result: the same of the result.
     context: positions that attention reads on average, where fewer than the cache holds.
     """
 
     module: torch.nn.Module
     inputs: tuple[torch.Tensor, ...]
     split: Mapping[str, int] = field(default_factory=dict)
+    result: int | None = None
     context: int | None = None
 
 

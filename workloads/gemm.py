@@ -157,6 +157,7 @@ def _program(case: Case, chips: int) -> Program:
         module=torch.nn.Linear(k, n, bias=False, device="meta", dtype=dtype),
         inputs=(torch.empty(m, k, device="meta", dtype=dtype),),
         split={"weight": 0},
+        result=1,
     )
 
 

@@ -67,9 +67,7 @@ class Hbm(Workload):
 
     def program(self, case: Case, phase: str, *, depth: int, chips: int) -> Program:
         del phase, depth
-        if chips > 1:
-            raise UsageError("hbm is one chip's memory: drop --chips")
-        return _program(case)
+        return _program(case, chips)
 
     def work(self, case: Case) -> Work:
         steps, kernel = case.number("steps"), str(case.params["kernel"])
@@ -142,11 +140,14 @@ def _build(case: Case, device: Device) -> Step:
     return HbmStep()
 
 
-def _program(case: Case) -> Program:
+def _program(case: Case, chips: int) -> Program:
     import torch
 
     dtype: torch.dtype = getattr(torch, case.dtype)
     elements = case.number("mib") * _MIB // DTYPES[case.dtype]
+
+    if elements % chips:
+        raise UsageError(f"{elements} elements do not divide among {chips} devices")
 
     def array() -> Tensor:
         return torch.empty(elements, dtype=dtype, device="meta")
@@ -168,5 +169,12 @@ def _program(case: Case) -> Program:
         "copy": (Copy(), (array(),)),
         "triad": (Triad(), (array(), array())),
     }
-    module, inputs = kernels[str(case.params["kernel"])]
-    return Program(module=module, inputs=inputs)
+    kernel = str(case.params["kernel"])
+    module, inputs = kernels[kernel]
+    # Each chip its part of every array; only a sum has a result that is whole on all.
+    return Program(
+        module=module,
+        inputs=inputs,
+        split={"source": 0, "addend": 0},
+        result=None if kernel == "read" else 0,
+    )

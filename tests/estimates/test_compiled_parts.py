@@ -284,6 +284,8 @@ def test_a_program_says_how_it_is_cut_and_what_is_updated_in_place() -> None:
         '-> (tensor<8x16x4xbf16> {mhlo.sharding = "{devices=[1,4,1]<=[4]}"},'
         ' tensor<8x1xi64> {mhlo.sharding = "{replicated}"}) {'
     )
+    cut = annotated(PROGRAM, args, resident=0, devices=4, result_cut=0).splitlines()[1]
+    assert cut.endswith('tensor<8x1xi64> {mhlo.sharding = "{devices=[4,1]<=[4]}"}) {')
     alone = annotated(PROGRAM, args, resident=0, devices=1).splitlines()[1]
     assert "sharding" not in alone
     assert "aliasing_output" in alone
