@@ -25,7 +25,8 @@ NOISE = {
 _EXPECTED = (
     ("flag-unpacked", 0.7), ("flag-", 0.3), ("target-model", 0.5), ("target-", 0.2), ("bias", 0.2),
     ("bubble", 0.3), ("year-", 0.08), ("burst", 0.3), ("queue", 0.3), ("what", 0.15),
-    ("scenario-", 0.05), ("scenario", 0.15), ("kind", 0.1), ("share-host", 0.3), ("share-link", 0.3), ("share-", 0.12),
+    ("scenario-", 0.05), ("scenario", 0.15), ("kind", 0.1), ("share-host", 0.3),
+    ("share-link", 0.3), ("share-", 0.12),
     ("stated", 0.1), ("architecture", 0.08), ("vendor-", 0.04), ("vendor", 0.065),
     ("chip-precision", 0.05), ("chip", 0.055), ("generation", 0.055), ("software-", 0.04),
     ("software", 0.08), ("source", 0.1), ("family", 0.1), ("tuning", 0.1), ("remat", 0.06),

@@ -180,6 +180,12 @@ def number(text: str) -> float | None:
     return value if math.isfinite(value) and abs(value) < 1e18 else None
 
 
+def size(text: str) -> float | None:
+    """A length, a batch or a rate: the number of a cell where it can be one; None otherwise."""
+    value = number(text)
+    return value if value is not None and 1e-3 <= value <= 1e12 else None
+
+
 def year(text: str) -> float:
     """Year with fraction of a date such as ``2025-02 (data v0.14)`` or ``26.04.01``."""
     match = re.search(r"(20\d\d)-(\d\d)", text) or re.search(r"(?<!\d)(2\d)\.(\d\d)(?!\d)", text)
@@ -265,7 +271,7 @@ def _common(row: Mapping[str, str]) -> dict[str, object]:
     chips = number(row["chips"])
     if chips is not None and not 1 <= chips <= 1e6:
         raise _SkipError("number of chips out of range")
-    params = number(row["params_b"])
+    params = size(row["params_b"])
     text = row["model"]
     shape = shapes.find(text, params * 1e9 if params else None)
     active = re.search(r"active params B=(\d+(?:\.\d+)?)", row.get("notes", ""))
@@ -299,7 +305,7 @@ def _training(row: Mapping[str, str]) -> Problem:
         raise _SkipError("the model's size is not known")
     found = precision(row["dtype"])
     guess = _training_precision(common)
-    seq_len, global_batch = number(row["seq_len"]), number(row["global_batch"])
+    seq_len, global_batch = size(row["seq_len"]), size(row["global_batch"])
     seq_cells = re.findall(r"\d+", row["seq_len"])
     if len(seq_cells) > 1 and "or" in row["seq_len"]:
         seq_len = float(seq_cells[-1])
@@ -458,11 +464,11 @@ def _inference(row: Mapping[str, str]) -> Problem:
         shared["metric"] = metric = "output_tokens_per_s_per_chip"
     tensor, expert = _tensor(row["tensor_parallel"], chips, chip, kind)
     batch_cell = row["batch_or_concurrency"]
-    qps = number(batch_cell) if batch_cell.upper().startswith("QPS") else None
+    qps = size(batch_cell) if batch_cell.upper().startswith("QPS") else None
     if batch_cell.upper().replace(" ", "") in {"QPS=INF", "INF"}:
         qps = math.inf
-    batch = None if batch_cell.upper().startswith(("QPS", "KV")) else number(batch_cell)
-    ends = Lengths(number(row["input_len"]), number(row["output_len"]), "fixed")
+    batch = None if batch_cell.upper().startswith(("QPS", "KV")) else size(batch_cell)
+    ends = Lengths(size(row["input_len"]), size(row["output_len"]), "fixed")
     modality = "text"
     if "mlperf" in scenario:
         ends = dataset(str(common["model"]), str(common["source"])) or ends
@@ -509,10 +515,10 @@ def _samples(
              "queries_per_s"}  # fmt: skip
     if metric not in known:
         raise _SkipError(f"metric {metric[:40]!r} of {work.name} is not modelled")
-    steps = number(row["output_len"]) if "step" in row["output_len"] else None
+    steps = size(row["output_len"]) if "step" in row["output_len"] else None
     return Problem(
         kind="samples",
-        batch=number(row["batch_or_concurrency"]),
+        batch=size(row["batch_or_concurrency"]),
         output_len=steps,
         modality="mlperf" if "mlperf" in row["scenario"] else "image",
         notes=frozenset(re.findall(r"ctx|fsdp|ddp", row["tensor_parallel"].lower())),
@@ -534,9 +540,9 @@ def _kind(scenario: str, batch: str, metric: str) -> str:
             return "decode" if word == "static" and "decode-only" in scenario else kind
     if batch.upper().startswith("QPS"):
         return "server"
-    if number(batch) is None:
+    if size(batch) is None:
         return "offline"
-    return "decode" if metric in {"tpot_ms", "itl_ms"} and number(batch) == 1 else "concurrency"
+    return "decode" if metric in {"tpot_ms", "itl_ms"} and size(batch) == 1 else "concurrency"
 
 
 def _scenario(text: str) -> str:

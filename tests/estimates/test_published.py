@@ -34,6 +34,7 @@ def test_cells() -> None:
     assert published.number("1,280") == 1280
     assert published.number("8192 (default)") == 8192
     assert published.number("KV-limited max") is None
+    assert published.size("-1") is None and published.size("0") is None
     assert published.year("2025-02 (data v0.14)") == pytest.approx(2025.125)
     assert published.year("26.04.01") == pytest.approx(2026 + 3.5 / 12)
     assert published.precision("amp_fp8") == "fp8"
