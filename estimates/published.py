@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tpubench.estimates import samples, shapes
+from tpubench.estimates import curated, samples, shapes
 from tpubench.estimates.chips import Chip, resolve
 from tpubench.estimates.datasets import BEAMS, Lengths, dataset
 from tpubench.estimates.shapes import Shape
@@ -131,14 +131,17 @@ def read(path: Path) -> list[Entry]:
             found.append(Entry(line=line, source="", device="", skipped=why))
             continue
         row = {k: v.strip() for k, v in zip(header, record, strict=True)}
-        found.append(entry(line, row, training=columns is TRAINING_COLUMNS))
+        training = columns is TRAINING_COLUMNS
+        if columns is curated.COLUMNS:
+            row, training = curated.translate(row)
+        found.append(entry(line, row, training=training))
     return found
 
 
 def _layout(path: Path, header: Sequence[str]) -> tuple[str, ...]:
     if len(set(header)) != len(header):
         raise UsageError(f"{path}: a column is named twice")
-    for columns in (TRAINING_COLUMNS, INFERENCE_COLUMNS):
+    for columns in (TRAINING_COLUMNS, INFERENCE_COLUMNS, curated.COLUMNS):
         if set(columns) <= set(header):
             return columns
     missing = min(

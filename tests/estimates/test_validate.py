@@ -68,6 +68,15 @@ def test_a_pair_is_judged_by_the_published_order(found: Validation) -> None:
     assert cheaper.pairs == (list_price("tpu-v6e") is not None)
 
 
+def test_the_rows_that_ship_can_be_judged_too() -> None:
+    from tpubench.results.published import TABLE as SHIPPED
+
+    found = validate(SHIPPED)
+    assert len(found.judged) > 0.95 * (len(found.judged) + len(found.skipped))
+    overall = accuracy(found.judged)
+    assert overall is not None and overall.median_abs_pct_err < 10
+
+
 def test_a_table_without_rows_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "none.csv"
     path.write_text(TABLE.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
