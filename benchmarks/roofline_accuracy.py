@@ -21,7 +21,7 @@ from tpubench.estimates.fitting import Fact
 from tpubench.estimates.model import Prediction, prediction
 from tpubench.estimates.operators import matmul
 from tpubench.estimates.pairs import Judged, order
-from tpubench.estimates.published import Entry
+from tpubench.estimates.problem import Entry
 from tpubench.estimates.terms import ATTENTION, CACHE, PROGRAM, STREAM
 from tpubench.estimates.validate import Accuracy, accuracy
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import log
 
 from tpubench.estimates.kernel import Component, Design
-from tpubench.estimates.published import Problem
+from tpubench.estimates.problem import Problem
 from tpubench.estimates.terms import Terms
 
 GROUPS = ("training", "serving", "samples")

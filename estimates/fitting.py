@@ -18,7 +18,7 @@ from scipy.linalg import cho_solve
 
 from tpubench.estimates import effects, kernel, physics
 from tpubench.estimates.kernel import Array, Fit
-from tpubench.estimates.published import Entry, Problem
+from tpubench.estimates.problem import Entry, Problem
 from tpubench.estimates.terms import Terms
 
 NORMAL_90 = 1.6449

@@ -19,7 +19,7 @@ import numpy as np
 from tpubench.estimates import effects, kernel, physics
 from tpubench.estimates.fitting import NORMAL_90, Calibration
 from tpubench.estimates.kernel import Fit, Table
-from tpubench.estimates.published import Problem
+from tpubench.estimates.problem import Problem
 from tpubench.estimates.terms import Terms
 from tpubench.results.errors import DamagedError
 

@@ -12,10 +12,11 @@ from typing import Any
 from tpubench.costs import token_cost
 from tpubench.costs.devices import device as data_sheet
 from tpubench.estimates import serving, shapes
+from tpubench.estimates.cells import software_family
 from tpubench.estimates.chips import Chip, from_sheet
 from tpubench.estimates.fitting import NORMAL_90
 from tpubench.estimates.model import Model, Prediction, shipped
-from tpubench.estimates.published import Problem, software_family
+from tpubench.estimates.problem import Problem
 from tpubench.estimates.request import EstimateRequest
 from tpubench.results import fingerprint
 from tpubench.results.errors import UsageError

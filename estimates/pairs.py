@@ -11,7 +11,7 @@ from math import log
 
 from tpubench.costs.prices import prices
 from tpubench.estimates.model import Prediction
-from tpubench.estimates.published import Problem
+from tpubench.estimates.problem import Problem
 
 ALIKE = 1.5
 """Lengths that differ by at most this factor are comparable."""

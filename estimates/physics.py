@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tpubench.estimates import sampled, serving, training
-from tpubench.estimates.published import Problem
+from tpubench.estimates.problem import Problem
 from tpubench.estimates.shapes import BYTES
 from tpubench.estimates.terms import Terms
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tpubench.estimates.operators import matmul
-from tpubench.estimates.published import Problem
+from tpubench.estimates.problem import Problem
 from tpubench.estimates.terms import PROGRAM, STREAM, Terms
 from tpubench.estimates.training import MLPERF_SAMPLES
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tpubench.estimates.operators import link, matmul
-from tpubench.estimates.published import Problem
+from tpubench.estimates.problem import Problem
 from tpubench.estimates.shapes import BYTES, Shape
 from tpubench.estimates.terms import (
     ATTENTION,

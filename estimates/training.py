@@ -10,7 +10,7 @@ scattered once a step; tensor parallelism exchanges activations four times a lay
 from __future__ import annotations
 
 from tpubench.estimates.operators import link, matmul
-from tpubench.estimates.published import Problem
+from tpubench.estimates.problem import Problem
 from tpubench.estimates.shapes import Shape
 from tpubench.estimates.terms import ATTENTION, NIC_BYTES_S, PROGRAM, STREAM, Terms
 

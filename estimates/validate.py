@@ -18,6 +18,7 @@ import numpy as np
 from tpubench.estimates import physics, published
 from tpubench.estimates.model import Model, shipped
 from tpubench.estimates.pairs import Judged, Order, order
+from tpubench.estimates.problem import Entry
 from tpubench.results.errors import UsageError
 
 TARGETS: Mapping[str, tuple[float, float]] = {
@@ -55,8 +56,8 @@ class Validation:
     path: Path
     version: str
     judged: tuple[Judged, ...]
-    skipped: tuple[published.Entry, ...]
-    implausible: tuple[tuple[published.Entry, str], ...]
+    skipped: tuple[Entry, ...]
+    implausible: tuple[tuple[Entry, str], ...]
     faster: Order
     cheaper: Order
     known_sources: frozenset[str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tpubench.estimates import chips, shapes
-from tpubench.estimates.published import Problem
+from tpubench.estimates.problem import Problem
 
 
 def make_problem(device: str = "nvidia-h100-sxm", model: str = "llama-3.1-8b",

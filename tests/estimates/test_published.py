@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tpubench.estimates import model, physics, published
+from tpubench.estimates import cells, model, physics, published
 from tpubench.estimates.published import INFERENCE_COLUMNS, TRAINING_COLUMNS
 from tpubench.results.errors import UsageError
 
@@ -29,19 +29,19 @@ TRAINING = dict.fromkeys(TRAINING_COLUMNS, "") | {
 
 
 def test_cells() -> None:
-    assert published.number("27K") == 27000
-    assert published.number("256 (derived out/req)") == 256
-    assert published.number("1,280") == 1280
-    assert published.number("8192 (default)") == 8192
-    assert published.number("KV-limited max") is None
-    assert published.size("-1") is None and published.size("0") is None
-    assert published.year("2025-02 (data v0.14)") == pytest.approx(2025.125)
-    assert published.year("26.04.01") == pytest.approx(2026 + 3.5 / 12)
-    assert published.precision("amp_fp8") == "fp8"
-    assert published.precision("NVFP4") == "fp4"
-    assert published.software_family("TensorRT-LLM 1.0 (PyTorch backend)") == "trtllm-pytorch"
-    assert published.software_family("something new") == "other"
-    assert published.source_family("mlperf_inf_v5.1") == published.source_family("mlperf_inf_v4.1")
+    assert cells.number("27K") == 27000
+    assert cells.number("256 (derived out/req)") == 256
+    assert cells.number("1,280") == 1280
+    assert cells.number("8192 (default)") == 8192
+    assert cells.number("KV-limited max") is None
+    assert cells.size("-1") is None and cells.size("0") is None
+    assert cells.year("2025-02 (data v0.14)") == pytest.approx(2025.125)
+    assert cells.year("26.04.01") == pytest.approx(2026 + 3.5 / 12)
+    assert cells.precision("amp_fp8") == "fp8"
+    assert cells.precision("NVFP4") == "fp4"
+    assert cells.software_family("TensorRT-LLM 1.0 (PyTorch backend)") == "trtllm-pytorch"
+    assert cells.software_family("something new") == "other"
+    assert cells.source_family("mlperf_inf_v5.1") == cells.source_family("mlperf_inf_v4.1")
 
 
 def test_what_is_said_of_a_serving_run() -> None:

@@ -1,0 +1,37 @@
+"""What both layouts of published tables state alike: device, software, model, source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tpubench.estimates import samples, shapes
+from tpubench.estimates.cells import SkipError, number, size, software_family, source_family, year
+from tpubench.estimates.chips import resolve
+
+
+def common(row: Mapping[str, str]) -> dict[str, object]:
+    """Fields of a problem that both layouts state alike; SkipError without a data sheet."""
+    chip = resolve(row["device"])
+    if chip is None:
+        raise SkipError("no data sheet for the device")
+    chips = number(row["chips"])
+    if chips is not None and not 1 <= chips <= 1e6:
+        raise SkipError("number of chips out of range")
+    params = size(row["params_b"])
+    text = row["model"]
+    shape = shapes.find(text, params * 1e9 if params else None)
+    active = re.search(r"active params B=(\d+(?:\.\d+)?)", row.get("notes", ""))
+    if active and params and not (shape and shape.known):
+        shape = shapes.derived(text, params * 1e9, float(active[1]) * 1e9)
+    return {
+        "chip": chip,
+        "chips": int(chips) if chips else 0,
+        "software": software_family(row["software"]),
+        "source": row["source_id"] or "unnamed",
+        "family": source_family(row["source_id"] or "unnamed"),
+        "date": year(row.get("source_date", "")),
+        "model": shape.name if shape and shape.known else shapes.words(text) or text,
+        "shape": shape,
+        "work": samples.find(text),
+    }
