@@ -146,8 +146,9 @@ def _page(judged: dict[str, list[Judged]], groups: dict[str, list[Fact]], date: 
         f"Written on {date} by `python benchmarks/fit_roofline.py … --judge`. Absolute error in"
         " percent of the published value; *covered* is the share of rows inside their 90 %"
         " interval. Nothing about a held-out row was used: not its effects, not the deviations,"
-        " not the calibration of the intervals. The closed forms and their round constants were"
-        " written with the whole table known.",
+        " not the calibration of the intervals. The closed forms, their round constants, the list"
+        " of effects and what is expected of them were revised with the whole table, and earlier"
+        " versions of this page, known.",
         "",
         "| held out | rows | median % | 90th percentile % | covered |",
         "|---|---|---|---|---|",
