@@ -12,19 +12,15 @@ import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from functools import partial
 from typing import Any
 
 from tpubench.results.errors import TpubenchError
 from tpubench.suite import clock_check, ranks, registry, timing
 from tpubench.suite.backend import Backend
 from tpubench.suite.job import Job, Outcome
+from tpubench.suite.prepared import Say, prepare
 from tpubench.suite.workload import Device, Parity
-
-Say = Callable[[str, float | None], None]
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -61,63 +57,28 @@ def execute(job: Job, report: Say) -> Outcome:
 def _measure(
     job: Job, backend: Backend, device: Device, say: Say, clock: clock_check.Timings | None
 ) -> Outcome:
-    workload = registry.workload(job.case.workload)
-    say("build", None)
-    began = time.perf_counter()
-    step = workload.build(job.case, device, job.weights)
-    step.barrier = backend.barrier
-    step.flush = backend.flush
-    backend.spread(step)
-    backend.barrier()
-    build_s = time.perf_counter() - began
-    expected = step.reference() if job.parity else None
-    say("compile", None)
-    began_ns = backend.clock_ns()
-    backend.compile(step, job.compile_mode)
-    backend.barrier()
-    compile_s = (backend.clock_ns() - began_ns) / 1e9
-
-    works = timing.Clockwork(
-        run=step.run,
-        barrier=backend.barrier,
-        clock_ns=backend.clock_ns,
-        recompiles=backend.recompiles,
-        agreed=partial(ranks.agreed, device=device.torch_device) if device.ranks > 1 else float,
-    )
-    marks = len(step.marks)
-    say("warm-up", None)
-    backend.reset_peak_memory()
-    warm = timing.warm_up(works, marks, job.pace)
-    passes = timing.passes_for(warm, job.pace)
-    say("window", passes * min(warm.passes_s))
-    before, ran = _counts(backend), backend.programs_run()
+    ready = prepare(job, backend, device, say)
+    passes = timing.passes_for(ready.warm, job.pace)
+    say("window", passes * min(ready.warm.passes_s))
     meter = backend.power_meter()
     if meter:
         meter.start()
-    stamps = timing.window(works, passes=passes, marks=marks)
+    window = ready.window(passes)
     energy = meter.stop() if meter else None
-    ended = backend.programs_run()
-    happened = {what: n - before.get(what, 0) for what, n in _counts(backend).items()}
     peak = backend.peak_memory_bytes()
-    generated = step.generated()
+    generated = ready.step.generated()
     say("check", None)
-    parity = None
-    if expected is not None:
-        parity = workload.check(job.case, expected, step.probe())
-    status, reason = _verdict(happened, parity)
-    phases = passes * marks
-    if ran is not None and ended is not None and ended - ran < phases:
-        status = "invalid"
-        reason = f"only {ended - ran} programs ran for {phases} timed phases: work was left out"
+    parity = ready.parity()
+    reason = window.fault or _parity_fault(parity)
     return Outcome(
-        status=status,
+        status="invalid" if reason else "ok",
         reason=reason,
-        marks=list(step.marks),
-        laps_s=timing.laps_s(stamps, marks),
-        warm_up_s=warm.passes_s,
-        steadiness=warm.steadiness,
-        build_s=build_s,
-        compile_s=compile_s,
+        marks=list(ready.step.marks),
+        laps_s=window.laps_s,
+        warm_up_s=ready.warm.passes_s,
+        steadiness=ready.warm.steadiness,
+        build_s=ready.build_s,
+        compile_s=ready.compile_s,
         peak_memory_bytes=peak,
         parity_error=parity.error if parity else None,
         parity_tolerance=parity.tolerance if parity else None,
@@ -141,21 +102,13 @@ def _where(backend: Backend, job: Job) -> dict[str, Any]:
     }
 
 
-def _counts(backend: Backend) -> dict[str, int]:
-    return {"recompilations": backend.recompiles(), **backend.disturbances()}
-
-
-def _verdict(happened: Mapping[str, int], parity: Parity | None) -> tuple[str, str | None]:
-    disturbed = ", ".join(f"{times} {what}" for what, times in happened.items() if times)
-    if disturbed:
-        return "invalid", f"{disturbed} inside the timed window"
-    if parity is not None and not parity.ok:
-        return (
-            "invalid",
-            f"parity check failed: {parity.what} is {parity.error:.3g},"
-            f" at most {parity.tolerance:g} is allowed",
-        )
-    return "ok", None
+def _parity_fault(parity: Parity | None) -> str | None:
+    if parity is None or parity.ok:
+        return None
+    return (
+        f"parity check failed: {parity.what} is {parity.error:.3g},"
+        f" at most {parity.tolerance:g} is allowed"
+    )
 
 
 def main() -> None:

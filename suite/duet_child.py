@@ -30,10 +30,11 @@ from dataclasses import replace
 from typing import Any
 
 from tpubench.results.errors import RunFailedError, TpubenchError
-from tpubench.suite import clock_check, registry, timing
+from tpubench.suite import clock_check, registry
 from tpubench.suite.backend import Backend
 from tpubench.suite.job import Job
-from tpubench.suite.workload import Device, Step, Workload
+from tpubench.suite.prepared import Prepared, prepare
+from tpubench.suite.workload import Device, Workload
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 SETTLE_S = 0.002
@@ -41,87 +42,42 @@ SETTLE_S = 0.002
 would otherwise do so in the other side's block."""
 
 
-class Performer:
-    """A built, compiled and warm program, and the clock around it."""
+def _open(job: Job, backend: Backend) -> Device:
+    """Take the device; its clock is proved where that is asked for. RunFailedError if not."""
+    backend.on_phase("open", job.repetition)
+    device = backend.open(job.compile_mode)
+    if backend.asynchronous and job.parity:
+        backend.on_phase("clock", job.repetition)
+        _, fault = clock_check.check(backend, device)
+        if fault:
+            raise RunFailedError(fault)
+    return replace(device, shard=backend.shard(job.case.dtype))
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.workload = registry.workload(job.case.workload)
-        self.backend = registry.backend(job.backend)
 
-    def open(self) -> Device:
-        """Take the device; its clock is proved where that is asked for. RunFailedError if not."""
-        self._phase("open")
-        device = self.backend.open(self.job.compile_mode)
-        if self.backend.asynchronous and self.job.parity:
-            self._phase("clock")
-            _, fault = clock_check.check(self.backend, device)
-            if fault:
-                raise RunFailedError(fault)
-        return replace(device, shard=self.backend.shard(self.job.case.dtype))
+def _prepared(ready: Prepared) -> dict[str, Any]:
+    """What the parent must know of a program before its first block."""
+    job, backend = ready.job, ready.backend
+    workload = registry.workload(job.case.workload)
+    parity = ready.parity()
+    return {
+        "warm_up_s": ready.warm.passes_s,
+        "steadiness": ready.warm.steadiness,
+        "compile_s": ready.compile_s,
+        "parity": parity
+        and {"error": parity.error, "tolerance": parity.tolerance, "ok": parity.ok},
+        "device": backend.device_name(),
+        "chips": max(job.chips, backend.physical_chips(1)),
+        "description": backend.describe(),
+        "workload_version": workload.version,
+        "workload_sha256": workload.source_sha256(),
+    }
 
-    def prepare(self, device: Device) -> dict[str, Any]:
-        """Everything up to the first block; what the parent must know of it."""
-        job, backend = self.job, self.backend
-        self._phase("build")
-        self.step: Step = self.workload.build(job.case, device, job.weights)
-        self.step.barrier, self.step.flush = backend.barrier, backend.flush
-        backend.spread(self.step)
-        backend.barrier()
-        expected = self.step.reference() if job.parity else None
-        self._phase("compile")
-        began = time.perf_counter()
-        backend.compile(self.step, job.compile_mode)
-        backend.barrier()
-        compile_s = time.perf_counter() - began
-        self.works = timing.Clockwork(
-            run=self.step.run,
-            barrier=backend.barrier,
-            clock_ns=backend.clock_ns,
-            recompiles=backend.recompiles,
-        )
-        self.marks = len(self.step.marks)
-        self._phase("warm-up")
-        warm = timing.warm_up(self.works, self.marks, job.pace)
-        parity = None
-        if expected is not None:
-            found = self.workload.check(job.case, expected, self.step.probe())
-            parity = {"error": found.error, "tolerance": found.tolerance, "ok": found.ok}
-        # What lives now lives on: later collections need not look at it.
-        gc.collect()
-        gc.freeze()
-        self._phase("window")
-        return {
-            "warm_up_s": warm.passes_s,
-            "steadiness": warm.steadiness,
-            "compile_s": compile_s,
-            "parity": parity,
-            "device": backend.device_name(),
-            "chips": max(job.chips, backend.physical_chips(1)),
-            "description": backend.describe(),
-            "workload_version": self.workload.version,
-            "workload_sha256": self.workload.source_sha256(),
-        }
 
-    def block(self, passes: int) -> dict[str, Any]:
-        """Time ``passes`` passes, each between real barriers."""
-        backend = self.backend
-        before, ran = self._counts(), backend.programs_run()
-        stamps = timing.window(self.works, passes=passes, marks=self.marks)
-        ended = backend.programs_run()
-        happened = {what: n - before.get(what, 0) for what, n in self._counts().items()}
-        if ran is not None and ended is not None and ended - ran < passes * self.marks:
-            happened["programs left out"] = passes * self.marks - (ended - ran)
-        time.sleep(SETTLE_S)
-        laps = timing.laps_s(stamps, self.marks)
-        disturbed = {what: n for what, n in happened.items() if n}
-        return {"passes_s": [sum(lap) for lap in laps], "disturbed": disturbed}
-
-    def _counts(self) -> dict[str, int]:
-        return {"recompilations": self.backend.recompiles(), **self.backend.disturbances()}
-
-    def _phase(self, phase: str) -> None:
-        self.backend.on_phase(phase, self.job.repetition)
+def _block(ready: Prepared, passes: int) -> dict[str, Any]:
+    """Seconds of each of ``passes`` passes."""
+    window = ready.window(passes)
+    time.sleep(SETTLE_S)
+    return {"passes_s": [sum(laps) for laps in window.laps_s], "fault": window.fault}
 
 
 class Stage:
@@ -152,16 +108,27 @@ class Stage:
 
 def perform(job: Job, stage: Stage) -> None:
     """One pair's process: prepare, then blocks until told to end."""
+    backend = registry.backend(job.backend)
+
+    def say(phase: str, expected_s: float | None) -> None:
+        del expected_s
+        backend.on_phase(phase, job.repetition)
+
     try:
-        performer = Performer(job)
-        device = performer.open()
-        with performer.backend.running():
-            stage.answer({"prepared": performer.prepare(device)})
+        device = _open(job, backend)
+        with backend.running():
+            ready = prepare(job, backend, device, say)
+            told = _prepared(ready)
+            # What lives now lives on: later collections need not look at it.
+            gc.collect()
+            gc.freeze()
+            say("window", None)
+            stage.answer({"prepared": told})
             for line in stage.questions():
                 question = json.loads(line)
                 if question["do"] == "end":
                     return
-                stage.answer(performer.block(question["passes"]))
+                stage.answer(_block(ready, question["passes"]))
     except TpubenchError as error:
         stage.answer({"failed": str(error)})
 

@@ -72,9 +72,8 @@ class Partner:
     def block(self, passes: int) -> list[float]:
         """Seconds of each of ``passes`` passes. RunFailedError when it dies or is disturbed."""
         found = self._ask({"do": "block", "passes": passes})
-        if found["disturbed"]:
-            what = ", ".join(f"{count} {kind}" for kind, count in found["disturbed"].items())
-            raise RunFailedError(f"{self.side.label}: {what} inside a block")
+        if found["fault"]:
+            raise RunFailedError(f"{self.side.label}: {found['fault']}")
         passes_s: list[float] = found["passes_s"]
         return passes_s
 
