@@ -129,7 +129,7 @@ def make_plan(request: Request) -> Plan:
         notes.append(f"preset {preset}: {why}")
     _refuse_contradictions(workload, request)
     if request.chips > 1:
-        _refuse_many_chips(workload, backend)
+        _refuse_many_chips(workload, backend, request.chips)
     weights = _weights(workload, request)
     overrides = dict(request.overrides)
     if request.seed is not None:
@@ -327,11 +327,11 @@ def _refuse_contradictions(workload: Workload, request: Request) -> None:
         raise UsageError("give --seed or --set seed, not both")
 
 
-def _refuse_many_chips(workload: Workload, backend: Backend) -> None:
+def _refuse_many_chips(workload: Workload, backend: Backend, chips: int) -> None:
     if workload.parallelism is None:
-        raise UsageError(f"{workload.name} runs on one chip: drop --chips")
+        raise UsageError(f"--chips {chips}: {workload.name} runs on one chip")
     if backend.collectives is None and backend.processes(2) > 1:
-        raise UsageError(f"backend {backend.name} runs on one chip: drop --chips")
+        raise UsageError(f"--chips {chips}: backend {backend.name} runs on one chip")
 
 
 def _weights(workload: Workload, request: Request) -> Weights:
