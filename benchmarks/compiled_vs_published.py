@@ -26,7 +26,7 @@ from typing import Any
 
 from tpubench.costs.devices import canonical
 from tpubench.estimates.compiled import timing
-from tpubench.estimates.compiled.estimate import run
+from tpubench.estimates.compiled.pipeline import run
 from tpubench.estimates.compiled.request import CompileRequest, PhaseEstimate, default_cache
 from tpubench.estimates.compiled.targets import Target, target
 from tpubench.results.errors import TpubenchError
@@ -96,6 +96,8 @@ def problem(row: dict[str, str]) -> Served | str:
         return f"metric {row['metric']} is not one of a step"
     if row["use_for_projection"].startswith("X"):
         return f"marked as unusable by the table: {row['notes'][:60]}"
+    if row["metric"] == "ttft_ms" and "queued" not in row["notes"]:
+        return "how prompts queue is not stated, and with it the time to the first token"
     static = row["scenario"].startswith("decode-only")
     try:
         batch, chips = int(row["batch_or_concurrency"]), int(row["chips"])
@@ -153,7 +155,7 @@ class Compiled:
         prefill_s = self.phase_s(self.prefill, kv_share)
         ending = self.batch / served.output if served.server else 0.0
         step_s = decode_s + ending * prefill_s + (host_s if served.server else 0.0)
-        if served.metric == "ttft_ms":
+        if served.metric == "ttft_ms":  # the whole queue of one prompt each
             return 1e3 * served.batch * (prefill_s + host_s)
         if served.metric in {"tpot_ms", "itl_ms"}:
             return 1e3 * step_s

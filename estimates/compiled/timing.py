@@ -23,10 +23,11 @@ from tpubench.estimates.compiled.hlo import Collective, Cost
 from tpubench.estimates.compiled.targets import Target
 
 ATTENTION_HBM_SHARE = 0.55
-"""Share of the HBM bandwidth at which a decode kernel reads the cache. Fitted."""
+"""Share of the HBM bandwidth at which a decode kernel reads the cache. Fitted to published served
+rows, most of them of one source (benchmarks/compiled_vs_published.py, docs/compile.md)."""
 
 ATTENTION_FLOP_SHARE = 0.5
-"""Share of the matrix peak that attention over a prompt reaches."""
+"""Share of the matrix peak that attention over a prompt reaches. Assumed, not fitted."""
 
 HOP_LATENCY_S = 1e-6
 """From one chip to its neighbour (jax-ml.github.io/scaling-book, "Sharded matrices")."""
