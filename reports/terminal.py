@@ -20,7 +20,7 @@ from tpubench.results.events import RunReport
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import COLUMNS, Row
 from tpubench.results.store import Scan, Unreadable, iter_rows
-from tpubench.results.summary import Summary, summarise
+from tpubench.results.summary import IMPORTED, Summary, summarise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,10 +187,9 @@ def warn_unreadable(unreadable: Sequence[Unreadable]) -> None:
 
 
 def _tables(out: Console, rows: Sequence[Row]) -> None:
-    groups: dict[tuple[str, ...], list[Summary]] = {}
+    groups: dict[tuple[object, ...], list[Summary]] = {}
     for summary in summarise(rows):
-        row = summary.first
-        groups.setdefault((row.run_id, row.workload, row.preset, row.evidence), []).append(summary)
+        groups.setdefault(_table_key(summary.first), []).append(summary)
     used: set[str] = set()
     for summaries in groups.values():
         cases = list(dict.fromkeys(summary.first.params for summary in summaries))
@@ -205,17 +204,28 @@ def _tables(out: Console, rows: Sequence[Row]) -> None:
             out.print(f"{name}: {METRICS[name].formula}", style="dim", markup=False, soft_wrap=True)
 
 
+def _table_key(row: Row) -> tuple[object, ...]:
+    """What a title says of all its cells: with less, one case's figure would hide another's."""
+    # A repetition that died may not know its device; an imported result always does.
+    device = row.device if row.backend == IMPORTED else None
+    return (row.run_id, row.workload, row.preset, row.evidence, device, row.chips, row.dtype)
+
+
 def _table(out: Console, cases: Sequence[str], summaries: Sequence[Summary]) -> None:
     first = summaries[0].first
     known = [summary.first.device for summary in summaries if summary.first.status == "ok"]
     title = f"{first.workload} {first.preset} {first.dtype} on {(known or [first.device])[0]}"
+    if first.chips != 1:
+        title += f", {first.chips} chips" if first.chips else ", chips not stated"
     table = Table(title=escape(f"{title} · {first.evidence} · run {first.run_id}"))
     table.add_column("metric")
     by_cell = {(s.first.params, s.first.metric): s for s in summaries}
     for case in cases:
         sample = next(s for s in summaries if s.first.params == case)
         count = max(len(s.rows) for s in summaries if s.first.params == case)
-        table.add_column(escape(f"{sample.label()}\n{count} repetitions"), justify="right")
+        table.add_column(
+            escape(f"{sample.label()}\n{count} repetition{'s' * (count > 1)}"), justify="right"
+        )
     notes: list[str] = []
     for metric in _metrics_shown(summaries):
         cells = [_cell(by_cell.get((case, metric)), notes) for case in cases]
@@ -241,11 +251,21 @@ def _cell(summary: Summary | None, notes: list[str]) -> str:
         return quantity.MISSING
     text = quantity.estimate(summary.estimate, summary.first.unit)
     reasons = list(dict.fromkeys(row.reason for row in summary.rows if row.reason))
+    if summary.estimate is not None and (price := _price(summary.first)):
+        reasons.append(price)
     for reason in reasons:
         if reason not in notes:
             notes.append(reason)
         text += f" ({notes.index(reason) + 1})"
     return escape(text)
+
+
+def _price(row: Row) -> str | None:
+    """The price behind a $ figure, in words; None for any other figure."""
+    if row.usd_per_chip_hour is None or METRICS[row.metric].usd_of is None:
+        return None
+    dated = f", of {row.price_as_of}" if row.price_as_of else ""
+    return f"price: {row.price_id}, {row.usd_per_chip_hour:g} $ per chip-hour{dated}"
 
 
 def _notes(out: Console, notes: Sequence[str]) -> None:

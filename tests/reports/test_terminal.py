@@ -1,0 +1,59 @@
+"""Tables for a terminal: no figure hidden behind another, every $ with its price."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+
+import pytest
+from sample_rows import make_row
+
+from tpubench.reports import terminal
+from tpubench.results.row import Row
+from tpubench.results.store import scan, write
+
+
+def shown(rows: list[Row], folder: Path, capfd: pytest.CaptureFixture[str]) -> str:
+    files = [write(folder, f"case-{index:03d}", [row]) for index, row in enumerate(rows)]
+    terminal.show_rows(scan(files), as_json=False, as_csv=False)
+    return capfd.readouterr().out
+
+
+def test_same_case_on_other_devices_chips_or_precisions_gets_a_table_of_its_own(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    params = json.dumps({"global_batch": 256})
+    common = {"evidence": "published", "backend": "imported", "params": params}
+    places = [
+        ("tpu-v6e", 256, "bfloat16", 111.0),
+        ("tpu-v6e", 128, "bfloat16", 222.0),
+        ("tpu-v6e", 128, "fp8", 333.0),
+        ("nvidia-h100-sxm", 128, "fp8", 444.0),
+        ("nvidia-h100-sxm", 0, "fp8", 555.0),
+    ]
+    rows = [
+        make_row(samples=[value], device=device, chips=chips, dtype=dtype, **common)
+        for device, chips, dtype, value in places
+    ]
+    text = " ".join(shown(rows, tmp_path, capfd).split())
+    for _, _, _, value in places:
+        assert f"{value:g} tok/s" in text
+    assert "bfloat16 on tpu-v6e, 256 chips" in text
+    assert "fp8 on nvidia-h100-sxm, 128 chips" in text
+    assert "on nvidia-h100-sxm, chips not stated" in text
+
+
+def test_every_dollar_names_its_price(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    priced = make_row(
+        "usd_per_mtok_out",
+        usd_per_chip_hour=2.7,
+        price_id="gcp-us-east5-tpu-v6e-on_demand-2024-12-23",
+        price_as_of=dt.date(2024, 12, 23).isoformat(),
+        price_sha256="a" * 64,
+    )
+    text = shown([priced, make_row()], tmp_path, capfd)
+    note = "price: gcp-us-east5-tpu-v6e-on_demand-2024-12-23, 2.7 $ per chip-hour, of 2024-12-23"
+    assert f"(1) {note}" in text
+    assert text.count("(1)") == 2  # the cell and the note: a rate has no price
+    assert "1 repetition " in text
