@@ -16,7 +16,10 @@ app = typer.Typer()
 @app.command()
 def estimate(
     workload: Annotated[
-        str | None, typer.Option("--workload", "-w", help="llama-infer or llama-pretrain.")
+        str | None,
+        typer.Option(
+            "--workload", "-w", help="llama-infer or llama-pretrain; compile: see docs/compile.md."
+        ),
     ] = None,
     preset: Annotated[
         str | None, typer.Option(help="Model, or a size such as 13b or 80b-a3b.")
@@ -66,8 +69,12 @@ def estimate(
 ) -> None:
     """Estimate a workload on a device that is not there; --validate judges the estimates."""
     if validate is not None:
-        if any(given is not None for given in (workload, preset, device, chips, store)):
-            raise UsageError("--validate FILE takes no workload, preset, device, chips or store")
+        given = (workload, preset, device, chips, settings, price, usd_per_chip_hour, store)
+        compiling_only = (topology, weight_dtype, python, full or None)
+        if any(each is not None for each in given + compiling_only) or method != "roofline":
+            raise UsageError(
+                "--validate FILE judges roofline estimates: only --rows and --json fit"
+            )
         from tpubench.estimates.validate import validate as judge
         from tpubench.reports import terminal_estimate
 

@@ -77,10 +77,11 @@ def examine(request: EstimateRequest, model: Model | None = None) -> Modelled:
             figures += _serving(request, chip, shape, params, model)
         else:
             figures += _training(request, chip, shape, params, model)
-    seen = {level for fit in model.fits.values() for level in fit.table.names.get("chip", [])}
     notes = [f"modelled, not measured; 90 % intervals; fit {model.version}"]
-    if request.device not in seen:
-        notes.append(f"{request.device}: no published row was fitted; the interval is wider")
+    notes += [
+        f"{name}: no published row was fitted; the interval is wider"
+        for name in _never_fitted(request, model)
+    ]
     if not shape.known:
         notes.append(f"{request.preset}: shape derived from the size in its name")
     return Modelled(
@@ -90,6 +91,17 @@ def examine(request: EstimateRequest, model: Model | None = None) -> Modelled:
         fit=model.version,
         notes=tuple(notes),
     )
+
+
+def _never_fitted(request: EstimateRequest, model: Model) -> list[str]:
+    """Device and software of a request that the fit of its kind of run knows nothing of."""
+    fitted = model.fits["training" if request.workload == "llama-pretrain" else "serving"]
+    names = fitted.table.names
+    missing = [] if request.device in names.get("chip", []) else [request.device]
+    asked = dict.fromkeys(str(case["software"]) for case in request.cases())
+    return missing + [
+        f"software {name}" for name in asked if software_family(name) not in names["software"]
+    ]
 
 
 def _base(request: EstimateRequest, chip: Chip, shape: shapes.Shape,

@@ -56,7 +56,7 @@ class EstimateRequest:
                 )
         chosen = {name: self.settings.get(name, (default,)) for name, default in known.items()}
         return [
-            {k: _value(k, v) for k, v in zip(chosen, values, strict=True)}
+            {k: _value(k, v, known[k]) for k, v in zip(chosen, values, strict=True)}
             for values in product(*chosen.values())
         ]
 
@@ -77,8 +77,11 @@ def parse(
     name = canonical(device) if len(device) < 80 else None
     if name is None:
         raise UsageError(f"unknown device {device[:60]!r}; known: {', '.join(devices())}")
+    of_slice = chips_in_slice(device)
     if chips is None:
-        chips = chips_in_slice(device) or 1
+        chips = of_slice or 1
+    elif of_slice is not None and of_slice != chips:
+        raise UsageError(f"--device {device} has {of_slice} chips, --chips says {chips}: drop one")
     if not 1 <= chips <= 1_000_000:
         raise UsageError(f"--chips {chips} is not between 1 and 1000000")
     if price is not None and usd_per_chip_hour is not None:
@@ -114,14 +117,14 @@ def _settings(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _value(name: str, text: str) -> int | str:
+def _value(name: str, text: str, default: str) -> int | str:
     if name == "software":
         return text[:80]
     if name == "dtype":
         if text not in BYTES:
             raise UsageError(f"--set dtype={text}: choose {', '.join(BYTES)}")
         return text
-    least = 0 if SETTINGS["llama-infer"].get(name) == "0" or name == "batch" else 1
+    least = 0 if default == "0" else 1
     try:
         value = int(text)
     except ValueError:

@@ -142,3 +142,40 @@ def test_bad_usage_is_one_line_and_exit_code_two(call: Call, arguments: tuple[st
     code, out, err = call("estimate", *arguments)
     assert code == 2 and not out
     assert err.startswith("tpubench: error: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((*BASIC, "--set", "batch=0"), "batch=0: not between 1"),
+        ((*BASIC[:-1], "v5p-8", "--chips", "3"), "v5p-8 has 4 chips, --chips says 3"),
+        (("estimate", "--validate", "FILE", "--method", "compile"), "only --rows and --json"),
+        (("estimate", "--validate", "FILE", "--set", "batch=3"), "only --rows and --json"),
+        (("estimate", "--validate", "FILE", "--usd-per-chip-hour", "2"), "only --rows and --json"),
+        (("estimate", "--validate", "FILE", "--full"), "only --rows and --json"),
+    ],
+)
+def test_what_would_be_ignored_or_replaced_is_refused(
+    call: Call, arguments: tuple[str, ...], complaint: str
+) -> None:
+    table = str(Path(__file__).with_name("table.csv"))
+    code, out, err = call(*(table if each == "FILE" else each for each in arguments))
+    assert (code, out) == (2, "")
+    assert complaint in err and err.count("\n") == 1
+
+
+def test_a_slice_and_its_own_number_of_chips_agree(call: Call) -> None:
+    _, out, _ = call(*BASIC[:-1], "v5p-8", "--chips", "4", "--json")
+    assert {row["chips"] for row in json.loads(out)["rows"]} == {4}
+
+
+def test_a_device_or_software_that_was_never_fitted_for_this_kind_of_run_is_named(
+    call: Call,
+) -> None:
+    _, out, _ = call(*BASIC, "--set", "software=vllm", "--json")
+    assert not [note for note in json.loads(out)["notes"] if "no published row" in note]
+    # v5p has training rows and no serving rows.
+    _, out, _ = call(*BASIC[:-1], "v5p", "--set", "software=zork", "--json")
+    told = " ".join(json.loads(out)["notes"])
+    assert "tpu-v5p: no published row was fitted" in told
+    assert "software zork: no published row was fitted" in told
