@@ -63,9 +63,9 @@ def _phases(told: dict[str, Any]) -> Table:
     ):
         table.add_column(heading)
     for name, phase in told["phases"].items():
-        memory = f"{phase['bytes_a_device'] / _GIB:.2f} GiB"
+        memory = _memory(phase["bytes_a_device"])
         if not phase["fits"]:
-            available = f"{phase['available_bytes'] / _GIB:.2f} GiB"
+            available = _memory(phase["available_bytes"])
             table.add_row(name, f"{memory} of {available}", *["-"] * 5)
             continue
         times = (phase["dense_s"], phase["attention_s"], phase["collectives_s"])
@@ -76,12 +76,19 @@ def _phases(told: dict[str, Any]) -> Table:
     return table
 
 
+def _memory(size: float) -> str:
+    """Bytes in GiB to two digits, where verdicts are close; smaller programs in their own unit."""
+    return f"{size / _GIB:.2f} GiB" if size >= _GIB else quantity.quantity(size, "byte")
+
+
 def _notes(told: dict[str, Any]) -> list[str]:
     libtpu = told["versions"]["libtpu"]
     notes = [
         f"The estimate of the TPU compiler (libtpu {libtpu}) at {told['clock_hz'] / 1e9:.2f} GHz;"
-        f" nothing was run. Layers compiled: {told['layers']}. Attention: {told['attention']}."
+        " nothing was run."
     ]
+    if any(phase["attention"]["calls"] for phase in told["phases"].values()):
+        notes.append(f"Layers compiled: {told['layers']}. Attention: {told['attention']}.")
     for name, phase in told["phases"].items():
         if phase["fits"]:
             uncovered = ", ".join(f"{n} {what}" for what, n in sorted(phase["uncovered"].items()))
