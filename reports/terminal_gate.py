@@ -156,7 +156,7 @@ def _record(finding: Finding) -> dict[str, Any]:
         "cause": None if why is None else {"throughput": why.throughput, "price": why.price},
         "margin": policy.margin,
         "limit": policy.limit,
-        "test": policy.test,
+        "test": finding.test,
     }
 
 

@@ -38,6 +38,7 @@ def finding(
         reason=reason,
         evidence=evidence,
         policy=policy,
+        test=policy.test,
         worse=judged.worse,
         sigma=judged.sigma,
         mde=None if judged.sigma is None else minimum_detectable(judged.sigma, policy),

@@ -44,6 +44,8 @@ class Finding:
     reason: str
     evidence: str
     policy: Policy
+    test: str = "mann-whitney"
+    """The test behind the verdict: that of stored repetitions, or of a duet's pairs."""
     tail: bool = False
     worse: Estimate | None = None
     sigma: float | None = None

@@ -70,6 +70,7 @@ def test_every_verdict_has_its_exit_code_and_its_files(  # type: ignore[no-untyp
     assert done.code == code and done.err == ""
     document = json.loads(done.out)
     assert document["verdict"] == verdict and document["exit_code"] == code
+    assert {finding["test"] for finding in document["findings"]} == {"mann-whitney"}
     suite = JUnitXml.fromfile(str(tmp_path / "out" / "gate.xml"))
     assert suite.tests == 1
     results = [result for case in next(iter(suite)) for result in case.result]
