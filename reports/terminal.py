@@ -157,7 +157,7 @@ def show_doctor(examination: Mapping[str, Any], *, as_json: bool) -> None:
     )
     for finding in examination["findings"]:
         state = "ready  " if finding["available"] else "missing"
-        fix = f"\n          to install: {finding['fix']}" if finding["fix"] else ""
+        fix = f"\n          try: {finding['fix']}" if finding["fix"] else ""
         out.print(f"{state} {finding['backend']}: {finding['detail']}{fix}", markup=False)
     for name, version in examination["packages"].items():
         out.print(f"{'ready  ' if version else 'missing'} {name} {version or ''}", markup=False)
