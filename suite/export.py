@@ -61,15 +61,18 @@ def _export(
             quantise(made.module)
         return made
 
-    made = program(wanted["depth"])
-    with recorded_attention(kernel=False), FlopCounterMode(display=False) as counter:
-        made.module(*made.inputs)
-    with recorded_attention(kernel=kernel) as attention, torch.no_grad():
-        exported = torch.export.export(made.module, made.inputs)
+    # A training step is traced, attention and all, when it is built; others when they are exported.
+    with recorded_attention(kernel=kernel) as attention:
+        made = program(wanted["depth"])
+        with recorded_attention(kernel=False), FlopCounterMode(display=False) as counter:
+            made.module(*made.inputs)
+        with torch.no_grad():
+            exported = torch.export.export(made.module, made.inputs)
     exported = exported.run_decompositions({})
     text, args = lower(exported, made)
     Path(wanted["mlir"]).write_text(text, encoding="utf-8")
-    whole = program(workload.depth(case))
+    with recorded_attention(kernel=False):
+        whole = program(workload.depth(case))
     return {
         "args": args,
         "resident_bytes": bytes_a_chip(whole, chips) - bytes_a_chip(made, chips),
@@ -140,29 +143,36 @@ def recorded_attention(*, kernel: bool) -> Iterator[list[dict[str, Any]]]:
 
     The compiler gives the attention kernel no cost, and cannot spread it over chips. The stand-in
     reads one slot of the cache: what it costs is nothing beside the attention that the estimate
-    adds, and the compiler is free to divide it by heads.
+    adds, and the compiler is free to divide it by heads. Where gradients are wanted it is a product
+    of all three, so that the backward pass needs all three, as that of a fused kernel does; and the
+    backward pass is noted when it happens: five matrix products, where the forward pass has two
+    (Dao, 2023, arXiv:2307.08691, section 2.3.2: the scores are computed again).
     """
     calls: list[dict[str, Any]] = []
     real = torch.nn.functional.scaled_dot_product_attention
 
     def attention(q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        calls.append(
-            {
-                "batch": q.shape[0],
-                "heads": q.shape[1],
-                "queries": q.shape[2],
-                "keys": k.shape[2],
-                "head_dim": q.shape[3],
-                "kv_heads": k.shape[1],
-                "itemsize": k.element_size(),
-                "causal": bool(kwargs.get("is_causal", False)),
-            }
-        )
+        call = {
+            "batch": q.shape[0],
+            "heads": q.shape[1],
+            "queries": q.shape[2],
+            "keys": k.shape[2],
+            "head_dim": q.shape[3],
+            "kv_heads": k.shape[1],
+            "itemsize": k.element_size(),
+            "causal": bool(kwargs.get("is_causal", False)),
+            "products": 2,
+        }
+        calls.append(call)
         if kernel:
             return real(q, k, v, *args, **kwargs)
         B, N, L, H = q.shape
         K = k.shape[1]
         # A prompt reads as many slots as it has tokens; a decode step, its heads grouped, one.
+        if q.requires_grad:
+            y: Tensor = q.view(B, K, N // K, L, H) * k.unsqueeze(2) * v.unsqueeze(2)
+            y.register_hook(lambda _: calls.append({**call, "products": 5}))  # type: ignore[no-untyped-call]
+            return y.view(B, N, L, H)
         slots = L if kwargs.get("is_causal", False) else 1
         mixed = (k[:, :, :slots] + v[:, :, :slots]).unsqueeze(2)
         return (q.view(B, K, N // K, L, H) + mixed).view(B, N, L, H)

@@ -23,6 +23,8 @@ from tpubench.suite.workload import (
     Laps,
     Parameter,
     Parity,
+    Phase,
+    Program,
     Step,
     UsageError,
     Weights,
@@ -118,6 +120,17 @@ class LlamaPretrain(Workload):
         from tpubench.workloads._llama_train_step import build
 
         return build(case, _config(case), device)
+
+    def phases(self, case: Case) -> Mapping[str, Phase]:
+        return {"step": Phase()}
+
+    def depth(self, case: Case) -> int:
+        return _config(case).n_layers
+
+    def program(self, case: Case, phase: str, *, depth: int, chips: int) -> Program:
+        from tpubench.workloads._llama_train_program import program
+
+        return program(case, replace(_config(case), n_layers=depth), chips=chips)
 
     def work(self, case: Case) -> Work:
         config = _config(case)

@@ -33,10 +33,10 @@ _SOURCES = (
     _HERE.parent.parent / "suite" / "libtpu_compile.py",
     _HERE.parent.parent / "suite" / "_stablehlo.py",
     _HERE.parent.parent / "workloads" / "_llama_program.py",
+    _HERE.parent.parent / "workloads" / "_llama_train_program.py",
 )
 """Code that decides what is exported and compiled: part of a cache key."""
 
-_GIB = 2**30
 _VERDICT = re.compile(
     r"\((\d+(?:\.\d+)?)([KMGT])\) exceeds available HBM \((\d+(?:\.\d+)?)([KMGT])\)"
 )
@@ -52,11 +52,13 @@ def run(request: CompileRequest) -> Estimated:
     phases = _phases(request)
     if not phases:
         raise UsageError(f"{workload.name} cannot be exported: it names no phases")
+    if workload.trains and request.weight_dtype is not None:
+        raise UsageError(f"{workload.name} trains float32 weights: drop --weight-dtype")
     layers = workload.depth(request.case)
     depths = [layers] if request.full or layers <= 2 else [1, 2]
     versions = _installed(request)
     target = request.target
-    kernel = target.devices == 1 and target.generation.kernels
+    kernel = target.devices == 1 and target.generation.kernels and not workload.trains
     found = _stored(request, versions, kernel, depths)
     programs: list[dict[str, Any]] = found["programs"]
     estimates = []
@@ -187,7 +189,22 @@ def _make(request: CompileRequest, kernel: bool, depths: list[int], folder: Path
     programs = [{**a, **b} for a, b in zip(wanted, exported["programs"], strict=True)]
     for program in programs:
         program["hlo"] = program["mlir"].removesuffix("mlir") + "hlo"
-    compiled = children.ask(
+    compiled = _compile(request, programs)
+    answers: list[dict[str, Any]] = compiled["programs"]
+    trains = registry.workload(request.case.workload).trains
+    if trains and len(depths) == 2:
+        _add_activations(request, programs, answers)
+    made = []
+    for program, answer in zip(programs, answers, strict=True):
+        if "error" in answer:
+            raise RunFailedError(f"compiling failed: {answer['error']}")
+        made.append(_kept(program, answer, trains=trains))
+    return {"programs": made, "versions": {**exported["versions"], **compiled["versions"]}}
+
+
+def _compile(request: CompileRequest, programs: list[dict[str, Any]]) -> dict[str, Any]:
+    target = request.target
+    return children.ask(
         "tpubench.suite.libtpu_compile",
         {
             "topology": target.topology,
@@ -199,20 +216,42 @@ def _make(request: CompileRequest, kernel: bool, depths: list[int], folder: Path
         timeout_s=request.timeout_s,
         what="compiling",
     )
-    made = []
-    for program, answer in zip(programs, compiled["programs"], strict=True):
-        if "error" in answer:
-            raise RunFailedError(f"compiling failed: {answer['error']}")
-        made.append(_kept(program, answer))
-    return {"programs": made, "versions": {**exported["versions"], **compiled["versions"]}}
 
 
-def _kept(program: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
+def _add_activations(
+    request: CompileRequest, programs: list[dict[str, Any]], answers: list[dict[str, Any]]
+) -> None:
+    """Let the compiler judge the memory of a whole training step, in place.
+
+    Every layer keeps what its backward pass needs, so the second layer's share of the temporary
+    memory is needed once for each layer that is not there. The program of two layers is compiled
+    again with as much more memory taken; only its verdict is used.
+    """
+    one, two = answers
+    if "memory" not in one or "memory" not in two:
+        return
+    layers = registry.workload(request.case.workload).depth(request.case)
+    grown = max(two["memory"]["temporary"] - one["memory"]["temporary"], 0)
+    whole = programs[1] | {
+        "resident_bytes": programs[1]["resident_bytes"] + (layers - 2) * grown,
+        "hlo": programs[1]["hlo"] + ".whole",
+    }
+    (verdict,) = _compile(request, [whole])["programs"]
+    Path(whole["hlo"]).unlink(missing_ok=True)
+    if "memory" in verdict:
+        two["memory"] = verdict["memory"]
+        two["compile_time_s"] += verdict["compile_time_s"]
+    else:
+        answers[1] = verdict
+
+
+def _kept(program: Mapping[str, Any], answer: Mapping[str, Any], *, trains: bool) -> dict[str, Any]:
     """What the cache keeps of a program."""
     kept = {key: program[key] for key in ("phase", "depth", "attention", "context", "flops")}
     # Where attention's place is held, what holds it reads these; the attention added does too.
     donated = [i for i, arg in enumerate(program["args"]) if arg["becomes"] is not None]
-    kept |= {"caches": donated if program["attention"] else [], **answer}
+    caches = donated if program["attention"] and not trains else []
+    kept |= {"caches": caches, **answer}
     Path(program["mlir"]).unlink()
     if "memory" in answer:
         module = Path(program["hlo"])

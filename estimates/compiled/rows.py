@@ -15,7 +15,7 @@ from typing import Any
 
 from tpubench.costs import token_cost
 from tpubench.estimates.compiled import timing
-from tpubench.estimates.compiled.request import Estimated, PhaseEstimate
+from tpubench.estimates.compiled.request import CompileRequest, Estimated, PhaseEstimate
 from tpubench.results import fingerprint
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.row import SCHEMA_VERSION, Row
@@ -118,6 +118,13 @@ def _add_derived(
             ]
 
 
+def _parallelism(request: CompileRequest) -> str:
+    if request.target.devices == 1:
+        return "none"
+    how = registry.workload(request.case.workload).parallelism or "tp"
+    return f"{how}={request.target.devices}"
+
+
 class _Maker:
     """What all rows of one estimate share; called once for each metric."""
 
@@ -154,7 +161,7 @@ class _Maker:
             device=request.target.generation.device,
             chips=request.target.chips,
             hosts=1,
-            parallelism=f"tp={request.target.devices}" if request.target.devices > 1 else "none",
+            parallelism=_parallelism(request),
             dtype=case.dtype,
             metric=metric.name,
             unit=metric.unit,

@@ -1,0 +1,103 @@
+"""The exported training step is the one that the workload runs: gradients, moments and all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tpubench.suite import registry  # noqa: E402
+from tpubench.suite.export import recorded_attention  # noqa: E402
+from tpubench.suite.workload import Case, Program, UsageError  # noqa: E402
+from tpubench.workloads._llama_config import PRESETS  # noqa: E402
+from tpubench.workloads._llama_train import TrainedLlama  # noqa: E402
+from tpubench.workloads._llama_train_program import TracedStep  # noqa: E402
+from tpubench.workloads._llama_train_reference import AdamWSettings  # noqa: E402
+from tpubench.workloads._llama_train_step import adamw  # noqa: E402
+
+SETTINGS = {"batch": ["2"], "seq_len": ["24"]}
+
+
+def case(settings: Mapping[str, list[str]] = SETTINGS) -> Case:
+    (only,) = registry.workload("llama-pretrain").cases("tiny", settings)
+    return only
+
+
+def program(
+    depth: int = 2, chips: int = 1, settings: Mapping[str, list[str]] = SETTINGS
+) -> Program:
+    workload = registry.workload("llama-pretrain")
+    return workload.program(case(settings), "step", depth=depth, chips=chips)
+
+
+def test_steps_of_the_exported_program_are_those_of_the_model_and_torchs_adamw() -> None:
+    torch.manual_seed(0)
+    model = TrainedLlama(PRESETS["tiny"], 24, torch.float32, recompute=False)
+    tokens, targets = torch.randint(0, PRESETS["tiny"].vocab, (2, 2, 24))
+    traced = TracedStep(model, tokens)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()  # the traced step advances its own
+    optimizer = adamw(model.parameters(), AdamWSettings())
+    for _ in range(3):
+        expected = model(tokens, targets) / tokens.numel()
+        expected.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        torch.testing.assert_close(traced(tokens, targets), expected.detach())
+    weights = dict(traced.get_submodule("weight").named_buffers())
+    means = dict(traced.get_submodule("mean").named_buffers())
+    for name, parameter in model.named_parameters():
+        kept = name.replace(".", "-")
+        torch.testing.assert_close(weights[kept], parameter.detach(), rtol=1e-4, atol=1e-6)
+        moment = optimizer.state[parameter]["exp_avg"]
+        torch.testing.assert_close(means[kept], moment, rtol=1e-3, atol=1e-7)
+
+
+def test_nothing_is_allocated_and_the_optimizer_is_twice_the_weights() -> None:
+    buffers = dict(program().module.named_buffers())
+    assert {tensor.device.type for tensor in buffers.values()} == {"meta"}
+    size = Counter[str]()
+    for name, tensor in buffers.items():
+        size[name.split(".")[0]] += tensor.nbytes
+    assert size["mean"] == size["square"] == size["weight"] == 4 * PRESETS["tiny"].n_params
+
+
+def test_attention_is_noted_forward_and_backward_in_each_layer() -> None:
+    with recorded_attention(kernel=False) as calls:
+        made = program(depth=2)
+    assert [call["products"] for call in calls] == [2, 2, 5, 5]
+    assert all(call["causal"] and call["queries"] == 24 for call in calls)
+    assert made.module(*made.inputs).shape == ()
+
+
+def test_each_further_layer_adds_the_same() -> None:
+    def operations(depth: int) -> int:
+        return len(program(depth).module.graph.graph.nodes)
+
+    assert operations(3) - operations(2) == operations(2) - operations(1) > 0
+
+
+def test_over_chips_every_weight_and_moment_is_cut_and_so_is_the_batch() -> None:
+    assert program(chips=1).split == {}
+    split = program(chips=2).split
+    assert split["tokens"] == split["targets"] == 0
+    assert {name.split(".")[0] for name in split} == {
+        "tokens", "targets", "weight", "mean", "square"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "chips", "said"),
+    [
+        ({"batch": ["3"], "seq_len": ["24"]}, 2, "batch=3 does not divide among 2"),
+        ({**SETTINGS, "recompute": ["full"]}, 1, "recompute=full cannot be exported"),
+    ],
+)
+def test_what_cannot_be_exported_says_why(
+    settings: Mapping[str, list[str]], chips: int, said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        program(chips=chips, settings=settings)
