@@ -16,14 +16,17 @@ what a tool sees that knows no turns; the peers' rules are applied to those:
 * asv-style: two processes a side, ten samples each; medians apart by the factor 1.05 and a
   two-sided U-test with p < 0.002.
 
-Recordings are appended to ``.cache/gate_promises/*.jsonl`` as each gate ends; what is there is not
-run again. Each process runs on one core (``--core``), so two shards can run side by side:
-``--shard 0/2 --core 0`` and ``--shard 1/2 --core 1``..
+Recordings are appended to ``.cache/gate_promises/*.jsonl`` as each gate ends; what is there, or
+kept in ``benchmarks/recordings``, is not run again. ``--keep`` adds what was recorded to the
+latter: the whole takes hours, and may be spread over days and machines. Each process runs on one
+core (``--core``), so two shards can run side by side: ``--shard 0/2 --core 0`` and ``--shard 1/2
+--core 1``.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import math
 import os
@@ -49,6 +52,7 @@ from tpubench.suite.sides import PACE
 from tpubench.suite.workload import Case, Weights
 
 RECORDS = Path(".cache/gate_promises")
+KEPT = Path(__file__).with_name("recordings") / "gate_promises.jsonl.gz"
 WORK = {"aa": 20, "plus5": 21, "plus10": 22}
 """Units of work a pass of the candidate; the baseline does 20."""
 PROGRAMS = {
@@ -330,15 +334,26 @@ def _alter(value: dict[str, object], path: tuple[str, ...], change: str) -> None
 
 
 def recorded() -> list[dict[str, object]]:
-    lines = [
-        line for path in sorted(RECORDS.glob("*.jsonl")) for line in path.open(encoding="utf-8")
-    ]
-    found = {}
+    """Every gate on record, kept ones first; the same gate recorded twice counts once."""
+    lines = []
+    if KEPT.exists():
+        with gzip.open(KEPT, "rt", encoding="utf-8") as kept:
+            lines += kept.readlines()
+    for path in sorted(RECORDS.glob("*.jsonl")):
+        lines += path.read_text(encoding="utf-8").splitlines(keepends=True)
+    found: dict[tuple[str, int], dict[str, object]] = {}
     for line in lines:
         if line.endswith("\n"):  # a line cut off by an interruption does not count
             one = json.loads(line)
-            found[one["kind"], one["index"]] = one
+            found.setdefault((one["kind"], one["index"]), one)
     return list(found.values())
+
+
+def keep() -> None:
+    """Write everything on record to the repository."""
+    lines = [json.dumps(one) + "\n" for one in recorded()]
+    KEPT.parent.mkdir(exist_ok=True)
+    KEPT.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
 
 
 def main() -> None:
@@ -349,6 +364,7 @@ def main() -> None:
     parser.add_argument("--shard", default="0/1", metavar="I/N")
     parser.add_argument("--core", type=int, help="core to run on; the last one by default")
     parser.add_argument("--table-only", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="keep the recordings in the repository")
     asked = parser.parse_args()
     shard, shards = map(int, asked.shard.split("/"))
     if not asked.table_only:
@@ -376,6 +392,8 @@ def main() -> None:
                     f" after {verdict(one)[1]} pairs, {one['wall_s']} s",
                     flush=True,
                 )
+    if asked.keep:
+        keep()
     table(recorded())
     refusals()
 

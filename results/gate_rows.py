@@ -192,6 +192,8 @@ def differences(a: Row, b: Row) -> dict[str, tuple[str, str]]:
     one, other = _must_match(a), _must_match(b)
     if one is None or other is None:
         return {"fingerprint": ("recorded" if one else "none", "recorded" if other else "none")}
+    for field in {"hosts", "parallelism"} - one.keys() - other.keys():  # another tool's rows
+        one[field], other[field] = getattr(a, field), getattr(b, field)
     found: dict[str, tuple[str, str]] = {}
     for field in sorted(one.keys() | other.keys()):
         left, right = one.get(field), other.get(field)
@@ -215,8 +217,6 @@ def _must_match(row: Row) -> dict[str, Any] | None:
     flat: dict[str, Any] = {
         "evidence": row.evidence,
         "row.workload_version": row.workload_version,
-        "hosts": row.hosts,
-        "parallelism": row.parallelism,
     }
     for field, value in found.items():
         if isinstance(value, dict) and value:
