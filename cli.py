@@ -61,7 +61,8 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"tpubench: error: {' '.join(message.split())}", file=sys.stderr)
+    if message:  # none where the help was the answer
+        print(f"tpubench: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
 
 

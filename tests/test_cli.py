@@ -254,3 +254,8 @@ def test_a_report_of_an_empty_store_compares_published_results(call, tmp_path: P
     page = (tmp_path / "page" / "report.html").read_text(encoding="utf-8")
     assert "TPU against GPU" in page
     assert (tmp_path / "page" / "tpu-gpu-rate.png").exists()
+
+
+def test_no_command_is_answered_with_the_help_alone(call) -> None:  # type: ignore[no-untyped-def]
+    done = call()
+    assert done.code == 2 and "Usage:" in done.out and done.err == ""
