@@ -1,4 +1,7 @@
-"""The two ways to an estimate behind ``tpubench estimate``: closed forms, or the TPU compiler."""
+"""The two ways to an estimate behind ``tpubench estimate``: closed forms, or the TPU compiler.
+
+Neither stores anything unless a store is named: an estimate is not the latest thing measured.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def _roofline(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
     from tpubench.estimates.modelled import examine
     from tpubench.estimates.request import parse
     from tpubench.reports import terminal_estimate
-    from tpubench.results.store import default_store, prepare, write
+    from tpubench.results.store import prepare, write
 
     for option, given in (
         ("--topology", compiling.topology),
@@ -68,11 +71,10 @@ def _roofline(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
         usd_per_chip_hour=asked.usd_per_chip_hour,
     )
     found = examine(request)
-    where = asked.store or default_store()
-    prepare(where)
-    if found.rows:
-        write(where, f"{request.workload}-roofline-{request.device}-000", list(found.rows))
-    terminal_estimate.show(found.rows, found.notes, where, as_json=as_json)
+    if asked.store is not None and found.rows:
+        prepare(asked.store)
+        write(asked.store, f"{request.workload}-roofline-{request.device}-000", list(found.rows))
+    terminal_estimate.show(found.rows, found.notes, asked.store, as_json=as_json)
     return all(row.status == "ok" for row in found.rows)
 
 
@@ -81,7 +83,7 @@ def _compile(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
     from tpubench.estimates.compiled.request import parse
     from tpubench.reports import terminal_compiled
     from tpubench.results.row import Row
-    from tpubench.results.store import default_store, prepare, write
+    from tpubench.results.store import prepare, write
 
     requests = parse(
         workload=asked.workload,
@@ -97,12 +99,13 @@ def _compile(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
         price=asked.price,
         usd_per_chip_hour=asked.usd_per_chip_hour,
     )
-    where = asked.store or default_store()
-    prepare(where)
+    if asked.store is not None:
+        prepare(asked.store)
     rows: list[Row] = []
     for request in requests:
         found = estimate(request)
-        write(where, request.case.key, found)
+        if asked.store is not None:
+            write(asked.store, request.case.key, found)
         rows += found
-    terminal_compiled.show(rows, where, as_json=as_json)
+    terminal_compiled.show(rows, asked.store, as_json=as_json)
     return all(row.status == "ok" for row in rows)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tpubench.commands._options import Json, Store
+from tpubench.commands._options import Json
 from tpubench.results.errors import UsageError
 
 app = typer.Typer()
@@ -64,7 +64,9 @@ def estimate(
     rows: Annotated[
         bool, typer.Option("--rows", help="With --validate: also every row's prediction.")
     ] = False,
-    store: Store = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Store the rows there, like those of a run.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Estimate a workload on a device that is not there; --validate judges the estimates."""

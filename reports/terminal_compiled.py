@@ -17,10 +17,13 @@ from tpubench.results.row import Row
 _GIB = 2**30
 
 
-def show(rows: Sequence[Row], store: Path, *, as_json: bool) -> None:
+def show(rows: Sequence[Row], store: Path | None, *, as_json: bool) -> None:
     """One block a case: its rows, then the parts of each phase; or the rows as JSON."""
     if as_json:
-        print_json({"store": str(store), "rows": records(rows)})
+        document: dict[str, Any] = {"rows": records(rows)}
+        if store is not None and rows:
+            document |= {"run_id": rows[0].run_id, "store": str(store)}
+        print_json(document)
         return
     out = console()
     for run_id in dict.fromkeys(row.run_id for row in rows):
@@ -37,7 +40,8 @@ def show(rows: Sequence[Row], store: Path, *, as_json: bool) -> None:
     formulas = {row.metric: METRICS[row.metric].formula for row in rows if row.value is not None}
     for name, formula in formulas.items():
         out.print(f"{name}: {formula}", soft_wrap=True, markup=False)
-    out.print(f"stored in {store}", soft_wrap=True, markup=False)
+    if store is not None:
+        out.print(f"stored in {store}", soft_wrap=True, markup=False)
 
 
 def _figures(title: str, rows: Iterable[Row]) -> Table:
