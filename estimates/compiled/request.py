@@ -16,7 +16,7 @@ from tpubench.estimates.compiled.timing import Attention, StepTime
 from tpubench.results.errors import UsageError
 from tpubench.suite import config, registry
 from tpubench.suite.request import chosen_price, overrides
-from tpubench.suite.workload import Case
+from tpubench.suite.workload import Case, Weights
 
 DEFAULT_TIMEOUT_S = 900.0
 
@@ -119,6 +119,8 @@ def parse(
     cases = chosen.cases(name, overrides(settings), accelerator=True)
     for case in cases:
         chosen.validate(case)
+    if chosen.trains:  # of fewer layers than the preset's, which the preset's name then says
+        cases = [chosen.prepare(case, Weights()) for case in cases]
     path = config.executable(python, "--python") if python else config.interpreter("tpu").path
     return [
         CompileRequest(

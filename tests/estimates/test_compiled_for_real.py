@@ -16,6 +16,7 @@ from compiled_cases import BASELINE, CASES, request, said
 from tpubench.estimates.compiled import estimate, run
 from tpubench.estimates.compiled.targets import Target, target
 from tpubench.results.errors import UsageError
+from tpubench.workloads._llama_config import LlamaConfig
 
 ROOT = Path(__file__).parent.parent.parent
 VARIABLE = "TPUBENCH_TEST_TPU_PYTHON"
@@ -80,3 +81,37 @@ def test_a_topology_that_libtpu_refuses_is_bad_usage(python: str, cache: Path) -
     odd = Target(generation=target("v6e").generation, axes=(3, 3))
     with pytest.raises(UsageError, match="libtpu knows no topology v6e:3x3"):
         run(dataclasses.replace(asked, target=odd))
+
+
+def test_a_training_step_has_its_backward_pass_and_its_optimizer(python: str, cache: Path) -> None:
+    settings = {"batch": ["2"], "seq_len": ["64"]}
+    asked = request("llama-pretrain", "tiny", 1, settings, python=python, cache=cache)
+    shape = {**asked.case.shape, "n_layers": 3}  # the third is extrapolated
+    asked = dataclasses.replace(asked, case=dataclasses.replace(asked.case, shape=shape))
+    (short,) = run(asked).phases
+    (full,) = run(dataclasses.replace(asked, full=True)).phases
+    assert short.cost is not None
+    assert full.cost is not None
+    config = LlamaConfig.from_json(shape)
+    assert short.fit.needed > 12 * config.n_params
+    assert full.flops == short.flops
+    # Two matrix products forward and five backward, of half the pairs of 64 positions.
+    pairs = 2 * config.n_heads * 64 * 64 / 2
+    assert short.attention.calls == 6
+    assert short.attention.flops == 3 * 7 * 2 * pairs * config.head_dim
+    assert short.cost.cycles == pytest.approx(full.cost.cycles, rel=0.15)
+    assert short.fit.needed == pytest.approx(full.fit.needed, rel=0.1)
+
+
+def test_a_training_step_over_chips_gathers_weights_and_reduces_gradients(
+    python: str, cache: Path
+) -> None:
+    settings = {"batch": ["2"], "seq_len": ["64"]}
+    rows = estimate(request("llama-pretrain", "tiny", 2, settings, python=python, cache=cache))
+    assert rows[0].parallelism == "fsdp=2"
+    step = json.loads(rows[0].environment)["compiled"]["phases"]["step"]
+    assert step["collective_bytes"]["all-gather"] > 0
+    (rate,) = [row.value for row in rows if row.metric == "train_tok_s"]
+    assert rate == pytest.approx(
+        128 / (step["dense_s"] + step["attention_s"] + step["collectives_s"])
+    )
