@@ -7,10 +7,8 @@ descriptor given as its only argument: ``{"phase": …}`` as each phase begins, 
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
 from dataclasses import asdict, replace
 from typing import Any
@@ -19,10 +17,9 @@ from tpubench.results.errors import TpubenchError
 from tpubench.suite import clock_check, ranks, registry, timing
 from tpubench.suite.backend import Backend
 from tpubench.suite.job import Job, Outcome
+from tpubench.suite.lifeline import die_with_parent
 from tpubench.suite.prepared import Say, prepare
 from tpubench.suite.workload import Device, Parity
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def execute(job: Job, report: Say) -> Outcome:
@@ -113,8 +110,7 @@ def _parity_fault(parity: Parity | None) -> str | None:
 
 def main() -> None:
     """Entry of the child. Any other exception goes to standard error, which the parent keeps."""
-    # If the parent dies, so does the measurement: nothing is left running on the machine.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     line = sys.stdin.readline()
     job = Job.from_json(line)
     if sys.argv[1] == "-":  # a rank that only takes part

@@ -14,14 +14,12 @@ and run nothing: a process of its own (own heap, threads and pages) without two 
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import json
 import mmap
 import os
 import random
-import signal
 import sys
 import time
 import traceback
@@ -33,10 +31,10 @@ from tpubench.results.errors import RunFailedError, TpubenchError
 from tpubench.suite import clock_check, registry
 from tpubench.suite.backend import Backend
 from tpubench.suite.job import Job
+from tpubench.suite.lifeline import die_with_parent
 from tpubench.suite.prepared import Prepared, prepare
 from tpubench.suite.workload import Device, Workload
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 SETTLE_S = 0.002
 """Pause before answering: threads of a parallel region spin for about a millisecond after it, and
 would otherwise do so in the other side's block."""
@@ -140,7 +138,7 @@ def _forked(job: Job, stage: Stage) -> int:
         return os.waitpid(child, 0)[1]
     code = 1
     try:
-        _die_with_parent()
+        die_with_parent()
         pads = _shuffle_memory()
         perform(job, stage)
         del pads
@@ -173,13 +171,9 @@ def _import_ahead(workload: Workload) -> None:
             importlib.import_module(f"{room}.{source.removesuffix('.py').replace('/', '.')}")
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def main() -> None:
     """Entry of the child. Exceptions go to standard error, which the parent keeps."""
-    _die_with_parent()
+    die_with_parent()
     stage = Stage(int(sys.argv[1]))
     questions = stage.questions()
     job = Job.from_json(next(questions))

@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tpubench.results.errors import UsageError
 from tpubench.suite import registry
+from tpubench.suite.lifeline import die_with_parent
 from tpubench.suite.workload import Case, Program
 
 
@@ -247,6 +248,7 @@ def trace_client(cache: Path) -> Path:
 
 def main() -> None:
     """Entry of the child: an answer or an error, never both."""
+    die_with_parent()
     request = json.loads(sys.stdin.readline())
     try:
         open_client(Path(request["cache"]))

@@ -23,6 +23,7 @@ from typing import Any
 from tpubench.results._wire import message
 from tpubench.results.errors import RunFailedError, UsageError
 from tpubench.suite._stablehlo import annotated
+from tpubench.suite.lifeline import die_with_parent
 
 _HEADER = 40
 """Bytes of the function table before its first pointer (pjrt_c_api.h, PJRT_Api)."""
@@ -208,6 +209,7 @@ def versions() -> dict[str, str]:
 
 def main() -> None:
     """Entry of the child."""
+    die_with_parent()
     try:
         answer = compile_all(json.loads(sys.stdin.readline()))
     except UsageError as error:
