@@ -115,3 +115,23 @@ def test_an_absent_device_is_told_without_loading_its_library(name: str) -> None
     found = registry.backend(name).probe()
     if not found.available:
         assert found.fix
+
+
+def test_a_graph_break_is_counted_and_one_whole_graph_is_demanded() -> None:
+    def broken(x: torch.Tensor) -> torch.Tensor:
+        y = x + 1
+        torch._dynamo.graph_break()
+        return y * 2
+
+    before = _dynamo.disturbances()["graph breaks"]
+    torch.compile(broken, backend="eager")(torch.ones(3))
+    assert _dynamo.disturbances()["graph breaks"] > before
+
+    class Broken(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return broken(x)
+
+    module = Broken()
+    _dynamo.compile_in_place(module, backend="eager")
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        module(torch.ones(3))
