@@ -48,7 +48,10 @@ def execute(job: Job, report: Say) -> Outcome:
         shard = ranks.fsdp(device.torch_device, world.size, job.case.dtype)
     device = replace(device, rank=world.rank, ranks=world.size, shard=shard)
     with backend.running():
-        return _measure(job, backend, device, say, clock)
+        outcome = _measure(job, backend, device, say, clock)
+    if world.size > 1:
+        ranks.leave()
+    return outcome
 
 
 def _measure(
@@ -115,7 +118,7 @@ def main() -> None:
     job = Job.from_json(line)
     if sys.argv[1] == "-":  # a rank that only takes part
         execute(job, lambda phase, expected_s: None)
-        return
+        os._exit(0)  # its threads of communication may abort an orderly exit, after all is done
     with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8", buffering=1) as pipe:
 
         def send(message: dict[str, Any]) -> None:

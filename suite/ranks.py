@@ -140,6 +140,13 @@ def join(world: World, collectives: str, meeting: str) -> None:
     )
 
 
+def leave() -> None:
+    """Return when every rank is done: one that is gone early takes its last messages along."""
+    import torch.distributed as dist
+
+    dist.barrier()
+
+
 def agreed(value: float, device: str) -> float:
     """Rank 0's value, on every rank: so that all go on, or stop, together."""
     import torch

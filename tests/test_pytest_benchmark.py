@@ -115,8 +115,9 @@ def test_an_existing_suite_gets_the_gate(tmp_path: Path, monkeypatch, capfd) -> 
     other = document(1.0)
     other["machine_info"] = MACHINE | {"python_version": "3.12.1"}
     files = [str(put(tmp_path / f"d{i}.json", other | {"i": i})) for i in range(5)]
-    assert call("import", "pytest-benchmark", *files)[0] == 0
-    code, out = call("gate", "--baseline", runs[0], "--candidate", "latest")
+    _, out = call("import", "pytest-benchmark", *files, "--json")
+    (run,) = {row["run_id"] for row in _rows(json.loads(out), tmp_path)} - set(runs)
+    code, out = call("gate", "--baseline", runs[0], "--candidate", run)
     assert code == 4 and "software" in out
 
 

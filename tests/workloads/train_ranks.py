@@ -5,6 +5,7 @@ Writes the losses of three steps, and the table of the parity check, to ``FOLDER
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def main(rank: int, ranks: int, folder: Path, dtype: str) -> None:
         losses.append(float(loss) / ranks)
     found = {"losses": losses, "reference": reference, "probe": step.probe(), "held": held}
     torch.save(found, folder / f"{ranks}-{rank}.pt")
-    dist.destroy_process_group()
+    dist.barrier()
+    os._exit(0)  # the threads of gloo may abort an orderly exit, after all is done
 
 
 def _local(parameter: torch.Tensor) -> torch.Tensor:
