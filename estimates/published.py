@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tpubench.estimates import curated, published_inference, published_training
@@ -79,12 +80,11 @@ def entry(line: int, row: Mapping[str, str], *, training: bool) -> Entry:
     """One line, parsed as far as it goes."""
     source, device = row["source_id"] or "unnamed", row["device"]
     value = number(row["value"])
-    common = {"line": line, "source": source[:80], "device": device[:80]}
+    found = Entry(line=line, source=source[:80], device=device[:80])
     if value is None or value <= 0:
-        return Entry(**common, skipped="value is not a positive number")  # type: ignore[arg-type]
+        return replace(found, skipped="value is not a positive number")
     try:
         problem = published_training.problem(row) if training else published_inference.problem(row)
     except SkipError as reason:
-        return Entry(**common, value=value, skipped=str(reason))  # type: ignore[arg-type]
-    common["device"] = problem.chip.name
-    return Entry(**common, value=value, problem=problem)  # type: ignore[arg-type]
+        return replace(found, value=value, skipped=str(reason))
+    return replace(found, device=problem.chip.name, value=value, problem=problem)

@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from tpubench.estimates import samples, shapes
 from tpubench.estimates.cells import SkipError, number, size, software_family, source_family, year
 from tpubench.estimates.chips import resolve
+from tpubench.estimates.problem import Problem
 
 
-def common(row: Mapping[str, str]) -> dict[str, object]:
-    """Fields of a problem that both layouts state alike; SkipError without a data sheet."""
+def common(row: Mapping[str, str]) -> Problem:
+    """A problem with what both layouts state alike; SkipError without a data sheet.
+
+    Its kind is empty, and its chips are 0 where the row does not say how many.
+    """
     chip = resolve(row["device"])
     if chip is None:
         raise SkipError("no data sheet for the device")
@@ -24,14 +28,16 @@ def common(row: Mapping[str, str]) -> dict[str, object]:
     active = re.search(r"active params B=(\d+(?:\.\d+)?)", row.get("notes", ""))
     if active and params and not (shape and shape.known):
         shape = shapes.derived(text, params * 1e9, float(active[1]) * 1e9)
-    return {
-        "chip": chip,
-        "chips": int(chips) if chips else 0,
-        "software": software_family(row["software"]),
-        "source": row["source_id"] or "unnamed",
-        "family": source_family(row["source_id"] or "unnamed"),
-        "date": year(row.get("source_date", "")),
-        "model": shape.name if shape and shape.known else shapes.words(text) or text,
-        "shape": shape,
-        "work": samples.find(text),
-    }
+    return Problem(
+        kind="",
+        metric=row["metric"].strip().lower(),
+        chip=chip,
+        chips=int(chips) if chips else 0,
+        software=software_family(row["software"]),
+        source=row["source_id"] or "unnamed",
+        family=source_family(row["source_id"] or "unnamed"),
+        date=year(row.get("source_date", "")),
+        model=shape.name if shape and shape.known else shapes.words(text) or text,
+        shape=shape,
+        work=samples.find(text),
+    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
-from tpubench.estimates import samples
 from tpubench.estimates.cells import SkipError, precision, size, whole
 from tpubench.estimates.chips import Chip
 from tpubench.estimates.datasets import BEAMS, Lengths, dataset
@@ -16,34 +16,29 @@ from tpubench.estimates.published_common import common
 
 def problem(row: Mapping[str, str]) -> Problem:
     """The problem of an inference row; SkipError when it cannot be one."""
-    metric = row["metric"].strip().lower()
     told = common(row)
+    metric = told.metric
     scenario = row["scenario"].lower()
-    work, shape = told["work"], told["shape"]
     if "prefix cached" in scenario:
         raise SkipError("cached prefixes: the work done is not stated")
-    chips = told["chips"] or whole(row["tensor_parallel"], 0)
+    chips = told.chips or whole(row["tensor_parallel"], 0)
     if not chips:
         raise SkipError("number of chips is not stated")
-    told["chips"] = chips
     weights, kv = precision(row["weight_dtype"]), precision(row.get("kv_dtype", ""))
-    guess = _serving_precision(told, row)
-    chip = told["chip"]
-    assert isinstance(chip, Chip) and isinstance(chips, int)
     stated = weights is not None
-    weights = weights or guess
-    shared = {
-        "metric": metric,
-        "precision": weights,
-        "precision_stated": stated,
-        "kv_precision": kv or _cache_precision(weights, chip, str(told["software"])),
-        "weight_only": "weight-only" in row["weight_dtype"].lower() or weights == "int4",
-        "scenario": _scenario(scenario),
-        **told,
-    }
-    if isinstance(work, samples.Work):
-        return _samples(row, metric, shared, work)
-    if shape is None:
+    weights = weights or _serving_precision(told, row)
+    shared = replace(
+        told,
+        chips=chips,
+        precision=weights,
+        precision_stated=stated,
+        kv_precision=kv or _cache_precision(weights, told.chip, told.software),
+        weight_only="weight-only" in row["weight_dtype"].lower() or weights == "int4",
+        scenario=_scenario(scenario),
+    )
+    if shared.work is not None:
+        return _samples(row, shared, shared.work.name)
+    if shared.shape is None:
         raise SkipError("the model's size is not known")
     if metric not in {
         "output_tokens_per_s", "output_tokens_per_s_per_chip", "peak_output_tokens_per_s",
@@ -54,8 +49,8 @@ def problem(row: Mapping[str, str]) -> Problem:
         raise SkipError(f"metric {metric[:40]!r} is not modelled")
     kind = _kind(scenario, row["batch_or_concurrency"], metric)
     if chips > 1 and "per system vs per gpu" in row.get("notes", "").lower():
-        shared["metric"] = metric = "output_tokens_per_s_per_chip"
-    tensor, expert = _tensor(row["tensor_parallel"], chips, chip, kind)
+        metric = "output_tokens_per_s_per_chip"
+    tensor, expert = _tensor(row["tensor_parallel"], chips, told.chip)
     batch_cell = row["batch_or_concurrency"]
     qps = size(batch_cell) if batch_cell.upper().startswith("QPS") else None
     if batch_cell.upper().replace(" ", "") in {"QPS=INF", "INF"}:
@@ -64,7 +59,7 @@ def problem(row: Mapping[str, str]) -> Problem:
     ends = Lengths(size(row["input_len"]), size(row["output_len"]), "fixed")
     modality = "text"
     if "mlperf" in scenario:
-        ends = dataset(str(told["model"]), str(told["source"])) or ends
+        ends = dataset(told.model, told.source) or ends
         modality = "mlperf"
     elif kind == "concurrency" and ends.inputs is None and "sharegpt" in scenario:
         ends = Lengths(230.0, 250.0, "variable")  # mean lengths, jetstream's ShareGPT sampling
@@ -74,15 +69,17 @@ def problem(row: Mapping[str, str]) -> Problem:
     if ends.inputs is None or (ends.outputs is None and kind != "prefill"):
         raise SkipError("prompt or output length is not stated")
     if metric == "samples_per_s" and "token" in row["unit"].lower():
-        shared["metric"] = "output_tokens_per_s"
+        metric = "output_tokens_per_s"
     if metric == "mean_latency_ms" and modality == "mlperf":
         raise SkipError("latency of a queue whose length is not stated")
     if kind in {"static", "concurrency", "prefill"} and batch is None:
         raise SkipError("batch or concurrency is not stated")
     if kind == "server" and qps is None:
         raise SkipError("the request rate is not stated")
-    return Problem(
+    return replace(
+        shared,
         kind=kind,
+        metric=metric,
         tensor=tensor,
         expert=expert,
         batch=batch,
@@ -90,10 +87,9 @@ def problem(row: Mapping[str, str]) -> Problem:
         input_len=ends.inputs,
         output_len=ends.outputs or 1.0,
         lengths=ends.kind,
-        beams=BEAMS.get(str(told["model"]), 1.0) if modality == "mlperf" else 1.0,
+        beams=BEAMS.get(told.model, 1.0) if modality == "mlperf" else 1.0,
         modality=modality,
         notes=frozenset(_burst(row.get("notes", ""))),
-        **shared,  # type: ignore[arg-type]
     )
 
 
@@ -101,21 +97,19 @@ def _burst(notes: str) -> list[str]:
     return ["burst"] if re.search(r"queued prefills|output_len=1\b", notes) else []
 
 
-def _samples(
-    row: Mapping[str, str], metric: str, shared: Mapping[str, object], work: samples.Work
-) -> Problem:
+def _samples(row: Mapping[str, str], shared: Problem, work: str) -> Problem:
     known = {"samples_per_s", "samples_per_s_per_chip", "batch_time_s", "seconds_per_image",
              "queries_per_s"}  # fmt: skip
-    if metric not in known:
-        raise SkipError(f"metric {metric[:40]!r} of {work.name} is not modelled")
+    if shared.metric not in known:
+        raise SkipError(f"metric {shared.metric[:40]!r} of {work} is not modelled")
     steps = size(row["output_len"]) if "step" in row["output_len"] else None
-    return Problem(
+    return replace(
+        shared,
         kind="samples",
         batch=size(row["batch_or_concurrency"]),
         output_len=steps,
         modality="mlperf" if "mlperf" in row["scenario"] else "image",
         notes=frozenset(re.findall(r"ctx|fsdp|ddp", row["tensor_parallel"].lower())),
-        **shared,  # type: ignore[arg-type]
     )
 
 
@@ -147,15 +141,14 @@ def _scenario(text: str) -> str:
     return "prefix-cached" if "prefix" in text else plain[:40]
 
 
-def _serving_precision(told: Mapping[str, object], row: Mapping[str, str]) -> str:
+def _serving_precision(told: Problem, row: Mapping[str, str]) -> str:
     """What an unlabelled serving row ran in: the narrowest that chip and stack submit with."""
-    chip = told["chip"]
-    assert isinstance(chip, Chip)
+    chip = told.chip
     if "mlperf" in row["scenario"].lower():
-        if chip.peak_flop_s.get("fp4") and told["software"] in {"tensorrt", "trtllm"}:
+        if chip.peak_flop_s.get("fp4") and told.software in {"tensorrt", "trtllm"}:
             return "fp4"
         if chip.is_tpu:
-            return "int8" if told["shape"] is not None else "bfloat16"
+            return "int8" if told.shape is not None else "bfloat16"
         return "fp8" if chip.peak_flop_s.get("fp8") else "int8"
     name = precision(row["model"])
     return name or "bfloat16"
@@ -168,7 +161,7 @@ def _cache_precision(weights: str, chip: Chip, software: str) -> str:
     return "bfloat16"
 
 
-def _tensor(text: str, chips: int, chip: Chip, kind: str) -> tuple[int, int]:
+def _tensor(text: str, chips: int, chip: Chip) -> tuple[int, int]:
     """(tensor, expert) parallel degrees in chips, where a cell may count JAX devices."""
     low = text.lower()
     expert = re.search(r"ep (\d+)", low)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tpubench.estimates.cells import SkipError, precision, size
-from tpubench.estimates.chips import Chip
 from tpubench.estimates.problem import Problem
 from tpubench.estimates.published_common import common
 
@@ -22,8 +22,8 @@ def problem(row: Mapping[str, str]) -> Problem:
         raise SkipError(f"metric {metric[:40]!r} is not modelled")
     shared = common(row)
     notes, layout = row.get("notes", ""), row["parallelism"]
-    work = shared["work"]
-    if work is None and shared["shape"] is None:
+    work = shared.work
+    if work is None and shared.shape is None:
         raise SkipError("the model's size is not known")
     found = precision(row["dtype"])
     guess = _training_precision(shared)
@@ -37,11 +37,11 @@ def problem(row: Mapping[str, str]) -> Problem:
     elif seq_len is None:
         seq_len = _default_seq_len(row)
     if global_batch is None and seq_len and (each := _tokens_per_device(notes)):
-        global_batch = each * shared["chips"] / seq_len  # type: ignore[operator]
+        global_batch = each * shared.chips / seq_len
     low = row["model"].lower() + " " + layout.lower()
     tuning = "lora" if "lora" in low else "full"
     if metric in {"step_time_s", "time_to_train_min"}:
-        if not shared["chips"]:
+        if not shared.chips:
             raise SkipError("number of chips is not stated")
         if global_batch is None:
             raise SkipError("a step's batch is not stated")
@@ -55,9 +55,10 @@ def problem(row: Mapping[str, str]) -> Problem:
         remat = True
     elif re.search(r"act_ckpt=false|remat=minimal", (layout + notes).lower()):
         remat = False
-    return Problem(
+    return replace(
+        shared,
         kind="training" if work is None else "samples",
-        metric=metric,
+        chips=shared.chips or 8,
         precision=found or guess,
         precision_stated=found is not None,
         tensor=tensor,
@@ -77,7 +78,6 @@ def problem(row: Mapping[str, str]) -> Problem:
         layout_stated=bool(re.search(r"fsdp|\btp\s?=|\bpp\s?=|tensor|dp\s?=", layout.lower())),
         sharded="fsdp" in layout.lower() and "fsdp=0" not in layout.lower(),
         modality="text" if work is None else "training-samples",
-        **{**shared, "chips": shared["chips"] or 8},  # type: ignore[arg-type]
     )
 
 
@@ -86,16 +86,15 @@ def _flags(layout: str) -> frozenset[str]:
     return frozenset(w for w in words if w in layout.lower())
 
 
-def _training_precision(shared: Mapping[str, object]) -> str:
+def _training_precision(shared: Problem) -> str:
     """What an unlabelled training row ran in: fp8 where the chip has it and the stack uses it."""
-    chip = shared["chip"]
-    assert isinstance(chip, Chip)
-    if str(shared["family"]).startswith("mlperf") and chip.name == "tpu-v6e":
-        return "int8" if shared["model"] == "gpt-3-175b" else "bfloat16"
-    if str(shared["family"]).startswith("mlperf") and chip.name in {"tpu-v5e", "tpu-v5p"}:
+    chip = shared.chip
+    if shared.family.startswith("mlperf") and chip.name == "tpu-v6e":
+        return "int8" if shared.model == "gpt-3-175b" else "bfloat16"
+    if shared.family.startswith("mlperf") and chip.name in {"tpu-v5e", "tpu-v5p"}:
         return "int8"
     nvidia = chip.vendor == "NVIDIA" and chip.peak_flop_s.get("fp8")
-    if nvidia and shared["software"] in {"nemo", "megatron-bridge"}:
+    if nvidia and shared.software in {"nemo", "megatron-bridge"}:
         return "fp8"
     return "bfloat16"
 
@@ -128,17 +127,16 @@ def _slices(layout: str, notes: str) -> int:
     return max(1, int(found[1])) if found else 1
 
 
-def _attention_convention(row: Mapping[str, str], shared: Mapping[str, object]) -> str:
+def _attention_convention(row: Mapping[str, str], shared: Problem) -> str:
     """Whether the source's FLOPs count all query-key pairs or only the causal half."""
     notes = row.get("notes", "").lower()
     if re.search(r"attention (?:flops )?counted full|predates maxtext causal", notes):
         return "full"
     if "causal" in notes:
         return "causal"
-    software, date = shared["software"], shared["date"]
-    assert isinstance(date, float)
-    if software in {"llm-foundry", "levanter", "torchtitan", "torch-xla", "nemo"}:
+    if shared.software in {"llm-foundry", "levanter", "torchtitan", "torch-xla", "nemo"}:
         return "full"
-    if software == "maxtext" and date < 2025.5 and shared["family"] != "tpu-recipes-ironwood":
+    ironwood = shared.family == "tpu-recipes-ironwood"
+    if shared.software == "maxtext" and shared.date < 2025.5 and not ironwood:
         return "full"
     return "causal"

@@ -13,6 +13,7 @@ import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tpubench.results.errors import UsageError
 from tpubench.results.metrics import metric
@@ -141,12 +142,12 @@ def change_points(values: Sequence[float], better: str) -> tuple[list[Change], s
         return [], f"Otava could not analyse these runs: {type(error).__name__}: {error}"
 
 
-def _change(point: object, better: str) -> Change:
-    stats = point.stats  # type: ignore[attr-defined]
+def _change(point: Any, better: str) -> Change:  # Otava has no type hints
+    stats = point.stats
     before, after = float(stats.mean_1), float(stats.mean_2)
     ratio = after / before if before else math.inf
     return Change(
-        index=int(point.index),  # type: ignore[attr-defined]
+        index=int(point.index),
         ratio=ratio,
         worse=(ratio > 1) == (better == "lower"),
         p=float(stats.pvalue),

@@ -228,7 +228,7 @@ class _Recorder:
         self.stored += 1
 
     def _row(self, place: int, side: Side, taken: Taken, number: int) -> Row:
-        prepared = taken.prepared["AB"[place]]  # type: ignore[index]
+        prepared = taken.prepared["B" if place else "A"]
         outcome = Outcome(
             status="ok",
             warm_up_s=prepared["warm_up_s"],
