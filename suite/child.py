@@ -8,6 +8,7 @@ descriptor given as its only argument: ``{"phase": …}`` as each phase begins, 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from dataclasses import asdict, replace
@@ -16,6 +17,7 @@ from typing import Any
 from tpubench.results.errors import TpubenchError
 from tpubench.suite import clock_check, ranks, registry, timing
 from tpubench.suite.backend import Backend
+from tpubench.suite.energy import Energy
 from tpubench.suite.job import Job, Outcome
 from tpubench.suite.lifeline import die_with_parent
 from tpubench.suite.prepared import Say, prepare
@@ -65,11 +67,14 @@ def _measure(
         meter.start()
     window = ready.window(passes)
     energy = meter.stop() if meter else None
+    fault = window.fault
+    if device.ranks > 1:
+        energy, fault = _of_all_ranks(energy, fault, device)
     peak = backend.peak_memory_bytes()
     generated = ready.step.generated()
     say("check", None)
     parity = ready.parity()
-    reason = window.fault or _parity_fault(parity)
+    reason = fault or _parity_fault(parity)
     return Outcome(
         status="invalid" if reason else "ok",
         reason=reason,
@@ -100,6 +105,24 @@ def _where(backend: Backend, job: Job) -> dict[str, Any]:
         "parallelism": f"{how}={devices}" if devices > 1 else "none",
         "description": backend.describe(),
     }
+
+
+def _of_all_ranks(
+    energy: Energy | None, fault: str | None, device: Device
+) -> tuple[Energy | None, str | None]:
+    """The joules of all ranks together, and this rank's fault or else another's."""
+    joules = math.nan if energy is None or energy.joules is None else energy.joules
+    total = sum(ranks.gathered(joules, device.torch_device, device.ranks))
+    faults = ranks.gathered(float(fault is not None), device.torch_device, device.ranks)
+    if energy is not None and energy.joules is not None:
+        if math.isnan(total):
+            energy = replace(energy, joules=None, reason="a rank could not tell its energy")
+        else:
+            energy = replace(energy, joules=total)
+    if fault is None and any(faults):
+        rank = faults.index(1.0)
+        fault = f"rank {rank} of {device.ranks} was disturbed inside the timed window"
+    return energy, fault
 
 
 def _parity_fault(parity: Parity | None) -> str | None:

@@ -140,6 +140,17 @@ def join(world: World, collectives: str, meeting: str) -> None:
     )
 
 
+def gathered(value: float, device: str, size: int) -> list[float]:
+    """The value of every rank, by rank; the same list on all."""
+    import torch
+    import torch.distributed as dist
+
+    held = torch.tensor([value], dtype=torch.float32, device=device)
+    found = [torch.empty_like(held) for _ in range(size)]
+    dist.all_gather(found, held)
+    return [float(one.cpu()[0]) for one in found]
+
+
 def leave() -> None:
     """Return when every rank is done: one that is gone early takes its last messages along."""
     import torch.distributed as dist

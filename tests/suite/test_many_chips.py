@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +135,48 @@ def rank_1() -> int:
     raise AssertionError("there is no second rank")
 
 
+def two_ranks(what: str) -> dict[str, Any]:
+    """The outcome that rank 0 reports of two ranks with a scripted meter."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": str(port)}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent / "in_child" / "rank.py"), what],
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in ranks:
+        assert process.stdin is not None
+        process.stdin.write(job(2).to_json() + "\n")
+        process.stdin.close()
+    assert [process.wait(timeout=200) for process in ranks] == [0, 0]
+    assert ranks[0].stdout is not None
+    found: dict[str, Any] = json.loads(ranks[0].stdout.read())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("what", "joules", "reason"),
+    [
+        ("steady", 40.0, None),
+        ("silent", None, None),
+        ("disturbed", 40.0, "rank 1 of 2 was disturbed inside the timed window"),
+    ],
+)
+def test_every_rank_is_metered_and_guarded(
+    what: str, joules: float | None, reason: str | None
+) -> None:
+    outcome = two_ranks(what)
+    assert outcome["energy"]["joules"] == joules
+    assert (outcome["status"], outcome["reason"]) == ("invalid" if reason else "ok", reason)
+
+
 def test_heads_that_do_not_divide_are_one_clear_line() -> None:
     ended = run_child(job(3), python=None, timeout_s=120)
     assert ended.outcome.status == "failed"
@@ -163,3 +208,13 @@ def test_xla_spreads_a_program_over_four_devices(
     assert outcome.parity_error is not None and outcome.parity_error < 1e-4
     assert outcome.chips == 4
     assert outcome.parallelism == ("tp=4" if workload == "llama-infer" else "fsdp=4")
+
+
+def test_spmd_holds_every_device_and_refuses_to_count_fewer(tmp_path: Path) -> None:
+    real = library("xla", tmp_path)
+    four = {**real.environment, "CPU_NUM_DEVICES": "4", "TPUBENCH_XLA_CHIPS": "2"}
+    real = replace(real, environment=four)
+    asked = job(2, backend="xla", mode="lazy")
+    (outcome,) = real.lines("contract.py", stdin=asked.to_json())
+    assert outcome["status"] == "failed"
+    assert outcome["reason"] == "torch_xla's SPMD holds all 4 chips: give --chips 4"
