@@ -7,7 +7,6 @@ plugin for the CPU: the real TorchTPU code then runs on the host's cores; its ro
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -16,17 +15,16 @@ from typing import Any, ClassVar
 
 from tpubench.costs import devices
 from tpubench.results.errors import RunFailedError
-from tpubench.suite.backend import Backend, Probe
-from tpubench.suite.backends import _chips, _dynamo, _tpu_faults
-from tpubench.suite.interpreters import OWN, Interpreter
+from tpubench.suite.backends import _chips, _dynamo
+from tpubench.suite.backends._tpu_runtime import TpuRuntime
+from tpubench.suite.interpreters import OWN
 from tpubench.suite.workload import Device, Step
 
-_INSTALL = "pip install 'tpubench[tpu]'"
 _PLUGIN_VARIABLE = "TPUBENCH_TPU_PLUGIN"
 _LIBRARY_VARIABLE = "TPU_LIBRARY_PATH"
 
 
-class Tpu(Backend):
+class Tpu(TpuRuntime):
     """TPU devices, through torch_tpu."""
 
     name = "tpu"
@@ -34,39 +32,20 @@ class Tpu(Backend):
     rank = 2
     packages: ClassVar[tuple[str, ...]] = ("torch_tpu", "torch", "libtpu")
     extra: ClassVar[str] = "tpu"
-    shares_device: ClassVar[bool] = False
     collectives: ClassVar[str | None] = "tpu_dist"
     compile_modes: ClassVar[tuple[str, ...]] = ("compiled", "eager")
-    open_timeout_s = 240.0
-    symptoms = _tpu_faults.SYMPTOMS
-    silence = _tpu_faults.SILENCE
+    stand_in: ClassVar[str] = "a plugin"
+    without_tpu: ClassVar[str] = "tpubench doctor on a machine with a TPU; see docs/backends.md"
 
-    @property
-    def accelerator(self) -> bool:
-        return not _on_cpu()
-
-    def probe(self, python: Interpreter = OWN) -> Probe:
-        versions = python.versions(self.packages)
-        if versions["torch_tpu"] is None:
-            return Probe(available=False, detail="torch_tpu is not installed", fix=_INSTALL)
-        library = f"torch_tpu {versions['torch_tpu']}, torch {versions['torch']}"
-        if _on_cpu():
-            return Probe(available=True, detail=f"the host's cores through a plugin, {library}")
-        found = _chips.tpus()
-        if not found:
-            return Probe(
-                available=False,
-                detail=f"no TPU on the PCI bus ({library})",
-                fix="tpubench doctor on a machine with a TPU; see docs/backends.md",
-            )
-        return Probe(available=True, detail=f"{len(found)} × {found[0]}, {library}")
+    def on_cpu(self) -> bool:
+        return os.environ.get(_PLUGIN_VARIABLE) == "cpu" and bool(os.environ.get(_LIBRARY_VARIABLE))
 
     def child_environment(self, chips: int = 1) -> Mapping[str, str]:
         # Loaded by open() instead, where a failure can be told.
         return {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
 
     def running(self) -> AbstractContextManager[Any]:
-        if not _on_cpu():
+        if not self.on_cpu():
             return nullcontext()
         # TorchTPU lowers attention to a TPU kernel, which no CPU plugin can run.
         from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -105,12 +84,8 @@ class Tpu(Backend):
         except ValueError as error:
             raise RunFailedError(f"torch_tpu cannot start {size} ranks: {error}") from None
 
-    def physical_chips(self, devices_held: int) -> int:
-        entry = devices.devices().get(self.device_name())
-        return math.ceil(devices_held / (entry.devices_per_chip if entry else 1))
-
     def device_name(self) -> str:
-        if _on_cpu():
+        if self.on_cpu():
             return "cpu"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -156,7 +131,7 @@ class Tpu(Backend):
             "torch": torch.__version__,
             "torch_tpu": versions["torch_tpu"],
             "libtpu": versions["libtpu"],
-            "plugin": "cpu" if _on_cpu() else None,
+            "plugin": "cpu" if self.on_cpu() else None,
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "graph_breaks": _dynamo.graph_breaks(),
         }
@@ -167,7 +142,3 @@ def _tpu() -> Any:
     import torch
 
     return torch.tpu  # type: ignore[attr-defined]
-
-
-def _on_cpu() -> bool:
-    return os.environ.get(_PLUGIN_VARIABLE) == "cpu" and bool(os.environ.get(_LIBRARY_VARIABLE))

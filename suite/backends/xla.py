@@ -5,29 +5,26 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tpubench.costs.devices import devices as _devices
 from tpubench.results.errors import RunFailedError
-from tpubench.suite.backend import Backend, Probe
-from tpubench.suite.backends import _chips, _dynamo, _tpu_faults
-from tpubench.suite.interpreters import OWN, Interpreter
+from tpubench.suite.backends import _chips, _dynamo
+from tpubench.suite.backends._tpu_runtime import TpuRuntime
+from tpubench.suite.interpreters import OWN
 from tpubench.suite.workload import Device, Step
 
 if TYPE_CHECKING:
     import torch
 
-_INSTALL = "pip install 'tpubench[xla]'"
 _DEVICE_VARIABLE = "PJRT_DEVICE"
 _CHIPS_VARIABLE = "TPUBENCH_XLA_CHIPS"
 _AXIS = "chips"
 _NO_TRAINING = "openxla computes wrong losses from the second training step on (torch_xla 2.9)"
 
 
-class Xla(Backend):
+class Xla(TpuRuntime):
     """A PJRT device, through torch_xla."""
 
     name = "xla"
@@ -35,33 +32,12 @@ class Xla(Backend):
     rank = 1
     packages: ClassVar[tuple[str, ...]] = ("torch_xla", "torch", "libtpu")
     extra: ClassVar[str] = "xla"
-    shares_device: ClassVar[bool] = False
     compile_modes: ClassVar[tuple[str, ...]] = ("openxla", "lazy")
-    open_timeout_s = 240.0
-    symptoms = _tpu_faults.SYMPTOMS
-    silence = _tpu_faults.SILENCE
+    stand_in: ClassVar[str] = "PJRT"
+    without_tpu: ClassVar[str] = f"{_DEVICE_VARIABLE}=CPU to run it on the host's cores"
 
-    @property
-    def accelerator(self) -> bool:
-        return not _on_cpu()
-
-    def probe(self, python: Interpreter = OWN) -> Probe:
-        versions = python.versions(self.packages)
-        if versions["torch_xla"] is None:
-            return Probe(available=False, detail="torch_xla is not installed", fix=_INSTALL)
-        library = f"torch_xla {versions['torch_xla']}, torch {versions['torch']}"
-        if _on_cpu():
-            return Probe(available=True, detail=f"the host's cores through PJRT, {library}")
-        found = _chips.tpus()
-        if not found:
-            return Probe(
-                available=False,
-                detail=f"no TPU on the PCI bus ({library})",
-                fix=f"{_DEVICE_VARIABLE}=CPU to run it on the host's cores",
-            )
-        if versions["libtpu"] is None:
-            return Probe(available=False, detail="libtpu is not installed", fix=_INSTALL)
-        return Probe(available=True, detail=f"{len(found)} × {found[0]}, {library}")
+    def on_cpu(self) -> bool:
+        return os.environ.get(_DEVICE_VARIABLE, "").upper() == "CPU"
 
     def default_mode(self, *, trains: bool = False) -> tuple[str, str | None]:
         if trains:
@@ -74,7 +50,7 @@ class Xla(Backend):
     def child_environment(self, chips: int = 1) -> Mapping[str, str]:
         # torch would otherwise load TorchTPU too, where both are installed, and take the chip.
         environment = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", _CHIPS_VARIABLE: str(chips)}
-        if _on_cpu():
+        if self.on_cpu():
             return {**environment, "CPU_NUM_DEVICES": str(chips)}
         return {**environment, _DEVICE_VARIABLE: "TPU"}
 
@@ -85,7 +61,7 @@ class Xla(Backend):
             raise RunFailedError(f"torch_xla cannot be loaded: {error}") from None
         import torch
 
-        self._mesh = _mesh(int(os.environ.get(_CHIPS_VARIABLE, "1")))
+        self._mesh = self._all_devices(int(os.environ.get(_CHIPS_VARIABLE, "1")))
         _seed_the_device_too()
         device = str(torch_xla.device())
         self._one = torch.ones((), device=device)
@@ -94,7 +70,7 @@ class Xla(Backend):
         return Device(torch_device=device)
 
     def device_name(self) -> str:
-        if _on_cpu():
+        if self.on_cpu():
             return "cpu"
         found = _chips.tpus()
         return found[0] if found else "unknown"
@@ -122,6 +98,24 @@ class Xla(Backend):
 
         return cut_rows
 
+    def _all_devices(self, chips: int) -> Any:
+        """Every device in one row, after switching to SPMD; None for one chip.
+
+        RunFailedError unless they are the chips asked for: SPMD holds all that there are.
+        """
+        if chips == 1:
+            return None
+        import numpy as np
+        from torch_xla import runtime
+        from torch_xla.distributed import spmd
+
+        runtime.use_spmd()
+        count = runtime.global_runtime_device_count()
+        held = self.physical_chips(count)
+        if held != chips:
+            raise RunFailedError(f"torch_xla's SPMD holds all {held} chips: give --chips {held}")
+        return spmd.Mesh(np.arange(count), (count,), (_AXIS,))
+
     def _cut(self, tensor: torch.Tensor, dimension: int) -> None:
         from torch_xla.distributed import spmd
 
@@ -132,10 +126,6 @@ class Xla(Backend):
         axes: list[str | None] = [None] * tensor.dim()
         axes[dimension] = _AXIS
         spmd.mark_sharding(tensor, self._mesh, tuple(axes))
-
-    def physical_chips(self, devices: int) -> int:
-        entry = _devices().get(self.device_name())
-        return math.ceil(devices / (entry.devices_per_chip if entry else 1))
 
     def flush(self) -> None:
         import torch_xla
@@ -181,7 +171,7 @@ class Xla(Backend):
             found = xla_model.get_memory_info()
         except RuntimeError:  # UNIMPLEMENTED by the CPU plugin
             return None
-        peak = found.get("peak_bytes_used") or found.get("bytes_used")
+        peak = found.get("peak_bytes_used")
         return int(peak) if peak else None
 
     def describe(self) -> dict[str, str | int | float | bool | None]:
@@ -205,21 +195,6 @@ _READ_BACK = "aten::_local_scalar_dense"
 """Counted for every ``.item()``: a transfer of one element, no computation on the CPU."""
 
 
-def _mesh(chips: int) -> Any:
-    """Every device in one row, after switching to SPMD; None for one chip."""
-    if chips == 1:
-        return None
-    import numpy as np
-    from torch_xla import runtime
-    from torch_xla.distributed import spmd
-
-    runtime.use_spmd()
-    count = runtime.global_runtime_device_count()
-    if count < chips:
-        raise RunFailedError(f"{chips} chips were asked for; torch_xla sees {count} devices")
-    return spmd.Mesh(np.arange(count), (count,), (_AXIS,))
-
-
 def _seed_the_device_too() -> None:
     """Make ``torch.manual_seed`` reach the device, as it does on every other: torch_xla's does not.
 
@@ -235,10 +210,6 @@ def _seed_the_device_too() -> None:
         return on_the_host(seed)
 
     torch.manual_seed = manual_seed
-
-
-def _on_cpu() -> bool:
-    return os.environ.get(_DEVICE_VARIABLE, "").upper() == "CPU"
 
 
 def _counted(metric: str) -> int:

@@ -1,0 +1,56 @@
+"""What every backend on libtpu shares: how it is probed, how it dies, what a chip is."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import ClassVar
+
+from tpubench.costs import devices
+from tpubench.suite.backend import Backend, Probe
+from tpubench.suite.backends import _chips, _tpu_faults
+from tpubench.suite.interpreters import OWN, Interpreter
+
+
+class TpuRuntime(Backend):
+    """A library that reaches TPUs through libtpu, or a stand-in on the host's cores."""
+
+    extra: ClassVar[str]
+    """The extra of tpubench that installs it."""
+    stand_in: ClassVar[str]
+    """What runs it on the host's cores."""
+    without_tpu: ClassVar[str]
+    """What to do where there is no TPU."""
+    shares_device: ClassVar[bool] = False
+    open_timeout_s = 240.0
+    symptoms = _tpu_faults.SYMPTOMS
+    silence = _tpu_faults.SILENCE
+
+    @abstractmethod
+    def on_cpu(self) -> bool:
+        """Whether the environment asks for the stand-in."""
+
+    @property
+    def accelerator(self) -> bool:
+        return not self.on_cpu()
+
+    def probe(self, python: Interpreter = OWN) -> Probe:
+        versions = python.versions(self.packages)
+        fix = f"pip install 'tpubench[{self.extra}]'"
+        library = self.packages[0]
+        if versions[library] is None:
+            return Probe(available=False, detail=f"{library} is not installed", fix=fix)
+        told = f"{library} {versions[library]}, torch {versions['torch']}"
+        if self.on_cpu():
+            return Probe(available=True, detail=f"the host's cores through {self.stand_in}, {told}")
+        found = _chips.tpus()
+        if not found:
+            detail = f"no TPU on the PCI bus ({told})"
+            return Probe(available=False, detail=detail, fix=self.without_tpu)
+        if versions["libtpu"] is None:
+            return Probe(available=False, detail="libtpu is not installed", fix=fix)
+        return Probe(available=True, detail=f"{len(found)} × {found[0]}, {told}")
+
+    def physical_chips(self, devices_held: int) -> int:
+        sheet = devices.devices().get(self.device_name())
+        return math.ceil(devices_held / (sheet.devices_per_chip if sheet else 1))
