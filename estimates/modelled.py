@@ -22,6 +22,7 @@ from tpubench.results import fingerprint
 from tpubench.results.errors import UsageError
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import SCHEMA_VERSION, Row
+from tpubench.suite import registry
 
 NORMAL_95 = 1.9600
 TRAINING_BYTES = 18.0
@@ -232,7 +233,6 @@ def _row(
             "high_90": found.high * figure.factor,
             "share_of_time": {k: round(v, 4) for k, v in found.terms.shares().items()},
         }
-    tensor = int(figure.params.get("tensor", 1))
     return Row(
         schema_version=SCHEMA_VERSION,
         run_id=run_id,
@@ -242,14 +242,14 @@ def _row(
         status="ok" if found is not None else "skipped",
         reason=figure.reason,
         workload=request.workload,
-        workload_version=1,
+        workload_version=registry.workload(request.workload).version,
         preset=request.preset,
         params=fingerprint.canonical_json(dict(figure.params)),
         backend="roofline",
         device=request.device,
         chips=request.chips,
         hosts=1,
-        parallelism=f"tensor {tensor}" if tensor > 1 else "none",
+        parallelism=_parallelism(request, figure),
         dtype=str(figure.params["dtype"]),
         metric=metric.name,
         unit=metric.unit,
@@ -268,6 +268,13 @@ def _row(
         git_sha=None,
         git_dirty=None,
     )
+
+
+def _parallelism(request: EstimateRequest, figure: Figure) -> str:
+    """In the words of a run: ``tp=4``, ``fsdp=8``, none."""
+    way = registry.workload(request.workload).parallelism
+    width = int(figure.params.get("tensor", request.chips))
+    return f"{way}={width}" if width > 1 else "none"
 
 
 def _scaled(row: Row, name: str, factor: float) -> Row:

@@ -199,6 +199,10 @@ def _tables(out: Console, rows: Sequence[Row]) -> None:
             _table(out, chunk, shown)
             used |= set(_metrics_shown(shown))
     out.print("Values: geometric mean of repetitions [95 % interval between them].", style="dim")
+    if any(summary.estimated for shown in groups.values() for summary in shown):
+        out.print(
+            "Estimated: the estimate [95 % interval of the model, where there is one].", style="dim"
+        )
     for name in METRICS:
         if name in used:
             out.print(f"{name}: {METRICS[name].formula}", style="dim", markup=False, soft_wrap=True)
@@ -223,9 +227,8 @@ def _table(out: Console, cases: Sequence[str], summaries: Sequence[Summary]) -> 
     for case in cases:
         sample = next(s for s in summaries if s.first.params == case)
         count = max(len(s.rows) for s in summaries if s.first.params == case)
-        table.add_column(
-            escape(f"{sample.label()}\n{count} repetition{'s' * (count > 1)}"), justify="right"
-        )
+        times = first.evidence if sample.estimated else f"{count} repetition{'s' * (count > 1)}"
+        table.add_column(escape(f"{sample.label()}\n{times}"), justify="right")
     notes: list[str] = []
     for metric in _metrics_shown(summaries):
         cells = [_cell(by_cell.get((case, metric)), notes) for case in cases]

@@ -19,8 +19,8 @@ IMPORTED = "imported"
 class Summary:
     """One metric of one case in one run. ``rows`` are its repetitions, all statuses included.
 
-    ``estimate`` is over the repetitions that are ok; None when none has a value, and ``reason``
-    then says why. ``failed`` counts repetitions that failed or were invalid.
+    ``estimate`` is over the repetitions that are ok, or the model's own, interval included; None
+    when none has a value, and ``reason`` then says why. ``failed`` counts repetitions that failed or were invalid.
     """
 
     first: Row
@@ -29,6 +29,11 @@ class Summary:
     reason: str | None
     failed: int
     rows: tuple[Row, ...]
+
+    @property
+    def estimated(self) -> bool:
+        """Whether nothing ran on the device: there are no repetitions to speak of."""
+        return self.first.evidence in {"compiled", "modelled"} and self.first.backend != "fake"
 
     def label(self) -> str:
         """The case in words: what differs between cases of a workload."""
@@ -68,13 +73,22 @@ def summarise(rows: Iterable[Row]) -> list[Summary]:
             Summary(
                 first=first,
                 params=_params(first.params),
-                estimate=between(values) if values else None,
+                estimate=_estimate(good, values),
                 reason=None if values else (reasons[0] if reasons else "no value"),
                 failed=len(bad),
                 rows=(*good, *bad),
             )
         )
     return found
+
+
+def _estimate(good: list[Row], values: list[float]) -> Estimate | None:
+    if not values:
+        return None
+    if len(good) == 1 and good[0].evidence == "modelled" and good[0].samples is None:
+        row = good[0]
+        return Estimate(point=values[0], low=row.ci_low, high=row.ci_high, n=1)
+    return between(values)
 
 
 def _params(text: str) -> dict[str, object]:

@@ -41,14 +41,15 @@ def series_name(row: Row) -> str:
 
 
 def interval(estimate: Estimate, unit: str) -> str:
-    """The 95 % interval between repetitions, or why there is none."""
+    """The 95 % interval between repetitions, or of a model; or why there is none."""
     if estimate.low is None or estimate.high is None:
         return "1 repetition: no interval"
     factor, name = quantity.scale_of(estimate.point, unit)
     low, high = quantity.number(estimate.low / factor), quantity.number(estimate.high / factor)
+    source = "of the model" if estimate.n == 1 else f"{estimate.n} repetitions"
     if unit.startswith("USD"):
-        return f"95 % interval ${low} to ${high}, {estimate.n} repetitions"
-    return f"95 % interval {low} to {high} {name}, {estimate.n} repetitions"
+        return f"95 % interval ${low} to ${high}, {source}"
+    return f"95 % interval {low} to {high} {name}, {source}"
 
 
 def value(point: float, unit: str) -> str:

@@ -132,7 +132,7 @@ def _repetitions(findings: Findings) -> Iterable[Note]:
     valued = [s for s in findings.summaries if s.estimate is not None]
     counts: dict[object, tuple[int, Summary]] = {}
     for summary in valued:
-        if summary.estimate is not None:
+        if summary.estimate is not None and not summary.estimated:
             counts[case_key(summary.first)] = (summary.estimate.n, summary)
     names = Names([summary for _, summary in counts.values()])
     for few, text in (

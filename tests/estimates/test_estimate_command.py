@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from tpubench import cli
+from tpubench.results import store
+from tpubench.results.summary import summarise
+from tpubench.suite import registry
 
 Call = Callable[..., tuple[int, str, str]]
 BASIC = ("estimate", "--workload", "llama-infer", "--preset", "llama-3.1-8b", "--device", "v6e")
@@ -100,6 +103,27 @@ def test_stored_rows_can_be_shown_and_verified(call: Call, tmp_path: Path) -> No
     code, out, _ = call("show", "--store", where, "--json")
     assert code == 0 and {row["evidence"] for row in json.loads(out)} == {"modelled"}
     assert call("verify", "--store", where)[0] == 0
+
+
+def test_a_stored_estimate_keeps_its_interval_and_has_no_repetitions(
+    call: Call, tmp_path: Path
+) -> None:
+    where = str(tmp_path / "facts")
+    _, out, _ = call(*BASIC, "--chips", "8", "--store", where, "--json")
+    row = rows_of(out)["tpot_s"]
+    assert (row["parallelism"], row["workload_version"]) == (
+        "tp=8",
+        registry.workload("llama-infer").version,
+    )
+    (found,) = [
+        s
+        for s in summarise(store.iter_rows(store.scan(store.files(Path(where))).table))
+        if s.first.metric == "tpot_s"
+    ]
+    assert found.estimate is not None
+    assert (found.estimate.low, found.estimate.high) == (row["ci_low"], row["ci_high"])
+    _, out, _ = call("show", "--store", where)
+    assert "repetition\n" not in out and "1 repetition" not in out
 
 
 def test_the_table_off_a_terminal_is_plain(call: Call) -> None:
