@@ -221,7 +221,10 @@ def _table(out: Console, cases: Sequence[str], summaries: Sequence[Summary]) -> 
     title = f"{first.workload} {first.preset} {first.dtype} on {(known or [first.device])[0]}"
     if first.chips != 1:
         title += f", {first.chips} chips" if first.chips else ", chips not stated"
-    table = Table(title=escape(f"{title} · {first.evidence} · run {first.run_id}"))
+    # Not as the table's title: that would break over lines where the table is narrow.
+    title = f"{title} · {first.evidence} · run {first.run_id}"
+    out.print(title, markup=False, soft_wrap=True, style="italic")
+    table = Table()
     table.add_column("metric")
     by_cell = {(s.first.params, s.first.metric): s for s in summaries}
     for case in cases:

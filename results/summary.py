@@ -20,7 +20,8 @@ class Summary:
     """One metric of one case in one run. ``rows`` are its repetitions, all statuses included.
 
     ``estimate`` is over the repetitions that are ok, or the model's own, interval included; None
-    when none has a value, and ``reason`` then says why. ``failed`` counts repetitions that failed or were invalid.
+    when none has a value, and ``reason`` then says why. ``failed`` counts repetitions that failed
+    or were invalid.
     """
 
     first: Row
