@@ -34,7 +34,7 @@ class Summary:
     @property
     def estimated(self) -> bool:
         """Whether nothing ran on the device: there are no repetitions to speak of."""
-        return self.first.evidence in {"compiled", "modelled"} and self.first.backend != "fake"
+        return estimated(self.first)
 
     def label(self) -> str:
         """The case in words: what differs between cases of a workload."""
@@ -90,6 +90,11 @@ def _estimate(good: list[Row], values: list[float]) -> Estimate | None:
         row = good[0]
         return Estimate(point=values[0], low=row.ci_low, high=row.ci_high, n=1)
     return between(values)
+
+
+def estimated(row: Row) -> bool:
+    """Whether a row was computed or compiled, and nothing ran for it."""
+    return row.evidence in {"compiled", "modelled"} and row.backend != "fake"
 
 
 def _params(text: str) -> dict[str, object]:

@@ -43,7 +43,7 @@ def series_name(row: Row) -> str:
 def interval(estimate: Estimate, unit: str) -> str:
     """The 95 % interval between repetitions, or of a model; or why there is none."""
     if estimate.low is None or estimate.high is None:
-        return "1 repetition: no interval"
+        return "a single value: no interval"
     factor, name = quantity.scale_of(estimate.point, unit)
     low, high = quantity.number(estimate.low / factor), quantity.number(estimate.high / factor)
     source = "of the model" if estimate.n == 1 else f"{estimate.n} repetitions"

@@ -9,7 +9,7 @@ from tpubench.reports.blocks import Block, Card, Cards, Note, Section, Table, Te
 from tpubench.reports.findings import Findings, Names, part
 from tpubench.reports.sections._shared import badge, by, interval, plural, value
 from tpubench.results.metrics import METRICS
-from tpubench.results.summary import IMPORTED, Summary, case_key
+from tpubench.results.summary import IMPORTED, Summary, case_key, estimated
 
 _PROGRAMS = 6
 """Programs shown here; further ones are in the tables."""
@@ -96,15 +96,22 @@ def _survey(findings: Findings) -> Section:
 def _scope(findings: Findings) -> str:
     rows = findings.rows
     cases = {case_key(row)[1:] for row in rows}
-    repetitions = {(case_key(row), row.repetition) for row in rows}
-    good = repetitions - {(case_key(row), row.repetition) for row in rows if row.status != "ok"}
+    ran = [row for row in rows if not estimated(row)]
+    repetitions = {(case_key(row), row.repetition) for row in ran}
+    good = repetitions - {(case_key(row), row.repetition) for row in ran if row.status != "ok"}
+    computed = len({case_key(row) for row in rows if estimated(row)})
     days = sorted({f"{row.started_at:%Y-%m-%d}" for row in rows})
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     text = (
         f"{plural(len({row.run_id for row in rows}), 'run')} of {plural(len(cases), 'case')},"
-        f" {when}: {plural(len(repetitions), 'repetition')}, "
-        + ("all succeeded." if good == repetitions else f"of which {len(good):,} succeeded.")
+        f" {when}"
     )
+    if computed:
+        text += f"; for {'all' if not ran else f'{computed:,}'} of them nothing ran: estimates"
+    if not ran:
+        return f"{text}."
+    text += f": {plural(len(repetitions), 'repetition')}, "
+    text += "all succeeded." if good == repetitions else f"of which {len(good):,} succeeded."
     return (
         f"{text} Each repetition is a process of its own. A value is the geometric mean of its"
         " repetitions; the 95 % interval says how far it may be off, judging by how much the"

@@ -125,7 +125,7 @@ def test_the_headline_gives_the_key_figures_with_their_intervals() -> None:
 def test_one_repetition_has_no_interval_and_the_page_says_so() -> None:
     text = made(inference(repetitions=1)).text
     assert "Every case has one repetition: no interval" in text
-    assert "1 repetition: no interval" in text
+    assert "a single value: no interval" in text
 
 
 def test_one_kind_of_device_allows_no_comparison() -> None:
