@@ -45,7 +45,7 @@ from tpubench.results.duet import Pair, log_ratio
 from tpubench.results.gate_looks import MDE_PAIRS, judge, minimum_detectable
 from tpubench.results.gate_policy import Policy
 from tpubench.suite import registry
-from tpubench.suite.duet import BLOCK_S, Duet, stage
+from tpubench.suite.duet import Duet, stage
 from tpubench.suite.job import Job
 from tpubench.suite.partner import Side
 from tpubench.suite.sides import PACE
@@ -105,7 +105,7 @@ def pairs_of(a: Side, b: Side, seed: int, *, solo: bool) -> dict[str, object]:
                     "steady": [taken.prepared[w]["steadiness"] for w in ("A", "B")],
                 }
             )
-        found["passes"] = duet.passes
+        found["passes"], found["quads"] = duet.passes, duet.quads
         if solo:
             found["alone"] = alone(duet)
     return found
@@ -118,7 +118,8 @@ def alone(duet: Duet) -> dict[str, list[list[float]]]:
         for name in ("A", "B"):
             partner = duet.partners[name]
             partner.prepare(parity=False)
-            run = [t for _ in range(round(SOLO_S / BLOCK_S)) for t in partner.block(duet.passes)]
+            quickest_s = min(partner.block(5))
+            run = partner.block(max(10, round(SOLO_S / quickest_s)))
             partner.end()
             runs[name].append([float(f"{t:.6g}") for t in run])
     return runs
@@ -139,6 +140,7 @@ def record(kind: str, index: int) -> dict[str, object]:
         "program": program,
         "seed": seed,
         "passes": first["passes"],
+        "quads": first["quads"],
         "first": first["pairs"],
         "second": second,
         "alone": first["alone"],

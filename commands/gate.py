@@ -47,7 +47,10 @@ def ab(
         Path | None, typer.Option(help="Checkpoint: a safetensors folder, or a GGUF file.")
     ] = None,
     compile_mode: Annotated[str | None, typer.Option(help="How both sides compile.")] = None,
-    quads: Annotated[int, typer.Option(help="ABBA turns in each pair of processes.")] = 3,
+    quads: Annotated[
+        int | None,
+        typer.Option(help="ABBA turns in each pair of processes; 15 if unset, fewer of long ones."),
+    ] = None,
     design: Annotated[
         str, typer.Option(help="duet, runs, or auto: as the device allows.")
     ] = "auto",

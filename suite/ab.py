@@ -26,7 +26,7 @@ from tpubench.results.gate_policy import Policy, Rules
 from tpubench.results.gate_report import Finding, GateReport
 from tpubench.results.row import Row
 from tpubench.suite import facts, refs, registry, sides
-from tpubench.suite.duet import QUADS, Taken, design_for, stage
+from tpubench.suite.duet import Taken, design_for, stage
 from tpubench.suite.job import Outcome
 from tpubench.suite.partner import Side
 from tpubench.suite.request import Request
@@ -57,7 +57,8 @@ class Contest:
     rules: Rules
     timeout_s: float
     design: Design | None = None
-    quads: int = QUADS
+    quads: int | None = None
+    """ABBA turns a pair; None for 15, fewer of long ones."""
     confirm: bool = True
     """Whether an alarm must be proven again by fresh pairs, taken after all other cases."""
     notes: tuple[str, ...] = ()
@@ -80,14 +81,14 @@ def arrange(
     rules: Rules,
     *,
     design: Design | None = None,
-    quads: int = QUADS,
+    quads: int | None = None,
     confirm: bool = True,
 ) -> Contest:
     """Everything decided before anything runs; git revisions are built here.
 
     UsageError when the sides are the same or their cases do not pair up.
     """
-    if not 1 <= quads <= 1000:
+    if quads is not None and not 1 <= quads <= 1000:
         raise UsageError(f"--quads {quads} is not between 1 and 1000")
     specs = [sides.parse(baseline), sides.parse(candidate)]
     plans = [sides.plan(spec, request) for spec in specs]
@@ -220,7 +221,7 @@ class _Recorder:
                 **told,
                 "case": f"{index:03d}",
                 "stage": stage_name,
-                "quads": self.contest.quads,
+                "quads": len(taken.pair.order) // 4,
                 "passes_a_block": len(taken.passes_s["A"][0]),
             }
             row = replace(row, environment=fingerprint.canonical_json(environment))

@@ -23,9 +23,11 @@ from tpubench.results.errors import NotComparableError, RunFailedError
 from tpubench.suite import registry
 from tpubench.suite.partner import Partner, Side
 
-BLOCK_S = 0.040
-QUADS = 3
-MAX_PASSES = 1000
+BLOCK_S = 0.005
+"""A neighbour's load comes and goes within tens of milliseconds; turns must be shorter than that."""
+MOST_PASSES = 1000
+LEAST_QUADS, MOST_QUADS, PAIR_S = 3, 15, 2.0
+"""Quads of a pair: the most, or as many as fit into PAIR_S, but never fewer than the least."""
 TRIAL_PASSES = 5
 PAIRS_AN_INTERPRETER = 5
 """Processes forked from one interpreter share where its code lies, worth half a per cent between
@@ -48,12 +50,11 @@ class Duet:
 
     partners: dict[Who, Partner]
     design: Design
-    quads: int
     chance: random.Random
-    block_s: float = BLOCK_S
-    taken: int = 0
+    quads: int | None = None
     passes: int | None = None
-    """Passes a block, the same on both sides; decided in the first pair."""
+    """Quads a pair and passes a block, the same on both sides; decided in the first pair."""
+    taken: int = 0
     checked: set[Who] = field(default_factory=set)
     """Sides whose output has been held against the reference: once each, in their first process."""
 
@@ -71,8 +72,8 @@ class Duet:
         self.chance.shuffle(first)
         prepared = {who: self._prepare(who) for who in first}
         self._compare(prepared)
-        order = "".join(self.chance.choice(("ABBA", "BAAB")) for _ in range(self.quads))
-        passes = self._passes("A")
+        passes, quads = self._size("A")
+        order = "".join(self.chance.choice(("ABBA", "BAAB")) for _ in range(quads))
         blocks: dict[Who, list[list[float]]] = {"A": [], "B": []}
         for letter in order:
             who: Who = "A" if letter == "A" else "B"
@@ -89,11 +90,11 @@ class Duet:
         blocks: dict[Who, list[list[float]]] = {}
         for who in order:
             prepared[who] = self._prepare(who)
-            passes = self._passes(who)
-            blocks[who] = [self.partners[who].block(passes) for _ in range(2 * self.quads)]
+            passes, quads = self._size(who)
+            blocks[who] = [self.partners[who].block(passes) for _ in range(2 * quads)]
             self.partners[who].end()
         self._compare(prepared)
-        letters = "".join(who * (2 * self.quads) for who in order)
+        letters = "".join(who * len(blocks[who]) for who in order)
         return self._taken(letters, prepared, blocks)
 
     def _prepare(self, who: Who) -> Mapping[str, Any]:
@@ -108,14 +109,15 @@ class Duet:
             )
         return found
 
-    def _passes(self, who: Who) -> int:
-        """Passes that fill a block, from a trial block of the first pair."""
+    def _size(self, who: Who) -> tuple[int, int]:
+        """Passes that fill a block and quads that fill a pair, from a trial in the first pair."""
         if self.passes is None:
-            quickest = min(self.partners[who].block(TRIAL_PASSES))
-            wanted = MAX_PASSES if quickest <= 0 else math.ceil(self.block_s / quickest)
-            wanted = min(MAX_PASSES, wanted)
-            self.passes = wanted
-        return self.passes
+            quickest_s = max(min(self.partners[who].block(TRIAL_PASSES)), 1e-9)
+            self.passes = min(math.ceil(BLOCK_S / quickest_s), MOST_PASSES)
+            fitting = round(PAIR_S / (4 * self.passes * quickest_s))
+            self.quads = self.quads or min(max(LEAST_QUADS, fitting), MOST_QUADS)
+        assert self.quads is not None
+        return self.passes, self.quads
 
     def _compare(self, prepared: Mapping[Who, Mapping[str, Any]]) -> None:
         a, b = (prepared[who]["workload_version"] for who in ("A", "B"))
@@ -153,19 +155,18 @@ def stage(
     *,
     timeout_s: float,
     design: Design | None = None,
-    quads: int = QUADS,
-    block_s: float = BLOCK_S,
+    quads: int | None = None,
     seed: int | None = None,
 ) -> Iterator[Duet]:
     """Both sides on stage; leaving ends every process that was started.
 
-    ``seed`` fixes the order of blocks, which is random otherwise.
+    ``quads`` a pair, 15 when None, or fewer where they would take over 2 s. ``seed`` fixes the order of blocks,
+    which is random otherwise.
     """
     with Partner(baseline, timeout_s) as a, Partner(candidate, timeout_s) as b:
         yield Duet(
             partners={"A": a, "B": b},
             design=design_for(baseline.job.backend, design),
             quads=quads,
-            block_s=block_s,
             chance=random.Random(seed),
         )

@@ -36,8 +36,8 @@ from tpubench.suite.prepared import Prepared, prepare
 from tpubench.suite.workload import Device, Workload
 
 SETTLE_S = 0.002
-"""Pause before answering: threads of a parallel region spin for about a millisecond after it, and
-would otherwise do so in the other side's block."""
+"""Pause of many threads before answering: they spin for about a millisecond after a parallel
+region, and would otherwise do so in the other side's block."""
 
 
 def _open(job: Job, backend: Backend) -> Device:
@@ -74,7 +74,8 @@ def _prepared(ready: Prepared) -> dict[str, Any]:
 def _block(ready: Prepared, passes: int) -> dict[str, Any]:
     """Seconds of each of ``passes`` passes."""
     window = ready.window(passes)
-    time.sleep(SETTLE_S)
+    if importlib.import_module("torch").get_num_threads() > 1:
+        time.sleep(SETTLE_S)
     return {"passes_s": [sum(laps) for laps in window.laps_s], "fault": window.fault}
 
 
