@@ -24,7 +24,7 @@ from tpubench.suite import registry
 from tpubench.suite.partner import Partner, Side
 
 BLOCK_S = 0.005
-"""A neighbour's load comes and goes within tens of milliseconds; turns must be shorter than that."""
+"""A neighbour's load comes and goes within tens of milliseconds; turns are shorter than that."""
 MOST_PASSES = 1000
 LEAST_QUADS, MOST_QUADS, PAIR_S = 3, 15, 2.0
 """Quads of a pair: the most, or as many as fit into PAIR_S, but never fewer than the least."""
@@ -160,8 +160,8 @@ def stage(
 ) -> Iterator[Duet]:
     """Both sides on stage; leaving ends every process that was started.
 
-    ``quads`` a pair, 15 when None, or fewer where they would take over 2 s. ``seed`` fixes the order of blocks,
-    which is random otherwise.
+    ``quads`` a pair, 15 when None, or fewer where they would take over 2 s. ``seed`` fixes the
+    order of blocks, which is random otherwise.
     """
     with Partner(baseline, timeout_s) as a, Partner(candidate, timeout_s) as b:
         yield Duet(
