@@ -29,9 +29,10 @@ MOST_PASSES = 1000
 LEAST_QUADS, MOST_QUADS, PAIR_S = 3, 15, 2.0
 """Quads of a pair: the most, or as many as fit into PAIR_S, but never fewer than the least."""
 TRIAL_PASSES = 5
-PAIRS_AN_INTERPRETER = 5
-"""Processes forked from one interpreter share where its code lies, worth half a per cent between
-identical programs; no number of their pairs averages that out, so interpreters are renewed."""
+PAIRS_AN_INTERPRETER = 10
+"""Processes forked from one interpreter share where its code lies, worth 0.2 to 0.6 % between
+identical programs; no number of their pairs averages that out, so interpreters are renewed, and an
+alarm is confirmed with new ones."""
 Who = Literal["A", "B"]
 
 
