@@ -20,11 +20,20 @@ UNSTEADY_SHARE = 0.5
 
 
 def finding(
-    label: str, pairs: Sequence[Pair], policy: Policy, *, evidence: str, unsteady: float = 0.0
+    label: str,
+    pairs: Sequence[Pair],
+    policy: Policy,
+    *,
+    evidence: str,
+    unsteady: float = 0.0,
+    confirm: bool = True,
 ) -> Finding:
-    """What the pairs of one case prove."""
+    """What the pairs of one case prove. ``confirm``: an alarm must be raised twice to count."""
     judged = judge([log_ratio(pair) for pair in pairs], policy)
-    state, reason = judged.verdict, _reason(judged, policy)
+    mde = None
+    if judged.sigma is not None:
+        mde = minimum_detectable(judged.sigma, policy, confirm=confirm)
+    state, reason = judged.verdict, _reason(judged, policy, mde)
     if unsteady > UNSTEADY_SHARE and state != "inconclusive":
         state = "inconclusive"
         reason = f"{unsteady:.0%} of the processes never became steady; {reason}"
@@ -41,7 +50,7 @@ def finding(
         test=policy.test,
         worse=judged.worse,
         sigma=judged.sigma,
-        mde=None if judged.sigma is None else minimum_detectable(judged.sigma, policy),
+        mde=mde,
         n=(judged.pairs, judged.pairs),
         baseline=median([median(pair.baseline_s) for pair in seen]) if seen else None,
         candidate=median([median(pair.candidate_s) for pair in seen]) if seen else None,
@@ -88,13 +97,13 @@ def _unsteady(rows: Sequence[Row]) -> float:
     return float(sum(word != "steady" for word in told) / len(told))
 
 
-def _reason(judged: Judged, policy: Policy) -> str:
+def _reason(judged: Judged, policy: Policy, mde: float | None) -> str:
     if judged.verdict == "regressed":
         return f"worse by more than {policy.margin - 1:.0%}, proven by {judged.pairs} pairs"
     if judged.verdict == "ok":
         return f"worse by less than {policy.limit - 1:.0%}, proven by {judged.pairs} pairs"
     if judged.pairs < LOOKS[0]:
         return f"{judged.pairs} pairs: the first look is at {LOOKS[0]}"
-    noisy = judged.sigma is not None and minimum_detectable(judged.sigma, policy) > policy.limit
+    noisy = mde is not None and mde > policy.limit
     why = ": they scatter too much to show a change of the limit" if noisy else ""
     return f"{judged.pairs} pairs prove neither{why}"

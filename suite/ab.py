@@ -190,6 +190,7 @@ def _case(
         policy,
         evidence=evidence,
         unsteady=unsteady / (2 * len(taken)),
+        confirm=contest.confirm,
     )
 
 

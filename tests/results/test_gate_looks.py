@@ -72,10 +72,21 @@ def test_error_rates_are_kept(sigma: float) -> None:
 
 def test_the_minimum_detectable_effect_is_detected() -> None:
     sigma, rounds, hits = 0.012, 300, 0
-    effect = minimum_detectable(sigma, POLICY)
+    effect = minimum_detectable(sigma, POLICY, confirm=False)
     for seed in range(rounds):
         found = judge(pairs(effect, sigma, seed, n=30), POLICY)
         hits += found.verdict == "regressed"
+    assert hits / rounds >= 0.92
+
+
+def test_what_is_detectable_is_confirmed_within_thirty_pairs_in_all() -> None:
+    sigma, rounds, hits = 0.012, 300, 0
+    effect = minimum_detectable(sigma, POLICY)
+    assert effect > minimum_detectable(sigma, POLICY, confirm=False)
+    for seed in range(rounds):
+        two = [judge(pairs(effect, sigma, seed + shift, n=30), POLICY) for shift in (0, 10_000)]
+        proven = all(found.verdict == "regressed" for found in two)
+        hits += proven and sum(found.pairs for found in two) <= 30
     assert hits / rounds >= 0.92
 
 
