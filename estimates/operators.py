@@ -2,17 +2,19 @@
 
 ``operators.json`` is written by the fit from tables of matrix products, decode-time weight reads
 and collectives (one line a device, precision and shape). A device or precision that was not
-measured takes the median of its vendor, then of all: the spread of those medians is kept with it.
+measured takes the median of its generation, else of its vendor, else of all.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+
+from tpubench.costs.devices import devices
 
 _FILE = Path(__file__).with_name("operators.json")
 
@@ -56,13 +58,28 @@ def efficiency(chip: str, operator: str) -> Efficiency:
     found = table.get(chip, {}).get(operator)
     if found is not None:
         return found
-    vendor = chip.split("-")[0]
-    for relatives in ([c for c in table if c.startswith(vendor)], list(table)):
-        points = [table[c][operator].point for c in relatives if operator in table[c]]
-        if points:
-            return Efficiency(point=median(points), low=min(points), high=max(points), n=0)
+    for relatives in _relatives(chip, table):
+        known = [table[c][operator] for c in relatives if operator in table[c]]
+        if known:
+            return Efficiency(
+                point=median(e.point for e in known),
+                low=min(e.low for e in known),
+                high=median(e.high for e in known),
+                n=0,
+            )
     point = FALLBACK[operator]
     return Efficiency(point=point, low=point / 2, high=min(1.0, point * 1.5), n=0)
+
+
+def _relatives(chip: str, measured: Iterable[str]) -> Iterator[list[str]]:
+    """Measured devices, nearest kin first: of the same generation, of the vendor, all."""
+    every, sheets = list(measured), devices()
+    vendor = chip.split("-")[0]
+    if chip in sheets:
+        own = sheets[chip].generation
+        yield [c for c in every if c in sheets and sheets[c].generation == own]
+    yield [c for c in every if c.startswith(vendor)]
+    yield every
 
 
 def matmul(chip: str, precision: str, *, large: bool = False) -> float:
@@ -71,9 +88,15 @@ def matmul(chip: str, precision: str, *, large: bool = False) -> float:
         precision, precision
     )
     found = efficiency(chip, f"gemm:{name}")
-    return found.high if large and found.n else found.point
+    return found.high if large else found.point
 
 
-def link(chip: str) -> float:
-    """Share of the links' rate that large collectives reach."""
-    return efficiency(chip, "link").point
+def link(chip: str, *, by_host: bool = False) -> float:
+    """Share of the links' rate that large collectives reach.
+
+    ``by_host``: the boards have no links of their own. What is measured then is one host's bus (an
+    L40S all-reduce: 20 GB/s on two boards, 1.4 GB/s on eight of that host, where the published
+    serving rates of another need 13), so the best measured is taken.
+    """
+    found = efficiency(chip, "link")
+    return found.high if by_host else found.point

@@ -25,6 +25,14 @@ ROUTED_BYTES = 24.0
 OPTIMIZER_BYTES = 28.0
 """Bytes moved for each parameter by one AdamW update: gradient, two moments, both weights."""
 
+PYTORCH = frozenset({"llm-foundry", "torchtitan", "torchtune", "pytorch"})
+"""Trainers whose attention is PyTorch's, FlashAttention-2 on Nvidia."""
+CUDNN = 0.58
+FLASH_2, FLASH_2_LATER = 0.60, 0.32
+"""Share of the bfloat16 peak that FlashAttention-2 reaches forward and backward: 190 of 312 TFLOP/s
+on an A100; 320 of 989 on an H100, whose newer instructions it does not use (Dao 2023,
+arXiv:2307.08691, figures 4 to 7, up to 335)."""
+
 MLPERF_SAMPLES = {
     "gpt-3-175b": 0.65e6,
     "llama-3.1-405b": 0.29e6,
@@ -57,7 +65,7 @@ def terms(problem: Problem) -> Terms:
     routed = min(0.9, shape.experts_used / shape.active)
     matmul_s = again * linear * (1 - routed) / rate
     experts_s = again * linear * routed / (rate * shape.experts_speed)
-    attention_s = again * attention / (chip.peak_flop_s["bfloat16"] * ATTENTION)
+    attention_s = again * attention / (chip.peak_flop_s["bfloat16"] * _attention_share(problem))
     memory_s = again * _traffic(problem, shape, seq_len) / (chip.hbm_bytes_s * STREAM)
     compute_s = matmul_s + experts_s + attention_s + memory_s
     bubble = _bubble(problem)
@@ -89,6 +97,14 @@ def terms(problem: Problem) -> Terms:
         "micro_tokens": micro * seq_len / problem.tensor / problem.context,
     }
     return Terms(seconds=seconds, scale=scale, rate=rate, detail=detail)
+
+
+def _attention_share(problem: Problem) -> float:
+    if problem.chip.vendor != "NVIDIA":
+        return ATTENTION
+    if problem.software not in PYTORCH:
+        return CUDNN
+    return FLASH_2 if problem.chip.generation == "Ampere" else FLASH_2_LATER
 
 
 def _shape(problem: Problem) -> Shape:
@@ -123,7 +139,7 @@ def _bubble(problem: Problem) -> float:
 def _exchange_s(problem: Problem, shape: Shape, seq_len: float) -> float:
     """Seconds of exchange for one token on one chip, nothing hidden."""
     chip, split = problem.chip, problem.tensor * problem.pipeline
-    inside = chip.link_bytes_s / 2 * link(chip.name)
+    inside = chip.link_bytes_s / 2 * link(chip.name, by_host=chip.domain == 1)
     spans = problem.chips > chip.domain
     data_rate = min(NIC_BYTES_S * 0.6, inside) if spans and not chip.is_tpu else inside
     total = 0.0

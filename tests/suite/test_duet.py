@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tpubench.results.errors import NotComparableError, RunFailedError, UsageErr
 from tpubench.results.gate_duet import gate_stored
 from tpubench.results.gate_policy import Rules
 from tpubench.results.verify import verify_store
-from tpubench.suite import ab, duet, refs, sides
+from tpubench.suite import ab, duet
 from tpubench.suite.request import Request
 
 CASE = {"m": ["8"], "n": ["8"], "k": ["8"], "dtype": ["float32"]}
@@ -138,47 +137,3 @@ def test_two_versions_of_a_workload_are_not_comparable() -> None:
 def test_a_bad_side_is_one_clear_line(baseline: str, candidate: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         ab.arrange(baseline, candidate, request(), Rules())
-
-
-def git(*arguments: str) -> None:
-    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.invalid"]
-    subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    git("init", "--quiet")
-    (folder / "pyproject.toml").write_text('[project]\nname = "p"\nversion = "1"\n')
-    (folder / "model.py").write_text("SPEED = 1\n")
-    git("add", ".")
-    git("commit", "--quiet", "-m", "First")
-    git("tag", "v1.0")
-    (folder / "model.py").write_text("SPEED = 2\n")
-    git("commit", "--quiet", "-am", "Make it slow")
-    return folder
-
-
-def test_a_revision_is_unpacked_once_and_put_in_front(project: Path) -> None:
-    assert refs.commit("nothing") is None and refs.commit("--all") is None
-    assert refs.commit("release") == refs.commit("v1.0") == refs.commit("HEAD~1")
-    assert [line.split(" ", 1)[1] for line in refs.between("v1.0", "HEAD")] == ["Make it slow"]
-    built = refs.build("release")
-    assert built.python == sys.executable and "same dependency files" in built.how
-    front = Path(built.environment["PYTHONPATH"].split(":")[0])
-    assert (front / "model.py").read_text() == "SPEED = 1\n"
-    assert (project / "model.py").read_text() == "SPEED = 2\n"
-    assert refs.build("v1.0") == built
-
-
-def test_the_sides_of_two_revisions_name_the_commits_between(project: Path) -> None:
-    arranged = ab.arrange("release", "HEAD", request(), Rules())
-    assert any("Make it slow" in note for note in arranged.notes)
-    a, b = arranged.cases[0]
-    assert a.commit == refs.commit("v1.0") and b.commit == refs.commit("HEAD")
-    assert sides.parse("release+set:steps=2").settings == {"steps": "2"}
-    with pytest.raises(UsageError, match="nothing to compare"):
-        ab.arrange("v1.0", "release", request(), Rules())
