@@ -10,11 +10,21 @@ from __future__ import annotations
 import io
 import os
 import sys
+from typing import Annotated
 
 import typer
 
 from tpubench.commands import about, allocate, cost, estimate, facts, gate, import_, price, run
 from tpubench.results.errors import TpubenchError, UsageError
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"tpubench {version('tpubench')}")
+        raise typer.Exit
+
 
 app = typer.Typer(
     name="tpubench",
@@ -24,6 +34,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def _options(
+    asked: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Say which version."),
+    ] = False,
+) -> None:
+    """Options of tpubench itself."""
+
+
 # In the order that --help shows.
 for group in (run, estimate, facts, gate, import_, about, price, cost, allocate):
     app.add_typer(group.app)

@@ -172,12 +172,13 @@ def _page(judged: dict[str, list[Judged]], groups: dict[str, list[Fact]], date: 
             assert found is not None
             lines.append(f"| {group} | {name} | {found.rows} | {found.median_abs_pct_err:.1f} |"
                          f" {found.p90_abs_pct_err:.1f} |")  # fmt: skip
-    faster, cheaper = order(by_source)
-    lines += ["", "## The better device of a TPU–GPU pair, whole sources held out", "",
-              "| question | pairs | named rightly |", "|---|---|---|"]  # fmt: skip
-    for name, found in (("faster per chip", faster), ("cheaper at list prices", cheaper)):
-        share = "–" if found.share is None else f"{100 * found.share:.1f} %"
-        lines.append(f"| {name} | {found.pairs} | {share} |")
+    lines += ["", "## The better device of a TPU–GPU pair", "",
+              "| question | held out | pairs | named rightly |", "|---|---|---|---|"]  # fmt: skip
+    for held_out, rows in (("whole sources", by_source), ("random fifths", at_random)):
+        faster, cheaper = order(rows)
+        for name, found in (("faster per chip", faster), ("cheaper at list prices", cheaper)):
+            share = "–" if found.share is None else f"{100 * found.share:.1f} %"
+            lines.append(f"| {name} | {held_out} | {found.pairs} | {share} |")
     for title, label in (("source", lambda r: r.source), ("device", lambda r: r.problem.chip.name)):
         lines += ["", f"## By {title}, whole sources held out", "",
                   f"| {title} | rows | median % | 90th percentile % | covered |",

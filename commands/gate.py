@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tpubench.commands._options import Filters, Json, Store
+from tpubench.results.errors import UsageError
 
 app = typer.Typer()
 
@@ -167,6 +168,8 @@ def history(
     from tpubench.results.select import select
     from tpubench.results.store import default_store, iter_rows
 
+    if out is not None and out.suffix.lower() != ".png":
+        raise UsageError(f"--out {out}: the picture is a PNG; give a name that ends in .png")
     found = select(store or default_store(), selectors or [])
     series = past.history(iter_rows(found.table), metric)
     if out is not None:

@@ -130,6 +130,15 @@ def show_verification(found: Verification, *, as_json: bool) -> None:
     out.print(f"{found.files} files, {found.rows} rows: {state}")
 
 
+_HEADINGS = {
+    "bf16_tflop_s": "bf16 TFLOP/s",
+    "hbm_gb": "HBM GB",
+    "hbm_gb_s": "HBM GB/s",
+    "tdp_w": "TDP W",
+}
+"""Headings of columns whose names hold a unit."""
+
+
 def show_catalogue(title: str, listed: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     """A list of like records."""
     if as_json:
@@ -137,7 +146,7 @@ def show_catalogue(title: str, listed: Sequence[Mapping[str, Any]], *, as_json: 
         return
     table = Table(title=title)
     for heading in listed[0]:
-        table.add_column(heading.replace("_", " "), overflow="fold")
+        table.add_column(_HEADINGS.get(heading, heading.replace("_", " ")), overflow="fold")
     for record in listed:
         table.add_row(*(quantity.MISSING if v is None else escape(str(v)) for v in record.values()))
     console().print(table)

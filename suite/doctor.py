@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tpubench.results import fingerprint
+from tpubench.results.errors import UsageError
 from tpubench.suite import config, registry
 from tpubench.suite.interpreters import OWN
 
@@ -26,7 +27,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One backend: can it run here, and if not, what to type."""
+    """One backend: can it run here, and if not, what to type. Or a broken configuration file."""
 
     backend: str
     available: bool
@@ -51,7 +52,14 @@ class Examination:
 def examine() -> Examination:
     """Probe every backend; under a second each, and nothing is initialised."""
     findings = []
-    configured = config.interpreters()
+    try:
+        configured = config.interpreters()
+    except UsageError as error:
+        configured = {}
+        fix = "mend or remove that file"
+        findings.append(
+            Finding(backend="configuration", available=False, detail=str(error), fix=fix)
+        )
     for backend in registry.backends().values():
         found = backend.probe(configured.get(backend.name, OWN))
         findings.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -259,3 +260,25 @@ def test_a_report_of_an_empty_store_compares_published_results(call, tmp_path: P
 def test_no_command_is_answered_with_the_help_alone(call) -> None:  # type: ignore[no-untyped-def]
     done = call()
     assert done.code == 2 and "Usage:" in done.out and done.err == ""
+
+
+def test_the_version_is_said(call) -> None:  # type: ignore[no-untyped-def]
+    done = call("--version")
+    assert done.code == 0 and re.fullmatch(r"tpubench \d+\.\d+\.\d+\S*\n", done.out)
+
+
+def test_units_in_headings_are_written_as_units(call) -> None:  # type: ignore[no-untyped-def]
+    listed = call("list", "devices").out
+    assert "TFLOP/s" in listed and "GB/s" in listed
+
+
+def test_a_broken_configuration_is_a_finding_of_doctor(  # type: ignore[no-untyped-def]
+    call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[backends\n")
+    monkeypatch.setenv("TPUBENCH_CONFIG", str(broken))
+    done = call("doctor")
+    assert done.code == 0
+    assert "missing configuration" in done.out and "mend or remove" in done.out
+    assert "cpu" in done.out

@@ -167,6 +167,8 @@ def test_history_names_the_commit_where_the_level_changed(call, tmp_path: Path) 
     text = call("history").out
     assert f"commit {12:040x}"[:17] in text and "(worse)" in text and "Advisory" in text
     assert call("history", "--metric", "mfu").code == 2
+    wrong = call("history", "--out", "h.txt")
+    assert wrong.code == 2 and ".png" in wrong.err and not Path("h.txt").exists()
     few = call("history", "latest")
     assert few.code == 0 and "at least 4" in few.out
 
