@@ -298,3 +298,34 @@ def test_a_nan_is_a_missing_figure(tmp_path: Path) -> None:
         tools.VLLM_SERVE, median_tpot_ms=float("nan"), mean_tpot_ms=float("nan")
     )
     assert "tpot_s" not in values(read_one(tmp_path, document))
+
+
+FIXTURES = Path(__file__).with_name("fixtures")
+
+
+def test_a_file_that_guidellm_wrote_against_a_loopback_server() -> None:
+    (record,) = read_results("auto", FIXTURES / "guidellm-0.8.1.json").records
+    found = values(record)
+    assert record.params == {"input_len": 4, "output_len": 8, "concurrency": 2,
+                             "strategy": "concurrent", "request_rate": None}  # fmt: skip
+    assert (record.model, record.software) == ("demo", "guidellm 0.8.1")
+    assert found["output_tok_s"] == pytest.approx(92.1336, rel=1e-4)
+    assert found["requests_s"] == pytest.approx(11.5167, rel=1e-4)
+    assert found["tpot_s"] == pytest.approx(12.29e-3, rel=2e-3)
+    assert found["ttft_s"] == pytest.approx(55.77e-3, rel=2e-3)
+
+
+def test_a_file_that_aiperf_wrote_against_a_loopback_server() -> None:
+    (record,) = read_results("auto", FIXTURES / "aiperf-0.13.0.json").records
+    found = values(record)
+    assert record.params == {
+        "input_len": 16,
+        "output_len": 8,
+        "concurrency": 2,
+        "requests": 8,
+        "request_rate": None,
+    }
+    assert found["output_tok_s"] == pytest.approx(94.8, rel=2e-3)
+    assert found["requests_s"] == pytest.approx(11.8, rel=1e-2)
+    assert found["ttft_s"] == pytest.approx(56.2e-3, rel=2e-3)
+    assert found["tpot_s"] == pytest.approx(12.0e-3, rel=5e-3)
