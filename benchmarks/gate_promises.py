@@ -31,62 +31,21 @@ import json
 import math
 import os
 import random
-import statistics
-import tempfile
 import time
-from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 
-from scipy import stats
+from gate_programs import PROGRAMS, WORK, side
+from gate_refusals import refusals
+from gate_table import POLICY, pair_of, table, verdict
 
-from tpubench.results import gate_rows, store
-from tpubench.results.duet import Pair, log_ratio
-from tpubench.results.gate_looks import MDE_PAIRS, judge, minimum_detectable
-from tpubench.results.gate_policy import Policy
-from tpubench.suite import registry
+from tpubench.results.duet import log_ratio
+from tpubench.results.gate_looks import judge
 from tpubench.suite.duet import Duet, stage
-from tpubench.suite.job import Job
 from tpubench.suite.partner import Side
-from tpubench.suite.sides import PACE
-from tpubench.suite.workload import Case, Weights
 
 RECORDS = Path(".cache/gate_promises")
 KEPT = Path(__file__).with_name("recordings") / "gate_promises.jsonl.gz"
-WORK = {"aa": 20, "plus5": 21, "plus10": 22}
-"""Units of work a pass of the candidate; the baseline does 20."""
-PROGRAMS = {
-    "gemm": ("square-512", "steps", {"m": 32, "n": 256, "k": 256, "dtype": "float32"}),
-    "hbm": ("read", "steps", {"mib": 1}),
-    "llama-infer": ("tiny", "output_len", {"batch": 1, "input_len": 1, "dtype": "float32"}),
-}
-POLICY = Policy()
 SOLO_S = 0.5
-BOUND = 0.95
-
-
-def case(program: str, units: int) -> Case:
-    """The program with so many units of work a pass."""
-    preset, key, settings = PROGRAMS[program]
-    workload = registry.workload(program)
-    texts = {name: [str(value)] for name, value in {**settings, key: units}.items()}
-    (found,) = workload.cases(preset, texts)
-    return workload.prepare(found, Weights())
-
-
-def side(label: str, program: str, units: int) -> Side:
-    return Side(
-        label=label,
-        job=Job(
-            backend="cpu",
-            compile_mode="eager",
-            case=case(program, units),
-            weights=Weights(),
-            pace=PACE,
-            repetition=0,
-            parity=False,
-        ),
-    )
 
 
 def pairs_of(a: Side, b: Side, seed: int, *, solo: bool) -> dict[str, object]:
@@ -132,7 +91,7 @@ def record(kind: str, index: int) -> dict[str, object]:
     a, b = side("baseline", program, 20), side("candidate", program, WORK[kind])
     seed = random.SystemRandom().randrange(2**32)
     first = pairs_of(a, b, seed, solo=True)
-    flagged = judge([log_ratio(_pair(p)) for p in first["pairs"]], POLICY).verdict == "regressed"
+    flagged = judge([log_ratio(pair_of(p)) for p in first["pairs"]], POLICY).verdict == "regressed"
     second = pairs_of(a, b, seed + 1, solo=False)["pairs"] if flagged else []
     return {
         "kind": kind,
@@ -148,191 +107,6 @@ def record(kind: str, index: int) -> dict[str, object]:
         "load": os.getloadavg()[0],
         "at": round(began),
     }
-
-
-def verdict(one: dict[str, object]) -> tuple[str, int, float]:
-    """Verdict, pairs used and reported minimum detectable effect of a recorded gate."""
-    judged = [
-        judge([log_ratio(_pair(p)) for p in one[name]], POLICY) for name in ("first", "second")
-    ]
-    found = judged[0].verdict
-    pairs = judged[0].pairs + judged[1].pairs
-    if found == "regressed":
-        found = judged[1].verdict
-    return found, pairs, minimum_detectable(judged[0].sigma, POLICY)
-
-
-def _pair(recorded: dict[str, object]) -> Pair:
-    return Pair(order=recorded["order"], baseline_s=recorded["a_s"], candidate_s=recorded["b_s"])
-
-
-def mean_5(one: dict[str, object]) -> bool:
-    a, b = one["alone"]["A"][0], one["alone"]["B"][0]
-    return statistics.fmean(b) > 1.05 * statistics.fmean(a)
-
-
-def u_test(one: dict[str, object]) -> bool:
-    a, b = one["alone"]["A"][0], one["alone"]["B"][0]
-    return bool(stats.mannwhitneyu(b, a, alternative="greater").pvalue < 0.01)
-
-
-def asv_style(one: dict[str, object]) -> bool:
-    a, b = ([s for run in one["alone"][side] for s in _ten(run)] for side in "AB")
-    apart = statistics.median(b) > 1.05 * statistics.median(a)
-    return apart and bool(stats.mannwhitneyu(b, a).pvalue < 0.002)
-
-
-def _ten(run: list[float]) -> list[float]:
-    """A run as ten samples, each the mean of a stretch of it."""
-    size = max(1, len(run) // 10)
-    return [statistics.fmean(run[i : i + size]) for i in range(0, size * min(10, len(run)), size)]
-
-
-PEERS = {"pytest-benchmark mean:5%": mean_5, "U-test, one process": u_test, "asv-style": asv_style}
-
-
-def share(hits: int, n: int) -> str:
-    """A rate with its exact 95 % bounds (Clopper & Pearson 1934)."""
-    if n == 0:
-        return "-"
-    found = stats.binomtest(hits, n).proportion_ci(BOUND, "exact")
-    return f"{hits}/{n} = {100 * hits / n:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}]"
-
-
-def table(records: list[dict[str, object]]) -> None:
-    by_kind = defaultdict(list)
-    for one in records:
-        by_kind[one["kind"]].append(one)
-    for program in PROGRAMS:
-        work = [registry.workload(program).work(case(program, n)) for n in WORK.values()]
-        flops, moved = (
-            [w.flops / work[0].flops for w in work],
-            [w.bytes / work[0].bytes for w in work],
-        )
-        print(
-            f"work of {program}, candidate / baseline:"
-            f" FLOPs {_ratios(flops)}, bytes {_ratios(moved)}"
-        )
-    print(
-        f"\nflagged, with {BOUND:.0%} bounds (a regression is called; of +5 % and +10 % it is one)"
-    )
-    print(f"{'rule':26} {'identical (A/A)':32} {'+5 % of work':32} {'+10 % of work':32}")
-    rules = {"tpubench ab": lambda one: verdict(one)[0] == "regressed", **PEERS}
-    for name, rule in rules.items():
-        cells = [share(sum(map(rule, by_kind[kind])), len(by_kind[kind])) for kind in WORK]
-        print(f"{name:26} " + " ".join(f"{cell:32}" for cell in cells))
-    promises(by_kind)
-    for kind in WORK:
-        for program in PROGRAMS:
-            ours = [one for one in by_kind[kind] if one["program"] == program]
-            if ours:
-                _detail(kind, program, ours)
-
-
-def promises(by_kind: dict[str, list[dict[str, object]]]) -> None:
-    print(f"\n{'promise':51} {'measured':33} held")
-    judged = {kind: [verdict(one) for one in by_kind[kind]] for kind in WORK}
-    aa = [found == "regressed" for found, _, _ in judged["aa"]]
-    _promise("A/A flagged <= 1 %", sum(aa), len(aa), lambda rate: rate <= 0.01)
-    for kind, least in (("plus5", 0.95), ("plus10", 0.98)):
-        able = [one for one in judged[kind] if one[2] <= 1.05]
-        hits = sum(found == "regressed" and pairs <= MDE_PAIRS for found, pairs, _ in able)
-        label = f"{kind} flagged >= {least:.0%} in 30 pairs, MDE <= 5 %"
-        _promise(label, hits, len(able), lambda rate, least=least: rate >= least)
-    wrong = sum(found == "ok" for found, _, _ in judged["plus5"])
-    _promise("+5 % called ok <= 5 %", wrong, len(judged["plus5"]), lambda rate: rate <= 0.05)
-
-
-def _promise(label: str, hits: int, n: int, holds: object) -> None:
-    state = "-" if n == 0 else "yes" if holds(hits / n) else "NO"
-    print(f"{label:51} {share(hits, n):33} {state}")
-
-
-def _detail(kind: str, program: str, ours: list[dict[str, object]]) -> None:
-    found = [verdict(one) for one in ours]
-    sigmas = [judge([log_ratio(_pair(p)) for p in one["first"]], POLICY).sigma for one in ours]
-    points = [statistics.median(log_ratio(_pair(p)) for p in one["first"]) for one in ours]
-    counts = {v: sum(f[0] == v for f in found) for v in ("regressed", "ok", "inconclusive")}
-    print(
-        f"  {kind:6} {program:12} {counts};"
-        f" pairs median {statistics.median(f[1] for f in found):g},"
-        f" sigma median {100 * statistics.median(sigmas):.2f} %, ratio median"
-        f" {math.exp(statistics.median(points)):.4f}, MDE <= 5 % in"
-        f" {sum(f[2] <= 1.05 for f in found)}/{len(found)},"
-        f" {statistics.median(one['wall_s'] for one in ours):.0f} s a gate"
-    )
-
-
-def _ratios(values: list[float]) -> str:
-    return " ".join(f"{value:.4f}" for value in values)
-
-
-def refusals() -> None:
-    """Every field of a real fingerprint, changed and removed: is the gate refused?"""
-    from tpubench.results.fingerprint import canonical_json, sha256
-    from tpubench.results.gate_policy import Rules
-    from tpubench.suite import request, run
-
-    asked = request.Request(
-        workload="gemm", backend="fake", repeats=1, overrides={"m": ["8"], "n": ["8"], "k": ["8"]}
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        plan = run.make_plan(
-            replace(asked, preset="square-512", overrides={**asked.overrides, "dtype": ["float32"]})
-        )
-        rows = run.execute(plan, Path(folder), lambda event: None).rows
-        assert store.files(Path(folder))
-    tried, refused, names = 0, 0, []
-    whole = json.loads(rows[0].environment)
-    for path in _paths(whole["fingerprint"]):
-        for change in ("changed", "removed"):
-            altered = json.loads(rows[0].environment)
-            _alter(altered["fingerprint"], path, change)
-            other = [
-                replace(
-                    row,
-                    run_id="20990101T000000-ffffff",
-                    environment=canonical_json(altered),
-                    fingerprint=sha256(altered["fingerprint"]),
-                )
-                for row in rows
-            ]
-            for sides in ((rows, other), (_renamed(other), rows)):
-                tried += 1
-                report = gate_rows.gate(*sides, Rules())
-                named = all(".".join(path) in f.reason for f in report.findings)
-                refused += report.exit_code == 4 and named
-        names.append(".".join(path))
-    print(
-        f"\nmismatch refused, naming the field: {share(refused, tried)} over {len(names)} fields:"
-    )
-    print("  " + ", ".join(names))
-
-
-def _renamed(rows: list[object]) -> list[object]:
-    return [replace(row, run_id="20000101T000000-000000") for row in rows]
-
-
-def _paths(value: dict[str, object], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    found = []
-    for key, item in value.items():
-        inside = isinstance(item, dict) and item
-        found += _paths(item, (*above, key)) if inside else [(*above, key)]
-    return [path for path in found if not isinstance(_at(value, path[len(above) :]), dict)]
-
-
-def _at(value: dict[str, object], path: tuple[str, ...]) -> object:
-    for key in path:
-        value = value[key]
-    return value
-
-
-def _alter(value: dict[str, object], path: tuple[str, ...], change: str) -> None:
-    holder = _at(value, path[:-1])
-    if change == "removed":
-        del holder[path[-1]]
-    else:
-        holder[path[-1]] = f"not {holder[path[-1]]}"
 
 
 def recorded() -> list[dict[str, object]]:

@@ -2,7 +2,7 @@
 
     python benchmarks/turn_length.py [--seconds S] [--core N]
 
-One process runs the programs of ``gate_promises.py`` and is compared with itself: its passes are
+One process runs the programs of ``gate_programs.py`` and is compared with itself: its passes are
 dealt to two sides in turns of each length, four at a time as ABBA, and the pair's figure is taken
 as ``tpubench ab`` takes it (median over quads of the log ratio of block times). Both sides being
 one process, all that scatters is the weather of the machine.
@@ -15,7 +15,7 @@ import math
 import os
 import statistics
 
-from gate_promises import PROGRAMS, side
+from gate_programs import PROGRAMS, side
 
 from tpubench.results.duet import Pair, block_time_s, log_ratio
 from tpubench.suite import registry

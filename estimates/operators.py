@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from tpubench.costs.devices import devices
+from tpubench.estimates.chips import Chip
 
 _FILE = Path(__file__).with_name("operators.json")
 
@@ -91,12 +92,12 @@ def matmul(chip: str, precision: str, *, large: bool = False) -> float:
     return found.high if large else found.point
 
 
-def link(chip: str, *, by_host: bool = False) -> float:
+def link(chip: Chip) -> float:
     """Share of the links' rate that large collectives reach.
 
-    ``by_host``: the boards have no links of their own. What is measured then is one host's bus (an
-    L40S all-reduce: 20 GB/s on two boards, 1.4 GB/s on eight of that host, where the published
-    serving rates of another need 13), so the best measured is taken.
+    For boards without links of their own what is measured is one host's bus (an L40S all-reduce:
+    20 GB/s on two boards, 1.4 GB/s on eight of that host, where the published serving rates of
+    another need 13), so the best measured is taken.
     """
-    found = efficiency(chip, "link")
-    return found.high if by_host else found.point
+    found = efficiency(chip.name, "link")
+    return found.high if chip.domain == 1 else found.point

@@ -185,7 +185,7 @@ def _link_s(problem: Problem, tokens: float, *, latency: bool = True) -> float:
     if n > chip.domain:
         one_way = min(one_way, NIC_BYTES_S if chip.domain > 1 else one_way)
     volume = 2 * (n - 1) / n * tokens * shape.d_model * 2.0
-    seconds = 2 * shape.layers * volume / (one_way * link(chip.name, by_host=chip.domain == 1))
+    seconds = 2 * shape.layers * volume / (one_way * link(chip))
     if latency:
         seconds += 2 * shape.layers * LINK_LATENCY_S * math.log2(n)
     return seconds

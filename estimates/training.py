@@ -28,6 +28,8 @@ OPTIMIZER_BYTES = 28.0
 PYTORCH = frozenset({"llm-foundry", "torchtitan", "torchtune", "pytorch"})
 """Trainers whose attention is PyTorch's, FlashAttention-2 on Nvidia."""
 CUDNN = 0.58
+"""The same of other trainers on Nvidia. Assumed, not measured: between the 509 TFLOP/s of cuDNN and
+the 740 of FlashAttention-3, forward on an H100 (Shah et al. 2024, arXiv:2407.08608)."""
 FLASH_2, FLASH_2_LATER = 0.60, 0.32
 """Share of the bfloat16 peak that FlashAttention-2 reaches forward and backward: 190 of 312 TFLOP/s
 on an A100; 320 of 989 on an H100, whose newer instructions it does not use (Dao 2023,
@@ -139,7 +141,7 @@ def _bubble(problem: Problem) -> float:
 def _exchange_s(problem: Problem, shape: Shape, seq_len: float) -> float:
     """Seconds of exchange for one token on one chip, nothing hidden."""
     chip, split = problem.chip, problem.tensor * problem.pipeline
-    inside = chip.link_bytes_s / 2 * link(chip.name, by_host=chip.domain == 1)
+    inside = chip.link_bytes_s / 2 * link(chip)
     spans = problem.chips > chip.domain
     data_rate = min(NIC_BYTES_S * 0.6, inside) if spans and not chip.is_tpu else inside
     total = 0.0

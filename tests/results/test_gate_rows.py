@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from gate_rows import BASE, FINGERPRINT, LATER, NEW, changed, run_of
@@ -162,7 +163,7 @@ def test_tails_are_gated_apart_and_only_with_enough_samples() -> None:
     assert [f.metric for f in few.findings] == ["itl_s"]
 
 
-def test_a_policy_file_declares_metrics_margins_and_tests(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_policy_file_declares_metrics_margins_and_tests(tmp_path: Path) -> None:
     path = tmp_path / "gate.toml"
     path.write_text(
         'metrics = ["ttft_s"]\nlimit = 1.08\n[metric.ttft_s]\nlimit = 1.2\n'
@@ -190,7 +191,7 @@ def test_a_policy_file_declares_metrics_margins_and_tests(tmp_path) -> None:  # 
         ("= 3", "is not TOML"),
     ],
 )
-def test_a_bad_policy_is_one_clear_line(tmp_path, text: str, reason: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_bad_policy_is_one_clear_line(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "gate.toml"
     path.write_text(text)
     with pytest.raises(UsageError, match=reason.replace("[", r"\[").replace("]", r"\]")):
