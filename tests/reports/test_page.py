@@ -18,9 +18,11 @@ from sample_rows import make_row
 from tpubench.costs.prices import price
 from tpubench.reports import page, sections
 from tpubench.reports.findings import find
+from tpubench.reports.sections._shared import interval
 from tpubench.results.errors import DamagedError, UsageError
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
+from tpubench.results.statistics import Estimate
 from tpubench.results.store import Unreadable
 
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
@@ -299,3 +301,14 @@ def test_a_page_appears_whole_or_not_at_all(
         page.write(scan(limits()), tmp_path, now=NOW)
     assert (tmp_path / "report.html").read_bytes() == before
     assert not list(tmp_path.glob(".*"))
+
+
+def test_an_interval_that_says_nothing_is_not_printed_as_figures() -> None:
+    """Two repetitions a factor of four apart: the interval spans twenty powers of ten."""
+    wide = Estimate(point=55.8, low=1.38e-5, high=2.26e8, n=2)
+    assert interval(wide, "token/s") == (
+        "unusable: the 95 % interval exceeds a factor of 10, 2 repetitions"
+    )
+    assert interval(Estimate(point=2.0, low=1.0, high=4.0, n=2), "token/s") == (
+        "95 % interval 1.00 to 4.00 tok/s, 2 repetitions"
+    )
