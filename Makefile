@@ -52,12 +52,12 @@ $(VENV)/.dev: $(VENV)/.run
 
 .venv-xla/.ready: env/xla.txt
 	$(PYTHON) -m venv .venv-xla
-	.venv-xla/bin/python -m pip install --quiet --requirement env/xla.txt
+	.venv-xla/bin/python -m pip install --quiet --no-cache-dir --requirement env/xla.txt
 	@touch $@
 
 .venv-tpu/.ready: env/tpu.txt env/pjrt-cpu.txt
 	$(PYTHON) -m venv .venv-tpu
-	.venv-tpu/bin/python -m pip install --quiet --requirement env/tpu.txt
+	.venv-tpu/bin/python -m pip install --quiet --no-cache-dir --requirement env/tpu.txt
 	.venv-tpu/bin/python -m pip install --quiet --no-deps --require-hashes --requirement env/pjrt-cpu.txt
 	@touch $@
 

@@ -137,6 +137,15 @@ class TrainedLlama(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
+    def recomputed(self, block: nn.Module, x_BLD: Tensor) -> Tensor:
+        """The block's output, of which the backward pass will find its input only."""
+        return cast(
+            Tensor,
+            checkpoint(
+                block, x_BLD, self.cos, self.sin, use_reentrant=False, preserve_rng_state=False
+            ),
+        )
+
     def forward(self, tokens_BL: Tensor, targets_BL: Tensor) -> Tensor:
         """Sum of −log p(target) over all targets that are not IGNORED: a float32 scalar."""
         table_VD = self.embedding.weight.to(self.dtype)
@@ -144,14 +153,7 @@ class TrainedLlama(nn.Module):
         x_BLD = F.embedding(tokens_BL, table_VD)
         for block in self.blocks:
             if self.recompute:
-                x_BLD = checkpoint(
-                    block,
-                    x_BLD,
-                    self.cos,
-                    self.sin,
-                    use_reentrant=False,
-                    preserve_rng_state=False,
-                )
+                x_BLD = self.recomputed(block, x_BLD)
             else:
                 x_BLD = block(x_BLD, self.cos, self.sin)
         logits_BLV = F.linear(self.norm(x_BLD), head_VD)

@@ -7,6 +7,9 @@ moments are buffers that the program replaces, as an optimizer does.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -20,6 +23,56 @@ from tpubench.workloads._llama_train_reference import AdamWSettings
 
 State = list[Tensor]
 """Every weight, then every first moment, then every second one, in the model's order."""
+
+
+class TracedLlama(TrainedLlama):
+    """The model as it is traced: what is computed again stays apart from what was there.
+
+    A compiler merges equal operations on equal inputs. Here the second run of a block reads its
+    input plus the incoming gradient times ``nought``, a zero that only the caller knows: it is
+    another input to the compiler, and one that is not there before the backward pass gets there.
+    """
+
+    nought: Tensor
+
+    def __init__(
+        self, config: LlamaConfig, length: int, dtype: torch.dtype, *, recompute: bool
+    ) -> None:
+        super().__init__(config, length, dtype, recompute=recompute)
+        if recompute:
+            self.register_buffer("nought", torch.zeros((), dtype=dtype))
+
+    def recomputed(self, block: nn.Module, x_BLD: Tensor) -> Tensor:
+        names = [name for name, _ in block.named_parameters()]
+
+        def run(x_BLD: Tensor, weights: Sequence[Tensor]) -> Tensor:
+            live = dict(zip(names, weights, strict=True))
+            y_BLD: Tensor = functional_call(block, live, (x_BLD, self.cos, self.sin))
+            return y_BLD
+
+        y_BLD: Tensor = _Recomputed.apply(run, self.nought, x_BLD, *block.parameters())  # type: ignore[no-untyped-call]
+        return y_BLD
+
+
+class _Recomputed(torch.autograd.Function):
+    """A block that keeps its input and weights, and runs again in the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, run: Callable[..., Tensor], nought: Tensor, x: Tensor, *weights: Tensor
+    ) -> Tensor:
+        ctx.run = run
+        ctx.save_for_backward(nought, x, *weights)
+        return run(x, weights)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        nought, x, *weights = (tensor.detach() for tensor in ctx.saved_tensors)
+        inputs = [each.requires_grad_() for each in (x + nought * gradient, *weights)]
+        with torch.enable_grad():
+            y = ctx.run(inputs[0], inputs[1:])
+        return None, None, *torch.autograd.grad(y, inputs, gradient)
 
 
 class TracedStep(nn.Module):
@@ -127,17 +180,13 @@ def program(case: Case, config: LlamaConfig, *, chips: int) -> Program:
     sequences. UsageError for what cannot be exported.
     """
     batch, length = case.number("batch"), case.number("seq_len")
-    if case.params["recompute"] != "none":
-        raise UsageError(
-            f"recompute={case.params['recompute']} cannot be exported: the compiler would merge"
-            " what is computed again with what was there; use --set recompute=none"
-        )
     if batch % chips:
         raise UsageError(
             f"batch={batch} does not divide among {chips} devices: --set batch={chips}"
         )
     with torch.device("meta"):
-        model = TrainedLlama(config, length, getattr(torch, case.dtype), recompute=False)
+        recompute = case.params["recompute"] == "full"
+        model = TracedLlama(config, length, getattr(torch, case.dtype), recompute=recompute)
         tokens_BL = torch.empty(batch, length, dtype=torch.int64)
     module = TracedStep(model, tokens_BL)
     split: dict[str, int] = {}

@@ -13,8 +13,7 @@ from tpubench.suite import registry  # noqa: E402
 from tpubench.suite.export import recorded_attention  # noqa: E402
 from tpubench.suite.workload import Case, Program, UsageError  # noqa: E402
 from tpubench.workloads._llama_config import PRESETS  # noqa: E402
-from tpubench.workloads._llama_train import TrainedLlama  # noqa: E402
-from tpubench.workloads._llama_train_program import TracedStep  # noqa: E402
+from tpubench.workloads._llama_train_program import TracedLlama, TracedStep  # noqa: E402
 from tpubench.workloads._llama_train_reference import AdamWSettings  # noqa: E402
 from tpubench.workloads._llama_train_step import adamw  # noqa: E402
 
@@ -33,9 +32,12 @@ def program(
     return workload.program(case(settings), "step", depth=depth, chips=chips)
 
 
-def test_steps_of_the_exported_program_are_those_of_the_model_and_torchs_adamw() -> None:
+@pytest.mark.parametrize("recompute", [False, True])
+def test_steps_of_the_exported_program_are_those_of_the_model_and_torchs_adamw(
+    recompute: bool,
+) -> None:
     torch.manual_seed(0)
-    model = TrainedLlama(PRESETS["tiny"], 24, torch.float32, recompute=False)
+    model = TracedLlama(PRESETS["tiny"], 24, torch.float32, recompute=recompute)
     tokens, targets = torch.randint(0, PRESETS["tiny"].vocab, (2, 2, 24))
     traced = TracedStep(model, tokens)
     for parameter in model.parameters():
@@ -73,6 +75,18 @@ def test_attention_is_noted_forward_and_backward_in_each_layer() -> None:
     assert made.module(*made.inputs).shape == ()
 
 
+def test_a_block_that_is_computed_again_runs_twice_and_attends_twice() -> None:
+    again = {**SETTINGS, "recompute": ["full"]}
+    with recorded_attention(kernel=False) as calls:
+        made = program(settings=again)
+    assert [call["products"] for call in calls] == [2, 2, 2, 5, 2, 5]
+
+    def products(made: Program) -> int:
+        return sum(str(node.target) == "aten.mm.default" for node in made.module.graph.graph.nodes)
+
+    assert products(made) == products(program()) + 4 * 2  # linear layers of two blocks
+
+
 def test_each_further_layer_adds_the_same() -> None:
     def operations(depth: int) -> int:
         return len(program(depth).module.graph.graph.nodes)
@@ -93,7 +107,6 @@ def test_over_chips_every_weight_and_moment_is_cut_and_so_is_the_batch() -> None
     ("settings", "chips", "said"),
     [
         ({"batch": ["3"], "seq_len": ["24"]}, 2, "batch=3 does not divide among 2"),
-        ({**SETTINGS, "recompute": ["full"]}, 1, "recompute=full cannot be exported"),
     ],
 )
 def test_what_cannot_be_exported_says_why(
