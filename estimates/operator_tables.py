@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.optimize import least_squares
 
 from tpubench.estimates.chips import Chip, resolve
+from tpubench.estimates.kernel import Array
 from tpubench.results.errors import UsageError
 
 _PEAK = {"bfloat16": "bfloat16", "fp8": "fp8", "nvfp4": "fp4", "int8": "int8"}
 LARGE = 2048
 """Rows of a product from which on it is bound by FLOP/s."""
+FEWEST = 10
+"""Measured shapes that a curve over their widths needs."""
 
 
 def efficiencies(path: Path) -> dict[str, dict[str, dict[str, float]]]:
@@ -25,20 +29,21 @@ def efficiencies(path: Path) -> dict[str, dict[str, dict[str, float]]]:
     ``link`` the all-reduce of at least 64 MB over all chips measured. Figures above the peak are
     left out: such a line is wrong or is another operator than it says.
     """
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    found: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
                 half = "half a chip" in row["device"]
                 chip = resolve(row["device"]) or resolve(row["device"].split(")")[0] + ")")
                 if chip is not None:
-                    for name, share in _shares(row, chip, half):
+                    for name, share, narrowness in _shares(row, chip, half):
                         if 0 < share <= 1:
-                            found[chip.name, name].append(share)
+                            found[chip.name, name].append((share, narrowness))
     except (OSError, UnicodeDecodeError, KeyError, ValueError) as error:
         raise UsageError(f"{path}: not a table of operators ({error})") from None
     devices: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
-    for (chip_name, name), shares in sorted(found.items()):
+    for (chip_name, name), lines in sorted(found.items()):
+        shares, narrowness = np.array(lines).T
         low, point, high = np.quantile(shares, [0.1, 0.5, 0.9])
         devices[chip_name][name] = {
             "point": round(float(point), 4),
@@ -46,11 +51,29 @@ def efficiencies(path: Path) -> dict[str, dict[str, dict[str, float]]]:
             "high": round(float(high), 4),
             "n": len(shares),
         }
+        if name.startswith("gemm:") and len(shares) >= FEWEST:
+            devices[chip_name][name] |= _by_width(shares, narrowness)
     return dict(devices)
 
 
-def _shares(row: dict[str, str], chip: Chip, half: bool) -> list[tuple[str, float]]:
-    """(name, share of the peak) of one line; empty for lines that say nothing of the kind."""
+def _by_width(shares: Array, narrowness: Array) -> dict[str, float]:
+    """The curve limit / (1 + width · narrowness) nearest to the measured shares.
+
+    A product of n x k weights does work in proportion to n·k and reads, converts and writes in
+    proportion to n + k for each of its rows: that part does not shrink with a narrower precision.
+    """
+
+    def distance(p: Array) -> Array:
+        return np.asarray(p[0] - np.log1p(np.exp(p[1]) * narrowness) - np.log(shares))
+
+    start = [np.log(shares.max()), np.log(100.0)]
+    bounds = ([-5.0, np.log(1.0)], [0.0, np.log(1e4)])
+    found = least_squares(distance, start, bounds=bounds, loss="soft_l1", f_scale=0.1).x
+    return {"limit": round(float(np.exp(found[0])), 4), "width": round(float(np.exp(found[1])), 1)}
+
+
+def _shares(row: dict[str, str], chip: Chip, half: bool) -> list[tuple[str, float, float]]:
+    """(name, share of the peak, 1/n + 1/k) of one line; empty for lines that say nothing."""
 
     def number(column: str) -> float:
         return float(row[column]) if row[column] else 0.0
@@ -64,18 +87,19 @@ def _shares(row: dict[str, str], chip: Chip, half: bool) -> list[tuple[str, floa
         if not seconds or not peak:
             return []
         if m >= LARGE:
-            return [(f"gemm:{precision}", 2 * m * n * k / seconds / (peak * part))]
+            share = 2 * m * n * k / seconds / (peak * part)
+            return [(f"gemm:{precision}", share, 1 / n + 1 / k)]
         if m <= 32 and n * k >= 2**24:
             width: dict[str, Any] = {"bfloat16": 2, "fp8": 1, "int8": 1, "fp4": 0.5625}
             read = n * k * width[precision]
-            return [(f"stream:{precision}", read / seconds / (chip.hbm_bytes_s * part))]
+            return [(f"stream:{precision}", read / seconds / (chip.hbm_bytes_s * part), 0.0)]
         return []
     if row["op"] == "hbm_copy" and number("derived_gbps"):
-        return [("copy", number("derived_gbps") * 1e9 / chip.hbm_bytes_s)]
+        return [("copy", number("derived_gbps") * 1e9 / chip.hbm_bytes_s, 0.0)]
     if row["op"] == "nccl_all_reduce" and row["dtype"] == "half":
         chips, moved = number("num_gpus"), 2 * number("message_size")
         seconds = number("latency_ms") * 1e-3
         if moved >= 64e6 and seconds and chips > 1:
             rate = 2 * (chips - 1) / chips * moved / seconds
-            return [("link", rate / (chip.link_bytes_s / 2))]
+            return [("link", rate / (chip.link_bytes_s / 2), 0.0)]
     return []

@@ -38,16 +38,17 @@ class Efficiency:
     high: float
     n: int
     """Measured shapes behind it; 0 when taken from other devices."""
+    limit: float | None = None
+    """Of matrix products: the share that they approach as they widen; None when not measured."""
+    width: float = 0.0
+    """Of matrix products: a product of n x k weights reaches limit / (1 + width (1/n + 1/k))."""
 
 
 @functools.cache
 def _table() -> Mapping[str, Mapping[str, Efficiency]]:
     stored = json.loads(_FILE.read_text(encoding="utf-8"))["devices"]
     return {
-        chip: {
-            name: Efficiency(point=v["point"], low=v["low"], high=v["high"], n=v["n"])
-            for name, v in entries.items()
-        }
+        chip: {name: Efficiency(**v) for name, v in entries.items()}
         for chip, entries in stored.items()
     }
 
@@ -67,6 +68,8 @@ def efficiency(chip: str, operator: str) -> Efficiency:
                 low=min(e.low for e in known),
                 high=median(e.high for e in known),
                 n=0,
+                limit=median(e.high if e.limit is None else e.limit for e in known),
+                width=median(e.width for e in known),
             )
     point = FALLBACK[operator]
     return Efficiency(point=point, low=point / 2, high=min(1.0, point * 1.5), n=0)
@@ -83,13 +86,24 @@ def _relatives(chip: str, measured: Iterable[str]) -> Iterator[list[str]]:
     yield every
 
 
-def matmul(chip: str, precision: str, *, large: bool = False) -> float:
-    """Share of the peak that matrix products reach at a precision; ``large`` takes the best."""
-    name = {"float16": "bfloat16", "float32": "bfloat16", "int4": "bfloat16"}.get(
-        precision, precision
-    )
-    found = efficiency(chip, f"gemm:{name}")
-    return found.high if large else found.point
+def matmul(chip: str, precision: str, narrowness: float) -> float:
+    """Share of the peak that products of many tokens reach, alone.
+
+    ``narrowness`` is 1/n + 1/k of n x k weights, or its mean over a model's products.
+    """
+    found = _products(chip, precision)
+    limit = found.high if found.limit is None else found.limit
+    return limit / (1 + found.width * narrowness)
+
+
+def usual(chip: str, precision: str) -> float:
+    """The same where no widths are known: the middle of the measured shapes."""
+    return _products(chip, precision).point
+
+
+def _products(chip: str, precision: str) -> Efficiency:
+    same = {"float16": "bfloat16", "float32": "bfloat16", "int4": "bfloat16"}
+    return efficiency(chip, f"gemm:{same.get(precision, precision)}")
 
 
 def link(chip: Chip) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tpubench.estimates.operators import matmul
+from tpubench.estimates.operators import usual
 from tpubench.estimates.problem import Problem
 from tpubench.estimates.terms import PROGRAM, STREAM, Terms
 from tpubench.estimates.training import MLPERF_SAMPLES
@@ -21,7 +21,7 @@ def terms(problem: Problem) -> Terms:
     flops = work.flops_per_step * (1.0 if work.trained else steps * (3.0 if training else 1.0))
     if training and not work.trained:
         flops = 3 * work.flops_per_step
-    seconds = {"matmul": flops / (peak * matmul(chip.name, problem.precision) * PROGRAM)}
+    seconds = {"matmul": flops / (peak * usual(chip.name, problem.precision) * PROGRAM)}
     if work.bytes_per_sample:
         seconds["weights"] = work.bytes_per_sample / (chip.hbm_bytes_s * STREAM)
     chips = float(problem.chips)

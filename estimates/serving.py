@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tpubench.estimates.operators import link, matmul
+from tpubench.estimates.operators import link, usual
 from tpubench.estimates.problem import Problem
 from tpubench.estimates.shapes import BYTES, Shape
 from tpubench.estimates.terms import (
@@ -138,7 +138,7 @@ def decode_step(problem: Problem, batch: float, context: float) -> Seconds:
     weights_s = read / (chip.hbm_bytes_s * STREAM)
     precision = "bfloat16" if problem.weight_only else problem.precision
     peak = chip.peak(precision) or chip.peak_flop_s["bfloat16"]
-    rate = tensor * peak * matmul(chip.name, precision) * PROGRAM
+    rate = tensor * peak * usual(chip.name, precision) * PROGRAM
     compute_s = (
         2 * batch * (shape.active + (1 / shape.experts_speed - 1) * shape.experts_used) / rate
     )
@@ -162,7 +162,7 @@ def prefill(problem: Problem, tokens: float, length: float) -> Seconds:
         tokens *= 1 - CACHED_PREFIX
     precision = "bfloat16" if problem.weight_only else problem.precision
     peak = chip.peak(precision) or chip.peak_flop_s["bfloat16"]
-    rate = tensor * peak * matmul(chip.name, precision) * PROGRAM
+    rate = tensor * peak * usual(chip.name, precision) * PROGRAM
     routed = min(shape.experts_used, 0.9 * shape.active)
     matmul_s = 2 * (shape.active - routed) * tokens / rate
     experts_s = 2 * routed * tokens / (rate * shape.experts_speed)

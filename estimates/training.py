@@ -15,7 +15,10 @@ from tpubench.estimates.shapes import Shape
 from tpubench.estimates.terms import ATTENTION, NIC_BYTES_S, PROGRAM, STREAM, Terms
 
 HIDDEN = 0.7
-"""Share of the exchange between chips that runs while the chips compute."""
+"""Share of the exchange between chips that runs while the chips compute. PyTorch's tensor
+parallelism hides nothing of its own part unless it is asynchronous: what a product needs is
+gathered first, and its result reduced before the next (pytorch.org, "Introducing Async Tensor
+Parallelism in PyTorch", 2024)."""
 
 ACTIVATION_BYTES = 80.0
 """Bytes moved for each layer and model dimension of a token, forward and backward: about forty
@@ -34,6 +37,12 @@ FLASH_2, FLASH_2_LATER = 0.60, 0.32
 """Share of the bfloat16 peak that FlashAttention-2 reaches forward and backward: 190 of 312 TFLOP/s
 on an A100; 320 of 989 on an H100, whose newer instructions it does not use (Dao 2023,
 arXiv:2307.08691, figures 4 to 7, up to 335)."""
+FLASH_1 = 0.5
+"""Speed of the first FlashAttention relative to the second, which is stated to be about twice as
+fast (Dao 2023, abstract: 25-40 % of an A100's peak against 50-73 %)."""
+FLASH_2_SINCE = 2023.85
+"""When PyTorch trainers began to use it: llm-foundry allows it since October 2023
+(github.com/mosaicml/llm-foundry, pull request 672), PyTorch since 2.2 of January 2024."""
 
 MLPERF_SAMPLES = {
     "gpt-3-175b": 0.65e6,
@@ -63,7 +72,7 @@ def terms(problem: Problem) -> Terms:
     linear = factor * shape.active
     attention = factor / 2 * _attention_flops(shape, seq_len)
     again = {True: 4 / 3, None: 1.15, False: 1.0}[problem.remat]
-    rate = peak * matmul(chip.name, problem.precision, large=True) * PROGRAM
+    rate = peak * matmul(chip.name, problem.precision, shape.narrowness(problem.tensor)) * PROGRAM
     routed = min(0.9, shape.experts_used / shape.active)
     matmul_s = again * linear * (1 - routed) / rate
     experts_s = again * linear * routed / (rate * shape.experts_speed)
@@ -71,10 +80,12 @@ def terms(problem: Problem) -> Terms:
     memory_s = again * _traffic(problem, shape, seq_len) / (chip.hbm_bytes_s * STREAM)
     compute_s = matmul_s + experts_s + attention_s + memory_s
     bubble = _bubble(problem)
-    link_s = _exchange_s(problem, shape, seq_len)
+    link_s, tensor_s = _exchange_s(problem, shape, seq_len)
+    if problem.software not in PYTORCH or "async tp" in problem.notes:
+        link_s, tensor_s = link_s + tensor_s, 0.0
     if problem.global_batch is None or not problem.layout_stated:
         link_s = min(link_s, 0.3 * compute_s)  # whoever laid it out hid most of the exchange
-    exposed_s = (1 - HIDDEN) * link_s + max(0.0, HIDDEN * link_s - compute_s)
+    exposed_s = tensor_s + (1 - HIDDEN) * link_s + max(0.0, HIDDEN * link_s - compute_s)
     seconds = {
         "matmul": matmul_s * (1 + bubble),
         "experts": experts_s * (1 + bubble),
@@ -94,7 +105,7 @@ def terms(problem: Problem) -> Terms:
         micro = 1.0
     detail = {
         "bubble": bubble,
-        "link_ratio": link_s / compute_s,
+        "link_ratio": (link_s + tensor_s) / compute_s,
         "tokens_per_chip": tokens or 8192.0,
         "micro_tokens": micro * seq_len / problem.tensor / problem.context,
     }
@@ -106,7 +117,8 @@ def _attention_share(problem: Problem) -> float:
         return ATTENTION
     if problem.software not in PYTORCH:
         return CUDNN
-    return FLASH_2 if problem.chip.generation == "Ampere" else FLASH_2_LATER
+    share = FLASH_2 if problem.chip.generation == "Ampere" else FLASH_2_LATER
+    return share * (FLASH_1 if problem.date < FLASH_2_SINCE else 1.0)
 
 
 def _shape(problem: Problem) -> Shape:
@@ -138,13 +150,14 @@ def _bubble(problem: Problem) -> float:
     return min(3.0, (problem.pipeline - 1) / (problem.virtual * micro))
 
 
-def _exchange_s(problem: Problem, shape: Shape, seq_len: float) -> float:
-    """Seconds of exchange for one token on one chip, nothing hidden."""
+def _exchange_s(problem: Problem, shape: Shape, seq_len: float) -> tuple[float, float]:
+    """Seconds of exchange for one token on one chip, nothing hidden: of weights and gradients and
+    tokens sent to experts; and of tensor parallelism."""
     chip, split = problem.chip, problem.tensor * problem.pipeline
     inside = chip.link_bytes_s / 2 * link(chip)
     spans = problem.chips > chip.domain
     data_rate = min(NIC_BYTES_S * 0.6, inside) if spans and not chip.is_tpu else inside
-    total = 0.0
+    total = tensor = 0.0
     replicas = max(1.0, problem.chips / (split * problem.context))
     if problem.slices > 1:
         batch = problem.global_batch or problem.chips
@@ -167,11 +180,11 @@ def _exchange_s(problem: Problem, shape: Shape, seq_len: float) -> float:
         total += volume / data_rate / (tokens / problem.tensor) / problem.tensor
     if problem.tensor > 1:
         per_token = 4 * shape.layers / problem.pipeline * shape.d_model * 2.0 * 2
-        total += per_token * (problem.tensor - 1) / problem.tensor / inside * problem.pipeline
+        tensor = per_token * (problem.tensor - 1) / problem.tensor / inside * problem.pipeline
     if problem.expert > 1 and shape.experts:
         rate = inside if problem.expert <= chip.domain else NIC_BYTES_S * 0.6
         total += 4 * shape.layers * min(shape.top_k, 4) * shape.d_model / rate
-    return total
+    return total, tensor
 
 
 def _scale(problem: Problem, shape: Shape) -> tuple[float, bool]:
