@@ -19,7 +19,7 @@ import numpy as np
 from tpubench.estimates import effects, fitting, kernel, serving, training
 from tpubench.estimates.fitting import Fact
 from tpubench.estimates.model import Prediction, prediction
-from tpubench.estimates.operators import matmul
+from tpubench.estimates.operators import usual
 from tpubench.estimates.pairs import Judged, order
 from tpubench.estimates.problem import Entry
 from tpubench.estimates.terms import ATTENTION, CACHE, PROGRAM, STREAM
@@ -102,8 +102,8 @@ def baseline(facts: Sequence[Fact]) -> list[Judged]:
             others,
         )
         near = next(some for some in levels if some)
-        usual = median(speeds[id(f)] for f in near)
-        found += _rows(fact, usual - _plain(fact), 0.0)
+        typical = median(speeds[id(f)] for f in near)
+        found += _rows(fact, typical - _plain(fact), 0.0)
     return found
 
 
@@ -121,7 +121,7 @@ def _plain(fact: Fact) -> float:
         flops = training.flops_per_token(problem, attention="causal")
         return float(np.log(flops / peak / fact.terms.total_s))
     precision = "bfloat16" if problem.weight_only else problem.precision
-    used = matmul(problem.chip.name, precision) * PROGRAM
+    used = usual(problem.chip.name, precision) * PROGRAM
     narrow = problem.shape.experts_speed if problem.shape else 1.0
     rates = {"matmul": used, "experts": used * narrow, "attention": ATTENTION, "decode": used,
              "weights": STREAM, "cache": CACHE, "memory": STREAM, "arrival": 1.0}  # fmt: skip

@@ -303,6 +303,20 @@ def test_a_nan_is_a_missing_figure(tmp_path: Path) -> None:
 FIXTURES = Path(__file__).with_name("fixtures")
 
 
+def test_a_file_that_vllm_bench_serve_wrote_against_a_loopback_server() -> None:
+    (record,) = read_results("auto", FIXTURES / "vllm-bench-0.33.0.json").records
+    found = values(record)
+    assert record.params == {"input_len": 32, "output_len": 16, "concurrency": None,
+                             "requests": 6, "request_rate": 20.0}  # fmt: skip
+    assert (record.model, record.software) == ("demo", None)  # only its interface is named
+    assert found["output_tok_s"] == pytest.approx(181.8166, rel=1e-5)
+    assert found["total_tok_s"] == pytest.approx(545.4498, rel=1e-5)
+    assert found["goodput_req_s"] == pytest.approx(11.3635, rel=1e-4)
+    samples = {figure.metric: figure.samples for figure in record.figures}
+    assert len(samples["ttft_s"]) == 6
+    assert len(samples["itl_s"]) == 6 * 15
+
+
 def test_a_file_that_guidellm_wrote_against_a_loopback_server() -> None:
     (record,) = read_results("auto", FIXTURES / "guidellm-0.8.1.json").records
     found = values(record)
