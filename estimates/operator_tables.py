@@ -29,21 +29,21 @@ def efficiencies(path: Path) -> dict[str, dict[str, dict[str, float]]]:
     ``link`` the all-reduce of at least 64 MB over all chips measured. Figures above the peak are
     left out: such a line is wrong or is another operator than it says.
     """
-    found: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    found: dict[tuple[str, str], list[tuple[float, float, float]]] = defaultdict(list)
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
                 half = "half a chip" in row["device"]
                 chip = resolve(row["device"]) or resolve(row["device"].split(")")[0] + ")")
                 if chip is not None:
-                    for name, share, narrowness in _shares(row, chip, half):
-                        if 0 < share <= 1:
-                            found[chip.name, name].append((share, narrowness))
+                    for name, *line in _shares(row, chip, half):
+                        if 0 < line[0] <= 1:
+                            found[chip.name, name].append((line[0], line[1], line[2]))
     except (OSError, UnicodeDecodeError, KeyError, ValueError) as error:
         raise UsageError(f"{path}: not a table of operators ({error})") from None
     devices: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     for (chip_name, name), lines in sorted(found.items()):
-        shares, narrowness = np.array(lines).T
+        shares, per_n, per_k = np.array(lines).T
         low, point, high = np.quantile(shares, [0.1, 0.5, 0.9])
         devices[chip_name][name] = {
             "point": round(float(point), 4),
@@ -52,28 +52,31 @@ def efficiencies(path: Path) -> dict[str, dict[str, dict[str, float]]]:
             "n": len(shares),
         }
         if name.startswith("gemm:") and len(shares) >= FEWEST:
-            devices[chip_name][name] |= _by_width(shares, narrowness)
+            devices[chip_name][name] |= _by_width(shares, per_n, per_k)
     return dict(devices)
 
 
-def _by_width(shares: Array, narrowness: Array) -> dict[str, float]:
-    """The curve limit / (1 + width · narrowness) nearest to the measured shares.
+def _by_width(shares: Array, per_n: Array, per_k: Array) -> dict[str, float]:
+    """The curve limit / (1 + by_n/n + by_k/k) nearest to the measured shares.
 
-    A product of n x k weights does work in proportion to n·k and reads, converts and writes in
-    proportion to n + k for each of its rows: that part does not shrink with a narrower precision.
+    A product of n x k weights does work in proportion to n·k for each of its rows, reads and
+    converts its input in proportion to k, and writes its output in proportion to n: those parts do
+    not shrink with a narrower precision.
     """
 
     def distance(p: Array) -> Array:
-        return np.asarray(p[0] - np.log1p(np.exp(p[1]) * narrowness) - np.log(shares))
+        slower = np.log1p(np.exp(p[1]) * per_n + np.exp(p[2]) * per_k)
+        return np.asarray(p[0] - slower - np.log(shares))
 
-    start = [np.log(shares.max()), np.log(100.0)]
-    bounds = ([-5.0, np.log(1.0)], [0.0, np.log(1e4)])
-    found = least_squares(distance, start, bounds=bounds, loss="soft_l1", f_scale=0.1).x
-    return {"limit": round(float(np.exp(found[0])), 4), "width": round(float(np.exp(found[1])), 1)}
+    start = [np.log(shares.max()), np.log(100.0), np.log(100.0)]
+    bounds = ([-5.0, 0.0, 0.0], [0.0, np.log(1e4), np.log(1e4)])
+    found = np.exp(least_squares(distance, start, bounds=bounds, loss="soft_l1", f_scale=0.1).x)
+    limit, by_n, by_k = (float(value) for value in found)
+    return {"limit": round(limit, 4), "by_n": round(by_n, 1), "by_k": round(by_k, 1)}
 
 
-def _shares(row: dict[str, str], chip: Chip, half: bool) -> list[tuple[str, float, float]]:
-    """(name, share of the peak, 1/n + 1/k) of one line; empty for lines that say nothing."""
+def _shares(row: dict[str, str], chip: Chip, half: bool) -> list[tuple[str, float, float, float]]:
+    """(name, share of the peak, 1/n, 1/k) of one line; empty for lines that say nothing."""
 
     def number(column: str) -> float:
         return float(row[column]) if row[column] else 0.0
@@ -88,18 +91,18 @@ def _shares(row: dict[str, str], chip: Chip, half: bool) -> list[tuple[str, floa
             return []
         if m >= LARGE:
             share = 2 * m * n * k / seconds / (peak * part)
-            return [(f"gemm:{precision}", share, 1 / n + 1 / k)]
+            return [(f"gemm:{precision}", share, 1 / n, 1 / k)]
         if m <= 32 and n * k >= 2**24:
             width: dict[str, Any] = {"bfloat16": 2, "fp8": 1, "int8": 1, "fp4": 0.5625}
             read = n * k * width[precision]
-            return [(f"stream:{precision}", read / seconds / (chip.hbm_bytes_s * part), 0.0)]
+            return [(f"stream:{precision}", read / seconds / (chip.hbm_bytes_s * part), 0.0, 0.0)]
         return []
     if row["op"] == "hbm_copy" and number("derived_gbps"):
-        return [("copy", number("derived_gbps") * 1e9 / chip.hbm_bytes_s, 0.0)]
+        return [("copy", number("derived_gbps") * 1e9 / chip.hbm_bytes_s, 0.0, 0.0)]
     if row["op"] == "nccl_all_reduce" and row["dtype"] == "half":
         chips, moved = number("num_gpus"), 2 * number("message_size")
         seconds = number("latency_ms") * 1e-3
         if moved >= 64e6 and seconds and chips > 1:
             rate = 2 * (chips - 1) / chips * moved / seconds
-            return [("link", rate / (chip.link_bytes_s / 2), 0.0)]
+            return [("link", rate / (chip.link_bytes_s / 2), 0.0, 0.0)]
     return []

@@ -40,8 +40,9 @@ class Efficiency:
     """Measured shapes behind it; 0 when taken from other devices."""
     limit: float | None = None
     """Of matrix products: the share that they approach as they widen; None when not measured."""
-    width: float = 0.0
-    """Of matrix products: a product of n x k weights reaches limit / (1 + width (1/n + 1/k))."""
+    by_n: float = 0.0
+    by_k: float = 0.0
+    """Of matrix products: n x k weights reach limit / (1 + by_n/n + by_k/k)."""
 
 
 @functools.cache
@@ -69,7 +70,8 @@ def efficiency(chip: str, operator: str) -> Efficiency:
                 high=median(e.high for e in known),
                 n=0,
                 limit=median(e.high if e.limit is None else e.limit for e in known),
-                width=median(e.width for e in known),
+                by_n=median(e.by_n for e in known),
+                by_k=median(e.by_k for e in known),
             )
     point = FALLBACK[operator]
     return Efficiency(point=point, low=point / 2, high=min(1.0, point * 1.5), n=0)
@@ -86,14 +88,14 @@ def _relatives(chip: str, measured: Iterable[str]) -> Iterator[list[str]]:
     yield every
 
 
-def matmul(chip: str, precision: str, narrowness: float) -> float:
+def matmul(chip: str, precision: str, narrowness: tuple[float, float]) -> float:
     """Share of the peak that products of many tokens reach, alone.
 
-    ``narrowness`` is 1/n + 1/k of n x k weights, or its mean over a model's products.
+    ``narrowness`` is 1/n and 1/k of n x k weights, or their means over a model's products.
     """
     found = _products(chip, precision)
     limit = found.high if found.limit is None else found.limit
-    return limit / (1 + found.width * narrowness)
+    return limit / (1 + found.by_n * narrowness[0] + found.by_k * narrowness[1])
 
 
 def usual(chip: str, precision: str) -> float:

@@ -69,12 +69,13 @@ class Shape:
         """Speed of the experts' products relative to large ones: they lose by being narrow."""
         return self.d_expert / (self.d_expert + NARROW) if self.d_expert else 1.0
 
-    def narrowness(self, tensor: float = 1.0) -> float:
-        """Mean of 1/n + 1/k over the products of a dense layer cut over ``tensor`` chips.
+    def narrowness(self, tensor: float = 1.0) -> tuple[float, float]:
+        """Means of 1/n and 1/k over a dense layer's products, n x k weights each.
 
-        Weighted by FLOPs, for the usual layer: grouped queries, a gated block 3.5 wide.
+        Weighted by FLOPs, for the usual layer (grouped queries, a gated block 3.5 wide), cut over
+        ``tensor`` chips: in n what enters attention and the block, in k what leaves them.
         """
-        return (1 + 0.314 * tensor) / self.d_model
+        return (4.5 + 2 * tensor) / 12.75 / self.d_model, (8.25 + 2 * tensor) / 12.75 / self.d_model
 
     @property
     def dense_params(self) -> float:

@@ -15,10 +15,11 @@ from tpubench.estimates.shapes import Shape
 from tpubench.estimates.terms import ATTENTION, NIC_BYTES_S, PROGRAM, STREAM, Terms
 
 HIDDEN = 0.7
-"""Share of the exchange between chips that runs while the chips compute. PyTorch's tensor
-parallelism hides nothing of its own part unless it is asynchronous: what a product needs is
-gathered first, and its result reduced before the next (pytorch.org, "Introducing Async Tensor
-Parallelism in PyTorch", 2024)."""
+"""Share of the exchange between chips that runs while the chips compute."""
+OVERLAPPING = frozenset({"nemo", "megatron-bridge"})
+"""Trainers whose tensor parallelism hides that share too. Elsewhere a product's input is gathered
+first, and its result is reduced before the next, unless the source says that it is asynchronous
+(pytorch.org, "Introducing Async Tensor Parallelism in PyTorch", 2024)."""
 
 ACTIVATION_BYTES = 80.0
 """Bytes moved for each layer and model dimension of a token, forward and backward: about forty
@@ -81,7 +82,7 @@ def terms(problem: Problem) -> Terms:
     compute_s = matmul_s + experts_s + attention_s + memory_s
     bubble = _bubble(problem)
     link_s, tensor_s = _exchange_s(problem, shape, seq_len)
-    if problem.software not in PYTORCH or "async tp" in problem.notes:
+    if problem.software in OVERLAPPING or "async tp" in problem.notes:
         link_s, tensor_s = link_s + tensor_s, 0.0
     if problem.global_batch is None or not problem.layout_stated:
         link_s = min(link_s, 0.3 * compute_s)  # whoever laid it out hid most of the exchange

@@ -58,19 +58,20 @@ def test_the_widths_of_a_layers_products_are_weighted_by_their_flops() -> None:
         products = [(6144 / tensor, 4096), (4096, 4096 / tensor), (28672 / tensor, 4096),
                     (4096, 14336 / tensor)]  # fmt: skip
         flops = sum(n * k for n, k in products)
-        mean = sum(n * k * (1 / n + 1 / k) for n, k in products) / flops
-        assert shape.narrowness(tensor) == pytest.approx(mean, rel=0.1)
+        per_n, per_k = shape.narrowness(tensor)
+        assert per_n == pytest.approx(sum(k for _, k in products) / flops, rel=0.1)
+        assert per_k == pytest.approx(sum(n for n, _ in products) / flops, rel=0.1)
 
 
 def test_narrow_products_lose_more_in_a_narrow_precision() -> None:
     def kept(precision: str) -> float:
-        wide, narrow = 2 / 16384, 2 / 1024
+        wide, narrow = (1 / 16384, 1 / 16384), (1 / 1024, 1 / 1024)
         chip = "nvidia-h100-sxm"
         return matmul(chip, precision, narrow) / matmul(chip, precision, wide)
 
     assert kept("fp8") < 0.6 < 0.8 < kept("bfloat16") < 1
     # Not measured: a TPU has no curve, its best measured share stands at all widths.
-    assert matmul("tpu-v6e", "bfloat16", 1e-3) == matmul("tpu-v6e", "bfloat16", 1e-5)
+    assert matmul("tpu-v6e", "bfloat16", (1e-3, 1e-3)) == matmul("tpu-v6e", "bfloat16", (0, 0))
 
 
 def test_pytorchs_attention_became_faster_with_flashattention_2() -> None:
@@ -83,7 +84,7 @@ def test_pytorchs_attention_became_faster_with_flashattention_2() -> None:
     assert attention_s("maxtext", 2023.7, "tpu-v5p") == attention_s("maxtext", 2024, "tpu-v5p")
 
 
-def test_only_asynchronous_tensor_parallelism_hides_in_pytorch() -> None:
+def test_only_asynchronous_tensor_parallelism_hides() -> None:
     def exposed_s(software: str, *notes: str) -> float:
         problem = make_problem(
             kind="training", metric="step_time_s", software=software, chips=64, tensor=8,
@@ -92,7 +93,7 @@ def test_only_asynchronous_tensor_parallelism_hides_in_pytorch() -> None:
         return training.terms(problem).seconds["link"]
 
     hidden, shown = exposed_s("torchtitan", "async tp"), exposed_s("torchtitan", "vanilla tp")
-    assert exposed_s("megatron-bridge") == hidden < shown
+    assert exposed_s("megatron-bridge") == hidden < shown == exposed_s("maxtext")
 
 
 def test_all_metrics_of_one_training_run_say_the_same() -> None:

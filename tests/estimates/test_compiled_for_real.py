@@ -14,6 +14,7 @@ import pytest
 from compiled_cases import BASELINE, CASES, request, said
 
 from tpubench.estimates.compiled import estimate, run
+from tpubench.estimates.compiled.request import PhaseEstimate
 from tpubench.estimates.compiled.targets import Target, target
 from tpubench.results.errors import UsageError
 from tpubench.workloads._llama_config import LlamaConfig
@@ -115,3 +116,16 @@ def test_a_training_step_over_chips_gathers_weights_and_reduces_gradients(
     assert rate == pytest.approx(
         128 / (step["dense_s"] + step["attention_s"] + step["collectives_s"])
     )
+
+
+def test_what_is_computed_again_is_not_merged(python: str, cache: Path) -> None:
+    def step(recompute: str) -> PhaseEstimate:
+        settings = {"batch": ["4"], "seq_len": ["512"], "recompute": [recompute]}
+        found = run(request("llama-pretrain", "tiny", 1, settings, python=python, cache=cache))
+        (phase,) = found.phases
+        return phase
+
+    kept, again = step("none"), step("full")
+    assert kept.cost is not None
+    assert again.cost is not None
+    assert again.cost.cycles > 1.05 * kept.cost.cycles
