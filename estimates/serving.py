@@ -345,7 +345,8 @@ def _server(problem: Problem) -> Terms:
             return Terms(seconds=parts, scale=1e3, rate=False, batch=batch)
         load = min(0.9, qps * busy_s)
         own = prefill(problem, length, length)
-        parts = _add((1 + load / (1 - load), own), (1.0, step))
+        # Half of the step that is running, then the step in which its own prompt is processed.
+        parts = _add((1 + load / (1 - load), own), (1.5, step))
         if saturated and most < REQUESTS:
             behind = max(0.0, 1 - 1 / (qps * sum(_per_request(problem, batch).values())))
             parts = _add((1.0, parts), (REQUESTS / 2 * behind, _per_request(problem, batch)))

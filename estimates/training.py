@@ -81,12 +81,10 @@ def terms(problem: Problem) -> Terms:
     memory_s = again * _traffic(problem, shape, seq_len) / (chip.hbm_bytes_s * STREAM)
     compute_s = matmul_s + experts_s + attention_s + memory_s
     bubble = _bubble(problem)
-    link_s, tensor_s = _exchange_s(problem, shape, seq_len)
-    if problem.software in OVERLAPPING or "async tp" in problem.notes:
-        link_s, tensor_s = link_s + tensor_s, 0.0
+    link_s, waited_s = _exchange_s(problem, shape, seq_len)
     if problem.global_batch is None or not problem.layout_stated:
         link_s = min(link_s, 0.3 * compute_s)  # whoever laid it out hid most of the exchange
-    exposed_s = tensor_s + (1 - HIDDEN) * link_s + max(0.0, HIDDEN * link_s - compute_s)
+    exposed_s = waited_s + (1 - HIDDEN) * link_s + max(0.0, HIDDEN * link_s - compute_s)
     seconds = {
         "matmul": matmul_s * (1 + bubble),
         "experts": experts_s * (1 + bubble),
@@ -106,7 +104,7 @@ def terms(problem: Problem) -> Terms:
         micro = 1.0
     detail = {
         "bubble": bubble,
-        "link_ratio": (link_s + tensor_s) / compute_s,
+        "link_ratio": (link_s + waited_s) / compute_s,
         "tokens_per_chip": tokens or 8192.0,
         "micro_tokens": micro * seq_len / problem.tensor / problem.context,
     }
@@ -152,18 +150,21 @@ def _bubble(problem: Problem) -> float:
 
 
 def _exchange_s(problem: Problem, shape: Shape, seq_len: float) -> tuple[float, float]:
-    """Seconds of exchange for one token on one chip, nothing hidden: of weights and gradients and
-    tokens sent to experts; and of tensor parallelism."""
+    """Seconds of exchange for one token on one chip: that can run beside arithmetic, that cannot.
+
+    What cannot: tensor parallelism, except in some trainers, and tokens sent to experts beyond
+    the links of a host, which the next product waits for.
+    """
     chip, split = problem.chip, problem.tensor * problem.pipeline
     inside = chip.link_bytes_s / 2 * link(chip)
     spans = problem.chips > chip.domain
     data_rate = min(NIC_BYTES_S * 0.6, inside) if spans and not chip.is_tpu else inside
-    total = tensor = 0.0
+    hidden = exposed = tensor = 0.0
     replicas = max(1.0, problem.chips / (split * problem.context))
     if problem.slices > 1:
         batch = problem.global_batch or problem.chips
         own = shape.params / problem.chips * problem.slices
-        total += 2 * 2.0 * own / (NIC_BYTES_S / 8) / max(batch * seq_len / problem.chips, 1.0)
+        hidden += 2 * 2.0 * own / (NIC_BYTES_S / 8) / max(batch * seq_len / problem.chips, 1.0)
     if replicas > 1 and problem.tuning == "full":
         batch = problem.global_batch or problem.chips
         tokens = max(batch * seq_len / replicas / problem.context, 1.0)
@@ -178,14 +179,19 @@ def _exchange_s(problem: Problem, shape: Shape, seq_len: float) -> tuple[float, 
         volume = 2.0 * sharded * (2 * gathers + 1 if problem.sharded else 2) * local
         if not chip.is_tpu and spans:
             volume /= min(chip.domain, 8)  # each chip of a host carries its part across
-        total += volume / data_rate / (tokens / problem.tensor) / problem.tensor
+        hidden += volume / data_rate / (tokens / problem.tensor) / problem.tensor
     if problem.tensor > 1:
         per_token = 4 * shape.layers / problem.pipeline * shape.d_model * 2.0 * 2
         tensor = per_token * (problem.tensor - 1) / problem.tensor / inside * problem.pipeline
     if problem.expert > 1 and shape.experts:
-        rate = inside if problem.expert <= chip.domain else NIC_BYTES_S * 0.6
-        total += 4 * shape.layers * min(shape.top_k, 4) * shape.d_model / rate
-    return total, tensor
+        exchanged = 4 * shape.layers * min(shape.top_k, 4) * shape.d_model
+        if problem.expert <= chip.domain:
+            hidden += exchanged / inside
+        else:
+            exposed += exchanged / (NIC_BYTES_S * 0.6)
+    if problem.software in OVERLAPPING or "async tp" in problem.notes:
+        return hidden + tensor, exposed
+    return hidden, exposed + tensor
 
 
 def _scale(problem: Problem, shape: Shape) -> tuple[float, bool]:

@@ -96,10 +96,17 @@ def _files_of(store: Path, everything: Sequence[Path], text: str) -> list[Path]:
     if Path(text).is_file():
         return [Path(text)]
     if text == "latest":
-        names = {path.parent.name for path in everything if path.parent.parent == store}
-        runs = sorted(name for name in names if _RUN_ID.fullmatch(name))
-        return [path for path in everything if path.parent.name == runs[-1]] if runs else []
+        runs: dict[str, list[Path]] = {}
+        for path in everything:
+            if path.parent.parent == store and _RUN_ID.fullmatch(path.parent.name):
+                runs.setdefault(path.parent.name, []).append(path)
+        return runs[max(runs, key=lambda name: _recency(name, runs[name]))] if runs else []
     return [path for path in everything if path.parent.name == text]
+
+
+def _recency(run: str, files: Sequence[Path]) -> tuple[str, int, str]:
+    """The second of its start; within one, when it was last written to."""
+    return run.split("-")[0], max(path.stat().st_mtime_ns for path in files), run
 
 
 def _is(sha: str | None, revision: str) -> bool:

@@ -40,6 +40,15 @@ def test_a_prompt_costs_two_flops_a_parameter_and_the_causal_half_of_attention()
     assert work["attention"] * 0.4 * 989e12 == pytest.approx(4 * 32 * 4096 * 2048 * 2048 / 2)
 
 
+def test_a_first_token_waits_for_half_of_the_running_step_and_for_its_own() -> None:
+    problem = make_problem(kind="server", metric="ttft_ms", qps=0.01, batch=None)
+    found = serving.terms(problem)
+    step = serving.decode_step(problem, found.batch, 1000 + 0.5 * 48)
+    own = serving.prefill(problem, 1000.0, 1000.0)
+    assert found.batch == 1  # a request every hundred seconds meets no other
+    assert found.total_s == pytest.approx(sum(own.values()) + 1.5 * sum(step.values()), rel=1e-3)
+
+
 def test_training_flops_of_a_token_by_both_conventions() -> None:
     problem = make_problem(kind="training", metric="tflops_per_chip")
     shape = serving.shape_of(problem)
@@ -94,6 +103,18 @@ def test_only_asynchronous_tensor_parallelism_hides() -> None:
 
     hidden, shown = exposed_s("torchtitan", "async tp"), exposed_s("torchtitan", "vanilla tp")
     assert exposed_s("megatron-bridge") == hidden < shown == exposed_s("maxtext")
+
+
+def test_tokens_sent_to_experts_of_other_hosts_are_waited_for() -> None:
+    def exposed_s(device: str, expert: int) -> float:
+        problem = make_problem(
+            device, "qwen3-235b-a22b", kind="training", metric="step_time_s", chips=256,
+            software="megatron-bridge", expert=expert, layout_stated=True, global_batch=2048.0,
+        )  # fmt: skip
+        return training.terms(problem).seconds["link"]
+
+    assert exposed_s("nvidia-h100-sxm", 32) > 5 * exposed_s("nvidia-h100-sxm", 8)  # 8 on a host
+    assert exposed_s("nvidia-gb200", 32) < 2 * exposed_s("nvidia-gb200", 8)  # 72 in a rack
 
 
 def test_all_metrics_of_one_training_run_say_the_same() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -41,6 +42,17 @@ def test_everything_a_run_and_the_latest(store: Path) -> None:
     assert runs(store, "20260101T000000-aaaaaa") == {"20260101T000000-aaaaaa"}
     assert runs(store, "latest") == {"20260102T000000-bbbbbb"}
     assert len(runs(store, "latest", "20260101T000000-aaaaaa")) == 2
+
+
+def test_of_two_runs_that_started_within_a_second_the_latest_was_written_last(
+    tmp_path: Path,
+) -> None:
+    order = ("20260101T000000-ffffff", "20260101T000000-000000", "20251231T235959-999999")
+    for age, run in enumerate(order):
+        facts.write(tmp_path, "case-000", [make_row("ttft_s", run_id=run)])
+        (written,) = (tmp_path / run).iterdir()
+        os.utime(written, ns=(age * 10**9, age * 10**9))
+    assert runs(tmp_path, "latest") == {"20260101T000000-000000"}
 
 
 def test_a_file_and_a_commit(store: Path) -> None:
