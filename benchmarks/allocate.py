@@ -182,7 +182,8 @@ def measure(
     size: str, seconds: float, peers: list[str], seed: int, port_musd: tuple[float, float]
 ) -> list[dict[str, object]]:
     """One row a solver: objective, gap against the best bound of all, and wall time."""
-    problem = instance(*map(int, size.split("x")), seed=seed, port_musd=port_musd)
+    years, chips, works = map(int, size.split("x"))
+    problem = instance(years, chips, works, seed=seed, port_musd=port_musd)
     results: dict[str, tuple[float | None, float, float]] = {}
     started = time.perf_counter()
     solved = solve(problem, seconds=seconds, gap=1e-3)

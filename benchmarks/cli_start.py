@@ -47,7 +47,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     for command in COMMANDS.values():
         cpu_s(command)
-    seconds = {name: [] for name in COMMANDS}
+    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for _ in range(rounds):
         for name, command in COMMANDS.items():
             seconds[name].append(cpu_s(command))

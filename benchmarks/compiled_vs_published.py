@@ -116,8 +116,8 @@ def problem(row: dict[str, str]) -> Served | str:
 
 
 def case(config: LlamaConfig, name: str, batch: int, prompt: int, output: int) -> Case:
-    params = {"batch": batch, "input_len": prompt, "output_len": output, "dtype": "bfloat16",
-              "seed": 0}  # fmt: skip
+    params: dict[str, int | str] = {"batch": batch, "input_len": prompt, "output_len": output}
+    params |= {"dtype": "bfloat16", "seed": 0}
     workload = registry.workload("llama-infer")
     return Case(
         workload=workload.name, workload_version=workload.version, preset=name, params=params,

@@ -10,7 +10,7 @@ from tpubench.suite.workload import Case, Weights
 
 WORK = {"aa": 20, "plus5": 21, "plus10": 22}
 """Units of work a pass of the candidate; the baseline does 20."""
-PROGRAMS = {
+PROGRAMS: dict[str, tuple[str, str, dict[str, int | str]]] = {
     "gemm": ("square-512", "steps", {"m": 32, "n": 256, "k": 256, "dtype": "float32"}),
     "hbm": ("read", "steps", {"mib": 1}),
     "llama-infer": ("tiny", "output_len", {"batch": 1, "input_len": 1, "dtype": "float32"}),

@@ -33,6 +33,7 @@ import os
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 from gate_programs import PROGRAMS, WORK, side
 from gate_refusals import refusals
@@ -48,9 +49,9 @@ KEPT = Path(__file__).with_name("recordings") / "gate_promises.jsonl.gz"
 SOLO_S = 0.5
 
 
-def pairs_of(a: Side, b: Side, seed: int, *, solo: bool) -> dict[str, object]:
+def pairs_of(a: Side, b: Side, seed: int, *, solo: bool) -> dict[str, Any]:
     """Pairs until the looks decide, as JSON values; and then each side by itself."""
-    found: dict[str, object] = {"pairs": []}
+    found: dict[str, Any] = {"pairs": []}
     logs: list[float] = []
     with stage(a, b, timeout_s=300, seed=seed) as duet:
         while not judge(logs, POLICY).final:
@@ -84,7 +85,7 @@ def alone(duet: Duet) -> dict[str, list[list[float]]]:
     return runs
 
 
-def record(kind: str, index: int) -> dict[str, object]:
+def record(kind: str, index: int) -> dict[str, Any]:
     """Run one gate."""
     program = list(PROGRAMS)[index % len(PROGRAMS)]
     began = time.time()

@@ -6,12 +6,14 @@ import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from gate_table import share
 
 from tpubench.results import gate_rows, store
 from tpubench.results.fingerprint import canonical_json, sha256
 from tpubench.results.gate_policy import Rules
+from tpubench.results.row import Row
 from tpubench.suite import request, run
 
 
@@ -53,11 +55,11 @@ def refusals() -> None:
     print("  " + ", ".join(names))
 
 
-def _renamed(rows: list[object]) -> list[object]:
+def _renamed(rows: list[Row]) -> list[Row]:
     return [replace(row, run_id="20000101T000000-000000") for row in rows]
 
 
-def _paths(value: dict[str, object], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+def _paths(value: dict[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     found = []
     for key, item in value.items():
         inside = isinstance(item, dict) and item
@@ -65,13 +67,13 @@ def _paths(value: dict[str, object], above: tuple[str, ...] = ()) -> list[tuple[
     return [path for path in found if not isinstance(_at(value, path[len(above) :]), dict)]
 
 
-def _at(value: dict[str, object], path: tuple[str, ...]) -> object:
+def _at(value: dict[str, Any], path: tuple[str, ...]) -> Any:
     for key in path:
         value = value[key]
     return value
 
 
-def _alter(value: dict[str, object], path: tuple[str, ...], change: str) -> None:
+def _alter(value: dict[str, Any], path: tuple[str, ...], change: str) -> None:
     holder = _at(value, path[:-1])
     if change == "removed":
         del holder[path[-1]]

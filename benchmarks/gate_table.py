@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import operator
 import statistics
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from gate_programs import PROGRAMS, WORK, case
 from scipy import stats
@@ -16,9 +20,11 @@ from tpubench.suite import registry
 
 POLICY = Policy()
 BOUND = 0.95
+Gate = dict[str, Any]
+"""A recorded gate, as JSON."""
 
 
-def verdict(one: dict[str, object]) -> tuple[str, int, float]:
+def verdict(one: Gate) -> tuple[str, int, float]:
     """Verdict, pairs used and reported minimum detectable effect of a recorded gate."""
     judged = [
         judge([log_ratio(pair_of(p)) for p in one[name]], POLICY) for name in ("first", "second")
@@ -30,21 +36,21 @@ def verdict(one: dict[str, object]) -> tuple[str, int, float]:
     return found, pairs, minimum_detectable(judged[0].sigma, POLICY)
 
 
-def pair_of(recorded: dict[str, object]) -> Pair:
+def pair_of(recorded: Gate) -> Pair:
     return Pair(order=recorded["order"], baseline_s=recorded["a_s"], candidate_s=recorded["b_s"])
 
 
-def mean_5(one: dict[str, object]) -> bool:
+def mean_5(one: Gate) -> bool:
     a, b = one["alone"]["A"][0], one["alone"]["B"][0]
     return statistics.fmean(b) > 1.05 * statistics.fmean(a)
 
 
-def u_test(one: dict[str, object]) -> bool:
+def u_test(one: Gate) -> bool:
     a, b = one["alone"]["A"][0], one["alone"]["B"][0]
     return bool(stats.mannwhitneyu(b, a, alternative="greater").pvalue < 0.01)
 
 
-def asv_style(one: dict[str, object]) -> bool:
+def asv_style(one: Gate) -> bool:
     a, b = ([s for run in one["alone"][side] for s in _ten(run)] for side in "AB")
     apart = statistics.median(b) > 1.05 * statistics.median(a)
     return apart and bool(stats.mannwhitneyu(b, a).pvalue < 0.002)
@@ -67,8 +73,8 @@ def share(hits: int, n: int) -> str:
     return f"{hits}/{n} = {100 * hits / n:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
-def table(records: list[dict[str, object]]) -> None:
-    by_kind = defaultdict(list)
+def table(records: list[Gate]) -> None:
+    by_kind: dict[str, list[Gate]] = defaultdict(list)
     for one in records:
         by_kind[one["kind"]].append(one)
     for program in PROGRAMS:
@@ -85,7 +91,10 @@ def table(records: list[dict[str, object]]) -> None:
         f"\nflagged, with {BOUND:.0%} bounds (a regression is called; of +5 % and +10 % it is one)"
     )
     print(f"{'rule':26} {'identical (A/A)':32} {'+5 % of work':32} {'+10 % of work':32}")
-    rules = {"tpubench ab": lambda one: verdict(one)[0] == "regressed", **PEERS}
+    rules: dict[str, Callable[[Gate], bool]] = {
+        "tpubench ab": lambda one: verdict(one)[0] == "regressed",
+        **PEERS,
+    }
     for name, rule in rules.items():
         cells = [share(sum(map(rule, by_kind[kind])), len(by_kind[kind])) for kind in WORK]
         print(f"{name:26} " + " ".join(f"{cell:32}" for cell in cells))
@@ -97,7 +106,7 @@ def table(records: list[dict[str, object]]) -> None:
                 _detail(kind, program, ours)
 
 
-def promises(by_kind: dict[str, list[dict[str, object]]]) -> None:
+def promises(by_kind: dict[str, list[Gate]]) -> None:
     print(f"\n{'promise':51} {'measured':33} held")
     judged = {kind: [verdict(one) for one in by_kind[kind]] for kind in WORK}
     aa = [found == "regressed" for found, _, _ in judged["aa"]]
@@ -106,19 +115,20 @@ def promises(by_kind: dict[str, list[dict[str, object]]]) -> None:
         able = [one for one in judged[kind] if one[2] <= 1.05]
         hits = sum(found == "regressed" and pairs <= MDE_PAIRS for found, pairs, _ in able)
         label = f"{kind} flagged >= {least:.0%} in 30 pairs, MDE <= 5 %"
-        _promise(label, hits, len(able), lambda rate, least=least: rate >= least)
+        _promise(label, hits, len(able), partial(operator.le, least))
     wrong = sum(found == "ok" for found, _, _ in judged["plus5"])
     _promise("+5 % called ok <= 5 %", wrong, len(judged["plus5"]), lambda rate: rate <= 0.05)
 
 
-def _promise(label: str, hits: int, n: int, holds: object) -> None:
+def _promise(label: str, hits: int, n: int, holds: Callable[[float], bool]) -> None:
     state = "-" if n == 0 else "yes" if holds(hits / n) else "NO"
     print(f"{label:51} {share(hits, n):33} {state}")
 
 
-def _detail(kind: str, program: str, ours: list[dict[str, object]]) -> None:
+def _detail(kind: str, program: str, ours: list[Gate]) -> None:
     found = [verdict(one) for one in ours]
-    sigmas = [judge([log_ratio(pair_of(p)) for p in one["first"]], POLICY).sigma for one in ours]
+    looks = [judge([log_ratio(pair_of(p)) for p in one["first"]], POLICY) for one in ours]
+    sigmas = [look.sigma for look in looks if look.sigma is not None]
     points = [statistics.median(log_ratio(pair_of(p)) for p in one["first"]) for one in ours]
     counts = {v: sum(f[0] == v for f in found) for v in ("regressed", "ok", "inconclusive")}
     print(

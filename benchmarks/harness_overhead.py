@@ -18,6 +18,7 @@ import torch
 from tpubench.results import fingerprint
 from tpubench.suite import registry, timing
 from tpubench.suite.workload import Device, Weights
+from tpubench.workloads._llama_step import LlamaStep
 
 BATCH, PROMPT, OUTPUT = 1, 32, 33
 
@@ -40,7 +41,9 @@ def main() -> None:
         recompiles=backend.recompiles,
     )
 
-    @torch.inference_mode()
+    assert isinstance(step, LlamaStep)
+
+    @torch.no_grad()
     def by_hand() -> float:
         began = time.perf_counter()
         tokens = step.prefill().argmax(dim=-1, keepdim=True)

@@ -24,7 +24,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import torch
@@ -36,7 +38,7 @@ from tpubench.results import fingerprint
 from tpubench.suite import registry, timing
 from tpubench.suite.workload import Device, Step, Weights
 from tpubench.workloads._checkpoint import load, read_config
-from tpubench.workloads._llama import Llama
+from tpubench.workloads._llama import Block, Llama
 
 PROMPT, TOKENS, LONG_PROMPT = 128, 64, 512
 MODES = ("compiled", "packed", "eager")
@@ -66,12 +68,12 @@ def ours(mode: str, weights: Weights, batch: int, prompt: int, output: int) -> C
     return measure
 
 
-def hugging_face(model: Llama) -> torch.nn.Module:
+def hugging_face(model: Llama) -> Any:
     """``transformers``' own Llama with exactly these weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = model.config
-    theirs = LlamaForCausalLM(
+    theirs: Any = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=config.vocab,
             hidden_size=config.d_model,
@@ -94,7 +96,8 @@ def hugging_face(model: Llama) -> torch.nn.Module:
         "lm_head.weight": model.head.weight,
     }
     for index, block in enumerate(model.blocks):
-        query, key, value = block.attention.qkv.weight.split(heads)
+        assert isinstance(block, Block)
+        query, key, value = torch.split(block.attention.qkv.weight, heads)
         gate, up = block.ffn.gate_up.weight.chunk(2)
         layer = {
             "self_attn.q_proj": query,
@@ -234,10 +237,10 @@ def main() -> None:
             contenders = {m: ours(m, weights, batch, prompt, output) for m in modes}
             contenders["transformers"] = transformers(source, batch, prompt, output)
             if output == 1:
-                contenders["llama.cpp"] = lambda p=prompt: llama_cpp.prefill_s(model, p, threads)
+                contenders["llama.cpp"] = partial(llama_cpp.prefill_s, model, prompt, threads)
             else:
-                contenders["llama.cpp"] = lambda b=batch, p=prompt, o=output: llama_cpp.decode_s(
-                    model, b, p, o, threads
+                contenders["llama.cpp"] = partial(
+                    llama_cpp.decode_s, model, batch, prompt, output, threads
                 )
             found = compare(contenders, options.rounds)
             settings = {"batch": batch, "input_len": prompt, "output_len": output}

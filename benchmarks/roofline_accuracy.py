@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -90,7 +90,7 @@ def _rows(fact: Fact, log_speed: float, sd: float) -> Iterable[Judged]:
 
 def baseline(facts: Sequence[Fact]) -> list[Judged]:
     """The simpler model of a group of facts, each source predicted from the others."""
-    found = []
+    found: list[Judged] = []
     speeds = {id(f): fitting.log_speed(f.terms, f.entries[0].value or 1.0) + _plain(f)
               for f in facts}  # fmt: skip
     for fact in facts:
@@ -176,10 +176,14 @@ def _page(judged: dict[str, list[Judged]], groups: dict[str, list[Fact]], date: 
               "| question | held out | pairs | named rightly |", "|---|---|---|---|"]  # fmt: skip
     for held_out, rows in (("whole sources", by_source), ("random fifths", at_random)):
         faster, cheaper = order(rows)
-        for name, found in (("faster per chip", faster), ("cheaper at list prices", cheaper)):
-            share = "–" if found.share is None else f"{100 * found.share:.1f} %"
-            lines.append(f"| {name} | {held_out} | {found.pairs} | {share} |")
-    for title, label in (("source", lambda r: r.source), ("device", lambda r: r.problem.chip.name)):
+        for name, named in (("faster per chip", faster), ("cheaper at list prices", cheaper)):
+            share = "–" if named.share is None else f"{100 * named.share:.1f} %"
+            lines.append(f"| {name} | {held_out} | {named.pairs} | {share} |")
+    labels: dict[str, Callable[[Judged], str]] = {
+        "source": lambda row: row.source,
+        "device": lambda row: row.problem.chip.name,
+    }
+    for title, label in labels.items():
         lines += ["", f"## By {title}, whole sources held out", "",
                   f"| {title} | rows | median % | 90th percentile % | covered |",
                   "|---|---|---|---|---|"]  # fmt: skip
