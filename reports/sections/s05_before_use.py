@@ -87,7 +87,7 @@ def _comparison(findings: Findings) -> Iterable[Note]:
         text=(
             f"Only {names}: {missing} is among these results. No TPU–GPU comparison can be made"
             " from these results alone. Run the same workload and preset on the other kind, into"
-            " the same store."
+            " the same store; tpubench report published compares what others have published."
         ),
     )
 

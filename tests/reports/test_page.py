@@ -133,6 +133,7 @@ def test_one_repetition_has_no_interval_and_the_page_says_so() -> None:
 def test_one_kind_of_device_allows_no_comparison() -> None:
     sentence = "No TPU–GPU comparison can be made from these results alone."
     assert sentence in made(inference()).text
+    assert "tpubench report published" in made(inference()).text
     assert sentence in made(inference(device="tpu-v6e")).text
     both = [*inference(device="tpu-v6e"), *inference(device="nvidia-h100-sxm")]
     assert sentence not in made(both).text
