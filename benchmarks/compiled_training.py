@@ -16,18 +16,17 @@ compared, not the memory. Arithmetic grows with the sequences, exchanges of weig
 
 from __future__ import annotations
 
-import argparse
 import csv
 import dataclasses
 import json
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
-from tpubench.costs.devices import canonical
+from published_tpu import NOT_A_TPU, parse, summary, tpu, unusable
+
 from tpubench.estimates.compiled.pipeline import run
-from tpubench.estimates.compiled.request import CompileRequest, default_cache
+from tpubench.estimates.compiled.request import CompileRequest, PhaseEstimate
 from tpubench.estimates.compiled.targets import Target, target
 from tpubench.estimates.compiled.timing import extrapolate, step_time
 from tpubench.results.errors import TpubenchError
@@ -42,6 +41,7 @@ MODELS = {
 """Presets of the same layers (Llama 3 and 3.1 differ in their rotary tables only)."""
 
 SEQUENCES = 3
+"""Sequences of 8192 tokens whose float32 logits a v6e holds beside two layers."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,13 +64,9 @@ class Trained:
 
 def problem(row: dict[str, str]) -> Trained | str:
     """The run behind a row, or why there is none."""
-    device = canonical(row["device"])
-    if device is None or not device.startswith("tpu-"):
-        return "not a TPU"
-    if row["model"] not in MODELS:
-        return f"model {row['model']} is not one of the list"
-    if row["use_for_projection"].startswith("X"):
-        return f"marked as unusable by the table: {row['notes'][:60]}"
+    why, device = unusable(row, MODELS), tpu(row)
+    if why is not None or device is None:
+        return why or NOT_A_TPU
     if row["dtype"] != "bf16":
         return f"arithmetic in {row['dtype'] or 'an unstated precision'}"
     try:
@@ -139,7 +135,7 @@ def _layers(
     slice_: Target,
     python: str | None,
     cache: Path,
-) -> Any:
+) -> PhaseEstimate:
     settings = {"batch": each * trained.chips, "seq_len": trained.length, "layers": layers}
     workload = registry.workload("llama-pretrain")
     (case,) = workload.cases(
@@ -157,12 +153,7 @@ def _layers(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("table", type=Path)
-    parser.add_argument("--python", help="interpreter with tpubench[compile]")
-    parser.add_argument("--cache", type=Path, default=default_cache())
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = parse(__doc__.splitlines()[0])
     runs: dict[tuple[Any, ...], Trained] = {}
     skipped: dict[str, int] = {}
     with options.table.open(encoding="utf-8", newline="") as stream:
@@ -171,7 +162,7 @@ def main() -> None:
             if isinstance(found, Trained):
                 key = dataclasses.astuple(found)[:-1]
                 runs.setdefault(key, found)
-            elif found != "not a TPU":
+            elif found != NOT_A_TPU:
                 skipped[found] = skipped.get(found, 0) + 1
     lines = []
     print("source, model, slice, batch, length, published s, again, kept, again without exchange")
@@ -198,11 +189,7 @@ def main() -> None:
             flush=True,
         )
     for name in ("recomputed", "kept", "recomputed_without_collectives"):
-        ratios = [line[name] for line in lines]
-        within = sum(0.75 <= ratio <= 1.25 for ratio in ratios)
-        print(
-            f"{name}: median {statistics.median(ratios):.3f}, {within} of {len(ratios)} within 25 %"
-        )
+        print(f"{name}: {summary([line[name] for line in lines])}")
     for why, count in sorted(skipped.items()):
         print(f"skipped {count}: {why}", file=sys.stderr)
     if options.json is not None:

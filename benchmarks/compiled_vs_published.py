@@ -15,7 +15,6 @@ the other sources (leave one source out).
 
 from __future__ import annotations
 
-import argparse
 import csv
 import dataclasses
 import json
@@ -24,10 +23,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tpubench.costs.devices import canonical
+from published_tpu import NOT_A_TPU, parse, summary, tpu, unusable
+
 from tpubench.estimates.compiled import timing
 from tpubench.estimates.compiled.pipeline import run
-from tpubench.estimates.compiled.request import CompileRequest, PhaseEstimate, default_cache
+from tpubench.estimates.compiled.request import CompileRequest, PhaseEstimate
 from tpubench.estimates.compiled.targets import Target, target
 from tpubench.results.errors import TpubenchError
 from tpubench.suite import registry
@@ -87,15 +87,11 @@ class Served:
 
 def problem(row: dict[str, str]) -> Served | str:
     """The problem behind a row, or why it is none."""
-    device = canonical(row["device"])
-    if device is None or not device.startswith("tpu-"):
-        return "not a TPU"
-    if row["model"] not in MODELS:
-        return f"model {row['model']} is not a dense decoder of the list"
+    why, device = unusable(row, MODELS), tpu(row)
+    if why is not None or device is None:
+        return why or NOT_A_TPU
     if row["metric"] not in METRICS:
         return f"metric {row['metric']} is not one of a step"
-    if row["use_for_projection"].startswith("X"):
-        return f"marked as unusable by the table: {row['notes'][:60]}"
     if row["metric"] == "ttft_ms" and "queued" not in row["notes"]:
         return "how prompts queue is not stated, and with it the time to the first token"
     static = row["scenario"].startswith("decode-only")
@@ -211,12 +207,7 @@ def fit(rows: list[tuple[Served, Compiled]]) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("table", type=Path)
-    parser.add_argument("--python", help="interpreter with tpubench[compile]")
-    parser.add_argument("--cache", type=Path, default=default_cache())
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = parse(__doc__.splitlines()[0])
     rows: list[tuple[Served, Compiled]] = []
     skipped: dict[str, int] = {}
     made: dict[tuple[Any, ...], Compiled | str] = {}
@@ -224,7 +215,7 @@ def main() -> None:
         found = [problem(row) for row in csv.DictReader(stream)]
     for served in found:
         if isinstance(served, str):
-            if served != "not a TPU":
+            if served != NOT_A_TPU:
                 skipped[served] = skipped.get(served, 0) + 1
             continue
         if served.setup not in made:
@@ -261,9 +252,9 @@ def show(rows: list[tuple[Served, Compiled]], skipped: dict[str, int], out: Path
         print(line)
         lines.append({**dataclasses.asdict(served), "held": figures.batch, "ratio": with_fit,
                       "ratio_without_host": without})  # fmt: skip
-    summary: dict[str, Any] = {"all": _summary(fitted), "without_host_overhead": _summary(plain)}
+    summaries: dict[str, Any] = {"all": summary(fitted), "without_host_overhead": summary(plain)}
     for metric in sorted({served.metric for served, _ in rows}):
-        summary[metric] = _summary(
+        summaries[metric] = summary(
             [ratio for (served, _), ratio in zip(rows, fitted, strict=True)
              if served.metric == metric]
         )  # fmt: skip
@@ -275,29 +266,19 @@ def show(rows: list[tuple[Served, Compiled]], skipped: dict[str, int], out: Path
             chosen = fit(others)
             found = ratios(own, *chosen)
             left_out += found
-            summary[f"without {source}: {chosen[0]:.2f}, {chosen[1] * 1e3:.0f} ms"] = _summary(
+            summaries[f"without {source}: {chosen[0]:.2f}, {chosen[1] * 1e3:.0f} ms"] = summary(
                 found
             )
     if left_out:
-        summary["leave one source out"] = _summary(left_out)
-    for name, figures_ in summary.items():
+        summaries["leave one source out"] = summary(left_out)
+    for name, figures_ in summaries.items():
         print(f"{name}: {figures_}")
     for why, count in sorted(skipped.items()):
         print(f"skipped {count}: {why}")
     if out is not None:
-        kept = {"kv_share": kv_share, "host_s": host_s, "rows": lines, "summary": summary,
+        kept = {"kv_share": kv_share, "host_s": host_s, "rows": lines, "summary": summaries,
                 "skipped": skipped}  # fmt: skip
         out.write_text(json.dumps(kept, indent=1), encoding="utf-8")
-
-
-def _summary(found: list[float]) -> dict[str, float]:
-    within = sum(0.75 <= ratio <= 1.25 for ratio in found) / len(found)
-    return {
-        "rows": len(found),
-        "median": round(statistics.median(found), 3),
-        "median_abs_error": round(statistics.median(abs(ratio - 1) for ratio in found), 3),
-        "within_25_percent": round(within, 2),
-    }
 
 
 if __name__ == "__main__":

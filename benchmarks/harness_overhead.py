@@ -32,6 +32,7 @@ def main() -> None:
     settings = {"batch": BATCH, "input_len": PROMPT, "output_len": OUTPUT}
     (case,) = workload.cases("smollm2-135m", {k: [str(v)] for k, v in settings.items()})
     step = workload.build(workload.prepare(case, Weights()), Device(torch_device="cpu"), Weights())
+    assert isinstance(step, LlamaStep)
     backend.compile(step, "packed")
     marks = len(step.marks)
     works = timing.Clockwork(
@@ -40,8 +41,6 @@ def main() -> None:
         clock_ns=backend.clock_ns,
         recompiles=backend.recompiles,
     )
-
-    assert isinstance(step, LlamaStep)
 
     @torch.no_grad()
     def by_hand() -> float:

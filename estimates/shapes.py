@@ -72,10 +72,12 @@ class Shape:
     def narrowness(self, tensor: float = 1.0) -> tuple[float, float]:
         """Means of 1/n and 1/k over a dense layer's products, n x k weights each.
 
-        Weighted by FLOPs, for the usual layer (grouped queries, a gated block 3.5 wide), cut over
-        ``tensor`` chips: in n what enters attention and the block, in k what leaves them.
+        Weighted by FLOPs, for the usual layer in units of its width: 1.25 wide into attention
+        (grouped queries), 1 out of it, 7 into a gated block, 3.5 out. Over ``tensor`` chips n is
+        cut of what goes in, k of what comes out.
         """
-        return (4.5 + 2 * tensor) / 12.75 / self.d_model, (8.25 + 2 * tensor) / 12.75 / self.d_model
+        whole = (1.25 + 1 + 7 + 3.5) * self.d_model
+        return (1 + 3.5 + 2 * tensor) / whole, (1.25 + 7 + 2 * tensor) / whole
 
     @property
     def dense_params(self) -> float:

@@ -96,17 +96,20 @@ def _files_of(store: Path, everything: Sequence[Path], text: str) -> list[Path]:
     if Path(text).is_file():
         return [Path(text)]
     if text == "latest":
-        runs: dict[str, list[Path]] = {}
-        for path in everything:
-            if path.parent.parent == store and _RUN_ID.fullmatch(path.parent.name):
-                runs.setdefault(path.parent.name, []).append(path)
-        return runs[max(runs, key=lambda name: _recency(name, runs[name]))] if runs else []
+        return _latest(
+            [p for p in everything if p.parent.parent == store and _RUN_ID.fullmatch(p.parent.name)]
+        )
     return [path for path in everything if path.parent.name == text]
 
 
-def _recency(run: str, files: Sequence[Path]) -> tuple[str, int, str]:
-    """The second of its start; within one, when it was last written to."""
-    return run.split("-")[0], max(path.stat().st_mtime_ns for path in files), run
+def _latest(files: Sequence[Path]) -> list[Path]:
+    """Those of the run that started last; of several in that second, the last written to."""
+    started = max((path.parent.name.split("-")[0] for path in files), default="")
+    last = [path for path in files if path.parent.name.startswith(started)]
+    names = {path.parent.name for path in last}
+    if len(names) > 1:
+        names = {max(last, key=lambda path: (path.stat().st_mtime_ns, path)).parent.name}
+    return [path for path in last if path.parent.name in names]
 
 
 def _is(sha: str | None, revision: str) -> bool:
