@@ -48,12 +48,25 @@ def quantity(value: float | None, unit: str) -> str:
     return f"{number(value / factor)} {name}"
 
 
+USELESS = 10
+"""An interval beyond this factor tells a reader nothing but that."""
+
+
+def useless(found: Estimate) -> bool:
+    """Whether there is an interval and an end of it is more than ``USELESS`` times off."""
+    if found.low is None or found.high is None:
+        return False
+    return found.high > USELESS * found.point or found.low * USELESS < found.point
+
+
 def estimate(found: Estimate | None, unit: str) -> str:
     """A value with its 95 % interval, in one unit: ``14.2 ms [13.9, 14.6]``."""
     if found is None:
         return MISSING
     if found.low is None or found.high is None:
         return quantity(found.point, unit)
+    if useless(found):
+        return f"{quantity(found.point, unit)} [unusable]"
     factor, name = scale_of(found.point, unit)
     low, high = number(found.low / factor), number(found.high / factor)
     return f"{number(found.point / factor)} {name} [{low}, {high}]"

@@ -208,6 +208,12 @@ def _tables(out: Console, rows: Sequence[Row]) -> None:
             _table(out, chunk, shown)
             used |= set(_metrics_shown(shown))
     out.print("Values: geometric mean of repetitions [95 % interval between them].", style="dim")
+    if any(s.estimate and quantity.useless(s.estimate) for shown in groups.values() for s in shown):
+        out.print(
+            f"Unusable: the 95 % interval exceeds a factor of {quantity.USELESS};"
+            " more repetitions narrow it where it was measured.",
+            style="dim",
+        )
     if any(summary.estimated for shown in groups.values() for summary in shown):
         out.print(
             "Estimated: the estimate [95 % interval of the model, where there is one].", style="dim"

@@ -27,10 +27,6 @@ TITLES = {
 """Metric names in plain words."""
 
 
-USELESS = 10
-"""An interval beyond this factor tells a reader nothing but that; the tables have its ends."""
-
-
 def badge(row: Row) -> Badge:
     """The evidence of a row's number. What a scripted clock made says so."""
     if row.backend == "fake":
@@ -51,8 +47,8 @@ def interval(estimate: Estimate, unit: str) -> str:
     factor, name = quantity.scale_of(estimate.point, unit)
     low, high = quantity.number(estimate.low / factor), quantity.number(estimate.high / factor)
     source = "of the model" if estimate.n == 1 else f"{estimate.n} repetitions"
-    if estimate.high > USELESS * estimate.point or estimate.low * USELESS < estimate.point:
-        return f"unusable: the 95 % interval exceeds a factor of {USELESS}, {source}"
+    if quantity.useless(estimate):
+        return f"unusable: the 95 % interval exceeds a factor of {quantity.USELESS}, {source}"
     if unit.startswith("USD"):
         return f"95 % interval ${low} to ${high}, {source}"
     return f"95 % interval {low} to {high} {name}, {source}"

@@ -52,3 +52,11 @@ def test_an_interval_shares_the_unit_of_its_point() -> None:
     alone = Estimate(point=0.0142, low=None, high=None, n=1)
     assert quantity.estimate(alone, "s") == "14.2 ms"
     assert quantity.estimate(None, "s") == "—"
+
+
+def test_an_interval_beyond_a_factor_of_ten_is_called_unusable_on_either_side() -> None:
+    for low, high in ((1.03e-7, 7.9e9), (28.0, 285.0), (2.8, 29.0)):
+        wide = Estimate(point=28.4, low=low, high=high, n=2)
+        assert quantity.estimate(wide, "token/s") == "28.4 tok/s [unusable]"
+    near = Estimate(point=28.4, low=2.85, high=283.0, n=2)
+    assert quantity.estimate(near, "token/s") == "28.4 tok/s [2.85, 283]"

@@ -44,6 +44,17 @@ def test_same_case_on_other_devices_chips_or_precisions_gets_a_table_of_its_own(
     assert "on nvidia-h100-sxm, chips not stated" in text
 
 
+def test_an_interval_that_says_nothing_is_called_unusable(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = [make_row(samples=[speed], repetition=i) for i, speed in enumerate((10.0, 40.0))]
+    text = shown(rows, tmp_path, capfd)
+    assert "20.0 tok/s [unusable]" in text
+    assert "Unusable: the 95 % interval exceeds a factor of 10" in text
+    near = shown([make_row(samples=[10.0])], tmp_path / "other", capfd)
+    assert "nusable" not in near
+
+
 def test_every_dollar_names_its_price(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     priced = make_row(
         "usd_per_mtok_out",
