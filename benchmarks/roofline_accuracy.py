@@ -122,7 +122,9 @@ def _plain(fact: Fact) -> float:
         return float(np.log(flops / peak / fact.terms.total_s))
     precision = "bfloat16" if problem.weight_only else problem.precision
     used = usual(problem.chip.name, precision) * PROGRAM
-    narrow = problem.shape.experts_speed if problem.shape else 1.0
+    peak_used = problem.chip.peak(precision) or problem.chip.peak_flop_s["bfloat16"]
+    ridge = peak_used / problem.chip.hbm_bytes_s
+    narrow = problem.shape.experts_speed(ridge) if problem.shape else 1.0
     rates = {"matmul": used, "experts": used * narrow, "attention": ATTENTION, "decode": used,
              "weights": STREAM, "cache": CACHE, "memory": STREAM, "arrival": 1.0}  # fmt: skip
     plain = sum(s * rates[name] for name, s in seconds.items() if name in rates)

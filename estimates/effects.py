@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from math import log
 
+from tpubench.estimates import serving
 from tpubench.estimates.kernel import Component, Design
 from tpubench.estimates.problem import Problem
 from tpubench.estimates.terms import Terms
@@ -207,6 +208,7 @@ def _serving(problem: Problem, terms: Terms) -> Design:
     assert problem.shape is not None
     shares = terms.shares()
     bound = 1.0 - shares.get("arrival", 0.0)
+    group = serving.group_size(problem)
     chip, software, precision = problem.chip.name, problem.software, problem.precision
     vendor, shape, model = _vendor(problem), problem.shape, problem.model
     made = _common(problem, bound)
@@ -225,9 +227,9 @@ def _serving(problem: Problem, terms: Terms) -> Design:
         scenario_model_chip=f"{problem.scenario} {model} {chip}",
         cache_precision=f"{problem.kv_precision} {software}",
         weight_only=f"{problem.weight_only} {precision} {software}",
-        groups=f"{software} {problem.tensor}",
+        groups=f"{software} {group}",
         config=f"{software} {chip} {model} {precision}",
-        config_groups=f"{software} {chip} {model} {precision} {problem.tensor} {problem.chips}",
+        config_groups=f"{software} {chip} {model} {precision} {group} {problem.chips}",
         lengths=f"{problem.lengths} {software}",
         metric=f"{problem.metric} {software}",
     )
@@ -253,7 +255,7 @@ def _serving(problem: Problem, terms: Terms) -> Design:
     inputs = log(max(problem.input_len or 1.0, 1.0) / 1024)
     outputs = log(max(problem.output_len or 1.0, 1.0) / 512)
     size = log(shape.active / 1e10)
-    tensor = log(problem.tensor)
+    tensor = log(group)
     for name, value in (("batch", batch), ("inputs", inputs), ("outputs", outputs), ("size", size),
                         ("tensor", tensor)):  # fmt: skip
         made |= _slope(name, what, bound * value)

@@ -36,6 +36,11 @@ SOLD_AS_GB = 1.066
 """HBM that GPU vendors sell as 80 GB holds 80 GiB less its reserve (81,559 MiB on an H100)."""
 MOST_SEQUENCES = 2048.0
 """Sequences that serving engines decode at once, unless told otherwise."""
+RESERVING = frozenset({"trtllm", "trtllm-server", "trtllm-pytorch", "gptsession", "tensorrt",
+                       "jetstream", "saxml"})  # fmt: skip
+"""Engines that admit a request only where its whole reply can be cached: TensorRT-LLM's default
+policy, GUARANTEED_NO_EVICT (nvidia.github.io/TensorRT-LLM, "Useful Runtime Options"), and engines
+with fixed slots. Others cache what there is, a little more than half of a reply on average."""
 TAIL = 3.0
 """The longest reply of a run, relative to the mean: a run ends with it, at a falling rate."""
 REQUESTS = 500.0
@@ -50,7 +55,7 @@ Seconds = dict[str, float]
 
 def terms(problem: Problem) -> Terms:
     """The prediction of a serving figure."""
-    problem = replace(problem, tensor=_group(problem))
+    problem = replace(problem, tensor=group_size(problem))
     kind = problem.kind
     if problem.metric in {"mean_latency_ms", "e2e_latency_ms"}:
         return _whole_request(problem)
@@ -99,7 +104,7 @@ def memory_bytes(problem: Problem) -> float:
     return problem.chip.hbm_bytes * more * problem.tensor
 
 
-def _group(problem: Problem) -> int:
+def group_size(problem: Problem) -> int:
     """Chips of one replica: as stated, or the fewest that leave room for a cache."""
     if problem.kind != "queries":
         return max(1, problem.tensor)
@@ -119,14 +124,16 @@ def _context(problem: Problem, of_output: float) -> float:
 
 
 def _cache_bytes(problem: Problem, context: float) -> float:
-    width = BYTES.get(problem.kv_precision, 2.0)
-    return shape_of(problem).kv_tokens_bytes(context, width)
+    shape, width = shape_of(problem), BYTES.get(problem.kv_precision, 2.0)
+    copies = max(1.0, problem.tensor / shape.kv_heads) if shape.kv_heads else 1.0
+    return copies * shape.kv_tokens_bytes(context, width)
 
 
 def most_sequences(problem: Problem) -> float:
     """Sequences that one replica's memory can cache, at least one."""
     memory = memory_bytes(problem) * MEMORY_SHARE - weight_bytes(problem)
-    each = _cache_bytes(problem, _context(problem, 0.55))
+    whole = problem.software in RESERVING
+    each = _cache_bytes(problem, _context(problem, 1.0 if whole else 0.55))
     return min(MOST_SEQUENCES, max(1.0, memory / each))
 
 
@@ -139,9 +146,8 @@ def decode_step(problem: Problem, batch: float, context: float) -> Seconds:
     precision = "bfloat16" if problem.weight_only else problem.precision
     peak = chip.peak(precision) or chip.peak_flop_s["bfloat16"]
     rate = tensor * peak * usual(chip.name, precision) * PROGRAM
-    compute_s = (
-        2 * batch * (shape.active + (1 / shape.experts_speed - 1) * shape.experts_used) / rate
-    )
+    slower = 1 / shape.experts_speed(peak / chip.hbm_bytes_s) - 1
+    compute_s = 2 * batch * (shape.active + slower * shape.experts_used) / rate
     both = (weights_s**3 + compute_s**3) ** (1 / 3)
     by_weights = weights_s**3 / (weights_s**3 + compute_s**3)
     cache_s = batch * _cache_bytes(problem, context) / tensor
@@ -165,7 +171,7 @@ def prefill(problem: Problem, tokens: float, length: float) -> Seconds:
     rate = tensor * peak * usual(chip.name, precision) * PROGRAM
     routed = min(shape.experts_used, 0.9 * shape.active)
     matmul_s = 2 * (shape.active - routed) * tokens / rate
-    experts_s = 2 * routed * tokens / (rate * shape.experts_speed)
+    experts_s = 2 * routed * tokens / (rate * shape.experts_speed(peak / chip.hbm_bytes_s))
     pairs = shape.attention_flops(tokens, length) / 2
     attention_s = pairs / (tensor * chip.peak_flop_s["bfloat16"] * ATTENTION)
     return {

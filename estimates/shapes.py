@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,10 +19,6 @@ _TABLE = Path(__file__).with_name("models.csv")
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5625}
 """Bytes of one weight. fp4: 4 bits, and an 8-bit scale for each 16 values."""
-
-
-NARROW = 1500.0
-"""Width at which an expert's products run at half the speed of large ones, before correction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +44,8 @@ class Shape:
     head_dim: int
     kv_per_token: float
     """Cached values of one token over all layers, windows not yet considered."""
+    kv_heads: int
+    """Key-value heads; chips beyond them each keep a copy. 0 for latent attention."""
     attention_layers: int
     """Layers whose attention grows with the context."""
     window: int | None
@@ -64,10 +63,20 @@ class Shape:
         """Parameters inside the routed experts that one token uses."""
         return self.experts_total * self.top_k / self.experts if self.experts else 0.0
 
-    @property
-    def experts_speed(self) -> float:
-        """Speed of the experts' products relative to large ones: they lose by being narrow."""
-        return self.d_expert / (self.d_expert + NARROW) if self.d_expert else 1.0
+    def experts_speed(self, flops_per_byte: float, tokens: float = math.inf) -> float:
+        """Speed of the experts' products relative to large ones, ``tokens`` of them an expert.
+
+        What is moved takes time that a wide product hides. Forward, a gated expert of widths d and
+        f moves 4d + 12f bytes a token (two products' inputs and results and a product of gates, two
+        bytes each) for 6df FLOPs; backward moves about as much for each FLOP (12d + 34f for 18df in
+        all). Weights are read twice and their gradients summed in float32: 10 to 12 bytes a weight
+        for 6 FLOPs a token, of which half is taken to be hidden (assumed, not measured).
+        ``flops_per_byte`` is the chip's peak over its HBM bandwidth.
+        """
+        if not self.d_expert:
+            return 1.0
+        moved = 2 / (3 * self.d_expert) + 2 / self.d_model + 0.9 / tokens
+        return 1 / (1 + flops_per_byte * moved)
 
     def narrowness(self, tensor: float = 1.0) -> tuple[float, float]:
         """Means of 1/n and 1/k over a dense layer's products, n x k weights each.
@@ -183,6 +192,7 @@ def derived(name: str, params: float, active: float | None = None) -> Shape:
         heads=max(1, d_model // 128),
         head_dim=128,
         kv_per_token=2.0 * layers * min(8, max(1, d_model // 128)) * 128,
+        kv_heads=min(8, max(1, d_model // 128)),
         attention_layers=layers,
         window=None,
         global_every=1,
@@ -245,6 +255,7 @@ def _shape(record: Mapping[str, str]) -> Shape:
         heads=heads,
         head_dim=width,
         kv_per_token=float(attention_layers * kv_layer),
+        kv_heads=0 if record["mla_q_lora"] else kv,
         attention_layers=attention_layers,
         window=number("window") or None,
         global_every=number("global_every", 1),

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from problems import make_problem
 
-from tpubench.estimates import chips, model, physics, serving, training
-from tpubench.estimates.operators import matmul, usual
+from tpubench.estimates import chips, model, physics, serving, shapes, training
+from tpubench.estimates.operators import link, matmul, usual
 from tpubench.estimates.terms import (
     CACHE,
     HOST_LAYER_S,
@@ -134,9 +134,62 @@ def test_memory_left_by_the_weights_limits_the_batch() -> None:
     problem = make_problem(kind="offline", batch=None, output_len=1000.0)
     most = serving.most_sequences(problem)
     left = 80e9 * serving.SOLD_AS_GB * serving.MEMORY_SHARE - 2 * 8.03e9
-    assert most == pytest.approx(left / (131072 * (1000 + 550)))
+    assert most == pytest.approx(left / (131072 * (1000 + 1000)))  # whole replies reserved
+    other = serving.most_sequences(replace(problem, software="vllm"))
+    assert other == pytest.approx(left / (131072 * (1000 + 550)))
     large = make_problem(model="llama-3.1-405b", kind="offline", batch=None)
     assert not serving.fits(large) and serving.most_sequences(large) == 1
+
+
+def test_chips_beyond_the_cached_heads_each_keep_a_copy() -> None:
+    found = {}
+    for tensor in (4, 8):
+        problem = make_problem(
+            model="qwen3-235b-a22b", kind="offline", precision="fp8", kv_precision="fp8",
+            tensor=tensor, chips=tensor, batch=None,
+        )  # fmt: skip
+        found[tensor] = serving.decode_step(problem, 64.0, 4096.0)["cache"]
+    assert found[4] == pytest.approx(found[8])  # four heads: eight chips read no less each
+
+
+def test_tensor_parallel_exchange_of_a_training_step() -> None:
+    problem = make_problem(
+        kind="training", metric="step_time_s", software="torchtitan", chips=8, tensor=8,
+        microbatch=4.0, global_batch=64.0,
+    )  # fmt: skip
+    chip = problem.chip
+    # A gather or a scatter before and after attention and the block, forward and backward: eight
+    # a layer, seven eighths of 4096 values of two bytes leave and reach each of the eight chips.
+    moved = 8 * 32 * 4096 * 2 * 7 / 8 * 8
+    rate = chip.link_bytes_s / 2 * link(chip)
+    assert training.terms(problem).seconds["link"] == pytest.approx(moved / rate)
+
+
+@pytest.mark.parametrize("tensor", [1, 4])
+def test_sharded_weights_are_exchanged_by_every_chip_of_a_replica(tensor: int) -> None:
+    problem = make_problem(
+        "tpu-v5p", model="llama-3.1-70b", kind="training", metric="step_time_s",
+        software="maxtext", chips=64, tensor=tensor, global_batch=256.0,
+    )  # fmt: skip
+    shape, chip = serving.shape_of(problem), problem.chip
+    replicas = 64 / tensor
+    rate = chip.link_bytes_s / 2 * link(chip)
+    gathered = 3 * 2 * shape.params * (replicas - 1) / replicas / rate  # of one replica, in all
+    hidden = gathered / (256 * 8192 / replicas)
+    waited = 8 * 80 * 8192 * 2 * (tensor - 1) / rate
+    expected = waited + (1 - training.HIDDEN) * hidden
+    assert training.terms(problem).seconds["link"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_products_of_experts_are_slowed_by_what_they_move() -> None:
+    shape = shapes.find("deepseek-v3")
+    assert shape is not None
+    moved = (4 * 7168 + 12 * 2048) / (6 * 7168 * 2048)  # bytes a FLOP, forward
+    assert shape.experts_speed(590.0) == pytest.approx(1 / (1 + 590 * moved))
+    weights = 10.8 / (6 * 1024) / 2  # half of 10 to 12 bytes a weight, for 6 FLOPs of each token
+    assert shape.experts_speed(590.0, 1024.0) == pytest.approx(1 / (1 + 590 * (moved + weights)))
+    dense = shapes.find("llama-3.1-8b")
+    assert dense is not None and dense.experts_speed(590.0, 10.0) == 1.0
 
 
 def test_pipeline_bubble() -> None:
