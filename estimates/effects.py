@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from math import log
 
-from tpubench.estimates import serving
 from tpubench.estimates.kernel import Component, Design
 from tpubench.estimates.problem import Problem
+from tpubench.estimates.replica import group_size
 from tpubench.estimates.terms import Terms
 
 GROUPS = ("training", "serving", "samples")
@@ -25,12 +25,15 @@ NOISE = {
 
 _EXPECTED = (
     ("flag-unpacked", 0.7), ("flag-", 0.3), ("target-model", 0.5), ("target-", 0.2), ("bias", 0.2),
-    ("bubble", 0.3), ("year-", 0.08), ("burst", 0.3), ("queue", 0.3), ("what", 0.15),
+    ("bubble", 0.3), ("year-", 0.03), ("burst", 0.3), ("queue", 0.3), ("what", 0.15),
     ("scenario-", 0.05), ("scenario", 0.15), ("kind", 0.1), ("share-host", 0.3),
     ("share-link", 0.3), ("share-", 0.12),
     ("stated", 0.1), ("architecture", 0.08), ("vendor-", 0.04), ("vendor", 0.065),
     ("chip-precision", 0.05), ("chip", 0.055), ("generation", 0.055), ("software-", 0.04),
     ("software", 0.08), ("source", 0.1), ("family", 0.1), ("tuning", 0.1), ("remat", 0.06),
+    ("width", 0.03), ("length", 0.03), ("micro", 0.03), ("tokens", 0.03), ("chips", 0.03),
+    ("tensor", 0.03), ("pipeline", 0.03), ("expert", 0.03), ("smooth", 0.03), ("batch", 0.03),
+    ("inputs", 0.03), ("outputs", 0.03), ("size", 0.03),
 )  # fmt: skip
 """Deviations expected of components, by the beginning of their name, first match counts: what is
 usual between devices, software and so on. 5 % for all others."""
@@ -208,7 +211,7 @@ def _serving(problem: Problem, terms: Terms) -> Design:
     assert problem.shape is not None
     shares = terms.shares()
     bound = 1.0 - shares.get("arrival", 0.0)
-    group = serving.group_size(problem)
+    group = group_size(problem)
     chip, software, precision = problem.chip.name, problem.software, problem.precision
     vendor, shape, model = _vendor(problem), problem.shape, problem.model
     made = _common(problem, bound)

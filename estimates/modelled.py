@@ -11,7 +11,7 @@ from typing import Any
 
 from tpubench.costs import token_cost
 from tpubench.costs.devices import device as data_sheet
-from tpubench.estimates import serving, shapes
+from tpubench.estimates import replica, shapes
 from tpubench.estimates.cells import software_family
 from tpubench.estimates.chips import Chip, from_sheet
 from tpubench.estimates.fitting import NORMAL_90
@@ -148,11 +148,10 @@ def _serving(
         "tpot_s": ("tpot_ms", 1e-3),
         "output_tok_s": ("output_tokens_per_s", 1.0),
     }
-    need = serving.weight_bytes(base) + batch / serving.replicas(base) * shape.kv_tokens_bytes(
-        float(params["input_len"]) + float(params["output_len"]), 2.0
-    )
-    if need > serving.memory_bytes(base):
-        reason = _does_not_fit(need, serving.memory_bytes(base), tensor)
+    each = replica.cache_bytes(base, replica.context(base, 1.0))
+    need = replica.weight_bytes(base) + batch / replica.replicas(base) * each
+    if need > replica.memory_bytes(base):
+        reason = _does_not_fit(need, replica.memory_bytes(base), tensor)
         return [Figure(metric=m, params=settled, prediction=None, reason=reason) for m in wanted]
     problems = [replace(base, metric=metric) for metric, _ in wanted.values()]
     made = model.predict(problems)

@@ -43,7 +43,7 @@ ATTENTION = 0.40
 """Share of the bfloat16 peak that attention over many tokens reaches."""
 STREAM = 0.70
 """Share of the HBM bandwidth that reading weights reaches."""
-CACHE = 0.60
+CACHE = 0.75
 """Share of the HBM bandwidth that reading cached keys and values reaches."""
 # All of these are a starting point that the fit corrects by class, device, precision and
 # software: round figures near the middle of the operator tables, not results.

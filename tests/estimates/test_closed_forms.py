@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from problems import make_problem
 
-from tpubench.estimates import chips, model, physics, serving, shapes, training
+from tpubench.estimates import chips, model, physics, replica, serving, shapes, training
 from tpubench.estimates.operators import link, matmul, usual
 from tpubench.estimates.terms import (
     CACHE,
@@ -20,7 +20,7 @@ from tpubench.estimates.terms import (
 
 
 def test_decoding_one_sequence_reads_the_weights_once() -> None:
-    step = serving.decode_step(make_problem(), 1.0, 1024.0)
+    step = replica.decode_step(make_problem(), 1.0, 1024.0)
     # 8.03 B parameters of 2 bytes over 3.35 TB/s at 70 %: 6.85 ms
     assert step["weights"] + step["decode"] == pytest.approx(
         2 * 8.03e9 / (3.35e12 * STREAM), rel=0.01
@@ -33,8 +33,8 @@ def test_decoding_one_sequence_reads_the_weights_once() -> None:
 
 def test_a_prompt_costs_two_flops_a_parameter_and_the_causal_half_of_attention() -> None:
     problem = make_problem()
-    shape = serving.shape_of(problem)
-    work = serving.prefill(problem, 2048.0, 2048.0)
+    shape = replica.shape_of(problem)
+    work = replica.prefill(problem, 2048.0, 2048.0)
     rate = 989e12 * usual("nvidia-h100-sxm", "bfloat16") * PROGRAM
     assert work["matmul"] == pytest.approx(2 * shape.active * 2048 / rate)
     assert work["attention"] * 0.4 * 989e12 == pytest.approx(4 * 32 * 4096 * 2048 * 2048 / 2)
@@ -43,15 +43,15 @@ def test_a_prompt_costs_two_flops_a_parameter_and_the_causal_half_of_attention()
 def test_a_first_token_waits_for_half_of_the_running_step_and_for_its_own() -> None:
     problem = make_problem(kind="server", metric="ttft_ms", qps=0.01, batch=None)
     found = serving.terms(problem)
-    step = serving.decode_step(problem, found.batch, 1000 + 0.5 * 48)
-    own = serving.prefill(problem, 1000.0, 1000.0)
+    step = replica.decode_step(problem, found.batch, 1000 + 0.5 * 48)
+    own = replica.prefill(problem, 1000.0, 1000.0)
     assert found.batch == 1  # a request every hundred seconds meets no other
     assert found.total_s == pytest.approx(sum(own.values()) + 1.5 * sum(step.values()), rel=1e-3)
 
 
 def test_training_flops_of_a_token_by_both_conventions() -> None:
     problem = make_problem(kind="training", metric="tflops_per_chip")
-    shape = serving.shape_of(problem)
+    shape = replica.shape_of(problem)
     pairs = 12 * 32 * 4096 * 8192
     full = training.flops_per_token(replace(problem, attention="full"))
     causal = training.flops_per_token(problem)
@@ -62,7 +62,7 @@ def test_training_flops_of_a_token_by_both_conventions() -> None:
 
 
 def test_the_widths_of_a_layers_products_are_weighted_by_their_flops() -> None:
-    shape = serving.shape_of(make_problem())  # Llama-3-8B: 4096 wide, 14336 in the gated block
+    shape = replica.shape_of(make_problem())  # Llama-3-8B: 4096 wide, 14336 in the gated block
     for tensor in (1, 4):
         products = [(6144 / tensor, 4096), (4096, 4096 / tensor), (28672 / tensor, 4096),
                     (4096, 14336 / tensor)]  # fmt: skip
@@ -132,13 +132,13 @@ def test_all_metrics_of_one_training_run_say_the_same() -> None:
 
 def test_memory_left_by_the_weights_limits_the_batch() -> None:
     problem = make_problem(kind="offline", batch=None, output_len=1000.0)
-    most = serving.most_sequences(problem)
-    left = 80e9 * serving.SOLD_AS_GB * serving.MEMORY_SHARE - 2 * 8.03e9
+    most = replica.most_sequences(problem)
+    left = 80e9 * replica.SOLD_AS_GB * replica.MEMORY_SHARE - 2 * 8.03e9
     assert most == pytest.approx(left / (131072 * (1000 + 1000)))  # whole replies reserved
-    other = serving.most_sequences(replace(problem, software="vllm"))
+    other = replica.most_sequences(replace(problem, software="vllm"))
     assert other == pytest.approx(left / (131072 * (1000 + 550)))
     large = make_problem(model="llama-3.1-405b", kind="offline", batch=None)
-    assert not serving.fits(large) and serving.most_sequences(large) == 1
+    assert not replica.fits(large) and replica.most_sequences(large) == 1
 
 
 def test_chips_beyond_the_cached_heads_each_keep_a_copy() -> None:
@@ -148,7 +148,7 @@ def test_chips_beyond_the_cached_heads_each_keep_a_copy() -> None:
             model="qwen3-235b-a22b", kind="offline", precision="fp8", kv_precision="fp8",
             tensor=tensor, chips=tensor, batch=None,
         )  # fmt: skip
-        found[tensor] = serving.decode_step(problem, 64.0, 4096.0)["cache"]
+        found[tensor] = replica.decode_step(problem, 64.0, 4096.0)["cache"]
     assert found[4] == pytest.approx(found[8])  # four heads: eight chips read no less each
 
 
@@ -171,7 +171,7 @@ def test_sharded_weights_are_exchanged_by_every_chip_of_a_replica(tensor: int) -
         "tpu-v5p", model="llama-3.1-70b", kind="training", metric="step_time_s",
         software="maxtext", chips=64, tensor=tensor, global_batch=256.0,
     )  # fmt: skip
-    shape, chip = serving.shape_of(problem), problem.chip
+    shape, chip = replica.shape_of(problem), problem.chip
     replicas = 64 / tensor
     rate = chip.link_bytes_s / 2 * link(chip)
     gathered = 3 * 2 * shape.params * (replicas - 1) / replicas / rate  # of one replica, in all
@@ -260,3 +260,35 @@ def test_a_variant_left_open_is_marked_and_a_figure_in_the_name_counts() -> None
     assert teton is not None and teton.hbm_bytes_s == 2.4e12
     assert teton.peak("bfloat16") == pytest.approx(989e12 * (500 / 700) ** 0.5)
     assert chips.resolve("Some Accelerator 9000") is None
+
+
+def test_requests_sent_at_once_are_worked_off_and_the_longest_replies_end_alone() -> None:
+    problem = make_problem(
+        kind="server", metric="output_tokens_per_s", qps=None, batch=None, output_len=200.0
+    )
+    found = serving.terms(problem)
+    request = serving.terms(replace(problem, kind="offline", batch=serving.REQUESTS))
+    alone = sum(replica.decode_step(problem, 1.0, 1000 + 100).values())
+    tail = (serving.TAIL - 1) * 200 / serving.REQUESTS * alone
+    assert found.total_s == pytest.approx(request.total_s + tail)
+    cut = replace(problem, output_len=256.0)  # a length at which replies are cut: no tail
+    request = serving.terms(replace(cut, kind="offline", batch=serving.REQUESTS))
+    assert serving.terms(cut).total_s == pytest.approx(request.total_s)
+
+
+def test_a_slow_flow_is_bound_by_its_arrivals() -> None:
+    problem = make_problem(kind="server", metric="output_tokens_per_s", qps=0.5, batch=None)
+    found = serving.terms(problem)
+    assert found.shares()["arrival"] > 0.99 and found.bound == "request rate"
+    assert found.value() == pytest.approx(0.5 * 48, rel=0.01)
+
+
+def test_early_tensorrt_llm_reads_a_cached_head_for_every_two_query_heads() -> None:
+    grouped = make_problem(model="llama-3.1-70b", tensor=8, chips=8)
+    before = replace(grouped, software="gptsession")
+    now, then = (replica.decode_step(p, 8.0, 4096.0)["cache"] for p in (grouped, before))
+    assert then == pytest.approx(64 / 8 / 2 * now)
+    alone = make_problem(model="gpt-j-6b", software="gptsession")
+    assert replica.decode_step(alone, 8.0, 4096.0)["cache"] == pytest.approx(
+        replica.decode_step(replace(alone, software="trtllm"), 8.0, 4096.0)["cache"]
+    )
