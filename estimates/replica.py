@@ -17,6 +17,7 @@ from tpubench.estimates.terms import (
     ATTENTION,
     CACHE,
     HOST_LAYER_S,
+    HOST_SEQUENCE_PYTHON_S,
     HOST_SEQUENCE_S,
     HOST_STEP_S,
     LINK_LATENCY_S,
@@ -36,6 +37,8 @@ RESERVING = frozenset({"trtllm", "trtllm-server", "trtllm-pytorch", "gptsession"
 """Engines that admit a request only where its whole reply can be cached: TensorRT-LLM's default
 policy, GUARANTEED_NO_EVICT (nvidia.github.io/TensorRT-LLM, "Useful Runtime Options"), and engines
 with fixed slots. Others cache what there is, a little more than half of a reply on average."""
+IN_PYTHON = frozenset({"trtllm-pytorch", "vllm", "vllm-tpu", "sglang", "sglang-jax", "jetstream"})
+"""Engines that schedule in Python."""
 CACHED_PREFIX = 0.9
 """Part of a prompt found in the prefix cache where a source says that it is on, no more."""
 
@@ -114,6 +117,7 @@ def decode_step(problem: Problem, batch: float, cached: float) -> Seconds:
     compute_s = 2 * batch * (shape.active + slower * shape.experts_used) / rate
     both = (weights_s**3 + compute_s**3) ** (1 / 3)
     by_weights = weights_s**3 / (weights_s**3 + compute_s**3)
+    each = HOST_SEQUENCE_PYTHON_S if problem.software in IN_PYTHON else HOST_SEQUENCE_S
     cache_s = _read_again(problem) * batch * cache_bytes(problem, cached) / tensor
     cache_s /= chip.hbm_bytes_s * CACHE
     return {
@@ -121,7 +125,7 @@ def decode_step(problem: Problem, batch: float, cached: float) -> Seconds:
         "decode": both * (1 - by_weights),
         "cache": cache_s,
         "link": _link_s(problem, batch),
-        "host": HOST_STEP_S + HOST_LAYER_S * shape.layers + HOST_SEQUENCE_S * batch,
+        "host": HOST_STEP_S + HOST_LAYER_S * shape.layers + each * batch,
     }
 
 

@@ -52,8 +52,9 @@ HOST_STEP_S = 1.0e-3
 """Seconds of host work for one decoding step, before correction."""
 HOST_LAYER_S = 12e-6
 """Seconds of launches for one layer of a decoding step, before correction."""
-HOST_SEQUENCE_S = 5e-6
-"""Seconds of scheduling and sampling for each sequence of a step, before correction."""
+HOST_SEQUENCE_S, HOST_SEQUENCE_PYTHON_S = 3e-6, 10e-6
+"""Seconds of scheduling and sampling for each sequence of a step, before correction: by engines
+whose scheduler is compiled, and by those that run it in Python."""
 LINK_LATENCY_S = 8e-6
 """Seconds of one small exchange between the chips of a tensor-parallel group."""
 NIC_BYTES_S = 50e9

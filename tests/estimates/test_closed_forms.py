@@ -186,7 +186,7 @@ def test_products_of_experts_are_slowed_by_what_they_move() -> None:
     assert shape is not None
     moved = (4 * 7168 + 12 * 2048) / (6 * 7168 * 2048)  # bytes a FLOP, forward
     assert shape.experts_speed(590.0) == pytest.approx(1 / (1 + 590 * moved))
-    weights = 10.8 / (6 * 1024) / 2  # half of 10 to 12 bytes a weight, for 6 FLOPs of each token
+    weights = 10.8 / (6 * 1024)  # 10 to 12 bytes a weight, for 6 FLOPs of each token
     assert shape.experts_speed(590.0, 1024.0) == pytest.approx(1 / (1 + 590 * (moved + weights)))
     dense = shapes.find("llama-3.1-8b")
     assert dense is not None and dense.experts_speed(590.0, 10.0) == 1.0
