@@ -174,6 +174,16 @@ def _page(judged: dict[str, list[Judged]], groups: dict[str, list[Fact]], date: 
             assert found is not None
             lines.append(f"| {group} | {name} | {found.rows} | {found.median_abs_pct_err:.1f} |"
                          f" {found.p90_abs_pct_err:.1f} |")  # fmt: skip
+    lines += ["", "## How far sources differ on the same thing", "",
+              "One model on one chip in one precision, from two sources or more: each figure"
+              " against the mean of the other sources' medians, the closed forms allowing for"
+              " sizes.", "",
+              "| group | figures | median % | 90th percentile % |",
+              "|---|---|---|---|"]  # fmt: skip
+    for group, facts in groups.items():
+        apart = between_sources(facts)
+        lines.append(f"| {group} | {len(apart)} | {np.median(apart):.1f} |"
+                     f" {np.quantile(apart, 0.9):.1f} |")  # fmt: skip
     lines += ["", "## The better device of a TPU–GPU pair", "",
               "| question | held out | pairs | named rightly |", "|---|---|---|---|"]  # fmt: skip
     for held_out, rows in (("whole sources", by_source), ("random fifths", at_random)):
@@ -194,6 +204,22 @@ def _page(judged: dict[str, list[Judged]], groups: dict[str, list[Fact]], date: 
             parts[label(row)].append(row)
         lines += [_table_row(name, accuracy(rows)) for name, rows in sorted(parts.items())]
     return lines
+
+
+def between_sources(facts: Sequence[Fact]) -> list[float]:
+    """Percent by which figures differ from what other sources say of the same model, chip and
+    precision; no regression is involved."""
+    cells: dict[tuple[str, ...], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for fact in facts:
+        p = fact.problem
+        cells[p.kind, p.model, p.chip.name, p.precision][fact.source].append(fact.log_speed)
+    found = []
+    for sources in cells.values():
+        for name, speeds in sources.items():
+            others = [median(v) for other, v in sources.items() if other != name]
+            if others:
+                found += [100 * abs(np.expm1(s - sum(others) / len(others))) for s in speeds]
+    return found
 
 
 def _table_row(name: str, found: Accuracy | None) -> str:
