@@ -53,8 +53,12 @@ def shape_of(problem: Problem) -> Shape:
 
 def weight_bytes(problem: Problem) -> float:
     """All weights of one replica, bytes."""
-    width = 0.53 if problem.precision == "int4" else BYTES[problem.precision]
-    return shape_of(problem).params * width
+    return shape_of(problem).params * _weight_width(problem)
+
+
+def _weight_width(problem: Problem) -> float:
+    """Bytes of one weight; int4 with its scales."""
+    return 0.53 if problem.precision == "int4" else BYTES[problem.precision]
 
 
 def fits(problem: Problem) -> bool:
@@ -107,8 +111,7 @@ def most_sequences(problem: Problem) -> float:
 def decode_step(problem: Problem, batch: float, cached: float) -> Seconds:
     """One step of one replica over ``batch`` sequences of ``cached`` tokens."""
     shape, chip, tensor = shape_of(problem), problem.chip, problem.tensor
-    width = 0.53 if problem.precision == "int4" else BYTES[problem.precision]
-    read = shape.weights_read(batch) * width / tensor
+    read = shape.weights_read(batch) * _weight_width(problem) / tensor
     weights_s = read / (chip.hbm_bytes_s * STREAM)
     precision = "bfloat16" if problem.weight_only else problem.precision
     peak = chip.peak(precision) or chip.peak_flop_s["bfloat16"]
