@@ -47,6 +47,18 @@ class Chip:
         return None
 
     @property
+    def nic_bytes_s(self) -> float:
+        """One-way rate out of those links, a chip's share: 400 Gb/s, as in the H100's data sheet;
+        800 Gb/s on Blackwell Ultra (NVIDIA's HGX data sheet: 1.6 TB/s for eight B300, 0.8 for eight
+        B200, both directions)."""
+        return 100e9 if self.generation == "Blackwell Ultra" else 50e9
+
+    @property
+    def joined(self) -> int:
+        """Chips of a domain that layouts fill: the largest power of two, 64 of an NVL72."""
+        return 1 << (self.domain.bit_length() - 1)
+
+    @property
     def is_tpu(self) -> bool:
         """Whether it is one of Google's."""
         return self.vendor == "Google"

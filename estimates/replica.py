@@ -21,7 +21,6 @@ from tpubench.estimates.terms import (
     HOST_SEQUENCE_S,
     HOST_STEP_S,
     LINK_LATENCY_S,
-    NIC_BYTES_S,
     PROGRAM,
     STREAM,
 )
@@ -174,7 +173,7 @@ def _link_s(problem: Problem, tokens: float, *, latency: bool = True) -> float:
     shape, chip, n = shape_of(problem), problem.chip, problem.tensor
     one_way = chip.link_bytes_s / 2
     if n > chip.domain:
-        one_way = min(one_way, NIC_BYTES_S if chip.domain > 1 else one_way)
+        one_way = min(one_way, chip.nic_bytes_s if chip.domain > 1 else one_way)
     volume = 2 * (n - 1) / n * tokens * shape.d_model * 2.0
     seconds = 2 * shape.layers * volume / (one_way * link(chip))
     if latency:

@@ -38,6 +38,10 @@ class Shape:
     top_k: int
     d_expert: int
     """Width of one routed expert; 0 for a dense model."""
+    d_routed: int
+    """Width of what is sent to routed experts: the model's, or a narrower latent one."""
+    gated: bool
+    """Whether a block multiplies two projections of its input (SwiGLU and its like)."""
     layers: int
     d_model: int
     heads: int
@@ -63,20 +67,46 @@ class Shape:
         """Parameters inside the routed experts that one token uses."""
         return self.experts_total * self.top_k / self.experts if self.experts else 0.0
 
-    def experts_speed(self, flops_per_byte: float, tokens: float = math.inf) -> float:
+    @property
+    def experts_of_all_layers(self) -> float:
+        """Routed experts, each layer's counted: their parameters over those of one."""
+        one = (3 if self.gated else 2) * self.d_routed * self.d_expert
+        return self.experts_total / one if one else 0.0
+
+    @property
+    def routed_layers(self) -> float:
+        """Layers that have routed experts."""
+        return self.experts_of_all_layers / self.experts if self.experts else 0.0
+
+    @property
+    def scan_layers(self) -> float:
+        """State-space layers of a hybrid whose layers are each one thing: neither attention nor
+        experts. 0 for others, hybrids included whose every layer also has a feed-forward part."""
+        if self.attention_layers >= self.layers:
+            return 0.0
+        return max(0.0, self.layers - self.attention_layers - self.routed_layers)
+
+    def experts_speed(
+        self,
+        flops_per_byte: float,
+        tokens: float = math.inf,
+        moved: tuple[float, float] | None = None,
+    ) -> float:
         """Speed of the experts' products relative to large ones, ``tokens`` of them an expert.
 
-        What is moved takes time that a wide product hides. Forward, a gated expert of widths d and
-        f moves 4d + 12f bytes a token (two products' inputs and results and a product of gates, two
-        bytes each) for 6df FLOPs; backward moves about as much for each FLOP (12d + 34f for 18df in
-        all). Weights are read twice and their gradients summed in float32: 10 to 12 bytes a weight
-        for 6 FLOPs a token. None of it is taken to be hidden, before correction.
-        ``flops_per_byte`` is the chip's peak over its HBM bandwidth.
+        What is moved takes time that a wide product hides. An expert of widths d and f moves
+        ``moved`` bytes for each unit of them, forward and backward, for 18df FLOPs (12df without
+        a gate); by default those of two-byte values, where activations are steps of their own.
+        Weights are read twice and their gradients summed in float32: 10 to 12 bytes a weight for
+        6 FLOPs a token. None of it is taken to be hidden, before correction. ``flops_per_byte`` is
+        the chip's peak over its HBM bandwidth.
         """
         if not self.d_expert:
             return 1.0
-        moved = 2 / (3 * self.d_expert) + 2 / self.d_model + 1.8 / tokens
-        return 1 / (1 + flops_per_byte * moved)
+        by_d, by_f = moved or ((12.0, 34.0) if self.gated else (12.0, 22.0))
+        flops = 18 if self.gated else 12
+        bytes_a_flop = by_d / (flops * self.d_expert) + by_f / (flops * self.d_routed)
+        return 1 / (1 + flops_per_byte * (bytes_a_flop + 1.8 / tokens))
 
     def narrowness(self, tensor: float = 1.0) -> tuple[float, float]:
         """Means of 1/n and 1/k over a dense layer's products, n x k weights each.
@@ -187,6 +217,8 @@ def derived(name: str, params: float, active: float | None = None) -> Shape:
         experts=experts,
         top_k=8 if active is not None else 0,
         d_expert=0 if active is None else 2048,
+        d_routed=d_model,
+        gated=True,
         layers=layers,
         d_model=d_model,
         heads=max(1, d_model // 128),
@@ -250,6 +282,8 @@ def _shape(record: Mapping[str, str]) -> Shape:
         experts=experts,
         top_k=top_k,
         d_expert=number("d_expert"),
+        d_routed=number("d_latent", d),
+        gated=record["gated"] == "1",
         layers=layers,
         d_model=d,
         heads=heads,

@@ -57,8 +57,6 @@ HOST_SEQUENCE_S, HOST_SEQUENCE_PYTHON_S = 3e-6, 10e-6
 whose scheduler is compiled, and by those that run it in Python."""
 LINK_LATENCY_S = 8e-6
 """Seconds of one small exchange between the chips of a tensor-parallel group."""
-NIC_BYTES_S = 50e9
-"""One-way rate out of the scale-up domain: 400 Gb/s a chip, as in the H100's data sheet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

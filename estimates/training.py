@@ -3,31 +3,32 @@
 FLOPs of a token are 6 for each parameter in a matrix product (2 forward, 4 backward; 4 for
 adapters, whose frozen weights need no gradient) and three times the causal half of attention;
 recomputed activations add a forward pass. A pipeline of p stages with v chunks each and m
-micro-batches idles (p − 1)/(v·m) of the time. Sharded weights are gathered twice and gradients
-scattered once a step; tensor parallelism sums activations four times a layer. All seconds are
-those of a chip for each token, summed over the chips that share it.
+micro-batches idles (p − 1)/(v·m) of the time. For each micro-batch sharded weights are gathered
+twice and gradients scattered; tensor parallelism sums activations four times a layer. All seconds
+are those of a chip for each token, summed over the chips that share it.
 """
 
 from __future__ import annotations
 
-import math
-
+from tpubench.estimates import experts
+from tpubench.estimates.activations import computed_again
 from tpubench.estimates.operators import link, matmul
 from tpubench.estimates.problem import Problem
 from tpubench.estimates.shapes import Shape
-from tpubench.estimates.terms import ATTENTION, NIC_BYTES_S, PROGRAM, STREAM, Terms
+from tpubench.estimates.terms import ATTENTION, PROGRAM, STREAM, Terms
 
 HIDDEN = 0.3
 """Share of the exchange between chips that runs while the chips compute, before correction: a
 round figure, chosen among 0, 0.15, 0.3, 0.5, 0.7 and 0.9 by sources held out."""
-OVERLAPPING = frozenset({"nemo", "megatron-bridge"})
-"""Trainers whose tensor parallelism hides that share too. Elsewhere a product's input is gathered
-first, and its result is reduced before the next, unless the source says that it is asynchronous
-(pytorch.org, "Introducing Async Tensor Parallelism in PyTorch", 2024)."""
 
 ACTIVATION_BYTES = 80.0
 """Bytes moved for each layer and model dimension of a token, forward and backward: about forty
 readings or writings of two bytes between the matrix products, before correction."""
+SCAN_BYTES = 250.0
+"""Bytes moved for each layer and model dimension of a token by a state-space layer that is twice as
+wide inside: projections, convolution, chunks of the scan and their states in four bytes, gated
+norm; about forty readings or writings of the inner width and again for the backward pass. Assumed
+from the steps of Mamba-2's kernels (Dao and Gu 2024, arXiv:2405.21060), not measured."""
 ROUTED_BYTES = 24.0
 """The same for each expert that a token is sent to: gathered, scattered, weighted, and back."""
 OPTIMIZER_BYTES = 28.0
@@ -38,6 +39,10 @@ PYTORCH = frozenset({"llm-foundry", "torchtitan", "torchtune", "pytorch"})
 CUDNN = 0.58
 """The same of other trainers on Nvidia. Assumed, not measured: between the 509 TFLOP/s of cuDNN and
 the 740 of FlashAttention-3, forward on an H100 (Shah et al. 2024, arXiv:2407.08608)."""
+EXPONENTIALS = 1.5
+"""Speed of attention on Blackwell Ultra relative to Blackwell: assumed, midway between as fast and
+twice as fast. Its units compute twice the exponentials a second, which bound attention forward more
+than backward (developer.nvidia.com, "Inside NVIDIA Blackwell Ultra", 2025: up to twice)."""
 FLASH_2, FLASH_2_LATER = 0.60, 0.32
 """Share of the bfloat16 peak that FlashAttention-2 reaches forward and backward: 190 of 312 TFLOP/s
 on an A100; 320 of 989 on an H100, whose newer instructions it does not use (Dao 2023,
@@ -76,12 +81,11 @@ def terms(problem: Problem) -> Terms:
     factor = 4.0 if problem.tuning == "lora" else 6.0
     linear = factor * shape.active
     attention = factor / 2 * _attention_flops(shape, seq_len)
-    again = {True: 4 / 3, None: 1.15, False: 1.0}[problem.remat]
+    again = computed_again(problem, shape)
     rate = peak * matmul(chip.name, problem.precision, shape.narrowness(problem.tensor)) * PROGRAM
     routed = min(0.9, shape.experts_used / shape.active)
     matmul_s = again * linear * (1 - routed) / rate
-    experts_s = again * linear * routed / rate
-    experts_s /= shape.experts_speed(peak / chip.hbm_bytes_s, _tokens_an_expert(problem, shape))
+    experts_s = experts.seconds(problem, shape, again * linear * routed / rate)
     attention_s = again * attention / (chip.peak_flop_s["bfloat16"] * _attention_share(problem))
     memory_s = again * _traffic(problem, shape, seq_len) / (chip.hbm_bytes_s * STREAM)
     compute_s = matmul_s + experts_s + attention_s + memory_s
@@ -116,19 +120,11 @@ def terms(problem: Problem) -> Terms:
     return Terms(seconds=seconds, scale=scale, rate=rate, detail=detail)
 
 
-def _tokens_an_expert(problem: Problem, shape: Shape) -> float:
-    """Tokens of a micro-batch that one expert gets; infinite where no micro-batch is stated."""
-    if not problem.microbatch or not shape.experts:
-        return math.inf
-    tokens = problem.microbatch * (problem.seq_len or 4096.0) / problem.tensor / problem.context
-    return tokens * problem.expert * shape.top_k / shape.experts
-
-
 def _attention_share(problem: Problem) -> float:
     if problem.chip.vendor != "NVIDIA":
         return ATTENTION
     if problem.software not in PYTORCH:
-        return CUDNN
+        return CUDNN * (EXPONENTIALS if problem.chip.generation == "Blackwell Ultra" else 1.0)
     share = FLASH_2 if problem.chip.generation == "Ampere" else FLASH_2_LATER
     return share * (FLASH_1 if problem.date < FLASH_2_SINCE else 1.0)
 
@@ -145,8 +141,12 @@ def _attention_flops(shape: Shape, seq_len: float) -> float:
 
 def _traffic(problem: Problem, shape: Shape, seq_len: float) -> float:
     """Bytes a token that norms, activations, routing and the optimizer move."""
+    scans = shape.scan_layers
     moved = ACTIVATION_BYTES * shape.layers * shape.d_model
-    moved += ROUTED_BYTES * shape.layers * shape.d_model * shape.top_k
+    if scans:  # a layer is half a block there: attention, a scan or a feed-forward part
+        half = ACTIVATION_BYTES / 2 * (shape.layers - scans)
+        moved = (half + SCAN_BYTES * scans) * shape.d_model
+    moved += ROUTED_BYTES * shape.routed_layers * shape.d_routed * shape.top_k
     if problem.global_batch and problem.tuning == "full":
         tokens = problem.global_batch * seq_len
         moved += OPTIMIZER_BYTES * shape.params / tokens
@@ -165,45 +165,47 @@ def _bubble(problem: Problem) -> float:
 def _exchange_s(problem: Problem, shape: Shape, seq_len: float) -> tuple[float, float]:
     """Seconds of exchange for one token on one chip: that can run beside arithmetic, that cannot.
 
-    What cannot: tensor parallelism, except in some trainers, and tokens sent to experts beyond
-    the links of a host, which the next product waits for.
+    What cannot: tensor parallelism, except in Megatron's trainers and where the source says that
+    it is asynchronous (elsewhere a product's input is gathered first, and its result is reduced
+    before the next: pytorch.org, "Introducing Async Tensor Parallelism in PyTorch", 2024), and
+    tokens sent to experts beyond the links of a host, which the next product waits for.
     """
     chip, split = problem.chip, problem.tensor * problem.pipeline
     inside = chip.link_bytes_s / 2 * link(chip)
     spans = problem.chips > chip.domain
-    data_rate = min(NIC_BYTES_S * 0.6, inside) if spans and not chip.is_tpu else inside
+    data_rate = min(chip.nic_bytes_s * 0.6, inside) if spans and not chip.is_tpu else inside
     hidden = exposed = tensor = 0.0
     replicas = max(1.0, problem.chips / (split * problem.context))
     if problem.slices > 1:
         batch = problem.global_batch or problem.chips
         own = shape.params / problem.chips * problem.slices
-        hidden += 2 * 2.0 * own / (NIC_BYTES_S / 8) / max(batch * seq_len / problem.chips, 1.0)
+        hidden += 2 * 2.0 * own / (chip.nic_bytes_s / 8) / max(batch * seq_len / problem.chips, 1.0)
     if replicas > 1 and problem.tuning == "full":
         batch = problem.global_batch or problem.chips
         tokens = max(batch * seq_len / replicas / problem.context, 1.0)
         gathers = 1.0
         if problem.sharded and problem.pipeline == 1 and problem.microbatch:
             gathers = max(1.0, batch / replicas / problem.microbatch)
-        sharded = shape.params / split
-        if problem.expert > 1 and shape.experts_total:
-            experts = min(shape.experts_total, 0.95 * shape.params)
-            sharded = (shape.params - experts + experts / problem.expert) / split
         local = 1.0 if spans else (replicas - 1) / replicas
-        volume = 2.0 * sharded * (2 * gathers + 1 if problem.sharded else 2) * local
-        if not chip.is_tpu and spans:  # each chip of a host carries its part across
-            volume /= max(1.0, min(chip.domain, 8) / problem.tensor)
-        hidden += split * volume / data_rate / tokens
+        passes = (3 * gathers if problem.sharded else 2) * local
+        routed = min(shape.experts_total, shape.params) if problem.expert > 1 else 0.0
+        dense, routed = shape.params - routed, routed / problem.expert
+        if not chip.is_tpu and spans:  # chips of a host that hold the same carry a part each across
+            same = chip.joined / problem.tensor
+            dense /= max(1.0, same)
+            routed /= max(1.0, same / problem.expert)
+        hidden += 2.0 * (dense + routed) * passes / data_rate / tokens
     if problem.tensor > 1:
         per_token = 8 * shape.layers * shape.d_model * 2.0
         tensor = per_token * (problem.tensor - 1) / inside
     if problem.expert > 1 and shape.experts:
-        away = 1 - 1 / problem.expert
-        exchanged = 4 * shape.layers * min(shape.top_k, 4) * shape.d_model * 2.0 * away
+        sent = experts.copies_sent(problem, shape)
+        exchanged = 4 * shape.routed_layers * sent * shape.d_routed * 2.0
         if problem.expert <= chip.domain:
-            hidden += exchanged / inside
+            hidden += 0.0 if experts.fused(problem) else exchanged / inside
         else:
-            exposed += exchanged / (NIC_BYTES_S * 0.6)
-    if problem.software in OVERLAPPING or "async tp" in problem.notes:
+            exposed += exchanged / (chip.nic_bytes_s * 0.6)
+    if problem.software in experts.MEGATRON or "async tp" in problem.notes:
         return hidden + tensor, exposed
     return hidden, exposed + tensor
 

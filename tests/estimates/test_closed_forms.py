@@ -113,7 +113,7 @@ def test_tokens_sent_to_experts_of_other_hosts_are_waited_for() -> None:
         )  # fmt: skip
         return training.terms(problem).seconds["link"]
 
-    assert exposed_s("nvidia-h100-sxm", 32) > 5 * exposed_s("nvidia-h100-sxm", 8)  # 8 on a host
+    assert exposed_s("nvidia-h100-sxm", 32) > 3 * exposed_s("nvidia-h100-sxm", 8)  # 8 on a host
     assert exposed_s("nvidia-gb200", 32) < 2 * exposed_s("nvidia-gb200", 8)  # 72 in a rack
 
 
@@ -184,7 +184,7 @@ def test_sharded_weights_are_exchanged_by_every_chip_of_a_replica(tensor: int) -
 def test_products_of_experts_are_slowed_by_what_they_move() -> None:
     shape = shapes.find("deepseek-v3")
     assert shape is not None
-    moved = (4 * 7168 + 12 * 2048) / (6 * 7168 * 2048)  # bytes a FLOP, forward
+    moved = (12 * 7168 + 34 * 2048) / (18 * 7168 * 2048)  # bytes a FLOP, forward and backward
     assert shape.experts_speed(590.0) == pytest.approx(1 / (1 + 590 * moved))
     weights = 10.8 / (6 * 1024)  # 10 to 12 bytes a weight, for 6 FLOPs of each token
     assert shape.experts_speed(590.0, 1024.0) == pytest.approx(1 / (1 + 590 * (moved + weights)))
