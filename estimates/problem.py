@@ -47,6 +47,8 @@ class Problem:
     """full, lora, or packed-less: what is trained."""
     batch: float | None = None
     """Sequences at once (static batch, concurrency); None: as many as the cache holds."""
+    requests: float | None = None
+    """Requests of a run at a fixed concurrency, all told; None where not stated."""
     qps: float | None = None
     input_len: float | None = None
     output_len: float | None = None

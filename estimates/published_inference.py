@@ -83,6 +83,7 @@ def problem(row: Mapping[str, str]) -> Problem:
         tensor=tensor,
         expert=expert,
         batch=batch,
+        requests=_requests(row.get("notes", ""), batch),
         qps=qps,
         input_len=ends.inputs,
         output_len=ends.outputs or 1.0,
@@ -91,6 +92,14 @@ def problem(row: Mapping[str, str]) -> Problem:
         modality=modality,
         notes=frozenset(_burst(row.get("notes", ""))),
     )
+
+
+def _requests(notes: str, concurrency: float | None) -> float | None:
+    """Requests of a run, from ``100 prompts`` or ``3 prompts x concurrency``."""
+    found = re.search(r"\b(\d{1,7}) prompts( x concurrency)?", notes.lower())
+    if not found:
+        return None
+    return float(found[1]) * (concurrency or 1.0 if found[2] else 1.0) or None
 
 
 def _burst(notes: str) -> list[str]:

@@ -28,6 +28,9 @@ TAIL = 3.0
 """The longest reply of a run, relative to the mean: a run ends with it, at a falling rate."""
 REQUESTS = 500.0
 """Requests of a run at a fixed rate where the source does not say."""
+REQUESTS_A_SLOT = 10.0
+"""Requests of a run at a fixed concurrency for each one in flight, where the source does not say:
+what InferenceX sends (github.com/SemiAnalysisAI/InferenceX)."""
 SERVER_SHARE = {"mlperf-server": 0.92, "mlperf-interactive": 0.55}
 """Part of the offline rate that holds under a latency limit, before correction."""
 
@@ -147,13 +150,25 @@ def _gap(problem: Problem, batch: float) -> Terms:
 
 
 def _first_token(problem: Problem, batch: float) -> Terms:
-    """Prompt, and the prompts queued before it: all of a burst, few of a steady flow."""
+    """Prompts until the own one is done, and a step.
+
+    The first requests come at once and wait for half of each other. Later ones come as replies
+    end: behind all others where replies are one token, else behind those being read, at their
+    load as in a queue with one server and equal work (Pollaczek and Khinchine).
+    """
     length = problem.input_len or 1.0
-    concurrency = (problem.batch or batch) / replicas(problem)
+    concurrency = max(1.0, (problem.batch or batch) / replicas(problem))
     burst = "burst" in problem.notes
-    queued = 0.83 * concurrency if burst else 1 + 0.3 * (concurrency - 1)
     step = decode_step(problem, batch, context(problem, 0.5))
-    parts = [(max(1.0, queued), prefill(problem, length, length)), (1.0, step)]
+    own = prefill(problem, length, length)
+    reading = concurrency * sum(own.values())
+    load = min(0.9, reading / (reading + (problem.output_len or 1.0) * sum(step.values())))
+    later = concurrency if burst else 1 + load / (1 - load) / 2
+    at_once = 1 / REQUESTS_A_SLOT
+    if problem.requests:
+        at_once = min(1.0, concurrency * replicas(problem) / problem.requests)
+    queued = at_once * (concurrency + 1) / 2 + (1 - at_once) * min(later, concurrency)
+    parts = [(max(1.0, queued), own), (1.0, step)]
     if (
         concurrency > 1.05 * batch and not burst
     ):  # more requests than the memory holds: whole turns are waited

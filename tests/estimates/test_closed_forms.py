@@ -292,3 +292,31 @@ def test_early_tensorrt_llm_reads_a_cached_head_for_every_two_query_heads() -> N
     assert replica.decode_step(alone, 8.0, 4096.0)["cache"] == pytest.approx(
         replica.decode_step(replace(alone, software="trtllm"), 8.0, 4096.0)["cache"]
     )
+
+
+def test_first_tokens_of_a_closed_loop_wait_for_the_first_wave_and_little_after() -> None:
+    problem = make_problem(
+        kind="concurrency", metric="ttft_ms", batch=16.0, requests=64.0, output_len=1000.0
+    )
+    own = replica.prefill(problem, 1000.0, 1000.0)
+    step = sum(replica.decode_step(problem, 16.0, 1000 + 500).values())
+    own_s = sum(own.values())
+    load = 16 * own_s / (16 * own_s + 1000 * step)
+    prompts = 0.25 * (16 + 1) / 2 + 0.75 * (1 + load / (1 - load) / 2)
+    assert serving.terms(problem).total_s == pytest.approx(prompts * own_s + step)
+    unsaid = replace(problem, requests=None)  # ten for each in flight
+    assert serving.terms(unsaid).total_s == pytest.approx(
+        serving.terms(replace(problem, requests=160.0)).total_s
+    )
+    alone = replace(problem, batch=1.0, requests=None)
+    assert serving.terms(alone).total_s < serving.terms(unsaid).total_s
+
+
+def test_one_token_replies_wait_for_all_others() -> None:
+    problem = make_problem(
+        kind="concurrency", metric="ttft_ms", batch=16.0, requests=48.0, notes=frozenset({"burst"})
+    )
+    own = sum(replica.prefill(problem, 1000.0, 1000.0).values())
+    step = sum(replica.decode_step(problem, 16.0, 1000 + 24).values())
+    prompts = (16 + 1) / 2 / 3 + 16 * 2 / 3
+    assert serving.terms(problem).total_s == pytest.approx(prompts * own + step)

@@ -54,6 +54,17 @@ def test_what_is_said_of_a_serving_run() -> None:
     assert rate.problem is not None and (rate.problem.kind, rate.problem.qps) == ("server", 8)
 
 
+@pytest.mark.parametrize(
+    ("notes", "requests"),
+    [("100 prompts; cached", 100.0), ("3 prompts x concurrency", 192.0), ("0 prompts", None),
+     ("nothing of that", None)],
+)  # fmt: skip
+def test_requests_of_a_run(notes: str, requests: float | None) -> None:
+    changed = {"scenario": "serving-concurrency", "batch_or_concurrency": "64", "notes": notes}
+    found = published.entry(2, SERVING | changed, training=False).problem
+    assert found is not None and found.requests == requests
+
+
 def test_what_is_said_of_a_training_run() -> None:
     layout = "FSDP=0 TP=4 PP=16 CP=2 VP=8 EP=n/a MBS=1"
     found = published.entry(2, TRAINING | {"parallelism": layout}, training=True).problem
