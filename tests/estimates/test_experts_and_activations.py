@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from problems import make_problem
@@ -13,14 +14,14 @@ from tpubench.estimates.problem import Problem
 from tpubench.estimates.shapes import Shape
 
 
-def deepseek(**stated: object) -> Problem:
+def deepseek(**stated: Any) -> Problem:
     """DeepSeek-V3 on 256 B200 with 32 experts a chip, as Megatron-Bridge 26.04 published it."""
     problem = make_problem(
         "nvidia-b200-sxm", model="deepseek-v3", kind="training", metric="tokens_per_s_per_chip",
         software="megatron-bridge", precision="fp8", chips=256, pipeline=16, expert=8,
         microbatch=1.0, global_batch=4096.0, seq_len=4096.0, date=2026.29, sharded=False,
     )  # fmt: skip
-    return replace(problem, **stated)  # type: ignore[arg-type]
+    return replace(problem, **stated)
 
 
 def shape_of(name: str) -> Shape:
