@@ -53,7 +53,8 @@ def kept_bytes(problem: Problem, shape: Shape, tokens: float) -> float:
         width += shape.experts_used / shape.d_routed
         width += shape.routed_layers * shape.top_k * shape.d_routed
     stages = problem.pipeline
-    return 2.0 * tokens * width * (1 + (stages - 1) / stages / problem.virtual)
+    more = (stages - 1) / stages / problem.virtual if problem.virtual > 1 else 0.0
+    return 2.0 * tokens * width * (1 + more)
 
 
 def state_bytes(problem: Problem, shape: Shape) -> float:

@@ -88,6 +88,8 @@ def test_kept_activations_of_a_layer_are_those_of_the_literature() -> None:
     # Korthikanti et al. 2022, equation 1 without scores and dropout masks: 34 - 2 bytes of each
     # token and width, where flash attention keeps no scores.
     assert kept == pytest.approx(1000 * 96 * 32 * 12288)
+    plain = activations.kept_bytes(replace(problem, pipeline=8), shape, 1000.0)
+    assert plain == activations.kept_bytes(problem, shape, 1000.0)  # as many layers in all
     deep = activations.kept_bytes(replace(problem, pipeline=8, virtual=2), shape, 1000.0)
     assert deep == pytest.approx(activations.kept_bytes(problem, shape, 1000.0) * (1 + 7 / 8 / 2))
 
