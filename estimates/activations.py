@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tpubench.estimates import experts
 from tpubench.estimates.problem import Problem
 from tpubench.estimates.shapes import Shape
 
@@ -12,7 +13,10 @@ UNKNOWN = 1.15
 LITTLE, MUCH = 1.10, 1.22
 """The same where a source does not say what it recomputes, with room for all activations and with
 room for their inputs alone. Assumed: trainers drop first what is cheap (norms, activation
-functions), and how short memory is can be told only roughly."""
+functions), and how short memory is can be told only roughly. Where experts are fused and all fits,
+nothing is computed again: recipes of those releases name no module, those before did even where
+there was room (github.com/NVIDIA-NeMo/Megatron-Bridge, scripts/performance/configs, DeepSeek-V3 on
+GB300: recompute_modules = [] in MXFP8, "mla_up_proj" else)."""
 ROOM = 0.92
 """Share of the memory for state and activations; the rest for exchange and fragments, assumed."""
 STATE_BYTES = 16.0
@@ -34,6 +38,8 @@ def computed_again(problem: Problem, shape: Shape) -> float:
     kept = kept_bytes(problem, shape, tokens)
     least = 2.0 * tokens * shape.layers * shape.d_model
     short = kept + state_bytes(problem, shape) - ROOM * problem.chip.hbm_bytes
+    if short <= 0 and experts.fused(problem):
+        return 1.0
     share = min(1.0, max(0.0, short / (kept - least)))
     return LITTLE + (MUCH - LITTLE) * share
 

@@ -54,6 +54,12 @@ class Chip:
         return 100e9 if self.generation == "Blackwell Ultra" else 50e9
 
     @property
+    def design(self) -> str:
+        """The generation by which programs know the chip: Blackwell Ultra runs Blackwell's kernels,
+        as an H200 runs those of an H100."""
+        return self.generation.removesuffix(" Ultra")
+
+    @property
     def joined(self) -> int:
         """Chips of a domain that layouts fill: the largest power of two, 64 of an NVL72."""
         return 1 << (self.domain.bit_length() - 1)

@@ -12,7 +12,7 @@ import functools
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _TABLE = Path(__file__).with_name("models.csv")
@@ -56,11 +56,22 @@ class Shape:
     """Tokens that a local layer sees; None when every layer is global."""
     global_every: int
     """One layer in this many is global."""
+    head: float
+    """Parameters of the output head; 0 in a shape that a size alone implies."""
+    gelu_gates: float = 0.0
+    """Parameters of one token's gates that are GELUs; 0 where they are SiLUs, or none."""
+    ahead: int = 0
+    """Layers for tokens further ahead that published training recipes add (multi-token prediction,
+    DeepSeek-AI 2024, arXiv:2412.19437, section 2.2)."""
 
     @property
     def head_params(self) -> float:
-        """Width of all query heads together: what the attention arithmetic depends on."""
-        return float(self.heads * self.head_dim)
+        """Width of all query heads together: what the attention arithmetic depends on.
+
+        Latent attention (no key-value heads) compares 64 rotary values more than it sums up, so the
+        mean of both products is 32 wider (DeepSeek-AI 2024, arXiv:2405.04434, section 2.1.3).
+        """
+        return float(self.heads * (self.head_dim + (0 if self.kv_heads else 32)))
 
     @property
     def experts_used(self) -> float:
@@ -85,6 +96,21 @@ class Shape:
         if self.attention_layers >= self.layers:
             return 0.0
         return max(0.0, self.layers - self.attention_layers - self.routed_layers)
+
+    def looking_ahead(self) -> Shape:
+        """The same with :attr:`ahead` more layers: each a usual one, a product of twice the width
+        to the width before it, and the output head once more."""
+        layer = (self.active - self.head) / self.layers
+        more = self.ahead * (layer + 2 * self.d_model**2 + self.head)
+        routed = self.ahead * self.experts_total / max(self.routed_layers, 1.0)
+        return replace(
+            self,
+            layers=self.layers + self.ahead,
+            attention_layers=self.attention_layers + self.ahead,
+            active=self.active + more,
+            experts_total=self.experts_total + routed,
+            params=self.params + routed + more * (1 - self.experts_used / self.active),
+        )
 
     def experts_speed(
         self,
@@ -228,6 +254,7 @@ def derived(name: str, params: float, active: float | None = None) -> Shape:
         attention_layers=layers,
         window=None,
         global_every=1,
+        head=0.0,
     )
 
 
@@ -252,14 +279,15 @@ def _shape(record: Mapping[str, str]) -> Shape:
     d, heads, kv, width = (number(c) for c in ("d_model", "heads", "kv_heads", "head_dim"))
     layers, dense = number("layers"), number("dense_layers")
     attention_layers = number("attention_layers", layers)
-    mlp = 3 if record["gated"] == "1" else 2
+    gated = record["gated"] != "0"
+    mlp = 3 if gated else 2
     if record["mla_q_lora"]:
         attention, kv_layer = _latent_attention(d, heads, width, number("mla_q_lora"))
     else:
         attention, kv_layer = d * (2 * heads + 2 * kv) * width, 2 * kv * width
     experts, top_k = number("experts"), number("top_k")
     params = float(record["params_b"]) * 1e9
-    head = number("vocab") * d
+    head, forward = number("vocab") * d, 0
     if record["active_b"] and record["attention_layers"]:  # a hybrid: no closed form here
         active = float(record["active_b"]) * 1e9
         experts_total = params - 0.4 * active
@@ -267,12 +295,13 @@ def _shape(record: Mapping[str, str]) -> Shape:
         expert = mlp * d * number("d_expert")
         sparse = layers - dense
         experts_total = float(expert * experts * sparse)
-        used = sparse * (expert * (top_k + number("shared_experts")) + d * experts)
-        used += dense * mlp * d * number("d_ffn")
-        active = float(layers * attention + used + head)
+        forward = sparse * expert * (top_k + number("shared_experts"))
+        forward += dense * mlp * d * number("d_ffn")
+        active = float(layers * attention + forward + sparse * d * experts + head)
     else:
         experts_total = 0.0
-        active = float(layers * (attention + mlp * d * number("d_ffn")) + head)
+        forward = layers * mlp * d * number("d_ffn")
+        active = float(layers * attention + forward + head)
     return Shape(
         name=record["name"],
         known=True,
@@ -283,7 +312,7 @@ def _shape(record: Mapping[str, str]) -> Shape:
         top_k=top_k,
         d_expert=number("d_expert"),
         d_routed=number("d_latent", d),
-        gated=record["gated"] == "1",
+        gated=gated,
         layers=layers,
         d_model=d,
         heads=heads,
@@ -293,6 +322,9 @@ def _shape(record: Mapping[str, str]) -> Shape:
         attention_layers=attention_layers,
         window=number("window") or None,
         global_every=number("global_every", 1),
+        head=float(head),
+        gelu_gates=forward / 3 if record["gated"] == "gelu" else 0.0,
+        ahead=number("ahead"),
     )
 
 

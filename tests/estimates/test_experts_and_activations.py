@@ -127,6 +127,55 @@ def test_what_does_not_fit_is_computed_again() -> None:
     assert activations.computed_again(unsaid, shape) == activations.UNKNOWN
 
 
+def test_nothing_is_computed_again_by_fused_recipes_that_fit() -> None:
+    since = deepseek(chip=make_problem("nvidia-gb300").chip, date=2026.46, pipeline=2, expert=32)
+    shape = shape_of("deepseek-v3")
+    assert activations.computed_again(since, shape) == 1.0
+    assert activations.computed_again(replace(since, date=2026.29), shape) == activations.LITTLE
+    crowded = replace(since, microbatch=4.0)
+    assert activations.computed_again(crowded, shape) > activations.LITTLE
+
+
+def test_megatron_trains_deepseek_to_look_one_token_ahead() -> None:
+    shape = shape_of("deepseek-v3")
+    ahead = shape.looking_ahead()
+    assert (ahead.layers, ahead.attention_layers) == (62, 62)
+    assert ahead.routed_layers == pytest.approx(59)
+    head = 129280 * 7168  # the output head again, a usual layer, 2 widths to 1
+    layer = (shape.active - head) / 61
+    assert ahead.active - shape.active == pytest.approx(layer + 2 * 7168**2 + head)
+    counted = training.flops_per_token(deepseek())
+    assert counted > 1.04 * training.flops_per_token(deepseek(software="maxtext"))
+    assert counted == pytest.approx(732e12 / 2815, rel=0.005)  # as Megatron-Bridge 26.04 states
+    plain = shape_of("llama-3.1-8b")
+    assert plain.looking_ahead() == plain
+
+
+def test_latent_attention_compares_more_than_it_sums_up() -> None:
+    # 128 + 64 values of a head are compared, 128 summed up.
+    assert shape_of("deepseek-v3").head_params == 128 * (192 + 128) / 2
+    assert shape_of("llama-3.1-8b").head_params == 32 * 128
+
+
+@pytest.mark.parametrize(
+    ("date", "seq_len", "stated"),
+    [(2025.88, 8192.0, 488e12 / 15876), (2026.12, 4096.0, 428e12 / 15754),
+     (2026.62, 4096.0, 934e12 / 28672)],
+)  # fmt: skip
+def test_flops_of_gpt_oss_are_counted_as_megatron_bridge_did(
+    date: float, seq_len: float, stated: float
+) -> None:
+    problem = deepseek(model="gpt-oss-120b", shape=shape_of("gpt-oss-120b"), date=date)
+    counted = training.flops_per_token(replace(problem, seq_len=seq_len))
+    assert counted == pytest.approx(stated, rel=0.005)
+
+
+def test_a_refresh_is_of_the_design_it_refreshes() -> None:
+    assert make_problem("nvidia-gb300").chip.design == "Blackwell"
+    assert make_problem("nvidia-gb200").chip.design == "Blackwell"
+    assert make_problem("tpu-v5e").chip.design == "v5e"
+
+
 def test_a_scan_moves_more_than_a_block() -> None:
     hybrid = make_problem(kind="training", model="nemotron-3-nano", metric="step_time_s")
     shape = shape_of("nemotron-3-nano")
