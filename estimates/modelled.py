@@ -16,7 +16,7 @@ from tpubench.estimates.cells import software_family
 from tpubench.estimates.chips import Chip, from_sheet
 from tpubench.estimates.fitting import NORMAL_90
 from tpubench.estimates.model import Model, Prediction, shipped
-from tpubench.estimates.problem import Problem
+from tpubench.estimates.problem import OWN, Problem
 from tpubench.estimates.request import EstimateRequest
 from tpubench.results import fingerprint
 from tpubench.results.errors import UsageError
@@ -113,8 +113,8 @@ def _base(request: EstimateRequest, chip: Chip, shape: shapes.Shape,
         chip=chip,
         chips=request.chips,
         software=software_family(str(params["software"])),
-        source="tpubench",
-        family="tpubench",
+        source=OWN,
+        family=OWN,
         date=2025.5,  # the middle of the fitted years: no trend is extrapolated
         model=shape.name,
         shape=shape,

@@ -8,6 +8,9 @@ from tpubench.estimates import samples
 from tpubench.estimates.chips import Chip
 from tpubench.estimates.shapes import Shape
 
+OWN = "tpubench"
+"""Source and family of what nobody published: an estimate that is asked for."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:

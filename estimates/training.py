@@ -15,7 +15,7 @@ from dataclasses import replace
 from tpubench.estimates import experts
 from tpubench.estimates.activations import computed_again
 from tpubench.estimates.operators import link, matmul
-from tpubench.estimates.problem import Problem
+from tpubench.estimates.problem import OWN, Problem
 from tpubench.estimates.shapes import Shape
 from tpubench.estimates.terms import ATTENTION, PROGRAM, STREAM, Terms
 
@@ -73,11 +73,12 @@ corrects it for the batch."""
 
 
 def flops_per_token(problem: Problem, *, attention: str | None = None) -> float:
-    """Model FLOPs of one training token, as the source counts them."""
+    """Model FLOPs of one training token, as the source counts them; in full where there is none."""
     shape, seq_len = _shape(problem), problem.seq_len or 4096.0
     factor = 4.0 if problem.tuning == "lora" else 6.0
     active, pairs = shape.active, _attention_flops(shape, seq_len)
-    if problem.software == "megatron-bridge" and problem.date < COUNTED_SINCE:
+    theirs = problem.software == "megatron-bridge" and problem.family != OWN
+    if theirs and problem.date < COUNTED_SINCE:
         pairs = _attention_flops(replace(shape, window=None), seq_len)
         active -= shape.gelu_gates
     full = (attention or problem.attention) == "full"

@@ -10,7 +10,7 @@ from problems import make_problem
 
 from tpubench.estimates import activations, experts, shapes, training
 from tpubench.estimates.operators import link
-from tpubench.estimates.problem import Problem
+from tpubench.estimates.problem import OWN, Problem
 from tpubench.estimates.shapes import Shape
 
 
@@ -168,6 +168,11 @@ def test_flops_of_gpt_oss_are_counted_as_megatron_bridge_did(
     problem = deepseek(model="gpt-oss-120b", shape=shape_of("gpt-oss-120b"), date=date)
     counted = training.flops_per_token(replace(problem, seq_len=seq_len))
     assert counted == pytest.approx(stated, rel=0.005)
+    # Of an estimate that is asked for nothing is left out, whatever the trainer used to count.
+    asked = replace(problem, seq_len=seq_len, family=OWN)
+    assert training.flops_per_token(asked) == training.flops_per_token(
+        replace(asked, software="maxtext")
+    )
 
 
 def test_a_refresh_is_of_the_design_it_refreshes() -> None:
