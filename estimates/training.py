@@ -181,10 +181,13 @@ def _bubble(problem: Problem) -> float:
 def _exchange_s(problem: Problem, shape: Shape, seq_len: float) -> tuple[float, float]:
     """Seconds of exchange for one token on one chip: that can run beside arithmetic, that cannot.
 
-    What cannot: tensor parallelism, except in Megatron's trainers and where the source says that
-    it is asynchronous (elsewhere a product's input is gathered first, and its result is reduced
-    before the next: pytorch.org, "Introducing Async Tensor Parallelism in PyTorch", 2024), and
-    tokens sent to experts beyond the links of a host, which the next product waits for.
+    What cannot: tensor parallelism, except of dense models in Megatron's trainers and where the
+    source says that it is asynchronous (elsewhere a product's input is gathered first, and its
+    result is reduced before the next: pytorch.org, "Introducing Async Tensor Parallelism in
+    PyTorch", 2024), and tokens sent to experts beyond the links of a host, which the next product
+    waits for. Megatron's recipes with experts leave it off where they cut products at all
+    (github.com/NVIDIA-NeMo/Megatron-Bridge, tp_comm_overlap = False for DeepSeek-V3 and for
+    Qwen3-235B on H100; that of Nemotron 3 Super does not set it).
     """
     chip, split = problem.chip, problem.tensor * problem.pipeline
     inside = chip.link_bytes_s / 2 * link(chip)
@@ -221,7 +224,8 @@ def _exchange_s(problem: Problem, shape: Shape, seq_len: float) -> tuple[float, 
             hidden += 0.0 if experts.fused(problem) else exchanged / inside
         else:
             exposed += exchanged / (chip.nic_bytes_s * 0.6)
-    if problem.software in experts.MEGATRON or "async tp" in problem.notes:
+    overlapped = problem.software in experts.MEGATRON and not shape.experts
+    if overlapped or "async tp" in problem.notes:
         return hidden + tensor, exposed
     return hidden, exposed + tensor
 

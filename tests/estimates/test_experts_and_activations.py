@@ -151,6 +151,21 @@ def test_megatron_trains_deepseek_to_look_one_token_ahead() -> None:
     assert plain.looking_ahead() == plain
 
 
+def test_tensor_parallelism_is_waited_for_where_there_are_experts() -> None:
+    problem = deepseek(model="qwen3-235b-a22b", shape=shape_of("qwen3-235b-a22b"), tensor=2)
+    named = replace(problem, notes=frozenset({"async tp"}))
+    inside = problem.chip.link_bytes_s / 2 * link(problem.chip)
+    exchanged = 8 * 94 * 4096 * 2 / inside  # a token's sums over two chips, one to the other
+    waited = training.terms(problem).seconds["link"] - training.terms(named).seconds["link"]
+    assert waited == pytest.approx(training.HIDDEN * exchanged)
+    dense = make_problem(
+        "nvidia-h100-sxm", kind="training", metric="step_time_s", chips=8, tensor=2,
+        software="megatron-bridge", global_batch=64.0, microbatch=1.0,
+    )  # fmt: skip
+    same = replace(dense, notes=frozenset({"async tp"}))
+    assert training.terms(dense).seconds["link"] == training.terms(same).seconds["link"]
+
+
 def test_latent_attention_compares_more_than_it_sums_up() -> None:
     # 128 + 64 values of a head are compared, 128 summed up.
     assert shape_of("deepseek-v3").head_params == 128 * (192 + 128) / 2
