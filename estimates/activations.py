@@ -16,7 +16,7 @@ room for their inputs alone. Assumed: trainers drop first what is cheap (norms, 
 functions), and how short memory is can be told only roughly. Where experts are fused and all fits,
 nothing is computed again: recipes of those releases name no module, those before did even where
 there was room (github.com/NVIDIA-NeMo/Megatron-Bridge, scripts/performance/configs, DeepSeek-V3 on
-GB300: recompute_modules = [] in MXFP8, "mla_up_proj" else)."""
+GB300: recompute_modules = [] in MXFP8, "mla_up_proj" or "moe_act" else)."""
 ROOM = 0.92
 """Share of the memory for state and activations; the rest for exchange and fragments, assumed."""
 STATE_BYTES = 16.0

@@ -54,7 +54,7 @@ class Chip:
         return 100e9 if self.generation == "Blackwell Ultra" else 50e9
 
     @property
-    def design(self) -> str:
+    def architecture(self) -> str:
         """The generation by which programs know the chip: Blackwell Ultra runs Blackwell's kernels,
         as an H200 runs those of an H100."""
         return self.generation.removesuffix(" Ultra")

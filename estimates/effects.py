@@ -105,7 +105,7 @@ def _common(problem: Problem, value: float) -> Design:
         value,
         bias="all",
         vendor=vendor,
-        generation=problem.chip.design,
+        generation=problem.chip.architecture,
         chip=chip,
         precision=f"{precision}",
         vendor_precision=f"{vendor} {precision}",
@@ -132,7 +132,7 @@ def _common(problem: Problem, value: float) -> Design:
         made["unknown-shape"] = Component(level="all", value=value)
     made |= _slope("year", software, value * (problem.date - 2025.0))
     made |= _slope("year-vendor", vendor, value * (problem.date - 2025.0))
-    made |= _slope("year-generation", problem.chip.design, value * (problem.date - 2025.0))
+    made |= _slope("year-generation", problem.chip.architecture, value * (problem.date - 2025.0))
     return made
 
 
@@ -140,7 +140,7 @@ def _training(problem: Problem, terms: Terms) -> Design:
     assert problem.shape is not None and terms.detail is not None
     chip, software, precision = problem.chip.name, problem.software, problem.precision
     vendor, shape, shares = _vendor(problem), problem.shape, terms.shares()
-    generation = problem.chip.design
+    generation = problem.chip.architecture
     seq_len = problem.seq_len or 4096.0
     made = _common(problem, 1.0)
     spread = f"tp{problem.tensor} pp{problem.pipeline} ep{problem.expert} cp{problem.context}"
@@ -298,7 +298,7 @@ def _samples(problem: Problem, terms: Terms) -> Design:
         1.0,
         bias="all",
         vendor=vendor,
-        generation=problem.chip.design,
+        generation=problem.chip.architecture,
         chip=chip,
         precision=f"{vendor} {problem.precision}",
         chip_precision=f"{chip} {problem.precision}",
@@ -307,7 +307,7 @@ def _samples(problem: Problem, terms: Terms) -> Design:
         family=problem.family,
         model=name,
         model_vendor=f"{name} {vendor}",
-        model_generation=f"{name} {problem.chip.design}",
+        model_generation=f"{name} {problem.chip.architecture}",
         model_chip=f"{name} {chip}",
         model_software=f"{name} {problem.software}",
         scenario=problem.scenario,

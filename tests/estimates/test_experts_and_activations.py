@@ -190,10 +190,10 @@ def test_flops_of_gpt_oss_are_counted_as_megatron_bridge_did(
     )
 
 
-def test_a_refresh_is_of_the_design_it_refreshes() -> None:
-    assert make_problem("nvidia-gb300").chip.design == "Blackwell"
-    assert make_problem("nvidia-gb200").chip.design == "Blackwell"
-    assert make_problem("tpu-v5e").chip.design == "v5e"
+def test_a_refresh_is_of_the_architecture_it_refreshes() -> None:
+    assert make_problem("nvidia-gb300").chip.architecture == "Blackwell"
+    assert make_problem("nvidia-gb200").chip.architecture == "Blackwell"
+    assert make_problem("tpu-v5e").chip.architecture == "v5e"
 
 
 def test_a_scan_moves_more_than_a_block() -> None:
