@@ -6,6 +6,7 @@ Every complaint is one line that names file, key and reason.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,10 +14,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tpubench.results.errors import UsageError
 
-MAX_BYTES = 4 << 20
+MAX_BYTES = 2 << 20
 """Nobody writes more than this by hand; parsing much more could take the machine down."""
 
+MAX_DOTS = 300
+"""Dots in a line: reading a key of n parts takes time in n²."""
+
 SHOWN_ERRORS = 3
+
+LEAST = 1e-15
+"""Smallest number above zero that is believed; quotients of smaller ones overflow."""
 
 
 class Checked(BaseModel):
@@ -53,12 +60,16 @@ def read_text(path: Path, max_bytes: int) -> str:
 def read_toml(path: Path, model: type[Model]) -> Model:
     """The file as ``model``; UsageError with file, key and reason when it is not one."""
     text = read_text(path, MAX_BYTES)
+    if any(line.count(".") > MAX_DOTS for line in text.splitlines()):
+        raise UsageError(f"{path}: a line with more than {MAX_DOTS} dots, not read")
     try:
         content = tomllib.loads(text)
     except RecursionError:
         raise UsageError(f"{path} is not valid TOML: nested too deeply") from None
     except ValueError as error:
         raise UsageError(f"{path} is not valid TOML: {_line(str(error))}") from None
+    for key, number in _tiny(content):
+        raise UsageError(f"{path}: {_key(key)}: {number:g} is neither zero nor at least {LEAST:g}")
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -74,6 +85,20 @@ def explain(path: Path, error: ValidationError) -> str:
     more = len(complaints) - SHOWN_ERRORS
     tail = f" (and {more} more)" if more > 0 else ""
     return f"{path}: {'; '.join(complaints[:SHOWN_ERRORS])}{tail}"
+
+
+def _tiny(content: object) -> Iterator[tuple[tuple[str | int, ...], float]]:
+    """Numbers too close to zero to be meant, with their keys."""
+    # Not recursive: dotted keys nest deeper than Python calls can.
+    left: list[tuple[tuple[str | int, ...], object]] = [((), content)]
+    while left:
+        key, value = left.pop()
+        if isinstance(value, float) and 0 < abs(value) < LEAST:
+            yield key, value
+        elif isinstance(value, dict):
+            left += [((*key, name), inner) for name, inner in value.items()]
+        elif isinstance(value, list):
+            left += [((*key, index), inner) for index, inner in enumerate(value)]
 
 
 def _key(location: tuple[str | int, ...]) -> str:

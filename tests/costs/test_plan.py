@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from pathlib import Path
 
@@ -196,6 +197,12 @@ def test_throughput_from_the_store_carries_its_evidence(tmp_path: Path) -> None:
         ("tok_s = 1800", "tok_s = 0", r"throughput\[0\]\.tok_s: .*greater than 0"),
         ("tok_s = 1800", "tok_s = -3", r"throughput\[0\]\.tok_s: .*greater than 0"),
         ("tok_s = 1800", "tok_s = nan", r"throughput\[0\]\.tok_s"),
+        ("tok_s = 1800", "tok_s = 1e-308", r"throughput\[0\]\.tok_s: 1e-308 is neither zero nor"),
+        ("readiness = [0.8,", "readiness = [5e-324,", r"throughput\[1\]\.readiness\[0\]: 4.9"),
+        ("utilisation = 0.5", "utilisation = 1e-308", r"plan\.utilisation: 1e-308 is neither"),
+        ("kw = 0.6", "kw = 1e308", r"accelerator\[1\]\.kw: .*less than or equal"),
+        ("kw = 0.6", f"kw = {'9' * 5000}", r"not valid TOML: Exceeds the limit"),
+        ("kw = 0.6", f"kw{'.a' * 400} = 1", r"more than 300 dots"),
         ("tok_s = 1800", 'tok_s = "fast"', r"throughput\[0\]\.tok_s: .*number"),
         ('name = "tpu-v6e"', 'name = "tpu-v99"', r"accelerator\[1\]\.name: unknown accelerator"),
         ("source = \"test\"\nas_of = 2026-11-01\nlot = 4", "lot = 4", r"a price without a date"),
@@ -216,6 +223,19 @@ def test_a_bad_plan_is_one_line_with_file_and_key(
     with pytest.raises(UsageError, match=message) as caught:
         answer(tmp_path, PLAN.replace(old, new))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("number", ["1e-15", "1e15"])
+def test_the_most_extreme_numbers_taken_do_not_overflow(tmp_path: Path, number: str) -> None:
+    for line in LINES:
+        key, equals, value = line.partition(" = ")
+        if equals and value.replace(".", "").isdigit() and key != "years":
+            extreme = PLAN.replace(line, f"{key} = {number}").replace(
+                "[plan]", "[plan]\nseconds = 3.0"
+            )
+            with contextlib.suppress(TpubenchError):
+                answer(tmp_path, extreme)
 
 
 def test_a_hundred_megabytes_are_refused_unread(tmp_path: Path) -> None:
