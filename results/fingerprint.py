@@ -11,9 +11,12 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+from tpubench.results import git
+
+_GIT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,22 +85,13 @@ def sha256(value: object) -> str:
 
 def git_state(directory: Path) -> GitState:
     """Commit and cleanliness of ``directory``; unknown where there is no git or no checkout."""
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(directory), *arguments],
-                capture_output=True,
-                text=True,
-                timeout=10,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    sha = git("rev-parse", "HEAD")
-    if sha is None:
+    status = git.ask(
+        *("status", "--porcelain=v2", "--branch", "--untracked-files=no"),
+        directory=directory,
+        timeout_s=_GIT_TIMEOUT_S,
+    )
+    lines = (status or "").splitlines()
+    oid = next((line.split()[2] for line in lines if line.startswith("# branch.oid ")), "(initial)")
+    if oid == "(initial)":
         return GitState(sha=None, dirty=None)
-    status = git("status", "--porcelain", "--untracked-files=no")
-    return GitState(sha=sha, dirty=None if status is None else bool(status))
+    return GitState(sha=oid, dirty=any(not line.startswith("#") for line in lines))

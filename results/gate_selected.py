@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
-from tpubench.results import gate_duet, gate_rows
+from tpubench.results import gate_duet, gate_rows, git
 from tpubench.results.duet import is_duet
 from tpubench.results.errors import UsageError
 from tpubench.results.gate_duet import gate_stored
@@ -76,21 +75,11 @@ def _commit(store: Path, text: str) -> str | None:
     if "=" in text:
         return None
     if text != RELEASE:
-        return _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}")
-    tags = _git("tag", "--list", _RELEASE_TAGS, "--merged", "HEAD", "--sort=-version:refname")
+        return git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}")
+    tags = git.ask("tag", "--list", _RELEASE_TAGS, "--merged", "HEAD", "--sort=-version:refname")
     stored = {sha for sha in scan(files(store)).table["git_sha"].to_pylist() if sha}
     for tag in (tags or "").splitlines():
-        sha = _git("rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}")
+        sha = git.ask("rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}")
         if sha in stored:
             return sha
     raise UsageError("no release (tag v*) that this checkout descends from has rows in the store")
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, timeout=60, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None

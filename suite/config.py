@@ -3,8 +3,9 @@
     [backends.xla]
     python = "~/envs/torch-2.9/bin/python"
 
-It is ``$TPUBENCH_CONFIG``, or ``tpubench.toml`` in the working directory, or
-``tpubench/config.toml`` in the user's configuration folder; the first that exists.
+It is ``$TPUBENCH_CONFIG``, or ``tpubench/config.toml`` in the user's configuration folder. It names
+programs that will be run, so it is never taken from the working directory unasked: that may be
+somebody else's repository.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tpubench.results.errors import UsageError
 from tpubench.suite.interpreters import OWN, Interpreter
 
 VARIABLE = "TPUBENCH_CONFIG"
+HERE = "tpubench.toml"
 
 
 def find() -> Path | None:
@@ -28,8 +30,22 @@ def find() -> Path | None:
             raise UsageError(f"{VARIABLE}: {path} is not a file")
         return path
     home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    candidates = (Path("tpubench.toml"), Path(home).expanduser() / "tpubench" / "config.toml")
-    return next((path for path in candidates if path.is_file()), None)
+    path = Path(home).expanduser() / "tpubench" / "config.toml"
+    return path if path.is_file() else None
+
+
+def passed_over() -> str | None:
+    """A note on a configuration file that lies in the working directory and is not in force."""
+    here = Path(HERE)
+    if not here.is_file():
+        return None
+    path = find()
+    if path is not None and path.samefile(here):
+        return None
+    return (
+        f"{HERE} of the working directory is not read, as it names programs to run;"
+        f" if it is yours: export {VARIABLE}={HERE}"
+    )
 
 
 def interpreter(backend: str) -> Interpreter:

@@ -60,6 +60,9 @@ def examine() -> Examination:
         findings.append(
             Finding(backend="configuration", available=False, detail=str(error), fix=fix)
         )
+    unread = config.passed_over()
+    if unread is not None:
+        findings.append(Finding(backend="configuration", available=False, detail=unread, fix=None))
     for backend in registry.backends().values():
         found = backend.probe(configured.get(backend.name, OWN))
         findings.append(

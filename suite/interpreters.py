@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from tpubench.results.errors import UsageError
+from tpubench.suite import processes
 
 _ASK = """
 import importlib.metadata, json, sys
@@ -66,7 +67,9 @@ def _own(packages: tuple[str, ...]) -> dict[str, str | None]:
 def _asked(path: str, packages: tuple[str, ...]) -> dict[str, str | None]:
     try:
         done = subprocess.run(
-            [path, "-c", _ASK, *packages],
+            [path, "-P", "-c", _ASK, *packages],
+            stdin=subprocess.DEVNULL,
+            env=processes.environment(),
             capture_output=True,
             text=True,
             timeout=_ASK_TIMEOUT_S,

@@ -14,14 +14,13 @@ import re
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
-from tpubench.suite import registry
+from tpubench.suite import processes, registry
 from tpubench.suite.backend import Backend
 from tpubench.suite.job import Job, Outcome
 
@@ -50,9 +49,9 @@ def run_child(
     KeyboardInterrupt kills the child and is raised again.
     """
     reader, writer = os.pipe()
-    command = [python or sys.executable, "-m", "tpubench.suite.child", str(writer)]
+    command = processes.command(python, "tpubench.suite.child", str(writer))
     backend = registry.backend(job.backend)
-    environment = {**os.environ, **backend.child_environment(job.chips)}
+    environment = processes.environment(backend.child_environment(job.chips))
     with tempfile.TemporaryFile() as log:
         try:
             process = subprocess.Popen(

@@ -7,7 +7,6 @@ import json
 import os
 import select
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tpubench.results.errors import RunFailedError
-from tpubench.suite import registry
+from tpubench.suite import processes, registry
 from tpubench.suite.job import Job
 from tpubench.suite.launch import kill_group, log_tail, why_it_ended
 
@@ -96,14 +95,11 @@ class Partner:
 
     def _start(self) -> None:
         reader, writer = os.pipe()
-        command = [
-            *(self.side.python or sys.executable, "-m", "tpubench.suite.duet_child", str(writer)),
-        ]
-        environment = {
-            **os.environ,
-            **registry.backend(self.side.job.backend).child_environment(self.side.job.chips),
-            **self.side.environment,
-        }
+        command = processes.command(self.side.python, "tpubench.suite.duet_child", str(writer))
+        backend = registry.backend(self.side.job.backend)
+        environment = processes.environment(
+            backend.child_environment(self.side.job.chips), self.side.environment
+        )
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 — closed with the process
         try:
             self._process = subprocess.Popen(

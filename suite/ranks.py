@@ -12,11 +12,12 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from tpubench.suite import processes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -97,20 +98,20 @@ def start(job: str, size: int) -> Peers:
         "MASTER_ADDR": _LOOPBACK,
         "MASTER_PORT": str(_store.port),
     }
-    processes = []
+    started = []
     for rank in range(1, size):
         place = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
         process = subprocess.Popen(
-            [sys.executable, "-m", "tpubench.suite.child", "-"],
+            processes.command(None, "tpubench.suite.child", "-"),
             stdin=subprocess.PIPE,
-            env={**os.environ, **shared, **place},
+            env=processes.environment(shared, place),
         )
         assert process.stdin is not None
         with process.stdin as stdin:
             stdin.write(job.encode() + b"\n")
-        processes.append(process)
+        started.append(process)
     os.environ.update(shared, RANK="0", LOCAL_RANK="0")
-    return Peers(processes)
+    return Peers(started)
 
 
 def join(world: World, collectives: str, meeting: str) -> None:

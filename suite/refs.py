@@ -9,19 +9,20 @@ one, in which pip installs what differs.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import shutil
 import site
 import subprocess
 import sys
-import tarfile
+import tempfile
 import venv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tpubench.results import git
 from tpubench.results.errors import RunFailedError, UsageError
+from tpubench.suite import processes
 
 DEPENDENCY_FILES = (
     *("pyproject.toml", "constraints.txt", "requirements.txt", "setup.py", "setup.cfg"),
@@ -49,16 +50,22 @@ def commit(revision: str) -> str | None:
     ``release`` is the newest version tag (``v1.2``) that the checkout descends from.
     """
     if revision == RELEASE:
-        tag = _git("describe", "--tags", "--abbrev=0", f"--match={RELEASE_TAGS}", "HEAD")
+        tag = git.ask("describe", "--tags", "--abbrev=0", f"--match={RELEASE_TAGS}", "HEAD")
         return None if tag is None else commit(f"refs/tags/{tag}")
     if revision.startswith("-"):
         return None
-    return _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    return git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+
+
+def checkout() -> Path:
+    """The working tree that the working directory is in, else the working directory."""
+    return Path(git.ask("rev-parse", "--show-toplevel") or ".")
 
 
 def between(older: str, newer: str) -> list[str]:
     """One line for each commit that ``newer`` has and ``older`` has not, newest first."""
-    return (_git("log", "--no-decorate", "--format=%h %s", f"{older}..{newer}") or "").splitlines()
+    log = git.ask("log", "--no-decorate", "--format=%h %s", f"{older}..{newer}")
+    return (log or "").splitlines()
 
 
 def build(revision: str) -> Built:
@@ -74,24 +81,14 @@ def build(revision: str) -> Built:
         _unpack(sha, tree)
     code = next(tree / name for name in CODE_FOLDERS if (tree / name).exists())
     path = [str(code.resolve() if code.name != ".import" else code)]
-    path += [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    path += processes.python_path()
     environment = {"PYTHONPATH": os.pathsep.join(path)}
-    if _dependencies(tree) == _dependencies(Path(_git("rev-parse", "--show-toplevel") or ".")):
+    if _dependencies(tree) == _dependencies(checkout()):
         how = "its code in front of this environment (same dependency files)"
         return Built(commit=sha, python=sys.executable, environment=environment, how=how)
     python = _own_environment(tree, _cache() / sha / "environment")
     how = "in an environment of its own (its dependency files differ)"
     return Built(commit=sha, python=str(python), environment=environment, how=how)
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, timeout=60, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 def _cache() -> Path:
@@ -100,18 +97,24 @@ def _cache() -> Path:
 
 
 def _unpack(sha: str, tree: Path) -> None:
-    done = subprocess.run(
-        ["git", "archive", "--format=tar", sha],
-        cwd=_git("rev-parse", "--show-toplevel"),
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise RunFailedError(f"git archive {sha} failed")
+    """The revision's files, all of them: ``git archive`` would leave out what is export-ignore."""
     partial = tree.with_name(f"tree.{os.getpid()}")
     partial.mkdir(parents=True)
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        archive.extractall(partial, filter="tar")
+    with tempfile.TemporaryDirectory(prefix="tpubench-") as folder:
+        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        top = checkout()
+        done = [
+            git.ask(*step, directory=top, variables=index)
+            for step in (
+                ("read-tree", sha),
+                ("checkout-index", "--all", f"--prefix={partial}{os.sep}"),
+            )
+        ]
+    if None in done:
+        shutil.rmtree(partial)
+        raise RunFailedError(
+            f"git cannot unpack {sha[:12]}: are all its files here? (git fetch --refetch)"
+        )
     try:
         partial.rename(tree)
     except OSError:
@@ -142,12 +145,15 @@ def _own_environment(tree: Path, folder: Path) -> Path:
     constraints = tree / "constraints.txt"
     done = subprocess.run(
         [
-            *(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *processes.command(str(python), "pip"),
+            *("install", "--quiet", "--disable-pip-version-check"),
             *(("--constraint", str(constraints)) if constraints.is_file() else ()),
             str(tree),
         ],
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        env=processes.environment(),
         check=False,
     )
     if done.returncode != 0:

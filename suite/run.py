@@ -113,7 +113,7 @@ def make_plan(request: Request) -> Plan:
     workload = registry.workload(request.workload)
     notes: list[str] = []
     backend, interpreter, note = choose_backend(request.backend, request.python)
-    notes += [note] if note else []
+    notes += [text for text in (note, request.python is None and config.passed_over()) if text]
     mode, note = backend.default_mode(trains=workload.trains)
     if request.compile_mode is not None:
         mode, note = request.compile_mode, None

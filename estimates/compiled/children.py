@@ -11,13 +11,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tpubench.results.errors import RunFailedError, UsageError
+from tpubench.suite import processes
 
 _MISSING = re.compile(r"No module named '?([\w.]+)")
 _LOCKED = re.compile(r"libtpu multi-process lockfile|libtpu_lockfile", re.I)
@@ -49,11 +49,11 @@ def ask(
     RunFailedError, one line with what to do, when it gives none or answers with an error;
     UsageError when it says that what is asked for cannot be.
     """
-    environment = {**os.environ, **ENVIRONMENT}
+    environment = processes.environment(ENVIRONMENT)
     environment.pop("TPU_LIBRARY_PATH", None)
     with tempfile.TemporaryDirectory(prefix="tpubench-") as folder:
         answer = Path(folder) / "answer.json"
-        command = [python or sys.executable, "-m", module, str(answer)]
+        command = processes.command(python, module, str(answer))
         with tempfile.TemporaryFile() as log:
             try:
                 process = subprocess.Popen(

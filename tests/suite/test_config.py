@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tpubench.results.errors import UsageError
-from tpubench.suite import config
+from tpubench.suite import config, doctor
 from tpubench.suite import run as suite_run
 from tpubench.suite.interpreters import OWN, Interpreter
 from tpubench.suite.request import Request
@@ -25,6 +25,12 @@ def test_without_a_file_every_backend_runs_here() -> None:
     assert config.interpreter("xla") == OWN
 
 
+@pytest.fixture
+def asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(config.VARIABLE, "tpubench.toml")
+
+
+@pytest.mark.usefixtures("asked_for")
 def test_the_file_names_an_interpreter_relative_to_itself(tmp_path: Path) -> None:
     (tmp_path / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (tmp_path / "python").chmod(0o755)
@@ -33,30 +39,47 @@ def test_the_file_names_an_interpreter_relative_to_itself(tmp_path: Path) -> Non
     assert config.interpreter("cpu") == OWN
     plan = suite_run.make_plan(Request(workload="gemm", backend="fake"))
     assert plan.python == str(tmp_path / "python")
+    assert not any("not read" in note for note in plan.notes)
+
+
+def test_a_file_of_the_working_directory_is_pointed_out_and_runs_nothing(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    (tmp_path / "python").write_text(f'#!/bin/sh\ntouch {ran}\nexec {sys.executable} "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    text = "".join(f"[backends.{name}]\npython = 'python'\n" for name in ("fake", "cpu", "xla"))
+    (tmp_path / "tpubench.toml").write_text(text)
+    for backend in ("fake", "auto"):
+        plan = suite_run.make_plan(Request(workload="gemm", backend=backend))
+        assert plan.python is None
+        assert any("tpubench.toml" in n and config.VARIABLE in n for n in plan.notes)
+    assert any("not read" in finding.detail for finding in doctor.examine().findings)
+    assert not ran.exists()
 
 
 def test_the_option_wins_over_the_file(tmp_path: Path) -> None:
-    (tmp_path / "tpubench.toml").write_text('[backends.fake]\npython = "/nowhere"\n')
+    home = tmp_path / "home" / "tpubench" / "config.toml"
+    home.parent.mkdir(parents=True)
+    home.write_text('[backends.fake]\npython = "/nowhere"\n')
     plan = suite_run.make_plan(Request(workload="gemm", backend="fake", python=sys.executable))
     assert plan.python == sys.executable
 
 
-def test_the_variable_comes_first_then_here_then_home(
+def test_the_variable_comes_first_then_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home" / "tpubench" / "config.toml"
     home.parent.mkdir(parents=True)
     home.write_text("")
-    assert config.find() == home
     (tmp_path / "tpubench.toml").write_text("")
-    assert config.find() == Path("tpubench.toml")
-    monkeypatch.setenv(config.VARIABLE, str(home))
     assert config.find() == home
+    monkeypatch.setenv(config.VARIABLE, "tpubench.toml")
+    assert config.find() == Path("tpubench.toml")
     monkeypatch.setenv(config.VARIABLE, "missing.toml")
     with pytest.raises(UsageError, match=r"TPUBENCH_CONFIG: missing\.toml is not a file"):
         config.find()
 
 
+@pytest.mark.usefixtures("asked_for")
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
