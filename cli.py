@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from tpubench.commands import about, allocate, cost, estimate, facts, gate, import_, price, run
-from tpubench.results.errors import TpubenchError, UsageError
+from tpubench.errors import TpubenchError, UsageError
 
 
 def _version(asked: bool) -> None:

@@ -25,11 +25,11 @@ from typing import Any
 
 from published_tpu import NOT_A_TPU, parse, summary, tpu, unusable
 
+from tpubench.errors import TpubenchError
 from tpubench.estimates.compiled.pipeline import run
 from tpubench.estimates.compiled.request import CompileRequest, PhaseEstimate
 from tpubench.estimates.compiled.targets import Target, target
 from tpubench.estimates.compiled.timing import extrapolate, step_time
-from tpubench.results.errors import TpubenchError
 from tpubench.suite import registry
 from tpubench.workloads._llama_config import PRESETS
 

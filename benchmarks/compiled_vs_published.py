@@ -25,11 +25,11 @@ from typing import Any
 
 from published_tpu import NOT_A_TPU, parse, summary, tpu, unusable
 
+from tpubench.errors import TpubenchError
 from tpubench.estimates.compiled import timing
 from tpubench.estimates.compiled.pipeline import run
 from tpubench.estimates.compiled.request import CompileRequest, PhaseEstimate
 from tpubench.estimates.compiled.targets import Target, target
-from tpubench.results.errors import TpubenchError
 from tpubench.suite import registry
 from tpubench.suite.workload import Case
 from tpubench.workloads._llama_config import PRESETS, LlamaConfig, weight_bytes

@@ -18,8 +18,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from tpubench.costs.devices import canonical, device
 from tpubench.costs.imported import precision
+from tpubench.devices.names import canonical
+from tpubench.devices.sheets import device
 from tpubench.results.published import COLUMNS, TABLE
 
 _NAMES = {"NVIDIA GH200-480GB": None, "NVIDIA A100": None}

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from tpubench.costs.devices import canonical
+from tpubench.devices.names import canonical
 from tpubench.estimates.compiled.request import default_cache
 
 NOT_A_TPU = "not a TPU"

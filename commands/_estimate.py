@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

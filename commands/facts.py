@@ -20,7 +20,7 @@ def show(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the rows as CSV.")] = False,
 ) -> None:
     """Show stored facts: the latest run, or whatever the selectors pick."""
-    from tpubench.costs.list_price import with_list_prices
+    from tpubench.costs.published_cost import with_list_prices
     from tpubench.reports import terminal
     from tpubench.results.select import select
     from tpubench.results.store import default_store
@@ -68,7 +68,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write a self-contained HTML page and PNG charts of the stored facts."""
-    from tpubench.costs.list_price import with_list_prices
+    from tpubench.costs.published_cost import with_list_prices
     from tpubench.reports import page, terminal
     from tpubench.results.select import select_for_report
     from tpubench.results.store import default_store

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tpubench.commands._options import Filters, Json, Store
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 
 app = typer.Typer()
 

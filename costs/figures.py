@@ -6,7 +6,7 @@ from typing import Any
 
 from tpubench.costs import contracts, investment, owned, split
 from tpubench.costs.token_cost import positive, usd_per_mtok
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 
 Figures = dict[str, Any]
 """Result name to number or None; ``reasons`` says why one is None."""

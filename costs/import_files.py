@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tpubench.costs.imported import NOT_STATED, UNKNOWN_DEVICE, Given, Origin, to_rows
+from tpubench.errors import UsageError
 from tpubench.results import fingerprint, store
-from tpubench.results.errors import UsageError
 from tpubench.results.importers import NO_MODEL, Imported, Plain, Rejected, read_results
 from tpubench.results.row import Row
 

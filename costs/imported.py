@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from tpubench.costs.devices import canonical, chips_in_slice, devices
+from tpubench.devices.names import canonical, chips_in_slice
+from tpubench.devices.sheets import devices
+from tpubench.errors import UsageError
 from tpubench.results import fingerprint
-from tpubench.results.errors import UsageError
 from tpubench.results.importers import NO_MODEL, Figure, Plain, Record, one_line
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.row import SCHEMA_VERSION, Row

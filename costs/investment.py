@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tpubench.costs.token_cost import finite, not_negative, positive
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 
 MAX_YEARS = 100
 

@@ -21,7 +21,7 @@ from tpubench.costs.token_cost import (
     share,
     usd_per_mtok,
 )
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 
 HOURS_PER_YEAR = 8760
 MONTHS_PER_YEAR = 12

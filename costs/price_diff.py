@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tpubench.costs.prices import Price
+from tpubench.devices.prices import Price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

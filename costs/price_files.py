@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator, model_validator
 
-from tpubench.costs.devices import canonical, device, devices
 from tpubench.costs.owned import Owned, hourly
-from tpubench.costs.prices import Price, Term, given, price, prices
 from tpubench.costs.userfile import Checked, read_text, read_toml
-from tpubench.results.errors import UsageError
+from tpubench.devices.names import canonical
+from tpubench.devices.prices import Price, Term, given, price, prices
+from tpubench.devices.sheets import device, devices
+from tpubench.errors import UsageError
 
 if TYPE_CHECKING:
     from tpubench.costs.importers import Imported

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tpubench.costs.prices import Price
 from tpubench.costs.token_cost import usd_per_items
+from tpubench.devices.prices import Price
+from tpubench.errors import UsageError
 from tpubench.results import store
-from tpubench.results.errors import UsageError
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.row import SCHEMA_VERSION, Row
 from tpubench.results.statistics import within

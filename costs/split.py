@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tpubench.costs.token_cost import SECONDS_PER_HOUR, finite, not_negative, positive, share
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import math
 
-from tpubench.results.errors import UsageError
+from tpubench.devices.prices import LARGEST, SMALLEST
+from tpubench.errors import UsageError
 
 SECONDS_PER_HOUR = 3600
-
-SMALLEST, LARGEST = 1e-30, 1e30
-"""Range of any figure that comes in: wide of anything real, and far from under- and overflow."""
 
 
 def usd_per_mtok(

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 
 MAX_BYTES = 2 << 20
 """Nobody writes more than this by hand; parsing much more could take the machine down."""

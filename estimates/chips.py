@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from tpubench.costs.devices import Device, canonical, devices
+from tpubench.devices.names import canonical
+from tpubench.devices.sheets import Device, devices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

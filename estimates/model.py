@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from tpubench.errors import DamagedError
 from tpubench.estimates import effects, kernel, physics
 from tpubench.estimates.fitting import NORMAL_90, Calibration
 from tpubench.estimates.kernel import Fit, Table
 from tpubench.estimates.problem import Problem
 from tpubench.estimates.terms import Terms
-from tpubench.results.errors import DamagedError
 
 PARAMETERS = Path(__file__).with_name("parameters.json")
 FACTS = Path(__file__).with_name("parameters.npz")

@@ -10,7 +10,8 @@ from importlib.metadata import version
 from typing import Any
 
 from tpubench.costs import token_cost
-from tpubench.costs.devices import device as data_sheet
+from tpubench.devices.sheets import device as data_sheet
+from tpubench.errors import UsageError
 from tpubench.estimates import replica, shapes
 from tpubench.estimates.cells import software_family
 from tpubench.estimates.chips import Chip, from_sheet
@@ -19,7 +20,6 @@ from tpubench.estimates.model import Model, Prediction, shipped
 from tpubench.estimates.problem import OWN, Problem
 from tpubench.estimates.request import EstimateRequest
 from tpubench.results import fingerprint
-from tpubench.results.errors import UsageError
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import SCHEMA_VERSION, Row
 from tpubench.suite import registry

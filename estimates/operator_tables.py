@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
+from tpubench.errors import UsageError
 from tpubench.estimates.chips import Chip, resolve
 from tpubench.estimates.kernel import Array
-from tpubench.results.errors import UsageError
 
 _PEAK = {"bfloat16": "bfloat16", "fp8": "fp8", "nvfp4": "fp4", "int8": "int8"}
 LARGE = 2048

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from tpubench.costs.devices import devices
+from tpubench.devices.sheets import devices
 from tpubench.estimates.chips import Chip
 
 _FILE = Path(__file__).with_name("operators.json")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import log
 
-from tpubench.costs.prices import prices
+from tpubench.devices.prices import prices
 from tpubench.estimates.model import Prediction
 from tpubench.estimates.problem import Problem
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tpubench.errors import UsageError
 from tpubench.estimates import curated, published_inference, published_training
 from tpubench.estimates.cells import SkipError, number
 from tpubench.estimates.problem import Entry
-from tpubench.results.errors import UsageError
 
 TRAINING_COLUMNS = ("source_id", "device", "chips", "software", "model", "params_b", "seq_len",
                     "global_batch", "dtype", "parallelism", "metric", "value", "unit")  # fmt: skip

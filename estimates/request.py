@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from tpubench.costs import prices
-from tpubench.costs.devices import canonical, chips_in_slice, devices
+from tpubench.devices import prices
+from tpubench.devices.names import canonical, chips_in_slice
+from tpubench.devices.sheets import devices
+from tpubench.errors import UsageError
 from tpubench.estimates.shapes import BYTES
-from tpubench.results.errors import UsageError
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "llama-infer": {

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from tpubench.errors import UsageError
 from tpubench.estimates import physics, published
 from tpubench.estimates.model import Model, shipped
 from tpubench.estimates.pairs import Judged, Order, order
 from tpubench.estimates.problem import Entry
-from tpubench.results.errors import UsageError
 
 TARGETS: Mapping[str, tuple[float, float]] = {
     "median_abs_pct_err": (0.0, 10.0),

@@ -6,9 +6,9 @@ import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+from tpubench.errors import UsageError
 from tpubench.reports.quantity import quantity
 from tpubench.reports.terminal_gate import cause, change
-from tpubench.results.errors import UsageError
 from tpubench.results.gate_report import Finding, GateReport
 
 _MARK = {

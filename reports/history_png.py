@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tpubench.errors import UsageError
 from tpubench.reports.quantity import scale_of
-from tpubench.results.errors import UsageError
 from tpubench.results.history import Series
 
 _WORSE, _BETTER, _LINE = "#b3261e", "#1b7f3b", "#1f4e9c"

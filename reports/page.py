@@ -17,11 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tpubench.errors import UsageError
 from tpubench.reports import charts, png
 from tpubench.reports.blocks import Section
 from tpubench.reports.findings import Findings, find, short
 from tpubench.reports.sections import sections
-from tpubench.results.errors import UsageError
 from tpubench.results.store import Scan
 
 HTML_NAME = "report.html"

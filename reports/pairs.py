@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from tpubench.costs.devices import devices
-from tpubench.costs.list_price import list_prices
+from tpubench.devices.list_price import list_prices
+from tpubench.devices.sheets import devices
 from tpubench.reports import quantity
 from tpubench.reports.findings import Findings
 from tpubench.results.summary import Summary, case_key

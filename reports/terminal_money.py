@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tpubench.costs.importers import Rejected
 from tpubench.costs.price_diff import Change
-from tpubench.costs.prices import STALE_AFTER_DAYS, Price
+from tpubench.devices.prices import STALE_AFTER_DAYS, Price
 from tpubench.reports.quantity import MISSING, number
 from tpubench.reports.terminal import console, print_json
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.results.row import Row
 from tpubench.results.select import select
 from tpubench.results.statistics import CONFIDENCE, Estimate

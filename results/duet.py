@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.results.row import Row
 from tpubench.results.statistics import median
 

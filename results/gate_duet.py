@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from tpubench.errors import UsageError
 from tpubench.results.duet import CONFIRMATION, FIRST, METRIC, Pair, log_ratio, stored_pairs
-from tpubench.results.errors import UsageError
 from tpubench.results.gate_looks import LOOKS, Judged, judge, minimum_detectable
 from tpubench.results.gate_policy import Policy, Rules
 from tpubench.results.gate_report import Finding, GateReport

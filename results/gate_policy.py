@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.results.gate_tests import PairedTest
 from tpubench.results.metrics import METRICS, metric
 

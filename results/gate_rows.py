@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist, stdev
 from typing import Any
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.results.gate_looks import as_ratio
 from tpubench.results.gate_policy import Policy, Rules, headline
 from tpubench.results.gate_report import Cause, Finding, GateReport

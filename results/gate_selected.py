@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tpubench.errors import UsageError
 from tpubench.results import gate_duet, gate_rows, git
 from tpubench.results.duet import is_duet
-from tpubench.results.errors import UsageError
 from tpubench.results.gate_duet import gate_stored
 from tpubench.results.gate_policy import Rules
 from tpubench.results.gate_report import GateReport

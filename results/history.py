@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.results.metrics import metric
 from tpubench.results.row import Row
 from tpubench.results.statistics import Estimate

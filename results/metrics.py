@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.results.row import Better
 from tpubench.results.statistics import Aggregate
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tpubench.errors import UsageError
 from tpubench.results import published
-from tpubench.results.errors import UsageError
 from tpubench.results.metrics import metric
 from tpubench.results.row import COLUMNS, to_table
 from tpubench.results.store import Scan, files, scan

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tpubench.results.errors import DamagedError, TpubenchError, UsageError
+from tpubench.errors import DamagedError, TpubenchError, UsageError
 from tpubench.results.row import SCHEMA_VERSION, Row, arrow_schema, to_table
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.row import Row
 from tpubench.results.statistics import within

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tpubench.results.errors import RunFailedError
+from tpubench.errors import RunFailedError
 
 _MAIN = re.compile(r"func\.func (?:public )?@main\((.*?)\) -> (\(?)(.*?)(\)?) \{\n")
 _TENSOR = re.compile(r"tensor<([^>]*)>")

@@ -16,10 +16,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import cast, get_args
 
+from tpubench.errors import RunFailedError, UsageError
 from tpubench.results import duet as facts_of_duet
 from tpubench.results import fingerprint, store
 from tpubench.results.duet import Design, log_ratio
-from tpubench.results.errors import RunFailedError, UsageError
 from tpubench.results.gate_duet import confirmed, finding
 from tpubench.results.gate_looks import Judged, judge
 from tpubench.results.gate_policy import Policy, Rules

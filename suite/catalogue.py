@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tpubench.costs.devices import devices
-from tpubench.results.errors import UsageError
+from tpubench.devices.sheets import devices
+from tpubench.errors import UsageError
 from tpubench.results.metrics import METRICS
 from tpubench.suite import registry
 

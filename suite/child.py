@@ -14,7 +14,7 @@ import sys
 from dataclasses import asdict, replace
 from typing import Any
 
-from tpubench.results.errors import TpubenchError
+from tpubench.errors import TpubenchError
 from tpubench.suite import clock_check, ranks, registry, timing
 from tpubench.suite.backend import Backend
 from tpubench.suite.energy import Energy

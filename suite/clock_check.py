@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tpubench.costs.devices import devices
+from tpubench.devices.sheets import devices
 from tpubench.results.statistics import median
 
 if TYPE_CHECKING:

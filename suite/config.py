@@ -14,7 +14,7 @@ import os
 import shutil
 from pathlib import Path
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.suite.interpreters import OWN, Interpreter
 
 VARIABLE = "TPUBENCH_CONFIG"

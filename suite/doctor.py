@@ -6,8 +6,8 @@ import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tpubench.errors import UsageError
 from tpubench.results import fingerprint
-from tpubench.results.errors import UsageError
 from tpubench.suite import config, registry
 from tpubench.suite.interpreters import OWN
 

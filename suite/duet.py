@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tpubench.errors import NotComparableError, RunFailedError
 from tpubench.results.duet import Design, Pair, block_time_s
-from tpubench.results.errors import NotComparableError, RunFailedError
 from tpubench.suite import registry
 from tpubench.suite.partner import Partner, Side
 

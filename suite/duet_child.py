@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from tpubench.results.errors import RunFailedError, TpubenchError
+from tpubench.errors import RunFailedError, TpubenchError
 from tpubench.suite import clock_check, registry
 from tpubench.suite.backend import Backend
 from tpubench.suite.job import Job

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.suite import registry
 from tpubench.suite.lifeline import die_with_parent
 from tpubench.suite.workload import Case, Program

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-from tpubench.costs import prices, token_cost
-from tpubench.costs.devices import devices
+from tpubench.costs import token_cost
+from tpubench.devices import prices
+from tpubench.devices.sheets import devices
 from tpubench.results import fingerprint
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.row import SCHEMA_VERSION, Row

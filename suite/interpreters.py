@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.suite import processes
 
 _ASK = """

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tpubench.errors import RunFailedError, UsageError
 from tpubench.results._wire import message
-from tpubench.results.errors import RunFailedError, UsageError
 from tpubench.suite._stablehlo import annotated
 from tpubench.suite.lifeline import die_with_parent
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from tpubench.results.errors import RunFailedError
+from tpubench.errors import RunFailedError
 from tpubench.suite import processes, registry
 from tpubench.suite.job import Job
 from tpubench.suite.launch import kill_group, log_tail, why_it_ended

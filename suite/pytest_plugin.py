@@ -48,7 +48,7 @@ def _run(
     backend_name: str,
     compile_mode: str | None,
 ) -> Any:
-    from tpubench.results.errors import UsageError
+    from tpubench.errors import UsageError
     from tpubench.suite import timing
     from tpubench.suite.request import Request
     from tpubench.suite.run import make_plan

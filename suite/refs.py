@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tpubench.errors import RunFailedError, UsageError
 from tpubench.results import git
-from tpubench.results.errors import RunFailedError, UsageError
 from tpubench.suite import processes
 
 DEPENDENCY_FILES = (

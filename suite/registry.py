@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import TypeVar
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.suite.backend import Backend
 from tpubench.suite.workload import Workload
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tpubench.costs import prices
-from tpubench.results.errors import UsageError
+from tpubench.devices import prices
+from tpubench.errors import UsageError
 from tpubench.suite.config import executable
 from tpubench.suite.timing import Pace
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tpubench.costs.prices import Price
+from tpubench.devices.prices import Price
+from tpubench.errors import RunFailedError, UsageError
 from tpubench.results import fingerprint, store
-from tpubench.results.errors import RunFailedError, UsageError
 from tpubench.results.events import Event, Generated, Observer, RunReport
 from tpubench.results.row import Row
 from tpubench.suite import config, facts, ranks, registry

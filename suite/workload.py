@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from tpubench.results.errors import UsageError as UsageError
+from tpubench.errors import UsageError as UsageError
 from tpubench.results.fingerprint import canonical_json
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("commands", "suite", "workloads", "results", "costs", "estimates", "reports")
+ROOMS = ("commands", "devices", "suite", "workloads", "results", "costs", "estimates", "reports")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_every_tracked_file_of_every_room(wheel: Path) -> None:
     listed = subprocess.run(
-        ["git", "-C", str(ROOT), "ls-files", "cli.py", *ROOMS],
+        ["git", "-C", str(ROOT), "ls-files", "cli.py", "errors.py", *ROOMS],
         capture_output=True,
         text=True,
         check=True,
@@ -41,7 +41,7 @@ def test_an_installed_wheel_runs(wheel: Path, tmp_path: Path) -> None:
         archive.extractall(tmp_path)
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "import tpubench.costs.prices as p, tpubench.cli as c\n"
+        "import tpubench.devices.prices as p, tpubench.cli as c\n"
         f"assert c.__file__.startswith({str(tmp_path)!r}), c.__file__\n"
         "assert p.prices()\n"
     )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tpubench import cli
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.results.importers import read_results
 
 MACHINE = {

@@ -24,7 +24,7 @@ from tpubench.costs.allocation.shadow import ShadowPrice, shadow_prices
 from tpubench.costs.allocation.solve import Solved, solve
 from tpubench.costs.allocation.verdict import Verdict, weigh
 from tpubench.costs.allocation.worth import CashYear, TokenCost, cash_flow, token_costs
-from tpubench.costs.prices import Price
+from tpubench.devices.prices import Price
 
 NOTHING = 1e-6
 

@@ -16,9 +16,9 @@ import numpy as np
 from tpubench.costs.allocation.plan import Accelerator, Buy, Plan, Rate, Scenario
 from tpubench.costs.allocation.problem import Floats, Problem
 from tpubench.costs.owned import HOURS_PER_YEAR, MONTHS_PER_YEAR
-from tpubench.costs.prices import Price
 from tpubench.costs.token_cost import SECONDS_PER_HOUR
-from tpubench.results.errors import UsageError
+from tpubench.devices.prices import Price
+from tpubench.errors import UsageError
 
 MTOK_PER_TOK_S_YEAR = SECONDS_PER_HOUR * HOURS_PER_YEAR / 1e6
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tpubench.costs.allocation.compile import Speed
 from tpubench.costs.allocation.plan import FromStore, Plan, Throughput
+from tpubench.errors import UsageError
 from tpubench.results import store
-from tpubench.results.errors import UsageError
 from tpubench.results.row import Row
 from tpubench.results.statistics import between
 

@@ -15,7 +15,7 @@ from scipy import sparse
 from tpubench.costs.allocation.linear import solve_rows
 from tpubench.costs.allocation.model import Model, Name, build
 from tpubench.costs.allocation.problem import Floats, Ints, Problem
-from tpubench.results.errors import TpubenchError
+from tpubench.errors import TpubenchError
 
 UNSERVED = 1e4
 """Price of leaving all of a demand unserved, where 1 is widening a limit by itself."""

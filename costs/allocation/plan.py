@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tpubench.costs.devices import devices
 from tpubench.costs.userfile import Checked, read_toml
-from tpubench.results.errors import UsageError
+from tpubench.devices.sheets import devices
+from tpubench.errors import UsageError
 
 MAX_YEARS = 30
 MAX_SCENARIOS = 1000

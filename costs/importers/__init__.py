@@ -12,7 +12,7 @@ import pkgutil
 from pathlib import Path
 
 from tpubench.costs.importers._catalogue import Imported, Rejected
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 
 __all__ = ["Imported", "Rejected", "formats", "read_catalogue"]
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tpubench.costs.devices import canonical
 from tpubench.costs.price_files import MAX_TABLE_BYTES
-from tpubench.costs.prices import Price
 from tpubench.costs.userfile import read_text
-from tpubench.results.errors import UsageError
+from tpubench.devices.names import canonical
+from tpubench.devices.prices import Price
+from tpubench.errors import UsageError
 
 FLEX_RATIO = 0.75
 """On-demand rows under this share of the provider's median look like the flex-start SKU."""

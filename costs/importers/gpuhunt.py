@@ -11,7 +11,6 @@ import json
 import re
 from pathlib import Path
 
-from tpubench.costs.devices import canonical, chips_in_slice
 from tpubench.costs.importers._catalogue import (
     Imported,
     Offer,
@@ -25,7 +24,8 @@ from tpubench.costs.importers._catalogue import (
 )
 from tpubench.costs.price_files import MAX_TABLE_BYTES
 from tpubench.costs.userfile import read_text
-from tpubench.results.errors import UsageError
+from tpubench.devices.names import canonical, chips_in_slice
+from tpubench.errors import UsageError
 
 _NEEDED = ("instance_name", "location", "price", "gpu_count", "gpu_name", "gpu_memory", "spot")
 

@@ -10,7 +10,6 @@ import datetime as dt
 import re
 from pathlib import Path
 
-from tpubench.costs.devices import canonical, chips_in_slice
 from tpubench.costs.importers._catalogue import (
     Imported,
     Offer,
@@ -22,7 +21,8 @@ from tpubench.costs.importers._catalogue import (
     gpu,
     records,
 )
-from tpubench.results.errors import UsageError
+from tpubench.devices.names import canonical, chips_in_slice
+from tpubench.errors import UsageError
 
 NO_PRICE_V6E = 700.0
 """Google's feed writes this for a v6e size without a price; a real v6e-256 costs 691.2."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tpubench.results.errors import RunFailedError, UsageError
+from tpubench.errors import RunFailedError, UsageError
 from tpubench.suite import processes
 
 _MISSING = re.compile(r"No module named '?([\w.]+)")

@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tpubench.errors import RunFailedError, UsageError
 from tpubench.estimates.compiled import children
 from tpubench.estimates.compiled.hlo import Cost, cost
 from tpubench.estimates.compiled.request import CompileRequest, Estimated, Fit, PhaseEstimate
 from tpubench.estimates.compiled.timing import attention, extrapolate, step_time
-from tpubench.results.errors import RunFailedError, UsageError
 from tpubench.results.fingerprint import canonical_json
 from tpubench.suite import registry
 from tpubench.suite.interpreters import Interpreter

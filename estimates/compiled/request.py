@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tpubench.costs.prices import Price
+from tpubench.devices.prices import Price
+from tpubench.errors import UsageError
 from tpubench.estimates.compiled.hlo import Cost
 from tpubench.estimates.compiled.targets import Target, target
 from tpubench.estimates.compiled.timing import Attention, StepTime
-from tpubench.results.errors import UsageError
 from tpubench.suite import config, registry
 from tpubench.suite.request import chosen_price, overrides
 from tpubench.suite.workload import Case, Weights

@@ -6,8 +6,9 @@ import math
 import re
 from dataclasses import dataclass
 
-from tpubench.costs.devices import Device, canonical, device
-from tpubench.results.errors import UsageError
+from tpubench.devices.names import canonical
+from tpubench.devices.sheets import Device, device
+from tpubench.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

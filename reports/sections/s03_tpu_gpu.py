@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 
-from tpubench.costs.list_price import RULE, list_prices
-from tpubench.costs.prices import STALE_AFTER_DAYS
+from tpubench.devices.list_price import RULE, list_prices
+from tpubench.devices.prices import STALE_AFTER_DAYS
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Block, Cell, Drawing, Note, Section, Table, Text, columns
 from tpubench.reports.figure import Chart, Dot, Dots

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable
 
-from tpubench.costs.devices import devices
-from tpubench.costs.prices import STALE_AFTER_DAYS
+from tpubench.devices.prices import STALE_AFTER_DAYS
+from tpubench.devices.sheets import devices
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Note, Section
 from tpubench.reports.findings import Findings, Names, environment, part

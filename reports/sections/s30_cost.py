@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from tpubench.costs.prices import STALE_AFTER_DAYS, prices
+from tpubench.devices.prices import STALE_AFTER_DAYS, prices
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Cell, Drawing, Note, Section, Table, columns
 from tpubench.reports.figure import (

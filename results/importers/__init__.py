@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.results.importers._document import one_line, read_json
 from tpubench.results.importers._record import (
     NO_MODEL,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 
 MAX_BYTES = 32 << 20
 """Parsed JSON takes up to some 25 times its size; real result files are far smaller."""

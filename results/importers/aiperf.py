@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node, one_line, read_json
 from tpubench.results.importers._record import NO_MODEL, Figure, Imported, Record
 from tpubench.results.importers._serving import gaps, latency, rate

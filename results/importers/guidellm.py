@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node, read_json
 from tpubench.results.importers._record import (
     NO_MODEL,

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node, plain_files, read_json, read_text
 from tpubench.results.importers._mlperf import Place, place, round_of, source, system_of
 from tpubench.results.importers._record import Figure, Imported, Record, Rejected

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node, parse, plain_files, read_text
 from tpubench.results.importers._mlperf import Place, place, round_of, source, system_of
 from tpubench.results.importers._record import Figure, Imported, Record, Rejected

@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from typing import ClassVar
 
-from tpubench.costs import devices
+from tpubench.devices.sheets import devices
 from tpubench.suite.backend import Backend, Probe
 from tpubench.suite.backends import _chips, _tpu_faults
 from tpubench.suite.interpreters import OWN, Interpreter
@@ -52,5 +52,5 @@ class TpuRuntime(Backend):
         return Probe(available=True, detail=f"{len(found)} × {found[0]}, {told}")
 
     def physical_chips(self, devices_held: int) -> int:
-        sheet = devices.devices().get(self.device_name())
+        sheet = devices().get(self.device_name())
         return math.ceil(devices_held / (sheet.devices_per_chip if sheet else 1))

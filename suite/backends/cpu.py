@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from tpubench.errors import RunFailedError
 from tpubench.results import fingerprint
-from tpubench.results.errors import RunFailedError
 from tpubench.suite import ranks
 from tpubench.suite.backend import Backend, Probe
 from tpubench.suite.backends import _dynamo

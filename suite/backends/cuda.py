@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from tpubench.costs import devices
-from tpubench.results.errors import RunFailedError
+from tpubench.devices.names import canonical
+from tpubench.errors import RunFailedError
 from tpubench.suite import ranks
 from tpubench.suite.backend import Backend, Probe
 from tpubench.suite.backends import _chips, _dynamo, _nvml
@@ -93,7 +93,7 @@ class Cuda(Backend):
 
         # A name that the table does not know, as of a MIG slice, stays: no peak, no price.
         name = torch.cuda.get_device_name()
-        return devices.canonical(name) or name
+        return canonical(name) or name
 
     def compile(self, step: Step, mode: str) -> None:
         if step.module is None or mode == "eager":

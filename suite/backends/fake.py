@@ -18,7 +18,7 @@ import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tpubench.results.errors import RunFailedError
+from tpubench.errors import RunFailedError
 from tpubench.suite.backend import Probe
 from tpubench.suite.backends.cpu import Cpu
 from tpubench.suite.interpreters import OWN, Interpreter

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
-from tpubench.costs import devices
-from tpubench.results.errors import RunFailedError
+from tpubench.devices.names import canonical
+from tpubench.devices.sheets import device
+from tpubench.errors import RunFailedError
 from tpubench.suite.backends import _chips, _dynamo
 from tpubench.suite.backends._tpu_runtime import TpuRuntime
 from tpubench.suite.interpreters import OWN
@@ -72,7 +73,7 @@ class Tpu(TpuRuntime):
 
     def processes(self, chips: int) -> int:
         found = _chips.tpus()
-        per_chip = devices.device(found[0]).devices_per_chip if found and found[0] != "tpu" else 1
+        per_chip = device(found[0]).devices_per_chip if found and found[0] != "tpu" else 1
         return chips * per_chip if chips > 1 else 1
 
     def before_ranks(self, size: int) -> None:
@@ -89,7 +90,7 @@ class Tpu(TpuRuntime):
             return "cpu"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return devices.canonical(_tpu().get_device_name()) or "unknown"
+            return canonical(_tpu().get_device_name()) or "unknown"
 
     def compile(self, step: Step, mode: str) -> None:
         step.static_shapes = True

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tpubench.results.errors import RunFailedError
+from tpubench.errors import RunFailedError
 from tpubench.suite.backends import _chips, _dynamo
 from tpubench.suite.backends._tpu_runtime import TpuRuntime
 from tpubench.suite.interpreters import OWN

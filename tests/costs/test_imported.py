@@ -11,7 +11,7 @@ import pytest
 
 from tpubench.costs.import_files import import_files, settings
 from tpubench.costs.imported import Given, Origin, place, precision, to_rows
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.results.importers import Figure, Record
 from tpubench.results.row import Row
 from tpubench.results.store import files, iter_rows, scan

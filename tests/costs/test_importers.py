@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tpubench.costs.importers import formats, read_catalogue
 from tpubench.costs.importers._catalogue import Imported
 from tpubench.costs.price_files import read_prices, write_prices
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 
 DAY = dt.date(2026, 11, 1)
 GCP = (

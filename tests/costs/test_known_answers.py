@@ -6,9 +6,9 @@ import pytest
 
 from tpubench.costs.investment import cost_profit_margin
 from tpubench.costs.owned import HourlyCost, Owned, capital_recovery_factor, hourly
-from tpubench.costs.prices import price
 from tpubench.costs.split import blended_usd_per_mtok
 from tpubench.costs.token_cost import usd_per_mtok
+from tpubench.devices.prices import price
 
 
 def test_ironwood_on_demand_and_three_year() -> None:

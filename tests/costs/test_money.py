@@ -30,7 +30,7 @@ from tpubench.costs.owned import (
 )
 from tpubench.costs.split import blended_usd_per_mtok, fit, from_rates, token_price
 from tpubench.costs.token_cost import usd_per_mtok
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 
 RATE = st.floats(0.0001, 0.5)
 YEARS = st.integers(1, 30)

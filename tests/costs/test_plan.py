@@ -14,9 +14,9 @@ from sample_rows import make_row
 from tpubench.costs.allocation.answer import Answer, allocate
 from tpubench.costs.allocation.infeasible import InfeasibleError
 from tpubench.costs.allocation.plan import read_plan
-from tpubench.costs.prices import prices
+from tpubench.devices.prices import prices
+from tpubench.errors import TpubenchError, UsageError
 from tpubench.results import store
-from tpubench.results.errors import TpubenchError, UsageError
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "capex-65b.toml"
 TODAY = dt.date(2026, 11, 22)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tpubench.costs.owned import Owned, hourly
 from tpubench.costs.price_files import all_prices, read_prices
-from tpubench.costs.prices import prices
-from tpubench.results.errors import UsageError
+from tpubench.devices.prices import prices
+from tpubench.errors import UsageError
 
 NEGOTIATED = """
 [[negotiated]]

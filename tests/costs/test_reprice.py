@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tpubench.costs.price_diff import diff
-from tpubench.costs.prices import given, price
 from tpubench.costs.reprice import Repriced, reprice, store_repriced
 from tpubench.costs.token_cost import usd_per_mtok
+from tpubench.devices.prices import given, price
+from tpubench.errors import UsageError
 from tpubench.results import store
-from tpubench.results.errors import UsageError
 from tpubench.results.row import SCHEMA_VERSION, Row
 from tpubench.results.statistics import within
 from tpubench.results.verify import verify_store

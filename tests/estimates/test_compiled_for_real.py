@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from compiled_cases import BASELINE, CASES, request, said
 
+from tpubench.errors import UsageError
 from tpubench.estimates.compiled import estimate, run
 from tpubench.estimates.compiled.request import PhaseEstimate
 from tpubench.estimates.compiled.targets import Target, target
-from tpubench.results.errors import UsageError
 from tpubench.workloads._llama_config import LlamaConfig
 
 ROOT = Path(__file__).parent.parent.parent

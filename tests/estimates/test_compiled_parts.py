@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tpubench.costs.devices import device
+from tpubench.devices.sheets import device
+from tpubench.errors import RunFailedError, UsageError
 from tpubench.estimates.compiled import children, timing
 from tpubench.estimates.compiled.hlo import Collective, Cost, cost
 from tpubench.estimates.compiled.targets import target
 from tpubench.results._wire import fields, message, varint
-from tpubench.results.errors import RunFailedError, UsageError
 from tpubench.suite._stablehlo import annotated
 
 F32, BF16, TOKEN = 11, 16, 17

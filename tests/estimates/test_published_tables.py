@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tpubench.errors import UsageError
 from tpubench.estimates import cells, model, physics, published
 from tpubench.estimates.published import INFERENCE_COLUMNS, TRAINING_COLUMNS
-from tpubench.results.errors import UsageError
 
 SERVING = dict.fromkeys(INFERENCE_COLUMNS, "") | {
     "source_id": "s", "device": "NVIDIA H100-SXM-80GB", "chips": "1", "software": "TensorRT-LLM 1",

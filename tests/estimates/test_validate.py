@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tpubench.errors import UsageError
 from tpubench.estimates.pairs import Judged, list_price, order
 from tpubench.estimates.validate import Validation, accuracy, validate
-from tpubench.results.errors import UsageError
 
 TABLE = Path(__file__).with_name("table.csv")
 

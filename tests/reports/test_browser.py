@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from page_rows import ATTACKS, hostile, inference, limits, scan
 
-from tpubench.costs.list_price import with_list_prices
+from tpubench.costs.published_cost import with_list_prices
 from tpubench.reports import page
 from tpubench.reports.findings import find
 from tpubench.reports.sections import sections

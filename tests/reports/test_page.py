@@ -15,11 +15,11 @@ import pytest
 from page_rows import ATTACKS, environment, failure, hostile, inference, limits, scan
 from sample_rows import make_row
 
-from tpubench.costs.prices import price
+from tpubench.devices.prices import price
+from tpubench.errors import DamagedError, UsageError
 from tpubench.reports import page, sections
 from tpubench.reports.findings import find
 from tpubench.reports.sections._shared import interval
-from tpubench.results.errors import DamagedError, UsageError
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
 from tpubench.results.statistics import Estimate

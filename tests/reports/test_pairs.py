@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sample_rows import make_row
 
-from tpubench.costs.list_price import list_prices
+from tpubench.devices.list_price import list_prices
 from tpubench.reports.blocks import Table, Text
 from tpubench.reports.findings import Findings, find
 from tpubench.reports.pairs import model_key, pairs

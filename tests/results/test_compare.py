@@ -10,9 +10,9 @@ import pytest
 import scipy.stats
 from sample_rows import make_row
 
+from tpubench.errors import UsageError
 from tpubench.results import store as facts
 from tpubench.results.compare import compare, compare_selected, ratio_of
-from tpubench.results.errors import UsageError
 from tpubench.results.row import Row
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from gate_rows import BASE, FINGERPRINT, LATER, NEW, changed, run_of
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.results.gate_policy import Rules, declared, load
 from tpubench.results.gate_report import GateReport
 from tpubench.results.gate_rows import gate

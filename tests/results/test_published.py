@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tpubench.costs.devices import devices
-from tpubench.costs.list_price import list_prices, with_list_prices
-from tpubench.costs.prices import prices
+from tpubench.costs.published_cost import with_list_prices
+from tpubench.devices.list_price import list_prices
+from tpubench.devices.prices import prices
+from tpubench.devices.sheets import devices
+from tpubench.errors import UsageError
 from tpubench.results import published
-from tpubench.results.errors import UsageError
 from tpubench.results.select import select, select_for_report
 from tpubench.results.store import iter_rows
 from tpubench.results.summary import row_key

@@ -8,7 +8,7 @@ from typing import Any
 import other_tools as tools
 import pytest
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.results.importers import Figure, Record, formats, read_results
 
 

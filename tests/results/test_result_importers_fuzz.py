@@ -14,7 +14,7 @@ import other_tools as tools
 import pytest
 
 from tpubench.costs.imported import Given, Origin, to_rows
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.results.importers import formats, read_results
 from tpubench.results.row import to_table
 

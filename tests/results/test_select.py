@@ -11,8 +11,8 @@ import pytest
 from sample_rows import make_row
 
 import tpubench.results
+from tpubench.errors import DamagedError, UsageError
 from tpubench.results import store as facts
-from tpubench.results.errors import DamagedError, UsageError
 from tpubench.results.select import select
 
 SHA = "0123456789abcdef0123456789abcdef01234567"

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from sample_rows import make_row
 
+from tpubench.errors import DamagedError, TpubenchError, UsageError
 from tpubench.results import store as facts
-from tpubench.results.errors import DamagedError, TpubenchError, UsageError
 from tpubench.results.row import to_table
 
 HERE = Path(__file__).parent

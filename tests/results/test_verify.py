@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from sample_rows import make_row
 
+from tpubench.errors import UsageError
 from tpubench.results import store as facts
-from tpubench.results.errors import UsageError
 from tpubench.results.row import Row
 from tpubench.results.verify import verify, verify_store
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tpubench.costs.devices import canonical, devices
+from tpubench.devices.names import canonical
+from tpubench.devices.sheets import devices
 from tpubench.suite import clock_check, registry
 from tpubench.suite.backends import _chips, _dynamo
 from tpubench.suite.backends.tpu import Tpu

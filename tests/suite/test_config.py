@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.suite import config, doctor
 from tpubench.suite import run as suite_run
 from tpubench.suite.interpreters import OWN, Interpreter

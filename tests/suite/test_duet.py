@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tpubench.errors import NotComparableError, RunFailedError, UsageError
 from tpubench.results import store
 from tpubench.results.duet import Pair, block_time_s, log_ratio, stored_pairs
-from tpubench.results.errors import NotComparableError, RunFailedError, UsageError
 from tpubench.results.gate_duet import gate_stored
 from tpubench.results.gate_policy import Rules
 from tpubench.results.verify import verify_store

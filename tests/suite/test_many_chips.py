@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from libraries import library
 from test_contract import QUICK, cases_of
 
+from tpubench.errors import UsageError
 from tpubench.results import store as facts
-from tpubench.results.errors import UsageError
 from tpubench.results.events import RunReport
 from tpubench.results.row import Row
 from tpubench.suite import run as suite_run

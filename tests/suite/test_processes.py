@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tpubench.errors import RunFailedError
 from tpubench.estimates.compiled import children
 from tpubench.results import fingerprint
-from tpubench.results.errors import RunFailedError
 from tpubench.results.gate_policy import Rules
 from tpubench.suite import ab, processes, refs
 from tpubench.suite import run as suite_run

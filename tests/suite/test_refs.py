@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from wheels import wheel
 
-from tpubench.results.errors import RunFailedError, UsageError
+from tpubench.errors import RunFailedError, UsageError
 from tpubench.results.gate_policy import Rules
 from tpubench.suite import ab, refs, sides
 from tpubench.suite.request import Request

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from tpubench.costs import prices
+from tpubench.devices import prices
+from tpubench.errors import RunFailedError, UsageError
 from tpubench.results import store as facts
-from tpubench.results.errors import RunFailedError, UsageError
 from tpubench.results.events import Event, RunReport
 from tpubench.results.row import Row
 from tpubench.results.verify import verify

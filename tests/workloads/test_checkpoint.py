@@ -29,7 +29,7 @@ from tiny_checkpoints import (
     write_gguf,
 )
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.workloads._checkpoint import load, read_config
 from tpubench.workloads._llama import Llama
 

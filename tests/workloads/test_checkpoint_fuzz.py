@@ -19,7 +19,7 @@ from tiny_checkpoints import (
     write_gguf,
 )
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.workloads._tokenizer import read_tokenizer
 
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from tiny_checkpoints import save
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tpubench.costs import prices
-from tpubench.results.errors import UsageError
+from tpubench.devices import prices
+from tpubench.errors import UsageError
 from tpubench.results.row import Row
 from tpubench.suite import registry
 from tpubench.suite import run as suite_run

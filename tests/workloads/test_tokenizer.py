@@ -11,7 +11,7 @@ import pytest
 import transformers
 from tiny_checkpoints import edit_json
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.workloads._gguf import read_gguf
 from tpubench.workloads._tokenizer import Tokenizer, read_tokenizer
 

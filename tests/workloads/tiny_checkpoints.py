@@ -14,7 +14,7 @@ import torch
 import transformers
 from gguf.constants import GGMLQuantizationType
 
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 from tpubench.workloads._checkpoint import load, read_config
 from tpubench.workloads._llama import KVCache, Llama
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 
-from tpubench.results.errors import TpubenchError
+from tpubench.errors import TpubenchError
 from tpubench.suite import child
 from tpubench.suite.job import Job, Outcome
 

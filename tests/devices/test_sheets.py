@@ -7,8 +7,9 @@ import math
 import pytest
 from hypothesis import given, strategies
 
-from tpubench.costs.devices import PRECISIONS, canonical, chips_in_slice, device, devices
-from tpubench.results.errors import UsageError
+from tpubench.devices.names import canonical, chips_in_slice
+from tpubench.devices.sheets import PRECISIONS, device, devices
+from tpubench.errors import UsageError
 
 ASKED = [
     *(f"tpu-{g}" for g in ("v2", "v3", "v4", "v5e", "v5p", "v6e", "v7")),

@@ -13,21 +13,24 @@ import csv
 import dataclasses
 import datetime as dt
 import functools
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, get_args
 
-from tpubench.costs.token_cost import LARGEST, SMALLEST
-from tpubench.results import fingerprint
-from tpubench.results.errors import UsageError
+from tpubench.errors import UsageError
 
 Layer = Literal["list", "negotiated", "owned"]
 Term = Literal["on_demand", "spot", "flex", "reserved", "1y", "3y", "take_or_pay", "given"]
 """``flex`` is Google's Flex-start, ``reserved`` a short capacity block paid ahead."""
 
 STALE_AFTER_DAYS = 90
+
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Range of any sum that comes in: wide of anything real, and far from under- and overflow."""
 
 _TABLE = Path(__file__).with_name("prices.csv")
 
@@ -68,7 +71,8 @@ class Price:
     @property
     def sha256(self) -> str:
         """Hash of the whole entry, stored with every figure made from it."""
-        return fingerprint.sha256(self.record())
+        text = json.dumps(self.record(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def record(self) -> dict[str, str | float | bool]:
         """The entry as plain JSON values, dates in ISO form."""

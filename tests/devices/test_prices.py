@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from tpubench.costs.devices import devices
-from tpubench.costs.prices import Price, given, price, prices
-from tpubench.results.errors import UsageError
+from tpubench.devices.prices import Price, given, price, prices
+from tpubench.devices.sheets import devices
+from tpubench.errors import UsageError
 
 V6E = "gcp-us-east5-tpu-v6e-on_demand-2024-12-23"
 
