@@ -73,7 +73,7 @@ def ab(
     from tpubench.results import gate_policy
     from tpubench.results.store import default_store
     from tpubench.suite import ab as contest
-    from tpubench.suite import request
+    from tpubench.suite import processes, request
 
     rules = gate_policy.load(policy)
     asked = request.parse(
@@ -93,6 +93,7 @@ def ab(
         usd_per_chip_hour=None,
         seed=None,
     )
+    processes.adopt_orphans()
     arranged = contest.arrange(
         baseline,
         candidate,

@@ -58,7 +58,7 @@ def run(
     """Run a workload, store its facts, and print what was measured."""
     from tpubench.reports import progress, terminal
     from tpubench.results.store import default_store
-    from tpubench.suite import ranks, request
+    from tpubench.suite import processes, ranks, request
     from tpubench.suite import run as suite_run
 
     asked = request.parse(
@@ -78,6 +78,7 @@ def run(
         usd_per_chip_hour=usd_per_chip_hour,
         seed=seed,
     )
+    processes.adopt_orphans()
     plan = suite_run.make_plan(asked)
     where = store or default_store()
     if dry_run:

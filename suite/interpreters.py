@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
 from tpubench.errors import UsageError
 from tpubench.suite import processes
+from tpubench.suite.conversation import CannotStartError, Conversation, FloodError
 
 _ASK = """
-import importlib.metadata, json, sys
+import importlib.metadata, json, os, sys
+*names, descriptor = sys.argv[1:]
 found = {}
-for name in sys.argv[1:]:
+for name in names:
     try:
         found[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         found[name] = None
-print(json.dumps(found))
+os.write(int(descriptor), json.dumps(found).encode() + b"\\n")
 """
 _ASK_TIMEOUT_S = 20.0
 
@@ -65,17 +67,15 @@ def _own(packages: tuple[str, ...]) -> dict[str, str | None]:
 
 @cache
 def _asked(path: str, packages: tuple[str, ...]) -> dict[str, str | None]:
+    command = [path, "-P", "-c", _ASK, *packages]
     try:
-        done = subprocess.run(
-            [path, "-P", "-c", _ASK, *packages],
-            stdin=subprocess.DEVNULL,
-            env=processes.environment(),
-            capture_output=True,
-            text=True,
-            timeout=_ASK_TIMEOUT_S,
-            check=False,
-        )
-        answer: dict[str, str | None] = json.loads(done.stdout)
-    except (OSError, subprocess.TimeoutExpired, ValueError):
-        raise UsageError(f"{path} does not answer as a Python interpreter") from None
-    return answer
+        with Conversation.start(command, processes.environment()) as child:
+            line = child.line(time.monotonic() + _ASK_TIMEOUT_S)
+        answer = json.loads(line or b"")
+    except (CannotStartError, TimeoutError, FloodError, ValueError, RecursionError):
+        answer = None
+    known = isinstance(answer, dict) and answer.keys() == set(packages)
+    if not known or not all(v is None or isinstance(v, str) for v in answer.values()):
+        raise UsageError(f"{path} does not answer as a Python interpreter (3.11 or newer)")
+    versions: dict[str, str | None] = answer
+    return versions

@@ -1,27 +1,22 @@
 """Starts one child process for one repetition, waits, and says how it ended.
 
-The parent blocks on a pipe: it neither polls nor draws while the child measures. A child that
-hangs, aborts or runs out of memory is killed with its whole process group and recorded; nothing it
-does can take the run down.
+A child that hangs, aborts, floods or talks nonsense is ended with all that it started, and
+recorded; nothing it does can take the run down.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import re
-import select
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO
 
-from tpubench.suite import processes, registry
+from tpubench.suite import messages, processes, registry
 from tpubench.suite.backend import Backend
+from tpubench.suite.conversation import CannotStartError, Conversation, FloodError
 from tpubench.suite.job import Job, Outcome
 
 OnPhase = Callable[[str, float | None], None]
@@ -30,7 +25,7 @@ _OUT_OF_MEMORY = re.compile(r"can't allocate memory|OutOfMemory|out of memory|Me
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Interrupt|Exit))\b", re.M)
 _MISSING_MODULE = re.compile(r"No module named '?(tpubench|torch)\b")
 _LEAVE_S = 10.0
-_LOG_TAIL_BYTES = 64 * 1024
+_MOST_MESSAGES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,57 +43,30 @@ def run_child(
 
     KeyboardInterrupt kills the child and is raised again.
     """
-    reader, writer = os.pipe()
-    command = processes.command(python, "tpubench.suite.child", str(writer))
     backend = registry.backend(job.backend)
+    command = processes.command(python, "tpubench.suite.child")
     environment = processes.environment(backend.child_environment(job.chips))
-    with tempfile.TemporaryFile() as log:
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=[writer],
-                start_new_session=True,
-                env=environment,
-            )
-        except OSError as error:
-            os.close(reader)
-            os.close(writer)
-            reason = f"cannot start {command[0]}: {error.strerror}"
-            return Ended(outcome=Outcome(status="failed", reason=reason), log="")
-        os.close(writer)
-        began = time.monotonic()
-        with os.fdopen(reader, "rb", buffering=0) as pipe:
-            try:
-                _hand_over(process, job)
-                ended = _listen(pipe, began, timeout_s, backend.open_timeout_s, on_phase)
-                outcome = ended.outcome
-                # A moment to leave by itself: its exit code says how it ended.
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=0 if ended.timed_out else _LEAVE_S)
-            finally:
-                kill_group(process)
-        text = log_tail(log)
+    try:
+        child = Conversation.start(command, environment)
+    except CannotStartError as error:
+        return Ended(outcome=Outcome(status="failed", reason=str(error)), log="")
+    with child:
+        child.say(job.to_json().encode(), last=True)
+        heard = _listen(child, timeout_s, backend.open_timeout_s, on_phase)
+        # A moment to leave by itself: its exit code says how it ended.
+        with contextlib.suppress(FloodError):
+            child.leave(0 if heard.timed_out or heard.fault else _LEAVE_S)
+        stayed = child.alive
+    outcome = heard.outcome
     if outcome is None:
-        reason = why_it_ended(process, backend, ended.phase, text, ended.timed_out)
+        reason = heard.fault
+        if reason is None and stayed and heard.timed_out is None:
+            reason = f"it stopped answering in phase {heard.phase}"
+        reason = reason or why_it_ended(
+            child.process, backend, heard.phase, child.log, heard.timed_out
+        )
         outcome = Outcome(status="failed", reason=reason)
-    return Ended(outcome=outcome, log=text)
-
-
-def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill a child and everything it started, and collect it."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _hand_over(process: subprocess.Popen[bytes], job: Job) -> None:
-    assert process.stdin is not None
-    # A child that died at once has closed its end; its log says why.
-    with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
-        stdin.write(job.to_json().encode() + b"\n")
+    return Ended(outcome=outcome, log=child.log)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,32 +77,34 @@ class _Heard:
     phase: str
     timed_out: float | None = None
     """The limit, in seconds, that it ran into."""
+    fault: str | None = None
+    """What is wrong with what it said."""
 
 
 def _listen(
-    pipe: IO[bytes],
-    began: float,
-    timeout_s: float,
-    open_timeout_s: float,
-    on_phase: OnPhase | None,
+    child: Conversation, timeout_s: float, open_timeout_s: float, on_phase: OnPhase | None
 ) -> _Heard:
-    phase, pending = "start", b""
-    while True:
+    began, phase = time.monotonic(), "start"
+    for _ in range(_MOST_MESSAGES):
         limit_s = min(timeout_s, open_timeout_s) if phase in ("start", "open") else timeout_s
-        left = began + limit_s - time.monotonic()
-        if left <= 0 or not select.select([pipe], [], [], left)[0]:
+        try:
+            line = child.line(began + limit_s)
+        except TimeoutError:
             return _Heard(phase=phase, timed_out=limit_s)
-        chunk = pipe.read(1 << 16)
-        if not chunk:
+        except FloodError as error:
+            return _Heard(phase=phase, fault=f"{error} in phase {phase}, and was stopped")
+        if line is None:
             return _Heard(phase=phase)
-        *lines, pending = (pending + chunk).split(b"\n")
-        for line in lines:
-            message = json.loads(line)
-            if "outcome" in message:
-                return _Heard(outcome=Outcome(**message["outcome"]), phase=phase)
-            phase = message["phase"]
-            if on_phase is not None:
-                on_phase(phase, message["expected_s"])
+        try:
+            message = messages.parse(line)
+        except messages.NonsenseError as error:
+            return _Heard(phase=phase, fault=f"{error} in phase {phase}")
+        if message.outcome is not None:
+            return _Heard(outcome=message.outcome, phase=phase)
+        phase = message.phase
+        if on_phase is not None:
+            on_phase(phase, message.expected_s)
+    return _Heard(phase=phase, fault=f"it began more than {_MOST_MESSAGES} phases")
 
 
 def why_it_ended(
@@ -168,10 +138,3 @@ def why_it_ended(
 
 def _signal(code: int) -> str:
     return f"{signal.Signals(-code).name} " if code < 0 else ""
-
-
-def log_tail(log: IO[bytes]) -> str:
-    """The end of what a child printed."""
-    size = log.seek(0, os.SEEK_END)
-    log.seek(max(0, size - _LOG_TAIL_BYTES))
-    return log.read().decode("utf-8", "replace").strip()

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import select
-import subprocess
-import tempfile
+import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 from tpubench.errors import RunFailedError
-from tpubench.suite import processes, registry
+from tpubench.suite import messages, processes, registry
+from tpubench.suite.conversation import CannotStartError, Conversation, FloodError
 from tpubench.suite.job import Job
-from tpubench.suite.launch import kill_group, log_tail, why_it_ended
+from tpubench.suite.launch import why_it_ended
 
 _LEAVE_S = 10.0
 
@@ -34,13 +32,21 @@ class Side:
     notes: tuple[str, ...] = ()
 
 
+def _are_times(answer: Any, passes: int) -> TypeGuard[list[float]]:
+    return (
+        isinstance(answer, list)
+        and len(answer) == passes
+        and all(isinstance(t, float) and math.isfinite(t) and t > 0 for t in answer)
+    )
+
+
 class Partner:
     """One side, alive. A context manager: leaving it ends the process group."""
 
     def __init__(self, side: Side, timeout_s: float) -> None:
         self.side, self.timeout_s = side, timeout_s
         self.phase = "start"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Conversation | None = None
         self._forks = registry.backend(side.job.backend).forks
         self._live = False
 
@@ -60,21 +66,28 @@ class Partner:
 
         RunFailedError when it cannot.
         """
-        if self._process is None:
-            self._start()
+        if self._child is None:
+            self._child = self._start()
         self.phase = "preparing"
-        found: dict[str, Any] = self._ask({"do": "pair", "parity": parity})["prepared"]
+        answer = self._ask({"do": "pair", "parity": parity}, "prepared")
+        try:
+            prepared = asdict(messages.prepared(answer["prepared"]))
+        except messages.NonsenseError as error:
+            raise self._fault(str(error)) from None
         self._live = True
         self.phase = "block"
-        return found
+        return prepared
 
     def block(self, passes: int) -> list[float]:
         """Seconds of each of ``passes`` passes. RunFailedError when it dies or is disturbed."""
-        found = self._ask({"do": "block", "passes": passes})
-        if found["fault"]:
-            raise RunFailedError(f"{self.side.label}: {found['fault']}")
-        passes_s: list[float] = found["passes_s"]
-        return passes_s
+        question = {"do": "block", "passes": passes}
+        answer = self._ask(question, "passes_s")
+        if answer.get("fault"):
+            raise RunFailedError(f"{self.side.label}: {answer['fault']}")
+        times: Any = answer["passes_s"]
+        if not _are_times(times, passes):
+            raise self._fault("it sent times that are no times")
+        return times
 
     def end(self) -> None:
         """End the pair's process."""
@@ -83,98 +96,78 @@ class Partner:
         self._live = False
         self.phase = "end"
         if self._forks:
-            self._ask({"do": "end"})
+            self._ask({"do": "end"}, "ended")
         else:
-            with contextlib.suppress(BrokenPipeError):
-                self._send({"do": "end"})
             self._close()
 
     def renew(self) -> None:
         """A new interpreter for the pairs to come."""
         self._close()
 
-    def _start(self) -> None:
-        reader, writer = os.pipe()
-        command = processes.command(self.side.python, "tpubench.suite.duet_child", str(writer))
+    def _start(self) -> Conversation:
+        command = processes.command(self.side.python, "tpubench.suite.duet_child")
         backend = registry.backend(self.side.job.backend)
         environment = processes.environment(
             backend.child_environment(self.side.job.chips), self.side.environment
         )
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 — closed with the process
         try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=self._log,
-                stderr=subprocess.STDOUT,
-                pass_fds=[writer],
-                start_new_session=True,
-                env=environment,
-            )
-        except OSError as error:
-            os.close(reader)
-            reason = f"cannot start {command[0]}: {error.strerror}"
-            raise RunFailedError(f"{self.side.label}: {reason}") from None
-        finally:
-            os.close(writer)
-        self._pipe = os.fdopen(reader, "rb", buffering=0)
-        self._write(self.side.job.to_json().encode() + b"\n")
+            child = Conversation.start(command, environment)
+        except CannotStartError as error:
+            raise RunFailedError(f"{self.side.label}: {error}") from None
+        child.say(self.side.job.to_json().encode())
+        return child
 
-    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        self._send(question)
-        deadline = time.monotonic() + self.timeout_s
-        pending = b""
-        while b"\n" not in pending:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._pipe], [], [], left)[0]:
-                raise self._failure(timed_out=True)
-            chunk = self._pipe.read(1 << 16)
-            if not chunk:
-                raise self._failure(timed_out=False)
-            pending += chunk
-        message: dict[str, Any] = json.loads(pending.partition(b"\n")[0])
+    def _ask(self, question: Mapping[str, Any], answer: str) -> dict[str, Any]:
+        """The reply, which has ``answer``. RunFailedError when there is no such reply."""
+        child = self._child
+        assert child is not None
+        if child.unasked:
+            raise self._fault("it answered what it was not asked")
+        child.say(json.dumps(question).encode())
+        try:
+            line = child.line(time.monotonic() + self.timeout_s)
+        except TimeoutError:
+            raise self._failure(timed_out=True) from None
+        except FloodError as error:
+            raise self._fault(str(error)) from None
+        if line is None:
+            raise self._failure(timed_out=False)
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError):
+            message = None
+        if not isinstance(message, dict):
+            raise self._fault("its answer is garbage")
         if "failed" in message:
-            raise RunFailedError(f"{self.side.label}: {message['failed']}")
-        if "ended" in message and question["do"] != "end":
+            raise RunFailedError(f"{self.side.label}: {str(message['failed'])[:500]}")
+        if answer in message:
+            return message
+        if isinstance(message.get("ended"), int):
             raise self._failure(timed_out=False, code=message["ended"])
-        return message
+        raise self._fault(f"its answer has no {answer}")
 
-    def _send(self, question: dict[str, Any]) -> None:
-        self._write(json.dumps(question).encode() + b"\n")
-
-    def _write(self, data: bytes) -> None:
-        assert self._process is not None and self._process.stdin is not None
-        # A child that died has closed its end; what it is asked next finds out why.
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
+    def _fault(self, what: str) -> RunFailedError:
+        return RunFailedError(f"{self.side.label}: {what} in phase {self.phase}")
 
     def _failure(self, *, timed_out: bool, code: int | None = None) -> RunFailedError:
-        process = self._process
-        assert process is not None
+        child = self._child
+        assert child is not None
         if not timed_out and code is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=_LEAVE_S)
-        kill_group(process)
+            with contextlib.suppress(FloodError):
+                child.leave(_LEAVE_S)
+        child.end()
         if code is not None:
-            process.returncode = code
-        log = log_tail(self._log)
+            child.process.returncode = code
         after = self.timeout_s if timed_out else None
         backend = registry.backend(self.side.job.backend)
-        reason = why_it_ended(process, backend, self.phase, log, after)
-        if "duet_child" in log and "No module named" in log:
+        reason = why_it_ended(child.process, backend, self.phase, child.log, after)
+        if "duet_child" in child.log and "No module named" in child.log:
             reason = "its tpubench is older than the ab command"
-        last = log.splitlines()[-1:] if not timed_out else []
+        last = child.log.splitlines()[-1:] if not timed_out else []
         shown = f" ({last[0][:200]})" if last else ""
         return RunFailedError(f"{self.side.label}: {reason}{shown}")
 
     def _close(self) -> None:
-        if self._process is None:
-            return
-        kill_group(self._process)
-        with contextlib.suppress(OSError):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-        self._pipe.close()
-        self._log.close()
-        self._process = None
+        if self._child is not None:
+            self._child.end()
+            self._child = None

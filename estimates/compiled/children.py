@@ -7,10 +7,8 @@ child that dies, hangs or finds a package missing is one clear line; the parent 
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 
 from tpubench.errors import RunFailedError, UsageError
 from tpubench.suite import processes
+from tpubench.suite.conversation import MOST_SAID_BYTES, CannotStartError, Conversation, FloodError
 
 _MISSING = re.compile(r"No module named '?([\w.]+)")
 _LOCKED = re.compile(r"libtpu multi-process lockfile|libtpu_lockfile", re.I)
@@ -54,31 +53,22 @@ def ask(
     with tempfile.TemporaryDirectory(prefix="tpubench-") as folder:
         answer = Path(folder) / "answer.json"
         command = processes.command(python, module, str(answer))
-        with tempfile.TemporaryFile() as log:
+        try:
+            child = Conversation.start(command, environment)
+        except CannotStartError as error:
+            raise RunFailedError(str(error)) from None
+        with child:
+            child.say(json.dumps(request).encode(), last=True)
             try:
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    env=environment,
-                )
-            except OSError as error:
-                raise RunFailedError(f"cannot start {command[0]}: {error.strerror}") from None
-            try:
-                process.communicate(json.dumps(request).encode() + b"\n", timeout=timeout_s)
-            except subprocess.TimeoutExpired:
-                raise RunFailedError(
-                    f"{what} took longer than {timeout_s:g} s: raise --timeout"
-                ) from None
-            finally:
-                _kill(process)
-            log.seek(0)
-            printed = log.read().decode("utf-8", "replace")
+                child.leave(timeout_s)
+            except FloodError as error:
+                raise RunFailedError(f"{what} failed: {error}") from None
+            late = child.alive
+        if late:
+            raise RunFailedError(f"{what} took longer than {timeout_s:g} s: raise --timeout")
         if not answer.exists():
-            raise RunFailedError(f"{what} failed: {_why(process.returncode, printed)}")
-        told: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+            raise RunFailedError(f"{what} failed: {_why(child.process.returncode, child.log)}")
+        told = _read(answer, what)
     if "unusable" in told:  # what was asked for cannot be
         raise UsageError(told["unusable"])
     if "error" in told:
@@ -86,10 +76,17 @@ def ask(
     return told
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def _read(answer: Path, what: str) -> dict[str, Any]:
+    """The child's answer; RunFailedError where it is none."""
+    try:
+        if answer.stat().st_size > MOST_SAID_BYTES:
+            raise RunFailedError(f"{what} failed: its answer is over {MOST_SAID_BYTES >> 20} MiB")
+        told = json.loads(answer.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        raise RunFailedError(f"{what} failed: its answer is garbage")
+    return told
 
 
 def _why(code: int, printed: str) -> str:
