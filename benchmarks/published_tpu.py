@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tpubench.devices.names import canonical
+from tpubench.devices.vendors import is_tpu
 from tpubench.estimates.compiled.request import default_cache
 
 NOT_A_TPU = "not a TPU"
@@ -16,7 +17,7 @@ NOT_A_TPU = "not a TPU"
 def tpu(row: dict[str, str]) -> str | None:
     """The row's device, where it is a TPU."""
     device = canonical(row["device"])
-    return device if device is not None and device.startswith("tpu-") else None
+    return device if device is not None and is_tpu(device) else None
 
 
 def unusable(row: dict[str, str], models: Collection[str]) -> str | None:

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tpubench.devices.names import canonical, chips_in_slice
+from tpubench.devices.precisions import named
 from tpubench.devices.sheets import devices
 from tpubench.errors import UsageError
 from tpubench.results import fingerprint
@@ -28,20 +29,6 @@ from tpubench.results.summary import IMPORTED
 
 NOT_STATED = "not-stated"
 UNKNOWN_DEVICE = "unknown"
-_PRECISIONS = {
-    "bf16": "bfloat16",
-    "amp_bf16": "bfloat16",
-    "fp16": "float16",
-    "half": "float16",
-    "fp32": "float32",
-    "tf32": "float32",
-    "nvfp4": "fp4",
-    "mxfp4": "fp4",
-    "mxfp8": "fp8",
-    "amp_fp8": "fp8",
-    "uint8": "int8",
-    "uint4": "int4",
-}
 _SERVER = re.compile(
     r"(?P<count>\d{1,5}) ?x ?nvidia (?:dgx|hgx) (?P<chip>a100|h100|h200|b200|b300)\b"
 )
@@ -175,8 +162,7 @@ def precision(text: str | None) -> str:
     """One spelling of a precision; words that are none of the known ones stay as they are."""
     if text is None or not text.strip() or text.strip().upper() == "UNSET":
         return NOT_STATED
-    word = text.strip().lower()
-    return _PRECISIONS.get(word, word)
+    return named(text) or text.strip().lower()
 
 
 def _shared(

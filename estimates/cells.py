@@ -84,26 +84,6 @@ def source_family(source: str) -> str:
     return re.sub(r"[-_.]?v?\d+([._]\d+)*", "", source.lower()).strip("-_. ") or source.lower()
 
 
-_PRECISION = (
-    (r"fp4|nvfp4|mxfp4", "fp4"),
-    (r"fp8|mxfp8|e4m3", "fp8"),
-    (r"int4|w4a16|awq|gptq", "int4"),
-    (r"int8|w8a8|w8a16|aqt", "int8"),
-    (r"fp16|float16|half", "float16"),
-    (r"bf16|bfloat16|amp", "bfloat16"),
-    (r"fp32|float32|tf32", "float32"),
-)
-
-
-def precision(text: str) -> str | None:
-    """The narrowest precision named in a cell; None when none is."""
-    low = text.lower()[:200]
-    for pattern, name in _PRECISION:
-        if re.search(pattern, low):
-            return name
-    return None
-
-
 def whole(text: str, default: int = 1) -> int:
     """The number of a cell as a count; ``default`` where there is none."""
     value = number(text)

@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from tpubench.devices.names import canonical
-from tpubench.devices.sheets import Device, devices
+from tpubench.devices.names import likeliest
+from tpubench.devices.sheets import GOOGLE, Device, device, peak
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,17 +35,7 @@ class Chip:
 
     def peak(self, precision: str) -> float | None:
         """FLOP/s at that precision; the next wider one where this chip has no such units."""
-        wider = {
-            "fp4": ("fp4", "fp8", "bfloat16"),
-            "fp8": ("fp8", "bfloat16"),
-            "int8": ("int8", "bfloat16"),
-            "int4": ("bfloat16",),
-            "float32": ("float32",),
-        }.get(precision, ("bfloat16",))
-        for name in wider:
-            if self.peak_flop_s.get(name):
-                return self.peak_flop_s[name]
-        return None
+        return peak(self.peak_flop_s, precision)
 
     @property
     def nic_bytes_s(self) -> float:
@@ -68,51 +58,16 @@ class Chip:
     @property
     def is_tpu(self) -> bool:
         """Whether it is one of Google's."""
-        return self.vendor == "Google"
-
-
-_FAMILIES = (
-    (r"gb300", "nvidia-gb300", None),
-    (r"gb200", "nvidia-gb200", None),
-    (r"gh200.*144", "nvidia-gh200-144gb", None),
-    (r"gh200", "nvidia-gh200-96gb", None),
-    (r"b300", "nvidia-b300-sxm", None),
-    (r"b200", "nvidia-b200-sxm", None),
-    (r"h200", "nvidia-h200-sxm", None),
-    (r"h100.*(pcie)", "nvidia-h100-pcie", None),
-    (r"h100.*(sxm|hbm3|hgx|mega)", "nvidia-h100-sxm", None),
-    (r"h100", "nvidia-h100-sxm", "H100 taken as the SXM variant"),
-    (r"a100.*pcie", "nvidia-a100-pcie-80gb", None),
-    (r"a100.*40", "nvidia-a100-sxm-40gb", None),
-    (r"a100.*80", "nvidia-a100-sxm-80gb", None),
-    (r"a100", "nvidia-a100-sxm-80gb", "A100 taken as SXM with 80 GB"),
-    (r"l40s", "nvidia-l40s", None),
-    (r"l4(?!0)", "nvidia-l4", None),
-    (r"mi355", "amd-mi355x", None),
-    (r"mi325", "amd-mi325x", None),
-    (r"mi300x", "amd-mi300x", None),
-    (r"mi250", "amd-mi250x", None),
-)  # fmt: skip
+        return self.vendor == GOOGLE
 
 
 def resolve(raw: str) -> Chip | None:
     """The chip behind a name; None when no data sheet fits or it lists no peak or bandwidth."""
-    if len(raw) > 200:
+    likely = likeliest(raw)
+    if likely is None:
         return None
-    name, assumed = canonical(raw), None
-    if name is None:
-        plain = re.sub(r"\(.*?\)", " ", raw)
-        name = canonical(plain) or canonical(re.sub(r"\s*\d+\s*(gi?b).*$", "", plain, flags=re.I))
-    if name is None:
-        low = raw.lower()
-        for pattern, found, note in _FAMILIES:
-            if re.search(rf"(?<![a-z0-9]){pattern}", low):
-                name, assumed = found, note
-                break
-    sheet = devices().get(name or "")
-    if sheet is None:
-        return None
-    chip = from_sheet(sheet, assumed)
+    sheet = device(likely.device)
+    chip = from_sheet(sheet, likely.assumed)
     return None if chip is None else _adjusted(chip, raw, sheet.tdp_w)
 
 

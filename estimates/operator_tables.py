@@ -5,18 +5,19 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares
 
+from tpubench.devices.precisions import named, width_bytes
 from tpubench.errors import UsageError
 from tpubench.estimates.chips import Chip, resolve
 from tpubench.estimates.kernel import Array
 
-_PEAK = {"bfloat16": "bfloat16", "fp8": "fp8", "nvfp4": "fp4", "int8": "int8"}
 LARGE = 2048
 """Rows of a product from which on it is bound by FLOP/s."""
+FITTED = frozenset({"bfloat16", "fp8", "fp4", "int8"})
+"""Precisions of the products that efficiencies are fitted for."""
 FEWEST = 10
 """Measured shapes that a curve over their widths needs."""
 
@@ -82,8 +83,8 @@ def _shares(row: dict[str, str], chip: Chip, half: bool) -> list[tuple[str, floa
         return float(row[column]) if row[column] else 0.0
 
     part = 0.5 if half else 1.0
-    if row["op"] == "gemm" and row["dtype"] in _PEAK:
-        precision = _PEAK[row["dtype"]]
+    precision = named(row["dtype"])
+    if row["op"] == "gemm" and precision in FITTED:
         m, n, k = number("m"), number("n"), number("k")
         seconds = number("latency_ms") * 1e-3
         peak = chip.peak_flop_s.get(precision)
@@ -93,8 +94,7 @@ def _shares(row: dict[str, str], chip: Chip, half: bool) -> list[tuple[str, floa
             share = 2 * m * n * k / seconds / (peak * part)
             return [(f"gemm:{precision}", share, 1 / n, 1 / k)]
         if m <= 32 and n * k >= 2**24:
-            width: dict[str, Any] = {"bfloat16": 2, "fp8": 1, "int8": 1, "fp4": 0.5625}
-            read = n * k * width[precision]
+            read = n * k * width_bytes(precision)
             return [(f"stream:{precision}", read / seconds / (chip.hbm_bytes_s * part), 0.0, 0.0)]
         return []
     if row["op"] == "hbm_copy" and number("derived_gbps"):

@@ -80,11 +80,10 @@ def efficiency(chip: str, operator: str) -> Efficiency:
 def _relatives(chip: str, measured: Iterable[str]) -> Iterator[list[str]]:
     """Measured devices, nearest kin first: of the same generation, of the vendor, all."""
     every, sheets = list(measured), devices()
-    vendor = chip.split("-")[0]
     if chip in sheets:
-        own = sheets[chip].generation
-        yield [c for c in every if c in sheets and sheets[c].generation == own]
-    yield [c for c in every if c.startswith(vendor)]
+        own = sheets[chip]
+        yield [c for c in every if c in sheets and sheets[c].generation == own.generation]
+        yield [c for c in every if c in sheets and sheets[c].vendor == own.vendor]
     yield every
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import log
 
-from tpubench.devices.prices import prices
+from tpubench.devices.list_price import list_prices
+from tpubench.devices.precisions import PRECISIONS
 from tpubench.estimates.model import Prediction
 from tpubench.estimates.problem import Problem
 
 ALIKE = 1.5
 """Lengths that differ by at most this factor are comparable."""
-BITS = {"float32": 32, "bfloat16": 16, "float16": 16, "fp8": 8, "int8": 8, "int4": 4, "fp4": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +79,10 @@ def order(rows: Sequence[Judged]) -> tuple[Order, Order]:
             said, true = log(a[2] / b[2]), log(a[1] / b[1])
             faster[0] += 1
             faster[1] += (said > 0) == (true > 0)
-            price_a, price_b = (list_price(m[0].problem.chip.name) for m in (a, b))
+            price_a, price_b = (list_prices(m[0].problem.chip.name) for m in (a, b))
             if price_a is None or price_b is None:
                 continue
-            dearer = log(price_a / price_b)
+            dearer = log(price_a.middle.usd_per_chip_hour / price_b.middle.usd_per_chip_hour)
             cheaper[0] += 1
             cheaper[1] += (said - dearer > 0) == (true - dearer > 0)
     return (
@@ -94,7 +93,7 @@ def order(rows: Sequence[Judged]) -> tuple[Order, Order]:
 
 def _comparable(a: Problem, b: Problem) -> bool:
     stated = a.precision_stated and b.precision_stated
-    if stated and BITS.get(a.precision) != BITS.get(b.precision):
+    if stated and PRECISIONS[a.precision].bits != PRECISIONS[b.precision].bits:
         return False
     for one, other in (
         (a.input_len, b.input_len), (a.output_len, b.output_len), (a.seq_len, b.seq_len),
@@ -120,15 +119,3 @@ def _per_chip(row: Judged) -> float | None:
     if metric.startswith("tflops") or metric.endswith("pct"):
         return None
     return 1.0 / problem.chips
-
-
-@functools.cache
-def list_price(device: str) -> float | None:
-    """The lowest on-demand list price of a chip-hour; None when the table has none."""
-    found = [
-        price.usd_per_chip_hour
-        for price in prices().values()
-        if price.accelerator == device and price.term == "on_demand"
-        and price.layer == "list" and not price.suspect
-    ]  # fmt: skip
-    return min(found, default=None)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tpubench.devices.precisions import width_bytes
 from tpubench.estimates import sampled, serving, training
 from tpubench.estimates.problem import Problem
-from tpubench.estimates.shapes import BYTES
 from tpubench.estimates.terms import Terms
 
 
@@ -61,7 +61,7 @@ def _serving(problem: Problem, peak: float) -> float | None:
     assert shape is not None
     if problem.metric in {"itl_ms", "tpot_ms"}:
         params = shape.active if not shape.experts else shape.dense_params
-        read_s = params * BYTES.get(problem.precision, 0.5) / problem.tensor / chip.hbm_bytes_s
+        read_s = params * width_bytes(problem.precision) / problem.tensor / chip.hbm_bytes_s
         return 1e3 * read_s / TOLERANCE
     per_token = 2 * shape.active
     if problem.metric == "prefill_tokens_per_s" or problem.metric.startswith("total_tokens"):

@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tpubench.estimates.cells import SkipError, precision, size, whole
+from tpubench.devices.precisions import mentioned
+from tpubench.estimates.cells import SkipError, size, whole
 from tpubench.estimates.chips import Chip
 from tpubench.estimates.datasets import BEAMS, Lengths, dataset
 from tpubench.estimates.problem import Problem
@@ -24,7 +25,7 @@ def problem(row: Mapping[str, str]) -> Problem:
     chips = told.chips or whole(row["tensor_parallel"], 0)
     if not chips:
         raise SkipError("number of chips is not stated")
-    weights, kv = precision(row["weight_dtype"]), precision(row.get("kv_dtype", ""))
+    weights, kv = mentioned(row["weight_dtype"]), mentioned(row.get("kv_dtype", ""))
     stated = weights is not None
     weights = weights or _serving_precision(told, row)
     shared = replace(
@@ -159,7 +160,7 @@ def _serving_precision(told: Problem, row: Mapping[str, str]) -> str:
         if chip.is_tpu:
             return "int8" if told.shape is not None else "bfloat16"
         return "fp8" if chip.peak_flop_s.get("fp8") else "int8"
-    name = precision(row["model"])
+    name = mentioned(row["model"])
     return name or "bfloat16"
 
 

@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tpubench.estimates.cells import SkipError, precision, size
+from tpubench.devices.precisions import mentioned
+from tpubench.devices.sheets import NVIDIA
+from tpubench.estimates.cells import SkipError, size
 from tpubench.estimates.problem import Problem
 from tpubench.estimates.published_common import common
 
@@ -25,7 +27,7 @@ def problem(row: Mapping[str, str]) -> Problem:
     work = shared.work
     if work is None and shared.shape is None:
         raise SkipError("the model's size is not known")
-    found = precision(row["dtype"])
+    found = mentioned(row["dtype"])
     guess = _training_precision(shared)
     seq_len, global_batch = size(row["seq_len"]), size(row["global_batch"])
     seq_cells = re.findall(r"\d+", row["seq_len"])
@@ -93,7 +95,7 @@ def _training_precision(shared: Problem) -> str:
         return "int8" if shared.model == "gpt-3-175b" else "bfloat16"
     if shared.family.startswith("mlperf") and chip.name in {"tpu-v5e", "tpu-v5p"}:
         return "int8"
-    nvidia = chip.vendor == "NVIDIA" and chip.peak_flop_s.get("fp8")
+    nvidia = chip.vendor == NVIDIA and chip.peak_flop_s.get("fp8")
     if nvidia and shared.software in {"nemo", "megatron-bridge"}:
         return "fp8"
     return "bfloat16"

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from tpubench.devices.precisions import width_bytes
 from tpubench.estimates.operators import link, usual
 from tpubench.estimates.problem import Problem
-from tpubench.estimates.shapes import BYTES, Shape
+from tpubench.estimates.shapes import Shape
 from tpubench.estimates.terms import (
     ATTENTION,
     CACHE,
@@ -52,12 +53,7 @@ def shape_of(problem: Problem) -> Shape:
 
 def weight_bytes(problem: Problem) -> float:
     """All weights of one replica, bytes."""
-    return shape_of(problem).params * _weight_width(problem)
-
-
-def _weight_width(problem: Problem) -> float:
-    """Bytes of one weight; int4 with its scales."""
-    return 0.53 if problem.precision == "int4" else BYTES[problem.precision]
+    return shape_of(problem).params * width_bytes(problem.precision)
 
 
 def fits(problem: Problem) -> bool:
@@ -94,7 +90,7 @@ def context(problem: Problem, of_output: float) -> float:
 
 def cache_bytes(problem: Problem, cached: float) -> float:
     """Cache of one sequence of ``cached`` tokens on all chips of a replica, copies included."""
-    shape, width = shape_of(problem), BYTES.get(problem.kv_precision, 2.0)
+    shape, width = shape_of(problem), width_bytes(problem.kv_precision)
     copies = max(1.0, problem.tensor / shape.kv_heads) if shape.kv_heads else 1.0
     return copies * shape.kv_tokens_bytes(cached, width)
 
@@ -110,7 +106,7 @@ def most_sequences(problem: Problem) -> float:
 def decode_step(problem: Problem, batch: float, cached: float) -> Seconds:
     """One step of one replica over ``batch`` sequences of ``cached`` tokens."""
     shape, chip, tensor = shape_of(problem), problem.chip, problem.tensor
-    read = shape.weights_read(batch) * _weight_width(problem) / tensor
+    read = shape.weights_read(batch) * width_bytes(problem.precision) / tensor
     weights_s = read / (chip.hbm_bytes_s * STREAM)
     precision = "bfloat16" if problem.weight_only else problem.precision
     peak = chip.peak(precision) or chip.peak_flop_s["bfloat16"]

@@ -8,9 +8,9 @@ from itertools import product
 
 from tpubench.devices import prices
 from tpubench.devices.names import canonical, chips_in_slice
+from tpubench.devices.precisions import PEAKS, PRECISIONS, named
 from tpubench.devices.sheets import devices
 from tpubench.errors import UsageError
-from tpubench.estimates.shapes import BYTES
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "llama-infer": {
@@ -122,9 +122,11 @@ def _value(name: str, text: str, default: str) -> int | str:
     if name == "software":
         return text[:80]
     if name == "dtype":
-        if text not in BYTES:
-            raise UsageError(f"--set dtype={text}: choose {', '.join(BYTES)}")
-        return text
+        dtype = named(text)
+        if dtype is None or dtype not in PEAKS:
+            choices = [name for name in PEAKS if name in PRECISIONS]
+            raise UsageError(f"--set dtype={text[:40]}: choose {', '.join(choices)}")
+        return dtype
     least = 0 if default == "0" else 1
     try:
         value = int(text)

@@ -17,9 +17,6 @@ from pathlib import Path
 
 _TABLE = Path(__file__).with_name("models.csv")
 
-BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5625}
-"""Bytes of one weight. fp4: 4 bits, and an 8-bit scale for each 16 values."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tpubench.devices.sheets import NVIDIA
 from tpubench.estimates import experts
 from tpubench.estimates.activations import computed_again
 from tpubench.estimates.operators import link, matmul
@@ -133,7 +134,7 @@ def terms(problem: Problem) -> Terms:
 
 
 def _attention_share(problem: Problem) -> float:
-    if problem.chip.vendor != "NVIDIA":
+    if problem.chip.vendor != NVIDIA:
         return ATTENTION
     if problem.software not in PYTORCH:
         return CUDNN * (EXPONENTIALS if problem.chip.generation == "Blackwell Ultra" else 1.0)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeGuard
 
 from tpubench.devices.list_price import list_prices
-from tpubench.devices.sheets import devices
+from tpubench.devices.vendors import is_gpu, is_tpu
 from tpubench.reports import quantity
 from tpubench.reports.findings import Findings
 from tpubench.results.summary import Summary, case_key
@@ -79,16 +79,6 @@ class Pair:
     gpu: Side
     differences: tuple[str, ...]
     like: bool
-
-
-def is_tpu(device: str) -> bool:
-    """Whether a canonical device name is a TPU's."""
-    return device.startswith("tpu-")
-
-
-def is_gpu(device: str) -> bool:
-    """Whether it is a device of the table that is no TPU."""
-    return device in devices() and not is_tpu(device)
 
 
 def model_key(name: str) -> str:

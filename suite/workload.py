@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from tpubench.devices.precisions import PRECISIONS, named
 from tpubench.errors import UsageError as UsageError
 from tpubench.results.fingerprint import canonical_json
 
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
 Mark = Callable[[], None]
 """Called by a step at the end of each phase: waits for the device, then notes the time."""
 
-DTYPES: dict[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+DTYPES: dict[str, int] = {
+    name: PRECISIONS[name].bits // 8 for name in ("float32", "bfloat16", "float16")
+}
 """Precisions a workload may ask for, and their bytes an element."""
 
 _UNSAID = {"seed", "weights", "prompt"}
 """Parameters that a label leaves out."""
-
-DTYPE_ALIASES = {"fp32": "float32", "f32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class Parameter:
     def parse(self, key: str, text: str) -> int | str:
         """The value of ``text``; UsageError naming the key when it does not fit."""
         if self.choices is not None:
-            value = DTYPE_ALIASES.get(text, text)
+            value = named(text) or text
             if value not in self.choices:
                 raise UsageError(f"{key}={text!r} is not one of {', '.join(self.choices)}")
             return value

@@ -103,3 +103,53 @@ def test_a_command_imports_at_its_top_only_what_every_command_needs() -> None:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tpubench.")
         }
         assert at_top <= {"tpubench.commands._options", "tpubench.errors"}, path.name
+
+
+PRECISION_WIDTHS = {0.5, 0.5625, 1, 2, 4, 8, 16, 32}
+
+
+def second_homes(path: Path) -> list[str]:
+    """Lines that decide whose a device is, list devices, or give precisions their widths."""
+    from tpubench.devices.precisions import PRECISIONS
+    from tpubench.devices.sheets import devices
+
+    names, found = set(devices()), []
+    makers = ("tpu", "nvidia", "amd")
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            texts = [a.value for a in node.args if isinstance(a, ast.Constant)]
+            asked = node.func.attr == "startswith"
+            if asked and any(str(t).rstrip("-") in makers for t in texts):
+                found.append(f"{path.name}:{node.lineno} asks a name whose the device is")
+        elif isinstance(node, ast.Dict):
+            widths = [
+                key.value
+                for key, value in zip(node.keys, node.values, strict=True)
+                if isinstance(key, ast.Constant) and key.value in PRECISIONS
+                and isinstance(value, ast.Constant) and value.value in PRECISION_WIDTHS
+            ]  # fmt: skip
+            if len(widths) > 1:
+                found.append(f"{path.name}:{node.lineno} gives precisions their widths")
+        if isinstance(node, ast.Dict | ast.Set | ast.Tuple | ast.List):
+            parts = node.values if isinstance(node, ast.Dict) else node.elts
+            listed = {p.value for p in parts if isinstance(p, ast.Constant)} & names
+            if len(listed) > 2:
+                found.append(f"{path.name}:{node.lineno} lists devices")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_makers_and_widths_have_one_home(path: Path) -> None:
+    if path.parent.name != "devices":
+        assert second_homes(path) == []
+
+
+def test_a_second_home_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "second.py"
+    path.write_text(
+        'BYTES = {"bfloat16": 2, "fp8": 1}\n'
+        'def tpu(name): return name.startswith("tpu-")\n'
+        'NEW = ("tpu-v7", "tpu-v6e", "nvidia-h100-sxm")\n',
+        encoding="utf-8",
+    )
+    assert len(second_homes(path)) == 3

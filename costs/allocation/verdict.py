@@ -17,6 +17,7 @@ from tpubench.costs.allocation.compile import Compiled
 from tpubench.costs.allocation.problem import Floats
 from tpubench.costs.owned import HOURS_PER_YEAR, capital_recovery_factor
 from tpubench.costs.token_cost import SECONDS_PER_HOUR
+from tpubench.devices.vendors import is_tpu
 
 FIGURES = ("price", "tok_s", "readiness", "utilisation")
 FLIP_RANGE = (1 / 50, 50.0)
@@ -78,7 +79,7 @@ def _called(compiled: Compiled, mine: np.ndarray) -> str:
     """The vendor's name, or "TPU" when every accelerator of its own in the plan is one."""
     problem = compiled.problem
     own = [name for name, is_mine in zip(problem.accelerators, mine, strict=True) if is_mine]
-    return "TPU" if all(name.startswith("tpu-") for name in own) else compiled.plan.doubt.vendor
+    return "TPU" if all(map(is_tpu, own)) else compiled.plan.doubt.vendor
 
 
 def weigh(compiled: Compiled) -> Verdict | str:

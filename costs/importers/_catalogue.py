@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tpubench.costs.price_files import MAX_TABLE_BYTES
 from tpubench.costs.userfile import read_text
-from tpubench.devices.names import canonical
+from tpubench.devices.names import in_machine
 from tpubench.devices.prices import Price
 from tpubench.errors import UsageError
 
@@ -104,24 +104,12 @@ def gpu(name: str, instance: str) -> str:
 
     RejectedRowError when neither says which of SXM, PCIe and NVL it is.
     """
-    found = canonical(name)
-    machine = instance.lower()
-    form = next((part for part in ("pcie", "nvl", "sxm") if part in machine), None)
-    if form is None:
-        form = next((kind for family, kind in _FAMILIES if family.match(machine)), None)
-    if form is not None:
-        memory = re.search(r"(40|80) ?gb", name.lower())
-        bare = re.sub(r"[-_ ]?\d+ ?gb\b", "", name.lower())
-        if re.fullmatch(r"(?:nvidia[- ])?a100", bare):
-            # A catalogue that says only "A100" means the 40 GB one.
-            return _known(f"a100-{form}-{memory[1] if memory else '40'}gb", name)
-        if re.fullmatch(r"(?:nvidia[- ])?h100", bare):
-            return _known(f"h100-{form}", name)
-    if found is None:
+    device = in_machine(name, instance)
+    if device is None:
         raise RejectedRowError(
             f"{name!r} on {instance or 'no instance type'}: unknown, or SXM, PCIe or NVL not said"
         )
-    return found
+    return device
 
 
 def as_prices(
@@ -173,13 +161,6 @@ def _chip(entry: Price) -> tuple[str, str, bool]:
     return entry.provider, entry.accelerator, entry.includes_host
 
 
-def _known(name: str, raw: str) -> str:
-    found = canonical(name)
-    if found is None:
-        raise RejectedRowError(f"{raw!r} would be {name}, which is not in the device table")
-    return found
-
-
 def _price(offer: Offer, term: str, usd: float, as_of: dt.date, source: str) -> Price:
     name = "-".join((_slug(offer.provider), _slug(offer.region), offer.accelerator, term))
     return Price(
@@ -209,16 +190,3 @@ def _add(found: dict[str, Price], entry: Price, offer: Offer) -> None:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "any"
-
-
-_FAMILIES = tuple(
-    (re.compile(pattern), kind)
-    for pattern, kind in (
-        (r"a2-|a3-|p4de?\.|p5\.", "sxm"),
-        (r"bm\.gpu4\.8|bm\.gpu\.(a100|h100)", "sxm"),
-        (r"standard_nd\d+.*_(a100|h100)", "sxm"),
-        (r"standard_nc\d+.*_a100", "pcie"),
-        (r"standard_nc\d+.*_h100", "nvl"),
-    )
-)
-"""Machine types whose board is known from the provider's documentation of the family."""

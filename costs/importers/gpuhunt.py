@@ -25,6 +25,7 @@ from tpubench.costs.importers._catalogue import (
 from tpubench.costs.price_files import MAX_TABLE_BYTES
 from tpubench.costs.userfile import read_text
 from tpubench.devices.names import canonical, chips_in_slice
+from tpubench.devices.vendors import is_tpu
 from tpubench.errors import UsageError
 
 _NEEDED = ("instance_name", "location", "price", "gpu_count", "gpu_name", "gpu_memory", "spot")
@@ -66,7 +67,7 @@ def _tpu_offers(path: Path, provider: str, rejected: list[Rejected]) -> list[Off
 
 def _tpu_offer(provider: str, where: str, name: str, region: str, rates: object) -> Offer:
     accelerator = canonical(name)
-    if accelerator is None or not accelerator.startswith("tpu-"):
+    if accelerator is None or not is_tpu(accelerator):
         raise RejectedRowError("unknown TPU")
     if not isinstance(rates, dict) or not region:
         raise RejectedRowError("not an object of rates")
@@ -113,7 +114,7 @@ def _offer(
     name, instance = row["gpu_name"], row["instance_name"]
     chips = chips_in_slice(instance)
     tpu = canonical(name) or canonical(instance)
-    if chips is not None and tpu is not None and tpu.startswith("tpu-"):
+    if chips is not None and tpu is not None and is_tpu(tpu):
         accelerator = tpu
     else:
         chips = count("gpu_count", row["gpu_count"])

@@ -22,6 +22,7 @@ from tpubench.costs.importers._catalogue import (
     records,
 )
 from tpubench.devices.names import canonical, chips_in_slice
+from tpubench.devices.vendors import is_tpu
 from tpubench.errors import UsageError
 
 NO_PRICE_V6E = 700.0
@@ -75,7 +76,7 @@ Row = dict[str, str]
 
 def _offer(cloud: str, where: str, row: Row, hosts: dict[tuple[str, str, str], Row]) -> Offer:
     name = row["AcceleratorName"]
-    if name.lower().startswith("tpu"):
+    if is_tpu(canonical(name) or ""):
         return _tpu(cloud, where, row)
     chips = count("AcceleratorCount", row["AcceleratorCount"])
     on_demand, spot = amount("Price", row["Price"]), amount("SpotPrice", row["SpotPrice"])

@@ -99,8 +99,10 @@ class Target:
 
     def peak_flop_s(self, dtype: str) -> float:
         """Dense peak of one device; float32 runs as several bfloat16 passes, at the bf16 peak."""
-        peaks = self.generation.sheet.peak_flop_s
-        return peaks.get(dtype, peaks["bfloat16"]) / self.generation.sheet.devices_per_chip
+        sheet = self.generation.sheet
+        peak = sheet.most(dtype)
+        assert peak is not None  # every TPU of the table has a bfloat16 peak
+        return peak / sheet.devices_per_chip
 
     @property
     def link_bytes_s(self) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from tpubench.devices.sheets import GOOGLE, NVIDIA
+from tpubench.devices.vendors import vendor
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Block, Card, Cards, Note, Section, Table, Text, columns
 from tpubench.reports.findings import Findings, Names, part
@@ -69,14 +71,14 @@ def _survey(findings: Findings) -> Section:
     cases = [group[0].first for group in findings.by_case().values()]
     counts = Counter((row.workload, row.device) for row in cases)
     works = sorted({row.workload for row in cases})
-    makers = {name: sum(row.device.startswith(name) for row in cases) for name in ("tpu", "nvidia")}
+    makers = Counter(vendor(row.device) for row in cases)
     sources = {row.run_id for row in cases}
     devices = sorted({row.device for row in cases})
     days = sorted({f"{row.started_at:%Y-%m}" for row in cases})
     return Section(
         title="What is here",
         lead=(
-            f"{plural(len(cases), 'published case')}: {makers['tpu']} on TPUs, {makers['nvidia']}"
+            f"{plural(len(cases), 'published case')}: {makers[GOOGLE]} on TPUs, {makers[NVIDIA]}"
             f" on NVIDIA GPUs, from {plural(len(sources), 'source')} of {days[0]} to {days[-1]}."
             " None was measured here."
         ),

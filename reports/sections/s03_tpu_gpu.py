@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 
+from tpubench.devices import vendors
 from tpubench.devices.list_price import RULE, list_prices
 from tpubench.devices.prices import STALE_AFTER_DAYS
+from tpubench.devices.sheets import devices
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Block, Cell, Drawing, Note, Section, Table, Text, columns
 from tpubench.reports.figure import Chart, Dot, Dots
@@ -18,20 +20,8 @@ _PANELS = 8
 """Pieces of work drawn; all are in the tables."""
 _SENTENCES = 5
 _NEAR_ROWS = 30
-_NEWEST_FIRST = (
-    "tpu-v7",
-    "tpu-v6e",
-    "tpu-v5p",
-    "tpu-v5e",
-    "nvidia-b200-sxm",
-    "nvidia-h100-sxm",
-    "nvidia-gb200",
-    "nvidia-b300-sxm",
-    "nvidia-gb300",
-    "nvidia-h200-sxm",
-)
-_CURRENT = {"tpu-v7", "tpu-v6e"}
-_NAMES = {"tpu": "TPU", "nvidia": "NVIDIA", "amd": "AMD"}
+_CURRENT = 2
+"""Generations of TPUs whose comparisons are shown unfolded: the newest two."""
 
 
 def section(findings: Findings) -> Section | None:
@@ -50,7 +40,12 @@ def section(findings: Findings) -> Section | None:
     blocks.append(Drawing(chart=_chart(found, cost=False)))
     if any(side.cost is not None for pair in found for side in (pair.tpu, pair.gpu)):
         blocks.append(Drawing(chart=_chart(found, cost=True)))
-    current = [pair for pair in like if pair.tpu.rate.first.device in _CURRENT]
+    newest = sorted((d for d in devices().values() if d.is_tpu), key=lambda d: d.on_sale)[
+        -_CURRENT:
+    ]
+    current = [
+        pair for pair in like if pair.tpu.rate.first.device in {sheet.name for sheet in newest}
+    ]
     older = [pair for pair in like if pair not in current]
     if current:
         blocks.append(_like_table(current, "Like for like"))
@@ -75,11 +70,12 @@ def usd(amount: float) -> str:
 
 
 def _order(pair: Pair) -> tuple[object, ...]:
-    def place(device: str) -> int:
-        return _NEWEST_FIRST.index(device) if device in _NEWEST_FIRST else len(_NEWEST_FIRST)
+    def age(device: str) -> int:
+        """Newest devices first."""
+        return -devices()[device].on_sale.toordinal()
 
     tpu, gpu = pair.tpu.rate.first.device, pair.gpu.rate.first.device
-    return (not pair.like, place(tpu), pair.title, place(gpu), gpu, pair.tpu.rate.first.dtype)
+    return (not pair.like, age(tpu), pair.title, age(gpu), gpu, pair.tpu.rate.first.dtype)
 
 
 def _headlines(like: list[Pair]) -> list[Pair]:
@@ -91,21 +87,13 @@ def _headlines(like: list[Pair]) -> list[Pair]:
     return list(chosen.values())[:_SENTENCES]
 
 
-def name(device: str) -> str:
-    """A device as people write it: ``TPU v6e``, ``NVIDIA H100 SXM``."""
-    maker, _, rest = device.partition("-")
-    words = rest.split("-")
-    tail = " ".join(word if maker == "tpu" else word.upper() for word in words)
-    return f"{_NAMES.get(maker, maker)} {tail}"
-
-
 def _sentence(pair: Pair) -> str:
     tpu, gpu = pair.tpu.rate.first, pair.gpu.rate.first
     precision = "" if tpu.dtype == "not-stated" else f" in {tpu.dtype}"
     text = (
-        f"{pair.title}{precision}: a {name(tpu.device)} chip does"
+        f"{pair.title}{precision}: a {vendors.label(tpu.device)} chip does"
         f" {quantity.number(pair.tpu.value / pair.gpu.value)} times the work of"
-        f" an {name(gpu.device)}"
+        f" an {vendors.label(gpu.device)}"
     )
     verdict = _verdict(pair)
     return f"{text}; {verdict}." if verdict else f"{text}; there is no price for both."
@@ -117,7 +105,7 @@ def _verdict(pair: Pair) -> str:
         return ""
     ratio = pair.gpu.cost / pair.tpu.cost
     cheaper, times = (pair.tpu, ratio) if ratio >= 1 else (pair.gpu, 1 / ratio)
-    who = name(cheaper.rate.first.device)
+    who = vendors.label(cheaper.rate.first.device)
     if times < 1.005:
         return f"level at {_rate(pair.tpu)} and {_rate(pair.gpu)} a chip-hour"
     return (
@@ -187,14 +175,14 @@ def _panel(heading: str, metric: str, sides: list[Side], *, cost: bool) -> Dots 
             continue
         text = usd(value) if cost else side.text
         precision = "" if row.dtype == "not-stated" else f", {row.dtype}"
-        label = short(f"{name(row.device)}{precision}, {plural(row.chips, 'chip')}", 52)
+        label = short(f"{vendors.label(row.device)}{precision}, {plural(row.chips, 'chip')}", 52)
         paid = f"\n{_rate(side)} a chip-hour" if cost else ""
         rows.append(
             Dot(
                 label=label,
                 text=text,
                 hover=f"{label}\n{text}{f' per {unit_of}' if cost else ''}{paid}\n{row.evidence}",
-                series="TPU" if row.device.startswith("tpu-") else "GPU",
+                series="TPU" if vendors.is_tpu(row.device) else "GPU",
                 evidence=row.evidence,
                 point=value,
                 low=None,
@@ -227,7 +215,8 @@ def _like_table(like: list[Pair], heading_of_all: str, *, folded: bool = False) 
             costs = pair.tpu.cost is not None and pair.gpu.cost is not None
             rows.append(
                 (
-                    f"{name(tpu.device)} and {name(gpu.device)}{_precision(tpu.dtype)}",
+                    f"{vendors.label(tpu.device)} and {vendors.label(gpu.device)}"
+                    f"{_precision(tpu.dtype)}",
                     f"{quantity.number(pair.tpu.value / pair.gpu.value)}×:"
                     f" {pair.tpu.text} and {pair.gpu.text}",
                     f"{_money(pair.tpu)} and {_money(pair.gpu)}",
@@ -265,7 +254,7 @@ def _near_table(near: list[Pair]) -> Table:
         rows.append(
             (
                 pair.title,
-                f"{name(tpu.device)} and {name(gpu.device)}",
+                f"{vendors.label(tpu.device)} and {vendors.label(gpu.device)}",
                 f"{pair.tpu.text} and {pair.gpu.text}",
                 f"{_money(pair.tpu)} and {_money(pair.gpu)}",
                 "; ".join(pair.differences),
@@ -292,13 +281,15 @@ def _price_table(found: list[Pair], now: dt.datetime) -> Table:
     for device in seen:
         asked = list_prices(device)
         if asked is None:
-            rows.append((name(device), quantity.MISSING, "", "no list price with the host", "", ""))
+            rows.append(
+                (vendors.label(device), quantity.MISSING, "", "no list price with the host", "", "")
+            )
             continue
         price = asked.middle
         age = price.age_days(now.date())
         rows.append(
             (
-                name(device),
+                vendors.label(device),
                 usd(price.usd_per_chip_hour),
                 f"{usd(asked.cheapest.usd_per_chip_hour)} to"
                 f" {usd(asked.dearest.usd_per_chip_hour)}",
@@ -320,7 +311,9 @@ def _sources(found: list[Pair]) -> Table:
     for pair in found:
         for side in (pair.tpu, pair.gpu):
             row = side.rate.first
-            rows[pair.title, name(row.device), side.text, row.source or "", row.reason or ""] = None
+            rows[
+                pair.title, vendors.label(row.device), side.text, row.source or "", row.reason or ""
+            ] = None
     titles = distinct([row[0] for row in rows], 40)
     return Table(
         folded=f"Where each figure comes from: {plural(len(rows), 'figure')} of {len(titles)}"

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterable
 
 from tpubench.devices.prices import STALE_AFTER_DAYS
-from tpubench.devices.sheets import devices
+from tpubench.devices.vendors import is_gpu, is_tpu
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Note, Section
 from tpubench.reports.findings import Findings, Names, environment, part
@@ -93,10 +93,9 @@ def _comparison(findings: Findings) -> Iterable[Note]:
 
 
 def _kind(device: str) -> str:
-    known = devices().get(device)
-    if known is None:
-        return device
-    return "TPU" if known.name.startswith("tpu-") else "GPU"
+    if is_tpu(device):
+        return "TPU"
+    return "GPU" if is_gpu(device) else device
 
 
 def _evidence(findings: Findings) -> Iterable[Note]:

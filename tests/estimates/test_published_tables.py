@@ -37,8 +37,6 @@ def test_cells() -> None:
     assert cells.size("-1") is None and cells.size("0") is None
     assert cells.year("2025-02 (data v0.14)") == pytest.approx(2025.125)
     assert cells.year("26.04.01") == pytest.approx(2026 + 3.5 / 12)
-    assert cells.precision("amp_fp8") == "fp8"
-    assert cells.precision("NVFP4") == "fp4"
     assert cells.software_family("TensorRT-LLM 1.0 (PyTorch backend)") == "trtllm-pytorch"
     assert cells.software_family("something new") == "other"
     assert cells.source_family("mlperf_inf_v5.1") == cells.source_family("mlperf_inf_v4.1")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tpubench.devices.list_price import list_prices
 from tpubench.errors import UsageError
-from tpubench.estimates.pairs import Judged, list_price, order
+from tpubench.estimates.pairs import Judged, order
 from tpubench.estimates.validate import Validation, accuracy, validate
 
 TABLE = Path(__file__).with_name("table.csv")
@@ -65,7 +66,7 @@ def test_a_pair_is_judged_by_the_published_order(found: Validation) -> None:
                      predicted=tpu.predicted)  # fmt: skip
     faster, cheaper = order([gpu, swapped])
     assert (faster.pairs, faster.right) == (1, 0)
-    assert cheaper.pairs == (list_price("tpu-v6e") is not None)
+    assert cheaper.pairs == (list_prices("tpu-v6e") is not None)
 
 
 def test_the_rows_that_ship_can_be_judged_too() -> None:
