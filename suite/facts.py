@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
 from tpubench.costs import token_cost
 from tpubench.devices import prices
+from tpubench.devices.precisions import TF32
 from tpubench.devices.sheets import devices
 from tpubench.results import fingerprint
 from tpubench.results.metrics import METRICS, Metric
@@ -56,6 +57,13 @@ def data_sheet(device_name: str) -> Peaks | None:
     )
 
 
+def in_use(peaks: Peaks | None, description: Mapping[str, Any]) -> Peaks | None:
+    """The peaks under a run's settings: with TF32 on, matrix units multiply its float32 values."""
+    if peaks is None or not description.get("tf32_matmul") or TF32 not in peaks.flop_s:
+        return peaks
+    return replace(peaks, flop_s={**peaks.flop_s, "float32": peaks.flop_s[TF32]})
+
+
 def rows(
     context: Context,
     backend: Backend,
@@ -67,6 +75,7 @@ def rows(
     """Every row of one repetition."""
     samples: dict[str, list[float]] = {}
     missing: dict[str, str] = {}
+    peaks = in_use(peaks, outcome.description)
     work = workload.work(job.case)
     if outcome.status == "ok":
         laps = workload.measure(job.case, outcome.marks, outcome.laps_s)
