@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,6 +20,10 @@ from tpubench.suite.workload import Device, Step
 
 if TYPE_CHECKING:
     import torch
+
+
+FLOAT32_PRECISIONS = {"highest": "float32", "high": "tf32", "medium": "bfloat16"}
+"""torch's setting (``torch.set_float32_matmul_precision``), and the precision it stands for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +132,28 @@ class Backend(ABC):
     @abstractmethod
     def compile(self, step: Step, mode: str) -> None:
         """Prepare ``step`` in place: repack weights, capture graphs. ``mode`` ∈ compile_modes."""
+
+    def float32_precision(self) -> str:
+        """What float32 products are computed in unless asked otherwise: by torch's own setting.
+
+        ``float32``, ``tf32`` (10 bits after the point, or three products in bfloat16) or
+        ``bfloat16`` (7 bits).
+        """
+        import torch
+
+        return FLOAT32_PRECISIONS[torch.get_float32_matmul_precision()]
+
+    @contextmanager
+    def exact_float32(self) -> Iterator[None]:
+        """Float32 products in float32 throughout, for what is built, compiled and run inside."""
+        import torch
+
+        usual = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(usual)
 
     def flush(self) -> None:  # noqa: B027
         """Submit what has been recorded so far, without waiting; for a backend that records."""

@@ -20,8 +20,10 @@ from tpubench.suite.backend import Backend
 from tpubench.suite.energy import Energy
 from tpubench.suite.job import Job, Outcome
 from tpubench.suite.lifeline import die_with_parent
+from tpubench.suite.parity import worst as worst_of
+from tpubench.suite.parity_means import sharding
 from tpubench.suite.prepared import Say, prepare
-from tpubench.suite.workload import Device, Parity
+from tpubench.suite.workload import Device
 
 
 def execute(job: Job, report: Say) -> Outcome:
@@ -45,10 +47,8 @@ def execute(job: Job, report: Say) -> Outcome:
         clock, fault = clock_check.check(backend, device)
         if fault:
             return Outcome(status="invalid", reason=fault, **_where(backend, job))
-    shard = backend.shard(job.case.dtype)
-    if world.size > 1:
-        shard = ranks.fsdp(device.torch_device, world.size, job.case.dtype)
-    device = replace(device, rank=world.rank, ranks=world.size, shard=shard)
+    device = replace(device, rank=world.rank, ranks=world.size)
+    device = replace(device, shard=sharding(backend, device, job.case.dtype))
     with backend.running():
         outcome = _measure(job, backend, device, say, clock)
     if world.size > 1:
@@ -74,7 +74,8 @@ def _measure(
     generated = ready.step.generated()
     say("check", None)
     parity = ready.parity()
-    reason = fault or _parity_fault(parity)
+    worst = worst_of(parity)
+    reason = fault or (worst.fault() if worst else None)
     return Outcome(
         status="invalid" if reason else "ok",
         reason=reason,
@@ -85,8 +86,9 @@ def _measure(
         build_s=ready.build_s,
         compile_s=ready.compile_s,
         peak_memory_bytes=peak,
-        parity_error=parity.error if parity else None,
-        parity_tolerance=parity.tolerance if parity else None,
+        parity_error=worst.error if worst else None,
+        parity_tolerance=worst.tolerance if worst else None,
+        parity=[asdict(check) for check in parity],
         generated_ids=generated,
         idle_barrier_s=clock.idle_barrier_s if clock else None,
         energy=asdict(energy) if energy else None,
@@ -123,15 +125,6 @@ def _of_all_ranks(
         rank = faults.index(1.0)
         fault = f"rank {rank} of {device.ranks} was disturbed inside the timed window"
     return energy, fault
-
-
-def _parity_fault(parity: Parity | None) -> str | None:
-    if parity is None or parity.ok:
-        return None
-    return (
-        f"parity check failed: {parity.what} is {parity.error:.3g},"
-        f" at most {parity.tolerance:g} is allowed"
-    )
 
 
 def main() -> None:

@@ -104,9 +104,10 @@ class Duet:
         self.checked.add(who)
         parity = found["parity"]
         if parity is not None and not parity["ok"]:
+            # An older tpubench has one check, without a name.
             raise RunFailedError(
-                f"{partner.side.label}: parity check failed: error {parity['error']:.3g},"
-                f" at most {parity['tolerance']:g} is allowed"
+                f"{partner.side.label}: parity check failed: {parity.get('name', 'reference')}:"
+                f" error {parity['error']:.3g}, at most {parity['tolerance']:.3g} is allowed"
             )
         return found
 

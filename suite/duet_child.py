@@ -24,7 +24,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from tpubench.errors import RunFailedError, TpubenchError
@@ -32,6 +32,8 @@ from tpubench.suite import clock_check, registry
 from tpubench.suite.backend import Backend
 from tpubench.suite.job import Job
 from tpubench.suite.lifeline import die_with_parent
+from tpubench.suite.parity import worst as worst_of
+from tpubench.suite.parity_means import sharding
 from tpubench.suite.prepared import Prepared, prepare
 from tpubench.suite.workload import Device, Workload
 
@@ -49,20 +51,19 @@ def _open(job: Job, backend: Backend) -> Device:
         _, fault = clock_check.check(backend, device)
         if fault:
             raise RunFailedError(fault)
-    return replace(device, shard=backend.shard(job.case.dtype))
+    return replace(device, shard=sharding(backend, device, job.case.dtype))
 
 
 def _prepared(ready: Prepared) -> dict[str, Any]:
     """What the parent must know of a program before its first block."""
     job, backend = ready.job, ready.backend
     workload = registry.workload(job.case.workload)
-    parity = ready.parity()
+    worst = worst_of(ready.parity())
     return {
         "warm_up_s": ready.warm.passes_s,
         "steadiness": ready.warm.steadiness,
         "compile_s": ready.compile_s,
-        "parity": parity
-        and {"error": parity.error, "tolerance": parity.tolerance, "ok": parity.ok},
+        "parity": worst and {**asdict(worst), "ok": worst.ok},
         "device": backend.device_name(),
         "chips": max(job.chips, backend.physical_chips(1)),
         "description": backend.describe(),

@@ -313,6 +313,10 @@ def _how_it_was_timed(job: Job, outcome: Outcome) -> dict[str, Any]:
         "energy": None if outcome.energy is None else dict(outcome.energy),
         "parity_error": outcome.parity_error,
         "parity_tolerance": outcome.parity_tolerance,
+        "parity": {
+            check["name"]: {"error": check["error"], "tolerance": check["tolerance"]}
+            for check in outcome.parity
+        },
     }
 
 

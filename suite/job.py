@@ -84,6 +84,9 @@ class Outcome:
     peak_memory_bytes: int | None = None
     parity_error: float | None = None
     parity_tolerance: float | None = None
+    """Of the check that is nearest to its tolerance, or furthest beyond it."""
+    parity: list[Mapping[str, Any]] = field(default_factory=list)
+    """Fields of every :class:`~tpubench.suite.parity.Parity`."""
     device: str | None = None
     chips: int = 1
     hosts: int = 1

@@ -9,15 +9,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from tpubench.suite import ranks, registry, timing
 from tpubench.suite.backend import Backend
 from tpubench.suite.job import Job
-from tpubench.suite.workload import Device, Parity, Step
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from tpubench.suite.parity_means import means_of
+from tpubench.suite.workload import Checks, Device, Parity, Step
 
 Say = Callable[[str, float | None], None]
 """Told as a phase begins, with the seconds it should take where that is known."""
@@ -36,7 +33,7 @@ class Prepared:
     """A warm program and the clock around it.
 
     compile_s is the backend's preparation alone; what it compiles at the first call is in
-    ``warm.passes_s``. expected: the reference for the parity check, None where none was asked for.
+    ``warm.passes_s``. checks: the parity checks, None where none was asked for.
     """
 
     job: Job
@@ -46,7 +43,7 @@ class Prepared:
     warm: timing.WarmUp
     build_s: float
     compile_s: float
-    expected: Tensor | None
+    checks: Checks | None
 
     @property
     def marks(self) -> int:
@@ -68,12 +65,9 @@ class Prepared:
         fault = f"{disturbed} inside the timed window" if disturbed else None
         return Window(laps_s=laps_s, fault=fault)
 
-    def parity(self) -> Parity | None:
-        """The output held against the reference; None where none was asked for."""
-        if self.expected is None:
-            return None
-        workload = registry.workload(self.job.case.workload)
-        return workload.check(self.job.case, self.expected, self.step.probe())
+    def parity(self) -> list[Parity]:
+        """What the program computes, checked; empty where that was not asked for."""
+        return [] if self.checks is None else list(self.checks())
 
     def _counts(self) -> dict[str, int]:
         return {"recompilations": self.backend.recompiles(), **self.backend.disturbances()}
@@ -83,12 +77,16 @@ def prepare(job: Job, backend: Backend, device: Device, say: Say) -> Prepared:
     """Build, spread, compile and warm up the program of a job on an open device."""
     say("build", None)
     began = time.perf_counter()
-    step = registry.workload(job.case.workload).build(job.case, device, job.weights)
+    workload = registry.workload(job.case.workload)
+    step = workload.build(job.case, device, job.weights)
     step.barrier, step.flush = backend.barrier, backend.flush
     backend.spread(step)
     backend.barrier()
     build_s = time.perf_counter() - began
-    expected = step.reference() if job.parity else None
+    checks = None
+    if job.parity:
+        means = means_of(workload, backend, device, job.compile_mode)
+        checks = workload.checks(job.case, step, means)
     say("compile", None)
     began_ns = backend.clock_ns()
     backend.compile(step, job.compile_mode)
@@ -112,5 +110,5 @@ def prepare(job: Job, backend: Backend, device: Device, say: Say) -> Prepared:
         warm=warm,
         build_s=build_s,
         compile_s=compile_s,
-        expected=expected,
+        checks=checks,
     )

@@ -18,6 +18,10 @@ from typing import TYPE_CHECKING, ClassVar
 from tpubench.devices.precisions import PRECISIONS, named
 from tpubench.errors import UsageError as UsageError
 from tpubench.results.fingerprint import canonical_json
+from tpubench.suite.parity import Checks as Checks
+from tpubench.suite.parity import Means as Means
+from tpubench.suite.parity import Parity as Parity
+from tpubench.suite.parity import relative_l2 as relative_l2
 
 if TYPE_CHECKING:
     import torch
@@ -114,19 +118,6 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parity:
-    """Outcome of a parity check: the relative error, and the most that is allowed."""
-
-    error: float
-    tolerance: float
-    what: str
-
-    @property
-    def ok(self) -> bool:
-        return self.error <= self.tolerance  # False for NaN too
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
     """A part of one pass that a compiler sees as one program.
 
@@ -206,16 +197,19 @@ class Step(ABC):
     def run(self, mark: Mark) -> None:
         """One pass: the work, calling ``mark`` at the end of each phase in ``marks``."""
 
-    @abstractmethod
     def probe(self) -> torch.Tensor:
-        """Output of the compiled program on the parity input, float32 on the CPU."""
+        """Output of the compiled program on the parity input, float32 on the CPU.
 
-    @abstractmethod
+        What it keeps from one call to the next it clones: a replay writes into the same tensor.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no probe: see Workload.checks")
+
     def reference(self) -> torch.Tensor:
         """The same from a float32 computation on the CPU with the same weights.
 
         Called before the backend compiles, while the weights are as the checkpoint has them.
         """
+        raise NotImplementedError(f"{type(self).__name__} has no reference: see Workload.checks")
 
     def splits(self) -> list[tuple[torch.Tensor, int]]:
         """Tensors that one process may spread over many devices, and the dimension to cut.
@@ -368,11 +362,20 @@ class Workload(ABC):
         laps_s: for each pass, the seconds from one mark to the next, in the order of ``marks``.
         """
 
+    def checks(self, case: Case, step: Step, means: Means) -> Checks:
+        """The parity checks of a built step, to be called once its window has closed.
+
+        Called before the backend compiles the step. The default is the simplest that works: what
+        :meth:`Step.probe` returns, held against :meth:`Step.reference`.
+        """
+        del means
+        expected = step.reference()
+        return lambda: [self.check(case, expected, step.probe())]
+
     def check(self, case: Case, expected: torch.Tensor, actual: torch.Tensor) -> Parity:
         """Relative L2 distance of the program's output to the float32 reference."""
-        difference = (actual.double() - expected.double()).norm()
         return Parity(
-            error=float(difference / expected.double().norm().clamp_min(1e-30)),
+            error=relative_l2(expected, actual),
             tolerance=self.tolerance[case.dtype],
             what="relative L2 error against the float32 CPU reference",
         )

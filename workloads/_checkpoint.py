@@ -75,17 +75,25 @@ def load(path: Path, model: Llama) -> None:
     """
     import torch
 
-    checkpoint = _open(path)
-    _check_tensors(checkpoint)
-    # How long a context the model is built for does not change its weights.
-    if replace(checkpoint.config, max_context=1) != replace(model.config, max_context=1):
-        raise refused(path, "describes another model than the one built: read its config first")
-    placed = placements(checkpoint.config, checkpoint.names)
+    checkpoint, placed = open_for(path, model.config)
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, row, rows in checkpoint.tensors(placed.keys()):
             first = placed[name].first_row + row
             parameters[placed[name].parameter][first : first + len(rows)].copy_(rows)
+
+
+def open_for(path: Path, config: LlamaConfig) -> tuple[Checkpoint, dict[str, Placement]]:
+    """The checkpoint of a model of this configuration, and where its tensors go.
+
+    UsageError as in :func:`read_config`.
+    """
+    checkpoint = _open(path)
+    _check_tensors(checkpoint)
+    # How long a context the model is built for does not change its weights.
+    if replace(checkpoint.config, max_context=1) != replace(config, max_context=1):
+        raise refused(path, "describes another model than the one built: read its config first")
+    return checkpoint, placements(checkpoint.config, checkpoint.names)
 
 
 def placements(config: LlamaConfig, names: Mapping[str, str]) -> dict[str, Placement]:

@@ -96,9 +96,9 @@ class SafetensorsFolder:
         """Each tensor whole, a view of the mapped file."""
         from safetensors import SafetensorError, safe_open
 
-        if self.config.tied and NAMES["head"] in self.files:
+        if self.config.tied and NAMES["embedding"] in names and NAMES["head"] in self.files:
             _check_tied(self.files)
-        for file in dict.fromkeys(self.files.values()):
+        for file in dict.fromkeys(self.files[name] for name in self.files if name in names):
             try:
                 with safe_open(file, framework="pt", device="cpu") as shard:
                     for name in shard.keys():  # noqa: SIM118 - not a mapping

@@ -253,12 +253,3 @@ def rope_tables(
         cos, sin = angles.cos(), angles.sin()
         tables = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
     return tables[0].to(device, dtype), tables[1].to(device, dtype)
-
-
-def initialise(model: Llama, seed: int) -> None:
-    """Seeded random weights in place, N(0, 0.02²) in the target dtype; norms stay at one."""
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "norm" not in name:
-                parameter.normal_(0.0, 0.02)

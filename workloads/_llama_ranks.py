@@ -2,15 +2,14 @@
 
 Tensor parallelism in its usual form: a rank is the same decoder with fewer heads and a narrower
 feed-forward, and what its two row-wise projections give is summed over the ranks. Logits are
-gathered. Every rank draws (or reads) each whole weight and keeps its part, so N ranks hold exactly
-the weights of one.
+gathered. Every rank takes its part of each weight from one source, piece by piece, so N ranks hold
+exactly the weights of one, and none ever holds a whole model: a checkpoint is mapped, and what one
+rank has read from the disk is in memory for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -21,6 +20,7 @@ from torch.distributed import _functional_collectives as collectives
 from tpubench.suite.workload import Device, UsageError
 from tpubench.workloads._llama import Block, Llama
 from tpubench.workloads._llama_config import LlamaConfig
+from tpubench.workloads._llama_weights import Source, shapes
 
 
 class Summed(nn.Module):
@@ -69,25 +69,17 @@ def share(config: LlamaConfig, ranks: int) -> LlamaConfig:
 
 
 def build(
-    config: LlamaConfig,
-    capacity: int,
-    dtype: torch.dtype,
-    device: Device,
-    seed: int,
-    checkpoint: Path | None,
+    config: LlamaConfig, capacity: int, dtype: torch.dtype, device: Device, weights: Source
 ) -> Llama:
-    """This rank's decoder, its weights in place."""
+    """This rank's decoder, its weights in place; of each weight only this rank's part is copied."""
     with torch.device(device.torch_device):
         model = Llama(share(config, device.ranks), capacity, dtype)
         head = nn.Linear(config.d_model, config.vocab // device.ranks, bias=False, dtype=dtype)
     model.head = head
-    with torch.no_grad():
-        for name, whole in weights(config, dtype, device.torch_device, seed, checkpoint):
-            if name == "head.weight" or (name == "embedding.weight" and config.tied):
-                head.weight.copy_(whole.chunk(device.ranks)[device.rank])
-            if name != "head.weight":
-                part = _part(name, whole, config, device.rank, device.ranks)
-                model.get_parameter(name).copy_(part)
+    for name in shapes(config):
+        if name != "head.weight":
+            _fill(model.get_parameter(name), name, config, device, weights)
+    _fill(head.weight, "head.weight", config, device, weights)
     for block in cast("list[Block]", list(model.blocks)):
         attention, ffn = block.attention, block.ffn
         attention.register_module("out", Summed(attention.out))
@@ -96,56 +88,52 @@ def build(
     return model
 
 
-def whole_model(
-    config: LlamaConfig,
-    capacity: int,
-    dtype: torch.dtype,
-    device: str,
-    seed: int,
-    checkpoint: Path | None,
-) -> Llama:
-    """The undivided decoder on the CPU, with the weights that the ranks hold together."""
-    with torch.device("cpu"):
-        model = Llama(config, capacity, dtype)
-    with torch.no_grad():
-        for name, whole in weights(config, dtype, device, seed, checkpoint):
-            model.get_parameter(name).copy_(whole)
-    return model
-
-
-def weights(
-    config: LlamaConfig, dtype: torch.dtype, device: str, seed: int, checkpoint: Path | None
-) -> Iterator[tuple[str, Tensor]]:
-    """Each whole weight by name, one at a time: drawn as ``_llama.initialise`` draws them."""
-    if checkpoint is not None:
-        from tpubench.workloads._checkpoint import load
-
-        with torch.device("cpu"):
-            model = Llama(config, 1, dtype)
-        load(checkpoint, model)
-        yield from model.named_parameters()
+@torch.no_grad()
+def _fill(
+    parameter: Tensor, name: str, config: LlamaConfig, device: Device, weights: Source
+) -> None:
+    if name.endswith("attention.out.bias") and device.rank > 0:
+        parameter.zero_()  # added once, not by each
         return
-    with torch.device("meta"):
-        shapes = {name: p.shape for name, p in Llama(config, 1, dtype).named_parameters()}
-    torch.manual_seed(seed)
-    for name, shape in shapes.items():
-        values = torch.ones(shape, dtype=dtype, device=device)
-        yield name, values if "norm" in name else values.normal_(0.0, 0.02)
+    rows, columns = _part(name, config, device.rank, device.ranks)
+    tied = name == "head.weight" and config.tied
+    local: Tensor | None = None
+    for first, piece in weights.pieces("embedding.weight" if tied else name):
+        if local is None:
+            local = torch.empty(parameter.shape, dtype=parameter.dtype, device=piece.device)
+        start = 0
+        for held in rows or [range(len(local))]:
+            low, high = max(held.start, first), min(held.stop, first + len(piece))
+            if low < high:
+                part = piece[low - first : high - first]
+                to = start + low - held.start
+                local[to : to + high - low].copy_(part if columns is None else part[:, columns])
+            start += len(held)
+    assert local is not None
+    parameter.copy_(local)
 
 
-def _part(name: str, whole: Tensor, config: LlamaConfig, rank: int, ranks: int) -> Tensor:
-    heads = [config.n_heads * config.head_dim] + 2 * [config.n_kv_heads * config.head_dim]
+def _part(
+    name: str, config: LlamaConfig, rank: int, ranks: int
+) -> tuple[list[range] | None, slice | None]:
+    """Which rows and which columns of a whole weight this rank holds; None is all of them."""
+    queries, keys = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
     if ".attention.qkv." in name:
-        return _slices(whole, heads, rank, ranks)
+        return _rows([queries, keys, keys], rank, ranks), None
     if name.endswith("ffn.gate_up.weight"):
-        return _slices(whole, [config.d_ffn, config.d_ffn], rank, ranks)
-    if name.endswith(("attention.out.weight", "ffn.down.weight")):
-        return whole.chunk(ranks, dim=1)[rank]
-    if name.endswith("attention.out.bias"):
-        return whole if rank == 0 else torch.zeros_like(whole)  # added once, not by each
-    return whole
+        return _rows([config.d_ffn, config.d_ffn], rank, ranks), None
+    if name == "head.weight":
+        return _rows([config.vocab], rank, ranks), None
+    for end, width in (("attention.out.weight", queries), ("ffn.down.weight", config.d_ffn)):
+        if name.endswith(end):
+            return None, slice(rank * width // ranks, (rank + 1) * width // ranks)
+    return None, None
 
 
-def _slices(fused: Tensor, sizes: list[int], rank: int, ranks: int) -> Tensor:
+def _rows(sizes: list[int], rank: int, ranks: int) -> list[range]:
     """This rank's rows of each of the projections that share one weight."""
-    return torch.cat([piece.chunk(ranks)[rank] for piece in torch.split(fused, sizes)])
+    held, start = [], 0
+    for size in sizes:
+        held.append(range(start + rank * size // ranks, start + (rank + 1) * size // ranks))
+        start += size
+    return held

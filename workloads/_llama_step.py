@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from functools import partial
 from typing import cast
 
 import torch
@@ -12,11 +9,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tpubench.suite.workload import Case, Device, Mark, Step, Weights
-from tpubench.workloads._llama import Block, KVCache, Llama, initialise, rope_tables
+from tpubench.workloads._llama import Block, KVCache, Llama
 from tpubench.workloads._llama_config import LlamaConfig
-
-PARITY_DECODE_STEPS = 2
-"""Decode steps compared with the reference, after the prefill."""
+from tpubench.workloads._llama_weights import Source, fill, source
 
 
 class LlamaStep(Step):
@@ -29,11 +24,10 @@ class LlamaStep(Step):
         prompt_BL: Tensor,
         *,
         output_len: int,
-        config: LlamaConfig,
-        whole: Callable[[], Llama] | None = None,
+        weights: Source,
     ) -> None:
-        """whole: builds the undivided model on the CPU, where ``model`` is one rank's part."""
-        self.config, self.whole = config, whole
+        """weights: of the whole model, where ``model`` is one rank's part."""
+        self.weights = weights
         self.module = self.model = model
         self.cache = cache
         self.prompt_BL = prompt_BL
@@ -43,8 +37,7 @@ class LlamaStep(Step):
         self.prompt_positions_L = torch.arange(length, device=device)
         # One index tensor a step, made beforehand: nothing but the model runs inside the window.
         # Each is a tensor of its own: a view would bring its offset along, which compilers guard.
-        steps = max(output_len, PARITY_DECODE_STEPS + 1)
-        self.positions_1 = [torch.tensor([length + step]).to(device) for step in range(steps)]
+        self.positions_1 = [torch.tensor([length + step]).to(device) for step in range(output_len)]
         self.tokens: list[Tensor] = []
 
     def prefill(self) -> Tensor:
@@ -72,30 +65,6 @@ class LlamaStep(Step):
         """New token ids of the first sequence in the last pass."""
         return [int(tokens_B1[0, 0]) for tokens_B1 in self.tokens]
 
-    def _forced(self) -> list[Tensor]:
-        """Fixed tokens fed to the decode steps of the parity check: [B, 1] each."""
-        generator = torch.Generator().manual_seed(1)
-        B, vocab = self.prompt_BL.shape[0], self.config.vocab
-        shape = (PARITY_DECODE_STEPS, B, 1)
-        tokens = torch.randint(0, vocab, shape, generator=generator)
-        return list(tokens.to(self.prompt_BL.device))
-
-    @torch.no_grad()
-    def probe(self) -> Tensor:
-        """Logits [1 + steps, V] of the first sequence: the prefill's, then each decode step's."""
-        logits = [self.prefill()]
-        logits += [self.decode(tokens, i) for i, tokens in enumerate(self._forced_that_fit())]
-        return torch.stack([row[0] for row in logits]).to("cpu", torch.float32)
-
-    @torch.no_grad()
-    def reference(self) -> Tensor:
-        """The same logits in float32 on the CPU, one layer converted at a time."""
-        forced = [tokens[:1] for tokens in self._forced_that_fit()]
-        tokens_1L = torch.cat([self.prompt_BL[:1], *forced], dim=1).cpu()
-        last = self.prompt_BL.shape[1] - 1
-        model = self.model if self.whole is None else self.whole()
-        return reference_logits(model, tokens_1L)[last:]
-
     def splits(self) -> list[tuple[Tensor, int]]:
         """Heads, feed-forward features and vocabulary, as ``_llama_ranks`` divides them."""
         cut: list[tuple[Tensor, int]] = [(self.model.head.weight, 0)]
@@ -105,29 +74,6 @@ class LlamaStep(Step):
             cut += [(attention.out.weight, 1), (ffn.gate_up.weight, 0), (ffn.down.weight, 1)]
         return cut + [(buffer, 1) for buffer in self.cache.buffers()]
 
-    def _forced_that_fit(self) -> list[Tensor]:
-        return self._forced()[: max(0, self.output_len - 1)]
-
-
-def reference_logits(model: Llama, tokens_BL: Tensor) -> Tensor:
-    """Float32 logits [L, V] of the first sequence at every position, computed on the CPU.
-
-    Each layer is copied to float32 as it is needed, so a large model needs one layer's memory.
-    """
-    config, length = model.config, tokens_BL.shape[1]
-    cos, sin = rope_tables(config, length, torch.float32, torch.device("cpu"))
-    positions_L = torch.arange(length)
-    one_layer = LlamaConfig.from_json({**config.to_json(), "n_layers": 1})
-    x_BLD = model.embedding.weight[tokens_BL.to(model.embedding.weight.device)]
-    x_BLD = x_BLD.to("cpu", torch.float32)
-    for block in model.blocks:
-        cache = KVCache(one_layer, tokens_BL.shape[0], length, torch.float32)
-        layer = copy.deepcopy(block).to("cpu", torch.float32)
-        x_BLD = layer(x_BLD, (cos, sin), cache.layer(0), positions_L, None, length)
-    norm = copy.deepcopy(model.norm).to("cpu", torch.float32)
-    head = model.head.weight.to("cpu", torch.float32)
-    return cast(Tensor, norm(x_BLD)[0] @ head.T)
-
 
 def build(case: Case, config: LlamaConfig, device: Device, weights: Weights) -> LlamaStep:
     """Model, cache and prompt of ``case`` on ``device``; weights created in their own dtype."""
@@ -135,36 +81,20 @@ def build(case: Case, config: LlamaConfig, device: Device, weights: Weights) -> 
     batch, length = case.number("batch"), case.number("input_len")
     output_len, seed = case.number("output_len"), case.number("seed")
     capacity = length + output_len
-    whole: Callable[[], Llama] | None = None
+    stored = source(config, seed, weights.path, device.torch_device)
+    held = config
     if device.ranks > 1:
         from tpubench.workloads import _llama_ranks
 
-        model = _llama_ranks.build(config, capacity, dtype, device, seed, weights.path)
+        model = _llama_ranks.build(config, capacity, dtype, device, stored)
         held = _llama_ranks.share(config, device.ranks)
-        whole = partial(
-            _llama_ranks.whole_model,
-            config,
-            capacity,
-            dtype,
-            device.torch_device,
-            seed,
-            weights.path,
-        )
     else:
-        held = config
         with torch.device(device.torch_device):
             model = Llama(config, capacity, dtype)
+        fill(model, stored)
     with torch.device(device.torch_device):
         cache = KVCache(held, batch, capacity, dtype)
     model.eval().requires_grad_(False)
-    if device.ranks > 1:
-        pass
-    elif weights.path is None:
-        initialise(model, seed)
-    else:
-        from tpubench.workloads._checkpoint import load
-
-        load(weights.path, model)
     if weights.prompt_ids is None:
         generator = torch.Generator().manual_seed(seed)
         prompt_BL = torch.randint(0, config.vocab, (batch, length), generator=generator)
@@ -175,8 +105,7 @@ def build(case: Case, config: LlamaConfig, device: Device, weights: Weights) -> 
         cache,
         prompt_BL.to(device.torch_device),
         output_len=output_len,
-        config=config,
-        whole=whole,
+        weights=stored,
     )
 
 

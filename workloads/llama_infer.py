@@ -17,8 +17,10 @@ from typing import ClassVar
 from tpubench.suite.workload import (
     DTYPES,
     Case,
+    Checks,
     Device,
     Laps,
+    Means,
     Parameter,
     Phase,
     Program,
@@ -51,7 +53,17 @@ class LlamaInfer(Workload):
         "seed": Parameter(default=0, minimum=0, doc="seed of random weights and prompts"),
     }
     fractions: ClassVar = {"mfu": "prefill", "mbu": "decode"}
-    sources: ClassVar = ("_llama.py", "_llama_config.py", "_llama_ranks.py", "_llama_step.py")
+    sources: ClassVar = (
+        "_llama.py",
+        "_llama_config.py",
+        "_llama_observed.py",
+        "_llama_parity.py",
+        "_llama_ranks.py",
+        "_llama_recall.py",
+        "_llama_reference.py",
+        "_llama_step.py",
+        "_llama_weights.py",
+    )
     primary_metric = "output_tok_s"
     parallelism = "tp"
     takes_prompt = True
@@ -118,6 +130,13 @@ class LlamaInfer(Workload):
         from tpubench.workloads._llama_step import build
 
         return build(case, _config(case), device, weights)
+
+    def checks(self, case: Case, step: Step, means: Means) -> Checks:
+        from tpubench.workloads._llama_parity import checks
+        from tpubench.workloads._llama_step import LlamaStep
+
+        assert isinstance(step, LlamaStep)
+        return checks(case, step, means)
 
     def phases(self, case: Case) -> Mapping[str, Phase]:
         steps = case.number("output_len") - 1

@@ -34,6 +34,10 @@ class TpuRuntime(Backend):
     def accelerator(self) -> bool:
         return not self.on_cpu()
 
+    def float32_precision(self) -> str:
+        # A TPU multiplies float32 in bfloat16 unless told otherwise; the stand-in never does.
+        return "float32" if self.on_cpu() else super().float32_precision()
+
     def probe(self, python: Interpreter = OWN) -> Probe:
         versions = python.versions(self.packages)
         fix = f"pip install 'tpubench[{self.extra}]'"

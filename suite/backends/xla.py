@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tpubench.errors import RunFailedError
+from tpubench.suite.backend import FLOAT32_PRECISIONS
 from tpubench.suite.backends import _chips, _dynamo
 from tpubench.suite.backends._tpu_runtime import TpuRuntime
 from tpubench.suite.interpreters import OWN
@@ -126,6 +128,28 @@ class Xla(TpuRuntime):
         axes: list[str | None] = [None] * tensor.dim()
         axes[dimension] = _AXIS
         spmd.mark_sharding(tensor, self._mesh, tuple(axes))
+
+    def float32_precision(self) -> str:
+        if self.on_cpu():
+            return "float32"  # the setting is the TPU's
+        from torch_xla import backends
+
+        # torch_xla has a setting of its own; its "default" is what torch calls "medium".
+        setting = backends.get_mat_mul_precision()
+        return FLOAT32_PRECISIONS["medium" if setting == "default" else setting]
+
+    @contextmanager
+    def exact_float32(self) -> Iterator[None]:
+        from torch_xla import backends
+
+        usual = backends.get_mat_mul_precision()
+        self.barrier()  # what was recorded before is compiled as it was meant
+        backends.set_mat_mul_precision("highest")
+        try:
+            yield
+        finally:
+            self.barrier()
+            backends.set_mat_mul_precision(usual)
 
     def flush(self) -> None:
         import torch_xla

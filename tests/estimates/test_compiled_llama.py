@@ -11,8 +11,9 @@ torch = pytest.importorskip("torch")
 from tpubench.suite import registry  # noqa: E402
 from tpubench.suite.workload import UsageError  # noqa: E402
 from tpubench.workloads import _llama_program  # noqa: E402
-from tpubench.workloads._llama import Llama, initialise  # noqa: E402
+from tpubench.workloads._llama import Llama  # noqa: E402
 from tpubench.workloads._llama_config import PRESETS  # noqa: E402
+from tpubench.workloads._llama_weights import Drawn, fill  # noqa: E402
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def sharded_rows(fused: torch.Tensor, parts: list[int], shards: int) -> torch.Te
 def test_the_layout_for_chips_computes_the_same(one_thread: None, length: int) -> None:
     config, shards = PRESETS["tiny"], 2
     plain = _llama_program.Greedy(config, 2, 16, torch.float32).eval()
-    initialise(plain.model, 0)
+    fill(plain.model, Drawn(config, 0))
     plain.model.embedding.weight.data.normal_(0, 1)
     laid = _llama_program.Greedy(config, 2, 16, torch.float32).eval()
     laid.load_state_dict(plain.state_dict())

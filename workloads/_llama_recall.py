@@ -1,0 +1,113 @@
+"""Teacher-forced passes, each sequence's remembered by itself from one repetition to the next."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tpubench.suite.workload import Case, Means
+from tpubench.workloads import _llama_reference as reference
+from tpubench.workloads._llama_reference import Forced, Place, Task
+from tpubench.workloads._llama_weights import Source
+
+_SOURCES = ("_llama_config.py", "_llama_reference.py", "_llama_weights.py")
+"""Files that a reference follows from, beside torch and the weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Sequences to be forced, and how."""
+
+    rows: Sequence[int]
+    dtype: torch.dtype
+    keep: tuple[int, ...]
+    exact: bool
+
+
+def recalled(
+    case: Case,
+    weights: Source,
+    ids_BL: Tensor,
+    judged_from: int,
+    asked: Sequence[Asked],
+    means: Means,
+) -> list[Forced | None]:
+    """What each question is answered, None for one about no sequence.
+
+    Every sequence is remembered by itself: which ones are drawn changes from one repetition to the
+    next, what they generate does not.
+    """
+    where = place(means)
+    here = Path(__file__)
+    sources = b"".join(here.with_name(name).read_bytes() for name in _SOURCES)
+    common = {
+        "source": hashlib.sha256(sources).hexdigest(),
+        "weights": weights.identity(),
+        "held": case.dtype,
+        "device": torch.device(where.device).type,
+    }
+    known: dict[tuple[int, int], Forced] = {}
+    keys: dict[tuple[int, int], dict[str, object]] = {}
+    for number, one in enumerate(asked):
+        for row in one.rows:
+            tokens = ids_BL[row].numpy().tobytes()
+            keys[number, row] = {
+                **common,
+                "dtype": str(one.dtype),
+                "precision": "exact" if one.exact else means.float32_precision,
+                "tokens": hashlib.sha256(tokens).hexdigest(),
+                "judged_from": judged_from,
+                "keep": list(one.keep),
+            }
+            tensors = means.references.recall(keys[number, row])
+            if tensors is not None:
+                known[number, row] = Forced(**tensors)
+    missing = [[row for row in one.rows if (n, row) not in known] for n, one in enumerate(asked)]
+    tasks = [
+        Task(ids=ids_BL[rows], dtype=one.dtype, keep=one.keep, exact=one.exact)
+        for one, rows in zip(asked, missing, strict=True)
+        if rows
+    ]
+    answers = iter(
+        reference.force(
+            weights,
+            tasks,
+            judged_from=judged_from,
+            held=getattr(torch, case.dtype),
+            place=where,
+        )
+        if tasks
+        else []
+    )
+    for number, rows in enumerate(missing):
+        if not rows:
+            continue
+        answer = next(answers)
+        for index, row in enumerate(rows):
+            one_row = Forced(logits=answer.logits[index], regret=answer.regret[index])
+            known[number, row] = one_row
+            means.references.keep(
+                keys[number, row], {"logits": one_row.logits, "regret": one_row.regret}
+            )
+    return [
+        Forced(
+            logits=torch.stack([known[number, row].logits for row in one.rows]),
+            regret=torch.stack([known[number, row].regret for row in one.rows]),
+        )
+        if one.rows
+        else None
+        for number, one in enumerate(asked)
+    ]
+
+
+def place(means: Means) -> Place:
+    """The device itself when it is an accelerator, else the host."""
+    if not means.accelerator:
+        return Place()
+    device = means.device.torch_device
+    return Place(device=device, flush=means.flush, exact=means.exact_float32)

@@ -1,0 +1,198 @@
+"""A Llama decoder written from its formulas: what a program's outputs are held against.
+
+It shares with the programs under test only the shapes, the rotary frequencies and the source of
+the weights: attention is spelled out, there is no cache, and tokens are teacher-forced, all at
+once. One layer's weights exist at a time, so a large model needs one layer's memory. In float32 it
+is the reference; in a smaller precision it is the measure of what that precision costs.
+
+Letters in tensor names are those of ``_llama.py``; P the positions kept, T the tokens judged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tpubench.workloads._llama import rope_frequencies
+from tpubench.workloads._llama_config import LlamaConfig
+from tpubench.workloads._llama_weights import Source, shapes, whole
+
+Layer = Mapping[str, Tensor]
+"""Weights of one decoder layer by name, without the prefix."""
+
+_SCORES = 2**27
+"""Scores of attention, and logits, that exist at a time: half a gibibyte in float32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """Sequences to be forced through the decoder together.
+
+    ids: [B, L], prompts and what was generated after them. keep: positions whose logits to give.
+    dtype: the precision of this computation. exact: whether its float32 is float32 throughout.
+    """
+
+    ids: Tensor
+    dtype: torch.dtype
+    keep: Sequence[int] = ()
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forced:
+    """What a teacher-forced pass says, in float32 on the CPU.
+
+    logits: [B, P, V] after the positions asked for. regret: [B, T] of each judged token: how far
+    its logit is below the highest, in standard deviations of the logits at that position; 0 for
+    the token that greedy decoding takes.
+    """
+
+    logits: Tensor
+    regret: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a reference is computed, and how.
+
+    flush: submits what a device has recorded so far. exact: within it, float32 is float32.
+    """
+
+    device: str = "cpu"
+    flush: Callable[[], None] = lambda: None
+    exact: Callable[[], AbstractContextManager[object]] = nullcontext
+
+    def precision(self, task: Task) -> AbstractContextManager[object]:
+        return self.exact() if task.exact else nullcontext()
+
+
+@torch.no_grad()
+def force(
+    weights: Source,
+    tasks: Sequence[Task],
+    *,
+    judged_from: int,
+    held: torch.dtype,
+    place: Place,
+) -> list[Forced]:
+    """Logits, and the regret of the tokens from position ``judged_from`` on, for each task.
+
+    held: the precision in which the program under test holds its weights. Each weight is taken
+    from its source once for all tasks.
+    """
+    config, device = weights.config, place.device
+
+    def get(name: str) -> Tensor:
+        return whole(weights, name, held=held, device=device)
+
+    tokens = [task.ids.to(device) for task in tasks]
+    turns = [rotation(config, task.ids.shape[1], task.dtype, device) for task in tasks]
+    table_VD = get("embedding.weight")
+    flows = [table_VD[t].to(task.dtype) for t, task in zip(tokens, tasks, strict=True)]
+    names = [name.removeprefix("blocks.0.") for name in shapes(config) if "blocks.0." in name]
+    for index in range(config.n_layers):
+        stored = {name: get(f"blocks.{index}.{name}") for name in names}
+        for number, task in enumerate(tasks):
+            layer = {name: weight.to(task.dtype) for name, weight in stored.items()}
+            with place.precision(task):
+                sequences = torch.split(flows[number], 1)
+                parts = [decoder_layer(config, layer, x, turns[number]) for x in sequences]
+                flows[number] = torch.cat(parts)
+                place.flush()
+    head_VD = table_VD if config.tied else get("head.weight")
+    norm_D = get("norm.weight")
+    outcome = []
+    for task, ids_BL, x_BLD in zip(tasks, tokens, flows, strict=True):
+        with place.precision(task):
+            y_BLD = rms_norm(x_BLD, norm_D.to(task.dtype), config.norm_eps)
+            outcome.append(_said(task, ids_BL, y_BLD, head_VD.to(task.dtype), judged_from, place))
+    return outcome
+
+
+def _said(
+    task: Task, ids_BL: Tensor, y_BLD: Tensor, head_VD: Tensor, judged_from: int, place: Place
+) -> Forced:
+    kept = [(y_BLD[:, position] @ head_VD.T).float() for position in task.keep]
+    empty = y_BLD.new_zeros(len(y_BLD), 0, len(head_VD), dtype=torch.float32)
+    rows = max(1, _SCORES // len(head_VD))
+    regrets = []
+    for ids_L, y_LD in zip(ids_BL, y_BLD, strict=True):
+        chosen = torch.split(ids_L[judged_from:], rows)
+        before = torch.split(y_LD[judged_from - 1 : -1], rows)
+        pieces = [_regret(y @ head_VD.T, t) for y, t in zip(before, chosen, strict=True)]
+        regrets.append(torch.cat(pieces))
+        place.flush()
+    logits = torch.stack(kept, dim=1) if kept else empty
+    return Forced(logits=logits.cpu(), regret=torch.stack(regrets).cpu())
+
+
+def _regret(logits_TV: Tensor, chosen_T: Tensor) -> Tensor:
+    logits_TV = logits_TV.float()
+    best_T = logits_TV.amax(dim=1)
+    taken_T = logits_TV.gather(1, chosen_T.unsqueeze(1)).squeeze(1)
+    return (best_T - taken_T) / logits_TV.std(dim=1)
+
+
+def rotation(
+    config: LlamaConfig, length: int, dtype: torch.dtype, device: str
+) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of each position's angles, [L, 1, H/2] each."""
+    angles_LC = torch.outer(torch.arange(length).float(), rope_frequencies(config))
+    cos, sin = angles_LC.cos(), angles_LC.sin()
+    return cos.to(device, dtype).unsqueeze(1), sin.to(device, dtype).unsqueeze(1)
+
+
+def decoder_layer(
+    config: LlamaConfig, layer: Layer, x_BLD: Tensor, turn: tuple[Tensor, Tensor]
+) -> Tensor:
+    """One layer over whole sequences."""
+    N, K, H = config.n_heads, config.n_kv_heads, config.head_dim
+    B, L, _ = x_BLD.shape
+
+    def linear(name: str, x: Tensor) -> Tensor:
+        y = x @ layer[f"{name}.weight"].T
+        return y + layer[f"{name}.bias"] if f"{name}.bias" in layer else y
+
+    def turned(x_BLMH: Tensor) -> Tensor:
+        first, second = torch.split(x_BLMH, H // 2, dim=3)
+        cos, sin = turn
+        return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=3)
+
+    normed_BLD = rms_norm(x_BLD, layer["attention_norm.weight"], config.norm_eps)
+    qkv_BLMH = linear("attention.qkv", normed_BLD).view(B, L, N + 2 * K, H)
+    q, k, v_BLKH = torch.split(qkv_BLMH, [N, K, K], dim=2)
+    y_BLNH = causal_attention(turned(q), turned(k), v_BLKH)
+    h_BLD = x_BLD + linear("attention.out", y_BLNH.reshape(B, L, N * H))
+    normed_BLD = rms_norm(h_BLD, layer["ffn_norm.weight"], config.norm_eps)
+    gate_BLF, up_BLF = torch.split(linear("ffn.gate_up", normed_BLD), config.d_ffn, dim=2)
+    return h_BLD + linear("ffn.down", gate_BLF * torch.sigmoid(gate_BLF) * up_BLF)
+
+
+def causal_attention(q_BLNH: Tensor, k_BLKH: Tensor, v_BLKH: Tensor) -> Tensor:
+    """softmax(QKᵀ/√H)·V where a query sees itself and what came before; scores in float32."""
+    B, L, N, H = q_BLNH.shape
+    K = k_BLKH.shape[2]
+    k_BKSH, v_BKSH = k_BLKH.transpose(1, 2).float(), v_BLKH.transpose(1, 2)
+    q_BKGLH = q_BLNH.view(B, L, K, N // K, H).permute(0, 2, 3, 1, 4).float()
+    step = max(1, _SCORES // (B * N * L))
+    parts = []
+    for first in range(0, L, step):
+        q_part = q_BKGLH[:, :, :, first : first + step]
+        scores = q_part @ k_BKSH.unsqueeze(2).transpose(3, 4) / math.sqrt(H)
+        future = torch.ones(q_part.shape[3], L, dtype=torch.bool).triu(1 + first)
+        attend = scores.masked_fill(future.to(scores.device), -math.inf).softmax(dim=4)
+        parts.append(attend.to(v_BKSH.dtype) @ v_BKSH.unsqueeze(2))
+    y_BKGLH = torch.cat(parts, dim=3)
+    return y_BKGLH.permute(0, 3, 1, 2, 4).reshape(B, L, N, H)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x over its root mean square, in float32, times ``weight``."""
+    wide = x.float()
+    scaled = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + eps)
+    return (scaled * weight.float()).to(x.dtype)
