@@ -16,17 +16,44 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from tpubench.suite import registry
 from tpubench.suite.parity import Means, Parity
 from tpubench.suite.reference_cache import ReferenceCache
 from tpubench.suite.workload import Case, Device, Weights, Workload
 from tpubench.workloads._llama import Block, rope_tables
+from tpubench.workloads._llama_config import LlamaConfig
 from tpubench.workloads._llama_step import LlamaStep
 
 Defect = Callable[[LlamaStep], None]
 
 
+def case(depth: int, width: int, *, tied: bool = False, **settings: int | str) -> Case:
+    """``llama-infer`` of a model with so many layers, four query heads for each key/value head."""
+    config = LlamaConfig(
+        d_model=width,
+        n_layers=depth,
+        n_heads=8,
+        n_kv_heads=2,
+        head_dim=width // 8,
+        d_ffn=3 * width,
+        vocab=16 * width,
+        tied=tied,
+        rope_theta=500_000.0,
+    )
+    workload = registry.workload("llama-infer")
+    texts = {key: [str(value)] for key, value in settings.items()}
+    (tiny,) = workload.cases("tiny", {"batch": ["4"], **texts})
+    return replace(
+        workload.prepare(tiny, Weights()), preset=f"{depth} layers", shape=config.to_json()
+    )
+
+
 def outcome(
-    workload: Workload, case: Case, defect: Callable[[Any], None], cache: ReferenceCache
+    workload: Workload,
+    case: Case,
+    defect: Callable[[Any], None],
+    cache: ReferenceCache,
+    weights: Weights | None = None,
 ) -> list[Parity]:
     """What the checks say of the program with a defect, as written (eager) on the CPU."""
     device = Device(torch_device="cpu")
@@ -46,7 +73,7 @@ def outcome(
         flush=lambda: None,
         references=cache,
     )
-    step = workload.build(case, device, Weights())
+    step = workload.build(case, device, weights or Weights())
     checks = workload.checks(case, step, means)
     defect(step)
     step.run(lambda *_: None)

@@ -14,42 +14,14 @@ import tempfile
 from pathlib import Path
 
 import torch
-from llama_defects import DEFECTS, none, outcome
+from llama_defects import DEFECTS, case, none, outcome
 
 from tpubench.suite import registry
 from tpubench.suite.parity import Parity
 from tpubench.suite.reference_cache import ReferenceCache
-from tpubench.suite.workload import Case, Weights
-from tpubench.workloads._llama_config import LlamaConfig
 
+SIZES = {"batch": 4, "input_len": 48, "output_len": 24}
 COLUMNS = ("float32 twin", "poisoned cache", "logits", "regret", "worst token")
-
-
-def case(depth: int, width: int, *, tied: bool, dtype: str = "bfloat16") -> Case:
-    """A Llama of so many layers, with four query heads for each two key/value heads."""
-    head_dim = width // 8
-    config = LlamaConfig(
-        d_model=width,
-        n_layers=depth,
-        n_heads=8,
-        n_kv_heads=2,
-        head_dim=head_dim,
-        d_ffn=3 * width,
-        vocab=4096,
-        tied=tied,
-        rope_theta=500_000.0,
-    )
-    workload = registry.workload("llama-infer")
-    sizes = {"batch": "4", "input_len": "48", "output_len": "24", "dtype": dtype}
-    (tiny,) = workload.cases("tiny", {key: [value] for key, value in sizes.items()})
-    shaped = Case(
-        workload=tiny.workload,
-        workload_version=tiny.workload_version,
-        preset=f"{depth} layers",
-        params=tiny.params,
-        shape=config.to_json(),
-    )
-    return workload.prepare(shaped, Weights())
 
 
 def row(name: str, checks: list[Parity]) -> str:
@@ -79,12 +51,16 @@ def main() -> None:
             print(f"\n### {depth} layers\n\n| | {' | '.join(COLUMNS)} |")
             print("|---|" + "--:|" * len(COLUMNS))
             for tied in (False, True):
-                checks = outcome(workload, case(depth, asked.width, tied=tied), none, cache)
+                checks = outcome(
+                    workload, case(depth, asked.width, tied=tied, **SIZES), none, cache
+                )
                 name = "correct, tied head" if tied else "correct"
                 print(row(name, checks), flush=True)
                 missed += [f"{name}: {check.name}" for check in checks if not check.ok]
             for name, defect in DEFECTS.items():
-                checks = outcome(workload, case(depth, asked.width, tied=False), defect, cache)
+                checks = outcome(
+                    workload, case(depth, asked.width, tied=False, **SIZES), defect, cache
+                )
                 print(row(name, checks), flush=True)
                 if all(check.ok for check in checks):
                     missed.append(f"{name} at {depth} layers")
