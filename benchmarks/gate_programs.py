@@ -5,7 +5,7 @@ from __future__ import annotations
 from tpubench.suite import registry
 from tpubench.suite.job import Job
 from tpubench.suite.partner import Side
-from tpubench.suite.sides import PACE
+from tpubench.suite.sides import DUET_PACE
 from tpubench.suite.workload import Case, Weights
 
 WORK = {"aa": 20, "plus5": 21, "plus10": 22}
@@ -34,7 +34,7 @@ def side(label: str, program: str, units: int) -> Side:
             compile_mode="eager",
             case=case(program, units),
             weights=Weights(),
-            pace=PACE,
+            pace=DUET_PACE,
             repetition=0,
             parity=False,
         ),

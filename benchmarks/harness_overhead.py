@@ -17,6 +17,7 @@ import torch
 
 from tpubench.results import fingerprint
 from tpubench.suite import registry, timing
+from tpubench.suite.prepared import clockwork, pass_window
 from tpubench.suite.workload import Device, Weights
 from tpubench.workloads._llama_step import LlamaStep
 
@@ -34,13 +35,7 @@ def main() -> None:
     step = workload.build(workload.prepare(case, Weights()), Device(torch_device="cpu"), Weights())
     assert isinstance(step, LlamaStep)
     backend.compile(step, "packed")
-    marks = len(step.marks)
-    works = timing.Clockwork(
-        run=step.run,
-        barrier=backend.barrier,
-        clock_ns=backend.clock_ns,
-        recompiles=backend.recompiles,
-    )
+    works, window = clockwork(backend), pass_window(step)
 
     @torch.no_grad()
     def by_hand() -> float:
@@ -51,8 +46,7 @@ def main() -> None:
         return time.perf_counter() - began
 
     def harness() -> float:
-        stamps = timing.window(works, passes=1, marks=marks)
-        return (stamps[-1] - stamps[0]) / 1e9
+        return timing.throughput(works, window, passes=1).wall_s
 
     contenders = {"by hand": by_hand, "harness": harness}
     for measure in contenders.values():

@@ -36,6 +36,7 @@ import smollm2
 
 from tpubench.results import fingerprint
 from tpubench.suite import registry, timing
+from tpubench.suite.prepared import clockwork, pass_window
 from tpubench.suite.workload import Device, Step, Weights
 from tpubench.workloads._checkpoint import load, read_config
 from tpubench.workloads._llama import Block, Llama
@@ -53,16 +54,10 @@ def ours(mode: str, weights: Weights, batch: int, prompt: int, output: int) -> C
         workload.prepare(case, weights), Device(torch_device="cpu"), weights
     )
     backend.compile(step, mode)
-    works = timing.Clockwork(
-        run=step.run,
-        barrier=backend.barrier,
-        clock_ns=backend.clock_ns,
-        recompiles=backend.recompiles,
-    )
+    works, window = clockwork(backend), pass_window(step)
 
     def measure() -> float:
-        stamps = timing.window(works, passes=1, marks=len(step.marks))
-        (laps,) = timing.laps_s(stamps, len(step.marks))
+        (laps,) = timing.throughput(works, window, passes=1).laps_s
         return laps[0] if output == 1 else sum(laps[1:]) / len(laps[1:])
 
     return measure

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tpubench.suite.energy import PowerMeter
 from tpubench.suite.interpreters import OWN, Interpreter
+from tpubench.suite.marks import HostMarks, LaggedMarks, Marks
+from tpubench.suite.timing import Pace
 from tpubench.suite.workload import Device, Step
 
 if TYPE_CHECKING:
@@ -66,6 +68,16 @@ class Backend(ABC):
     """Whether two processes can hold the device at once, as a duet needs. A TPU admits one."""
     forks: ClassVar[bool] = False
     """Whether a process that has imported torch, and run nothing, may fork and then open."""
+
+    @property
+    def pace(self) -> Pace:
+        """How long to warm up and to time, where nothing else is asked for."""
+        return Pace() if self.accelerator else Pace(warm_up_s=1.0, window_s=1.0)
+
+    @property
+    def proof_width(self) -> int:
+        """Width of the square products by which the clock is proved."""
+        return 8192 if self.accelerator else 768
 
     @property
     def accelerator(self) -> bool:
@@ -163,8 +175,32 @@ class Backend(ABC):
         """Return only when all work submitted so far is finished on the device."""
 
     def clock_ns(self) -> int:
-        """Monotonic time in nanoseconds."""
+        """Monotonic time in nanoseconds, of the host."""
         return time.perf_counter_ns()
+
+    def marks(self, count: int) -> Marks:
+        """Room for ``count`` marks of one window, in the way that this device allows.
+
+        By default lagged reads where the device runs ahead, else readings of the host's clock.
+        """
+        if not self.asynchronous:
+            return HostMarks(self.clock_ns, count)
+        return LaggedMarks(
+            count,
+            clock_ns=self.clock_ns,
+            copy=self.copy_on_device,
+            read=self.read,
+            flush=self.flush,
+            barrier=self.barrier,
+        )
+
+    def copy_on_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy in the order of submission, safe from what overwrites the original later."""
+        return tensor.detach().clone()
+
+    def read(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor on the host, returned when its own value is there."""
+        return tensor.cpu()
 
     @abstractmethod
     def recompiles(self) -> int:

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -22,8 +23,8 @@ from tpubench.suite.job import Job, Outcome
 from tpubench.suite.lifeline import die_with_parent
 from tpubench.suite.parity import worst as worst_of
 from tpubench.suite.parity_means import sharding
-from tpubench.suite.prepared import Say, prepare
-from tpubench.suite.workload import Device
+from tpubench.suite.prepared import Say, cross_check, pass_window, prepare
+from tpubench.suite.workload import Device, Step, Timed
 
 
 def execute(job: Job, report: Say) -> Outcome:
@@ -60,14 +61,16 @@ def _measure(
     job: Job, backend: Backend, device: Device, say: Say, clock: clock_check.Timings | None
 ) -> Outcome:
     ready = prepare(job, backend, device, say)
-    passes = timing.passes_for(ready.warm, job.pace)
-    say("window", passes * min(ready.warm.passes_s))
+    passes = ready.passes()
+    wall_s = passes * min(ready.warm.passes_s)
+    say("window", wall_s)
     meter = backend.power_meter()
     if meter:
         meter.start()
-    window = ready.window(passes)
+    timed = ready.throughput(pass_window(ready.step), passes, wall_s)
     energy = meter.stop() if meter else None
-    fault = window.fault
+    windows = {"pass": timed, **ready.also_timed()}
+    fault = _window_fault(ready.step, windows)
     if device.ranks > 1:
         energy, fault = _of_all_ranks(energy, fault, device)
     peak = backend.peak_memory_bytes()
@@ -79,10 +82,9 @@ def _measure(
     return Outcome(
         status="invalid" if reason else "ok",
         reason=reason,
-        marks=list(ready.step.marks),
-        laps_s=window.laps_s,
+        windows=windows,
         warm_up_s=ready.warm.passes_s,
-        steadiness=ready.warm.steadiness,
+        steadiness=timing.overall(ready.warm, timed),
         build_s=ready.build_s,
         compile_s=ready.compile_s,
         peak_memory_bytes=peak,
@@ -90,10 +92,21 @@ def _measure(
         parity_tolerance=worst.tolerance if worst else None,
         parity=[asdict(check) for check in parity],
         generated_ids=generated,
-        idle_barrier_s=clock.idle_barrier_s if clock else None,
+        idle_barrier_s=ready.works.idle_barrier_s if clock else None,
         energy=asdict(energy) if energy else None,
         **_where(backend, job),
     )
+
+
+def _window_fault(step: Step, windows: Mapping[str, Timed]) -> str | None:
+    """The first fault of any window, the main one before the others; None when all are good."""
+    for name, timed in windows.items():
+        if timed.fault:
+            return timed.fault if name == "pass" else f"{name}: {timed.fault}"
+    for name, window in step.windows().items():
+        if window.kind == "cross-check" and name in windows:
+            return cross_check(windows["pass"], windows[name])
+    return None
 
 
 def _where(backend: Backend, job: Job) -> dict[str, Any]:

@@ -1,20 +1,25 @@
-"""Proof that a backend's barrier waits, made on the device itself before anything is timed.
+"""Proof that a backend's clock is true, made on the device itself before anything is timed.
 
 A queue of large matrix products is submitted, each fed by the one before, so that none can be left
-out. After the barrier an element of the last product must be there at once; twice the work must
-take about twice the time; and the rate must not exceed the data sheet's peak. A barrier that only
-submits fails the first of these by a wide margin, whatever else runs on the machine.
+out. Five lies are looked for, each by what it would show:
+
+- a barrier that returns early: an element of the last product is then not there at once;
+- work left out: twice the queue must take about twice the time, and no device beats its peak;
+- marks that come early, or on a clock of another pace: they must add up to the wall time;
+- a mark that says it has passed right after a tenth of a second of work was submitted;
+- a stale read: what a read brings while the queue runs must be what it brings afterwards.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tpubench.devices.sheets import devices
 from tpubench.results.statistics import median
+from tpubench.suite import timing
+from tpubench.suite.marks import Marks
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +39,8 @@ _LEFT_OVER = 0.25
 """Share of the whole time that may remain after the barrier. Without one it is nearly all."""
 _TWICE = 1.4
 """Least ratio of the times of 2n and n."""
-_IDLE_BARRIERS = 20
+_MARKED = 0.1
+"""How far the marks may be from the wall time. Windows, which are longer, allow less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +55,15 @@ class Timings:
     flops: float
     """Of ``once_s``."""
     idle_barrier_s: float
-    """What a barrier costs when nothing is pending: it is inside every stamp."""
+    """What a barrier costs when nothing is pending."""
+    marked: float = 1.0
+    """What the marks add up to, as a share of the wall time less the closing barrier: the median of
+    the tries."""
+    pending: bool | None = None
+    """Whether the last mark was still to come right after the queue was submitted, in any try; None
+    where nobody can tell."""
+    stale: bool = False
+    """Whether a read while the queue ran brought another value than a read after the barrier."""
 
 
 def fault(timings: Timings, peak_flop_s: float | None) -> str | None:
@@ -64,6 +78,12 @@ def fault(timings: Timings, peak_flop_s: float | None) -> str | None:
             "twice the work took"
             f" {timings.twice_s / timings.once_s:.2f} times as long: work is left out"
         )
+    if timings.stale:
+        return "a read returns before the value is there: it brought another than a later one"
+    if timings.pending is False:
+        return f"a mark says it has passed right after {timings.once_s:.2g} s of work was submitted"
+    if abs(timings.marked - 1) > _MARKED:
+        return f"the marks add up to {timings.marked:.2f} of the wall time"
     rate = timings.flops / timings.once_s
     if peak_flop_s is not None and rate > peak_flop_s:
         return f"{rate:.3g} FLOP/s is above the device's peak of {peak_flop_s:.3g}"
@@ -74,75 +94,97 @@ def measure(backend: Backend, device: Device) -> Timings:
     """Time the queue of products on the open device."""
     import torch
 
-    width, dtype = (8192, torch.bfloat16) if backend.accelerator else (768, torch.float32)
+    width = backend.proof_width
+    dtype = torch.bfloat16 if backend.accelerator else torch.float32
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(width, width, generator=generator) / width**0.5
-    w = values.to(device.torch_device, dtype)
-
-    def submit(times: int) -> torch.Tensor:
-        y: torch.Tensor = w
-        for _ in range(times):
-            for _ in range(_PRODUCTS):
-                y = y @ w
-            backend.flush()
-        return y
-
-    def read(y: torch.Tensor) -> None:
-        y[:1, :1].cpu()
 
     with torch.no_grad(), backend.running():
-        return _tries(backend.barrier, submit, read, 2 * width**3 * _PRODUCTS)
+        w = values.to(device.torch_device, dtype)
+
+        def submit(times: int) -> torch.Tensor:
+            y: torch.Tensor = w
+            for _ in range(times):
+                for _ in range(_PRODUCTS):
+                    y = y @ w
+                backend.flush()
+            return y
+
+        def read(y: torch.Tensor) -> float:
+            return float(backend.read(y[:1, :1])[0, 0])
+
+        return _tries(
+            _Device(
+                barrier=backend.barrier,
+                clock_ns=backend.clock_ns,
+                marks=backend.marks,
+                submit=submit,
+                read=read,
+            ),
+            2 * width**3 * _PRODUCTS,
+        )
 
 
-def _tries(
-    barrier: Callable[[], None],
-    submit: Callable[[int], torch.Tensor],
-    read: Callable[[torch.Tensor], None],
-    flops: int,
-) -> Timings:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Device:
+    """What the proof needs of a device. submit: so many times the work, and its last product."""
+
+    barrier: Callable[[], None]
+    clock_ns: Callable[[], int]
+    marks: Callable[[int], Marks]
+    submit: Callable[[int], torch.Tensor]
+    read: Callable[[torch.Tensor], float]
+
+
+def _tries(device: _Device, flops: int) -> Timings:
+    clock_ns, barrier = device.clock_ns, device.barrier
     for _ in range(2):  # compile, then settle
-        read(submit(1))
+        device.read(device.submit(1))
         barrier()
     count = 1
     while count < _MOST_SUBMISSIONS:
-        began = time.perf_counter()
-        read(submit(count))
-        if time.perf_counter() - began >= _LONG_ENOUGH_S:
+        began = clock_ns()
+        device.read(device.submit(count))
+        barrier()
+        if clock_ns() - began >= _LONG_ENOUGH_S * 1e9:
             break
         count *= 2
-    idle_barrier_s = median([_seconds(barrier) for _ in range(_IDLE_BARRIERS)])
-    left_over, once_s, twice_s = [], [], []
+    idle_s = timing.idle_barrier_s(barrier, clock_ns)
+    left_over, once_s, twice_s, marked, pending, stale = [], [], [], [], [], []
     while True:
+        marks = device.marks(1)
         barrier()
-        began = time.perf_counter()
-        y = submit(count)
+        began = clock_ns()
+        marks.start()
+        y = device.submit(count)
+        marks.mark(y[:1, :1])
+        pending.append(marks.pending())
         barrier()
-        waited = time.perf_counter()
-        read(y)
-        ended = time.perf_counter()
+        waited = clock_ns()
+        late = device.read(y)
+        ended = clock_ns()
         left_over.append((ended - waited) / (ended - began))
-        once_s.append(waited - began)
+        once_s.append((waited - began) / 1e9)
+        marked.append(sum(marks.gaps_s()) / max(once_s[-1] - idle_s, 1e-9))
         barrier()
-        began = time.perf_counter()
-        submit(2 * count)
+        began = clock_ns()
+        device.submit(2 * count)
         barrier()
-        twice_s.append(time.perf_counter() - began)
+        twice_s.append((clock_ns() - began) / 1e9)
+        stale.append(device.read(device.submit(count)) != late)
         timings = Timings(
             left_over=median(left_over),
             once_s=min(once_s),
             twice_s=min(twice_s),
             flops=float(flops * count),
-            idle_barrier_s=idle_barrier_s,
+            idle_barrier_s=idle_s,
+            marked=median(marked),
+            pending=None if None in pending else any(pending),
+            stale=any(stale),
         )
         tries = len(once_s)
         if tries >= _MOST_TRIES or (tries >= _TRIES and fault(timings, None) is None):
             return timings
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    run()
-    return time.perf_counter() - began
 
 
 def check(backend: Backend, device: Device) -> tuple[Timings, str | None]:

@@ -78,7 +78,7 @@ def rows(
     peaks = in_use(peaks, outcome.description)
     work = workload.work(job.case)
     if outcome.status == "ok":
-        laps = workload.measure(job.case, outcome.marks, outcome.laps_s)
+        laps = workload.measure(job.case, outcome.windows)
         samples, missing = dict(laps.samples), dict(laps.missing)
         _add_one_offs(samples, missing, work, outcome)
         _add_fractions(samples, missing, workload, job, outcome, peaks)
@@ -134,7 +134,7 @@ def _add_energy(
     elif energy["joules"] is None:
         missing["joules_per_token"] = str(energy["reason"])
     else:
-        tokens = work.items * len(outcome.laps_s)
+        tokens = work.items * outcome.windows["pass"].passes
         samples["joules_per_token"] = [energy["joules"] / tokens]
 
 
@@ -169,10 +169,16 @@ def _add_fractions(
 
 
 def _phase_times(outcome: Outcome, phase: str | None) -> list[float]:
-    """Seconds of one phase in each pass; of the whole pass when ``phase`` is None."""
+    """Seconds of one phase in each pass; of the whole pass when ``phase`` is None.
+
+    From the window of that name where there is one, else from the marks of the pass.
+    """
+    timed = outcome.windows["pass"]
+    if phase is not None and phase in outcome.windows:
+        return outcome.windows[phase].passes_s
     return [
-        sum(t for mark, t in zip(outcome.marks, laps, strict=True) if phase in (None, mark))
-        for laps in outcome.laps_s
+        sum(t for mark, t in zip(timed.marks, laps, strict=True) if phase in (None, mark))
+        for laps in timed.laps_s
     ]
 
 
@@ -210,7 +216,7 @@ def _beats_the_peak(samples: dict[str, list[float]], peaks: Peaks | None) -> str
 
 
 def _invalid(outcome: Outcome, reason: str) -> Outcome:
-    return Outcome(**{**outcome.to_json(), "status": "invalid", "reason": reason})
+    return replace(outcome, status="invalid", reason=reason)
 
 
 class _Template:
@@ -307,7 +313,10 @@ def _how_it_was_timed(job: Job, outcome: Outcome) -> dict[str, Any]:
         "compile_mode": job.compile_mode,
         "warm_up_s": outcome.warm_up_s,
         "steadiness": outcome.steadiness,
-        "passes": len(outcome.laps_s),
+        "windows": {
+            name: {"passes": timed.passes, "wall_s": timed.wall_s, "marks": timed.how}
+            for name, timed in outcome.windows.items()
+        },
         "build_s": outcome.build_s,
         "idle_barrier_s": outcome.idle_barrier_s,
         "energy": None if outcome.energy is None else dict(outcome.energy),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tpubench.suite.timing import Pace
-from tpubench.suite.workload import Case, Weights
+from tpubench.suite.workload import Case, Timed, Weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +71,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one child did. ``status`` is ok, failed or invalid; ``laps_s`` is [passes][marks]."""
+    """What one child did. ``status`` is ok, failed or invalid.
+
+    windows: what was timed, ``pass`` and what the step names besides; empty unless ``ok`` or
+    ``invalid`` after timing.
+    """
 
     status: str
     reason: str | None = None
-    marks: list[str] = field(default_factory=list)
-    laps_s: list[list[float]] = field(default_factory=list)
+    windows: Mapping[str, Timed] = field(default_factory=dict)
     warm_up_s: list[float] = field(default_factory=list)
     steadiness: str | None = None
     build_s: float | None = None
@@ -102,3 +105,12 @@ class Outcome:
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Outcome:
+        """Inverse of :meth:`to_json`."""
+        windows = {
+            name: Timed(**{**timed, "marks": tuple(timed["marks"])})
+            for name, timed in values["windows"].items()
+        }
+        return cls(**{**values, "windows": windows})

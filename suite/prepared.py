@@ -7,25 +7,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from tpubench.suite import ranks, registry, timing
 from tpubench.suite.backend import Backend
 from tpubench.suite.job import Job
+from tpubench.suite.marks import LAGGED_READS
 from tpubench.suite.parity_means import means_of
-from tpubench.suite.workload import Checks, Device, Parity, Step
+from tpubench.suite.workload import Checks, Device, Parity, Step, Timed, Window
 
 Say = Callable[[str, float | None], None]
 """Told as a phase begins, with the seconds it should take where that is known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """What was timed. laps_s: [passes, marks] seconds. fault: why it must not be believed."""
-
-    laps_s: list[list[float]]
-    fault: str | None
+CROSS_CHECK_TOLERANCE = 0.1
+"""How far lagged reads may differ from the slope over two lengths of a pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,25 +42,58 @@ class Prepared:
     compile_s: float
     checks: Checks | None
 
-    @property
-    def marks(self) -> int:
-        """Phases of a pass."""
-        return len(self.step.marks)
+    def passes(self) -> int:
+        """Passes that fill the window."""
+        return timing.passes_for(self.works, self.warm, self.job.pace)
 
-    def window(self, passes: int) -> Window:
-        """Time ``passes`` passes, each phase between real barriers."""
+    def throughput(self, window: Window, passes: int, wall_s: float) -> Timed:
+        """Time passes back to back under guard. wall_s: what they should take together."""
+        inner = timing.inner_for(self.works, window, passes, wall_s)
+        return self._guarded(
+            lambda: timing.throughput(self.works, window, passes=passes, inner=inner)
+        )
+
+    def block(self, passes: int) -> Timed:
+        """Time ``passes`` passes of the program, each a lap of its own."""
+        window = pass_window(self.step)
+        return self._guarded(lambda: timing.throughput(self.works, window, passes=passes))
+
+    def also_timed(self) -> dict[str, Timed]:
+        """The step's other windows, each warmed up by one pass of its own."""
+        named: dict[str, Timed] = {}
+        for name, window in self.step.windows().items():
+            if window.kind == "cross-check" and self.works.marks(0).how != LAGGED_READS:
+                continue
+            one_s = self.works.agreed(
+                timing.throughput(self.works, window, passes=1, tidy=False).wall_s
+            )
+            if window.kind == "latency":
+                passes = timing.latencies_for(one_s, self.job.pace)
+                named[name] = self._guarded(
+                    lambda window=window, passes=passes: timing.latency(  # type: ignore[misc]
+                        self.works, window, passes=passes
+                    )
+                )
+            else:
+                warm = timing.WarmUp(passes_s=[one_s], steadiness="steady")
+                passes = timing.passes_for(self.works, warm, self.job.pace)
+                named[name] = self.throughput(window, passes, passes * one_s)
+        return named
+
+    def _guarded(self, measure: Callable[[], Timed]) -> Timed:
+        """A window, with what happened inside it that must not."""
         before, ran = self._counts(), self.backend.programs_run()
-        stamps = timing.window(self.works, passes=passes, marks=self.marks)
+        timed = measure()
         ended = self.backend.programs_run()
         happened = {what: n - before.get(what, 0) for what, n in self._counts().items()}
-        laps_s = timing.laps_s(stamps, self.marks)
-        phases = passes * self.marks
+        phases = timed.passes * len(timed.marks)
         if ran is not None and ended is not None and ended - ran < phases:
             left_out = f"only {ended - ran} programs ran for {phases} timed phases"
-            return Window(laps_s=laps_s, fault=f"{left_out}: work was left out")
+            return replace(timed, fault=f"{left_out}: work was left out")
         disturbed = ", ".join(f"{times} {what}" for what, times in happened.items() if times)
-        fault = f"{disturbed} inside the timed window" if disturbed else None
-        return Window(laps_s=laps_s, fault=fault)
+        if disturbed:
+            return replace(timed, fault=f"{disturbed} inside the timed window")
+        return timed
 
     def parity(self) -> list[Parity]:
         """What the program computes, checked; empty where that was not asked for."""
@@ -71,6 +101,42 @@ class Prepared:
 
     def _counts(self) -> dict[str, int]:
         return {"recompilations": self.backend.recompiles(), **self.backend.disturbances()}
+
+
+def pass_window(step: Step) -> Window:
+    """The pass of a step itself, timed for throughput."""
+    return Window(run=step.run, marks=tuple(step.marks))
+
+
+def clockwork(backend: Backend, agreed: Callable[[float], float] = float) -> timing.Clockwork:
+    """The clock of an open backend."""
+    return timing.Clockwork(
+        barrier=backend.barrier,
+        clock_ns=backend.clock_ns,
+        recompiles=backend.recompiles,
+        marks=backend.marks,
+        read=backend.read,
+        flush=backend.flush,
+        idle_barrier_s=timing.idle_barrier_s(backend.barrier, backend.clock_ns),
+        agreed=agreed,
+    )
+
+
+def cross_check(main: Timed, shorter: Timed) -> str | None:
+    """Why the marks of ``main`` cannot be true, going by a window whose pass ends earlier.
+
+    The laps that the shorter pass lacks must take what the two passes differ by: a slope over two
+    lengths, which no late or early mark can bend.
+    """
+    fewer = len(shorter.marks)
+    laps_s = sum(sum(laps[fewer:]) for laps in main.laps_s) / len(main.laps_s)
+    slope_s = main.wall_s / main.passes - shorter.wall_s / shorter.passes
+    if abs(slope_s - laps_s) <= CROSS_CHECK_TOLERANCE * laps_s:
+        return None
+    return (
+        f"the last {len(main.marks) - fewer} marks of a pass say {laps_s:.4g} s, the difference"
+        f" between a whole and a shorter pass {slope_s:.4g} s"
+    )
 
 
 def prepare(job: Job, backend: Backend, device: Device, say: Say) -> Prepared:
@@ -92,16 +158,11 @@ def prepare(job: Job, backend: Backend, device: Device, say: Say) -> Prepared:
     backend.compile(step, job.compile_mode)
     backend.barrier()
     compile_s = (backend.clock_ns() - began_ns) / 1e9
-    works = timing.Clockwork(
-        run=step.run,
-        barrier=backend.barrier,
-        clock_ns=backend.clock_ns,
-        recompiles=backend.recompiles,
-        agreed=partial(ranks.agreed, device=device.torch_device) if device.ranks > 1 else float,
-    )
+    agreed = partial(ranks.agreed, device=device.torch_device) if device.ranks > 1 else float
+    works = clockwork(backend, agreed)
     say("warm-up", None)
     backend.reset_peak_memory()
-    warm = timing.warm_up(works, len(step.marks), job.pace)
+    warm = timing.warm_up(works, pass_window(step), job.pace)
     return Prepared(
         job=job,
         backend=backend,

@@ -52,9 +52,10 @@ def _run(
     from tpubench.suite import timing
     from tpubench.suite.parity import worst
     from tpubench.suite.parity_means import means_of
+    from tpubench.suite.prepared import clockwork, pass_window
     from tpubench.suite.request import Request
     from tpubench.suite.run import make_plan
-    from tpubench.suite.sides import PACE
+    from tpubench.suite.sides import DUET_PACE
 
     overrides = {key: [str(value)] for key, value in settings.items()}
     plan = make_plan(
@@ -77,13 +78,7 @@ def _run(
     backend.barrier()
     checks = workload.checks(case, step, means_of(workload, backend, device, plan.compile_mode))
     backend.compile(step, plan.compile_mode)
-    works = timing.Clockwork(
-        run=step.run,
-        barrier=backend.barrier,
-        clock_ns=backend.clock_ns,
-        recompiles=backend.recompiles,
-    )
-    warm = timing.warm_up(works, len(step.marks), PACE)
+    warm = timing.warm_up(clockwork(backend), pass_window(step), DUET_PACE)
     checked = worst(checks())
     assert checked is None or checked.ok, checked.fault()
     benchmark.extra_info["tpubench"] = {
@@ -99,8 +94,13 @@ def _run(
     }
     compiled = backend.recompiles()
 
+    def submitted(output: object = None) -> None:
+        """Marks are not timed here: the pass is, from its start until the device is done."""
+        backend.flush()
+
     def one_pass() -> None:
-        step.run(backend.barrier)
+        step.run(submitted)
+        backend.barrier()
 
     result = benchmark(one_pass)
     assert backend.recompiles() == compiled, "recompiled while it was timed"

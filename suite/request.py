@@ -33,7 +33,8 @@ class Request:
     chips: int = 1
     price: prices.Price | None = None
     seed: int | None = None
-    pace: Pace = field(default_factory=Pace)
+    pace: Pace | None = None
+    """The backend's own, unless it is given."""
 
 
 def parse(

@@ -32,7 +32,7 @@ from tpubench.suite.workload import Case, Weights, Workload
 DEFAULT_REPEATS = 3
 UNASKED_BUDGET_S = 108.0
 """With no ``--repeats``: no further round is begun that would end later than this."""
-LIMIT_PACE = Pace(warm_up_s=2.0, window_s=1.0)
+LIMIT_PACE = Pace(warm_up_s=0.5, window_s=1.0, most_warm_up_s=2.0)
 _LIMIT_PRESETS = {"hbm": "read", "gemm": "square-2048"}
 
 
@@ -159,7 +159,7 @@ def make_plan(request: Request) -> Plan:
         python=interpreter.path,
         timeout_s=request.timeout_s,
         price=request.price,
-        pace=request.pace,
+        pace=request.pace or backend.pace,
         notes=notes,
     )
 

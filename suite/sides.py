@@ -25,7 +25,9 @@ from tpubench.suite.request import Request
 from tpubench.suite.run import Plan, make_plan
 from tpubench.suite.timing import Pace
 
-PACE = Pace(warm_up_s=1.0)
+DUET_PACE = Pace(warm_up_s=0.1, most_warm_up_s=1.0)
+"""On the host's cores, where a pair is 20 to 80 new processes in a minute or two; a device warms up
+as for a run, to the state of its power and heat."""
 """Warm-up of each pair's processes; the second and later pairs find everything compiled."""
 
 _KINDS = ("python", "ref", "set", "mode", "backend")
@@ -116,6 +118,7 @@ def sides(spec: Spec, planned: Plan, name: str) -> list[Side]:
         built = refs.build(spec.ref)
         python, environment, commit = built.python, dict(built.environment), built.commit
         notes = (f"{name} {spec.text}: commit {built.commit[:12]}, {built.how}",)
+    pace = planned.backend.pace if planned.backend.accelerator else DUET_PACE
     return [
         Side(
             label=name,
@@ -128,7 +131,7 @@ def sides(spec: Spec, planned: Plan, name: str) -> list[Side]:
                 compile_mode=planned.compile_mode,
                 case=case,
                 weights=planned.weights,
-                pace=PACE,
+                pace=pace,
                 repetition=0,
             ),
         )

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from tpubench.devices.precisions import PRECISIONS, named
 from tpubench.errors import UsageError as UsageError
@@ -25,9 +25,22 @@ from tpubench.suite.parity import relative_l2 as relative_l2
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
-Mark = Callable[[], None]
-"""Called by a step at the end of each phase: waits for the device, then notes the time."""
+Wait = Callable[[], None]
+"""Waits for the device, or submits what was recorded."""
+
+
+class Mark(Protocol):
+    """Called by a step at the end of each phase.
+
+    ``output``: a small result of the phase, on the device (the tokens, the loss). Where the device
+    notes no times by itself, it is copied there and fetched later, and so tells when the phase
+    ended; without it such a device is stopped at the mark.
+    """
+
+    def __call__(self, output: Tensor | None = None) -> None: ...
+
 
 DTYPES: dict[str, int] = {
     name: PRECISIONS[name].bits // 8 for name in ("float32", "bfloat16", "float16")
@@ -167,6 +180,42 @@ class Weights:
     prompt_ids: tuple[int, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """What is timed together. marks: the phase that ends at each call of ``mark`` in one pass.
+
+    ``throughput``: passes back to back, the device never idle. ``latency``: each pass alone, from
+    an idle device until what it marks last is on the host; it has one mark. ``cross-check``: as
+    throughput, but timed only where marks are lagged reads, and held against the main window.
+    """
+
+    run: Callable[[Mark], None]
+    marks: tuple[str, ...] = ("pass",)
+    kind: Literal["throughput", "latency", "cross-check"] = "throughput"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """One window as it was timed.
+
+    marks: what each lap of a pass is. laps_s: [passes][marks] seconds, which add up to ``wall_s``
+    (several passes may share one lap, and then its mean). passes: runs of the program.
+    """
+
+    marks: tuple[str, ...]
+    laps_s: list[list[float]]
+    wall_s: float
+    passes: int
+    how: str
+    """How the marks were taken: a constant of :mod:`.marks`, or ``latency``."""
+    fault: str | None = None
+
+    @property
+    def passes_s(self) -> list[float]:
+        """Seconds of each pass, all its laps together."""
+        return [sum(laps) for laps in self.laps_s]
+
+
 class Step(ABC):
     """A built program: weights and inputs on the device, ready to be compiled and timed."""
 
@@ -182,10 +231,10 @@ class Step(ABC):
     batch: tuple[torch.Tensor, ...] = ()
     """Inputs whose first dimension is the batch, which one process may spread over its chips."""
 
-    barrier: Mark = staticmethod(lambda: None)
+    barrier: Wait = staticmethod(lambda: None)
     """Waits for the device. Set by the child process; ``probe`` calls it between several passes."""
 
-    flush: Mark = staticmethod(lambda: None)
+    flush: Wait = staticmethod(lambda: None)
     """Submits what was recorded so far, without waiting; set by the child process. A step calls it
     after each piece of work that must run by itself, with its result still held: a backend that
     records would merge equal pieces, and leave out what nobody can read."""
@@ -195,7 +244,15 @@ class Step(ABC):
 
     @abstractmethod
     def run(self, mark: Mark) -> None:
-        """One pass: the work, calling ``mark`` at the end of each phase in ``marks``."""
+        """One pass: the work, calling ``mark`` at the end of each phase in ``marks``.
+
+        Nothing in it may wait for the device. What a compiled call returned is overwritten by its
+        next call: a result that is kept is cloned, on the device, right away.
+        """
+
+    def windows(self) -> Mapping[str, Window]:
+        """What is timed besides the pass, by name: the time to a first result, a phase alone…"""
+        return {}
 
     def probe(self) -> torch.Tensor:
         """Output of the compiled program on the parity input, float32 on the CPU.
@@ -356,10 +413,10 @@ class Workload(ABC):
         """What one pass must do, by closed form; per phase where phases differ."""
 
     @abstractmethod
-    def measure(self, case: Case, marks: Sequence[str], laps_s: Sequence[Sequence[float]]) -> Laps:
-        """The samples of each metric from the timed passes.
+    def measure(self, case: Case, windows: Mapping[str, Timed]) -> Laps:
+        """The samples of each metric: from ``windows["pass"]``, and what the step named besides.
 
-        laps_s: for each pass, the seconds from one mark to the next, in the order of ``marks``.
+        A compiled estimate gives, besides the pass, each phase as a window of its own.
         """
 
     def checks(self, case: Case, step: Step, means: Means) -> Checks:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from tpubench.suite.workload import Case, Device, Mark, Step, Weights
+from tpubench.suite.workload import Case, Device, Mark, Step, Weights, Window
 from tpubench.workloads._llama import Block, KVCache, Llama
 from tpubench.workloads._llama_config import LlamaConfig
 from tpubench.workloads._llama_weights import Source, fill, source
@@ -50,16 +52,41 @@ class LlamaStep(Step):
         slots = None if self.static_shapes else self.prompt_BL.shape[1] + index + 1
         return cast(Tensor, self.model(tokens_B1, self.positions_1[index], self.cache, slots))
 
-    @torch.no_grad()
     def run(self, mark: Mark) -> None:
+        self.tokens = self._generate(self.output_len, mark)
+
+    @torch.no_grad()
+    def _generate(self, output_len: int, mark: Mark) -> list[Tensor]:
+        """Tokens [B, 1] of each step, new tensors: no later step writes into them."""
         tokens_B1 = self.prefill().argmax(dim=-1, keepdim=True)
         tokens = [tokens_B1]
-        mark()
-        for index in range(self.output_len - 1):
+        mark(tokens_B1)
+        for index in range(output_len - 1):
             tokens_B1 = self.decode(tokens_B1, index).argmax(dim=-1, keepdim=True)
             tokens.append(tokens_B1)
-            mark()
-        self.tokens = tokens
+            mark(tokens_B1)
+        return tokens
+
+    def _shorter_pass(self, output_len: int, mark: Mark) -> None:
+        self._generate(output_len, mark)
+
+    @torch.no_grad()
+    def _first_token(self, mark: Mark) -> None:
+        mark(self.prefill().argmax(dim=-1, keepdim=True))
+
+    def windows(self) -> Mapping[str, Window]:
+        shorter = max(1, self.output_len // 2)
+        named = {
+            "prefill": Window(run=self._first_token, marks=self.marks[:1]),
+            "ttft": Window(run=self._first_token, marks=self.marks[:1], kind="latency"),
+        }
+        if shorter < self.output_len:
+            named["shorter pass"] = Window(
+                run=partial(self._shorter_pass, shorter),
+                marks=self.marks[:shorter],
+                kind="cross-check",
+            )
+        return named
 
     def generated(self) -> list[int]:
         """New token ids of the first sequence in the last pass."""

@@ -67,12 +67,12 @@ class TrainStep(Step):
     def run(self, mark: Mark) -> None:
         self.loss = self._loss_and_gradients(self.targets_BL, self.scale)
         self._update()
-        mark()
+        mark(self.loss)
 
     def _loss_and_gradients(self, targets_BL: Tensor, scale: Tensor) -> Tensor:
         loss: Tensor = self.model(self.tokens_BL, targets_BL) * scale
         loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        return loss.detach().clone()  # the next replay writes into its own
 
     def _update(self) -> None:
         self.optimizer.step()
@@ -91,7 +91,8 @@ class TrainStep(Step):
             if step == 0:
                 first = self.model.blocks[0].named_parameters()
                 gradients = ((name, _gradient(parameter)) for name, parameter in first)
-                rows = [_sample(piece) for piece in _pieces(self.model.config, gradients)]
+                pieces = _pieces(self.model.config, gradients)
+                rows = [_sample(piece).clone() for piece in pieces]  # overwritten by the next step
             self._update()
             self.barrier()
         loss_S = torch.stack(losses)

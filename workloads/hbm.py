@@ -6,7 +6,7 @@ McCalpin 1995): read n, copy 2n, triad 3n; a CPU's write-allocate traffic is not
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from tpubench.suite.workload import (
@@ -19,6 +19,7 @@ from tpubench.suite.workload import (
     Phase,
     Program,
     Step,
+    Timed,
     UsageError,
     Weights,
     Work,
@@ -36,7 +37,7 @@ class Hbm(Workload):
     """Read, copy and triad over arrays larger than any cache."""
 
     name = "hbm"
-    version = 1
+    version = 2
     summary = "memory read, copy and triad: the bandwidth limit"
     presets: ClassVar[Mapping[str, str]] = {
         "standard": "read, copy, triad; 256 and 1024 MiB on a CPU, 1 and 4 GiB on an accelerator",
@@ -78,12 +79,13 @@ class Hbm(Workload):
             items=steps, unit="kernel", flops=flops * steps, bytes=_TRAFFIC[kernel] * size * steps
         )
 
-    def measure(self, case: Case, marks: Sequence[str], laps_s: Sequence[Sequence[float]]) -> Laps:
+    def measure(self, case: Case, windows: Mapping[str, Timed]) -> Laps:
         steps, work = case.number("steps"), self.work(case)
+        pass_s = windows["pass"].passes_s
         return Laps(
             samples={
-                "step_time_s": [laps[0] / steps for laps in laps_s],
-                "bandwidth_bytes_s": [work.bytes / laps[0] for laps in laps_s],
+                "step_time_s": [t / steps for t in pass_s],
+                "bandwidth_bytes_s": [work.bytes / t for t in pass_s],
             }
         )
 
@@ -119,7 +121,7 @@ def _build(case: Case, device: Device) -> Step:
             for _ in range(steps):
                 self._kernel()
                 self.flush()
-            mark()
+            mark(self.total if kernel == "read" else self.target[:1])
 
         @torch.no_grad()
         def probe(self) -> Tensor:

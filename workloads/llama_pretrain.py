@@ -12,7 +12,7 @@ says so in its preset, and has no tokens a second and no price, which would be a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,6 +26,7 @@ from tpubench.suite.workload import (
     Phase,
     Program,
     Step,
+    Timed,
     UsageError,
     Weights,
     Work,
@@ -46,7 +47,7 @@ class LlamaPretrain(Workload):
     """Pretraining steps of a Llama-family model."""
 
     name = "llama-pretrain"
-    version = 1
+    version = 2
     summary = "Llama training step: forward, backward, AdamW on float32 master weights"
     presets: ClassVar = {
         name: f"{config.n_params / 1e9:.3g} B parameters"
@@ -148,9 +149,9 @@ class LlamaPretrain(Workload):
 
         return count(case, _config(case))
 
-    def measure(self, case: Case, marks: Sequence[str], laps_s: Sequence[Sequence[float]]) -> Laps:
+    def measure(self, case: Case, windows: Mapping[str, Timed]) -> Laps:
         tokens = case.number("batch") * case.number("seq_len")
-        step_s = [laps[0] for laps in laps_s]
+        step_s = windows["pass"].passes_s
         samples = {"step_time_s": step_s}
         layers, whole = _config(case).n_layers, LlamaConfig.from_json(case.shape).n_layers
         if layers < whole:

@@ -21,6 +21,7 @@ from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.row import SCHEMA_VERSION, Row
 from tpubench.results.statistics import within
 from tpubench.suite import registry
+from tpubench.suite.workload import Timed
 
 BACKEND = "libtpu"
 """What stands in a row's ``backend``: nothing ran, libtpu compiled."""
@@ -70,7 +71,10 @@ def _samples(estimated: Estimated) -> tuple[dict[str, list[float]], dict[str, st
         span = spans[phase.phase]
         marks += [phase.phase] * span.marks
         laps_s += [phase.time.total_s * span.runs] * span.marks
-    laps = workload.measure(case, marks, [laps_s])
+    windows = {"pass": _window(tuple(marks), laps_s)}
+    for name, lap_s in zip(marks, laps_s, strict=True):
+        windows.setdefault(name, _window((name,), [lap_s]))
+    laps = workload.measure(case, windows)
     # Every sample of a phase is the same number: one stands for all.
     samples = {name: values[:1] for name, values in laps.samples.items()}
     missing.update(laps.missing)
@@ -79,6 +83,11 @@ def _samples(estimated: Estimated) -> tuple[dict[str, list[float]], dict[str, st
     _add_fractions(estimated, dict(zip(marks, laps_s, strict=True)), sum(laps_s), samples)
     _add_derived(estimated, samples, missing)
     return samples, missing
+
+
+def _window(marks: tuple[str, ...], laps_s: list[float]) -> Timed:
+    """One pass as if it had been timed."""
+    return Timed(marks=marks, laps_s=[laps_s], wall_s=sum(laps_s), passes=1, how="compiled")
 
 
 def _add_fractions(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tpubench.devices.names import canonical
 from tpubench.errors import RunFailedError
@@ -12,9 +13,41 @@ from tpubench.suite.backend import Backend, Probe
 from tpubench.suite.backends import _chips, _dynamo, _nvml
 from tpubench.suite.energy import PowerMeter
 from tpubench.suite.interpreters import OWN, Interpreter
+from tpubench.suite.marks import DEVICE_EVENTS, Marks
 from tpubench.suite.workload import Device, Step
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _INSTALL = "pip install 'tpubench[cuda]'"
+
+
+class _EventMarks(Marks):
+    """CUDA events: the GPU notes the time itself as its stream passes them."""
+
+    how = DEVICE_EVENTS
+
+    def __init__(self, count: int) -> None:
+        import torch
+
+        self._events = [
+            torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            for _ in range(count + 1)
+        ]
+
+    def start(self) -> None:
+        self._events[0].record()
+
+    def mark(self, output: Tensor | None = None) -> None:
+        self.taken += 1
+        self._events[self.taken].record()
+
+    def gaps_s(self) -> list[float]:
+        passed = self._events[: self.taken + 1]
+        return [a.elapsed_time(b) / 1e3 for a, b in itertools.pairwise(passed)]
+
+    def pending(self) -> bool:
+        return not self._events[self.taken].query()  # type: ignore[no-untyped-call]
 
 
 class Cuda(Backend):
@@ -108,6 +141,9 @@ class Cuda(Backend):
 
         torch.cuda.synchronize()
         (self._one + 1).cpu()
+
+    def marks(self, count: int) -> Marks:
+        return _EventMarks(count)
 
     def recompiles(self) -> int:
         return _dynamo.graphs()

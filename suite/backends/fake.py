@@ -1,12 +1,16 @@
-"""``fake``: real programs on the CPU under a scripted clock, with scripted faults.
+"""``fake``: real programs on a scripted device that runs ahead of its host, with scripted faults.
 
 It makes the whole pipeline deterministic, failures included, so that every status and exit code is
-tested without a timing. Its rows are ``modelled``, never ``measured``, and ``auto`` never picks it.
+tested without a timing; and it does what accelerators do to a program that takes a CPU's manners
+for granted (``_asynchronous.py``). Its rows are ``modelled``, never ``measured``, and ``auto``
+never picks it.
 
-``$TPUBENCH_FAKE`` holds the script as JSON: ``{"tick_s": [0.001, 0.002], "faults": {"1": ["window",
-"hang"]}}`` gives the clock's steps, repeated, and what happens in which phase of which repetition
-(``"*"`` for each): hang, abort, oom, exit, lost, wrong (an output the parity check must catch) or
-recompile.
+``$TPUBENCH_FAKE`` holds the script as JSON, e.g. ``{"pass_s": [0.1, 0.2], "faults": {"1":
+["window", "hang"]}, "lie": "barrier"}``: seconds from mark to mark, repeated, in place of what the
+operators would cost; what happens in which phase of which repetition (``"*"`` for each): hang,
+abort, oom, exit, lost, wrong (an output the parity check must catch) or recompile; which lie the
+device tells; and any cost in :class:`~._asynchronous.Script`. ``"marks": "lagged reads"`` makes it
+a device without events.
 """
 
 from __future__ import annotations
@@ -16,58 +20,90 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tpubench.errors import RunFailedError
-from tpubench.suite.backend import Probe
+from tpubench.errors import RunFailedError, UsageError
+from tpubench.suite.backend import Backend, Probe
 from tpubench.suite.backends.cpu import Cpu
 from tpubench.suite.interpreters import OWN, Interpreter
+from tpubench.suite.marks import LAGGED_READS, Marks
+from tpubench.suite.timing import Pace
 from tpubench.suite.workload import Device, Step
 
 if TYPE_CHECKING:
     import torch
 
+    from tpubench.suite.backends._asynchronous import Queue
+
 SCRIPT_VARIABLE = "TPUBENCH_FAKE"
+_TIMED_PHASES = {"warm-up", "window"}
 
 
 class Fake(Cpu):
-    """The CPU under a scripted clock."""
+    """A scripted device that runs ahead of its host."""
 
     name = "fake"
-    summary = "a scripted clock over real programs: for tests, never a measurement"
+    summary = "a scripted asynchronous device over real programs: for tests, never a measurement"
     rank = -1
     evidence = "modelled"
-    compile_modes: ClassVar[tuple[str, ...]] = ("eager",)
+    asynchronous = True
+    compile_modes: ClassVar[tuple[str, ...]] = ("graphs", "eager")
     collectives: ClassVar[str | None] = None
     limits: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
-        self._ticks: Iterator[int] = iter(())
-        self._faults: dict[str, list[str]] = {}
+        self._script: dict[str, Any] = {}
+        self._queue: Queue | None = None
+        self._pass_s: Iterator[float] | None = None
+        self._phase = ""
         self._compiled = 0
         self._recompiling = False
         self._wrong = False
 
+    @property
+    def pace(self) -> Pace:
+        return Pace(warm_up_s=0.05, window_s=0.05, most_warm_up_s=1.0, latency_s=0.0)
+
+    @property
+    def proof_width(self) -> int:
+        return 64
+
+    @property
+    def queue(self) -> Queue:
+        """The device, once it is open."""
+        assert self._queue is not None
+        return self._queue
+
     def default_mode(self, *, trains: bool = False) -> tuple[str, str | None]:
-        return "eager", None
+        return self.compile_modes[0], None
 
     def probe(self, python: Interpreter = OWN) -> Probe:
-        found = super().probe(python)
-        detail = "scripted clock" if found.available else found.detail
-        return Probe(available=found.available, detail=detail, fix=found.fix)
+        own = super().probe(python)
+        detail = "scripted clock" if own.available else own.detail
+        return Probe(available=own.available, detail=detail, fix=own.fix)
 
     def open(self, mode: str) -> Device:
         import torch
 
+        from tpubench.suite.backends._asynchronous import Queue, Script
+
         device = super().open(mode)
         torch.set_num_threads(1)  # nothing is timed: leave the other cores to others
+        pass_s = tuple(self._script.get("pass_s", ()))
+        costs = {
+            key: value
+            for key, value in self._script.items()
+            if key in Script.__dataclass_fields__ and key != "pass_s"
+        }
+        self._queue = Queue(Script(**costs, pass_s=pass_s))
+        self._pass_s = itertools.cycle(pass_s) if pass_s else None
         return device
 
-    def _read_script(self) -> None:
-        script: dict[str, Any] = json.loads(os.environ.get(SCRIPT_VARIABLE) or "{}")
-        ticks = [round(seconds * 1e9) for seconds in script.get("tick_s", [0.1])]
-        self._ticks = itertools.accumulate(itertools.cycle(ticks))
-        self._faults = script.get("faults", {})
+    def running(self) -> AbstractContextManager[object]:
+        from tpubench.suite.backends._asynchronous import deferred
+
+        return deferred(self.queue)
 
     def device_name(self) -> str:
         return "fake"
@@ -75,7 +111,9 @@ class Fake(Cpu):
     def on_phase(self, phase: str, repetition: int) -> None:
         if phase == "open":
             self._read_script()
-        when, fault = self._faults.get(str(repetition), self._faults.get("*", ["", ""]))
+        self._phase = phase
+        faults = self._script.get("faults", {})
+        when, fault = faults.get(str(repetition), faults.get("*", ["", ""]))
         self._recompiling = fault == "recompile" and phase == "window"
         if phase != when:
             return
@@ -92,13 +130,36 @@ class Fake(Cpu):
         elif fault == "wrong":
             self._wrong = True
 
+    def _read_script(self) -> None:
+        text = os.environ.get(SCRIPT_VARIABLE) or "{}"
+        try:
+            self._script = json.loads(text)
+        except json.JSONDecodeError:
+            raise UsageError(f"${SCRIPT_VARIABLE} is not JSON: {text[:40]!r}") from None
+
     def compile(self, step: Step, mode: str) -> None:
-        super().compile(step, mode)
-        if self._wrong and step.module is not None:
+        from tpubench.suite.backends._asynchronous import capture
+
+        if step.module is None:
+            return
+        if self._wrong:
             step.module.register_forward_pre_hook(_spoil)
+        if mode == "graphs":
+            step.static_shapes = not step.trains
+            capture(self.queue, step.module)
+
+    def barrier(self) -> None:
+        self.queue.barrier()
 
     def clock_ns(self) -> int:
-        return next(self._ticks)
+        return self.queue.clock_ns()
+
+    def marks(self, count: int) -> Marks:
+        from tpubench.suite.backends._asynchronous import EventMarks
+
+        if self._script.get("marks") == LAGGED_READS:
+            return Backend.marks(self, count)
+        return EventMarks(self.queue, self._pass_s if self._phase in _TIMED_PHASES else None)
 
     def recompiles(self) -> int:
         self._compiled += self._recompiling

@@ -19,7 +19,7 @@ from tpubench.suite.parity_means import means_of
 from tpubench.suite.timing import Pace
 from tpubench.suite.workload import Case, Weights
 
-QUICK = Pace(warm_up_s=0.2, window_s=0.1, min_passes=2, max_passes=2)
+QUICK = Pace(warm_up_s=0.02, window_s=0.02, most_warm_up_s=0.2, latency_s=0.0)
 SMALL = {
     "llama-infer": ("tiny", {"batch": ["2"], "input_len": ["5"], "output_len": ["4"]}),
     "llama-pretrain": ("tiny", {"batch": ["2"], "seq_len": ["24"]}),
@@ -63,13 +63,14 @@ def test_a_workload_runs_and_passes_parity(case: Case) -> None:
     assert all(check["error"] <= check["tolerance"] for check in outcome.parity)
     assert len({check["name"] for check in outcome.parity}) == len(outcome.parity)
     assert outcome.parity_error in {check["error"] for check in outcome.parity}
-    assert {len(laps) for laps in outcome.laps_s} == {len(outcome.marks)}
+    for timed in outcome.windows.values():
+        assert {len(laps) for laps in timed.laps_s} == {len(timed.marks)}
 
 
 @pytest.mark.parametrize("case", EVERY_CASE)
 def test_its_samples_are_known_metrics_and_finite(case: Case) -> None:
     workload, outcome = registry.workload(case.workload), execute(case)
-    laps = workload.measure(case, outcome.marks, outcome.laps_s)
+    laps = workload.measure(case, outcome.windows)
     assert workload.primary_metric in laps.samples
     assert {*laps.samples, *laps.missing} <= set(METRICS)
     assert all(math.isfinite(v) and v > 0 for samples in laps.samples.values() for v in samples)

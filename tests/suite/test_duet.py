@@ -49,8 +49,8 @@ def test_a_pair_alternates_and_its_ratio_ignores_a_drift() -> None:
 
 
 def test_one_duet_is_stored_verified_and_judged_again(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    # Every reading of the clock is 100 ms after the last, so both sides take equally long.
-    monkeypatch.setenv("TPUBENCH_FAKE", json.dumps({"tick_s": [0.1]}))
+    # Every mark is 100 ms after the last, so both sides take equally long.
+    monkeypatch.setenv("TPUBENCH_FAKE", json.dumps({"pass_s": [0.1]}))
     seen: list[ab.PairTaken] = []
     arranged = contest()
     found = ab.run(arranged, tmp_path, seen.append)

@@ -18,7 +18,7 @@ from tpubench.suite import facts
 from tpubench.suite.backends import _nvml
 from tpubench.suite.energy import integrate
 from tpubench.suite.job import Outcome
-from tpubench.suite.workload import Work
+from tpubench.suite.workload import Timed, Work
 
 
 def test_constant_power_gives_power_times_time() -> None:
@@ -122,7 +122,16 @@ def test_joules_are_shared_by_the_tokens_of_all_passes() -> None:
     energy = {"joules": 600.0, "scope": "board", "method": "energy counter", "reason": None}
     samples: dict[str, list[float]] = {}
     missing: dict[str, str] = {}
-    outcome = Outcome(status="ok", device="nvidia-h100-sxm", laps_s=[[1.0], [1.0]], energy=energy)
+    outcome = Outcome(
+        status="ok",
+        device="nvidia-h100-sxm",
+        windows={
+            "pass": Timed(
+                marks=("pass",), laps_s=[[1.0], [1.0]], wall_s=2.0, passes=2, how="host clock"
+            )
+        },
+        energy=energy,
+    )
     facts._add_energy(samples, missing, work, outcome)
     assert (samples, missing) == ({"joules_per_token": [6.0]}, {})
 

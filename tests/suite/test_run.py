@@ -54,11 +54,12 @@ def test_the_scripted_clock_decides_every_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A pass of 3 tokens is 3 marks of 0.5 s: one prefill, two decode steps.
-    script(monkeypatch, tick_s=[0.5])
+    script(monkeypatch, pass_s=[0.5])
     report = run(tmp_path, price=prices.given(3.6))
     assert (report.failed, report.exit_code) == (0, 0)
     rows = report.rows
-    assert value(rows, "ttft_s") == pytest.approx(0.5)
+    # Timed by itself, from an idle device, by what its operators cost.
+    assert 0 < (value(rows, "ttft_s") or 0) < 0.5
     assert value(rows, "tpot_s") == pytest.approx(0.5)
     assert value(rows, "output_tok_s") == pytest.approx(2.0)
     assert value(rows, "prefill_tok_s") == pytest.approx(8.0)

@@ -1,4 +1,4 @@
-"""The clock, under a scripted one: what is inside the window, and what is not."""
+"""The clock, under a scripted one: what is inside a window, and what is not."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from tpubench.suite import timing
+from tpubench.suite.marks import HostMarks
 from tpubench.suite.timing import Clockwork, Pace, WarmUp
-from tpubench.suite.workload import Mark
+from tpubench.suite.workload import Mark, Window
 
 
 class Scripted:
-    """A step of one mark whose passes take the scripted seconds, and a log of what happened."""
+    """A program of one mark whose passes take the scripted seconds, and a log of what happened."""
 
-    def __init__(self, passes_s: Iterable[float], compiles: Iterable[int] = (0,)) -> None:
+    def __init__(
+        self, passes_s: Iterable[float], compiles: Iterable[int] = (0,), barrier_s: float = 0.0
+    ) -> None:
         self.now_ns = 0
         self.passes_s = iter(passes_s)
         self.compiles = itertools.chain(compiles, itertools.repeat(0))
         self.compiled = 0
+        self.barrier_s = barrier_s
         self.log: list[str] = []
 
     def run(self, mark: Mark) -> None:
@@ -31,34 +35,93 @@ class Scripted:
 
     def barrier(self) -> None:
         self.log.append("barrier")
+        self.now_ns += round(self.barrier_s * 1e9)
 
     def clock_ns(self) -> int:
         self.log.append("clock")
         return self.now_ns
 
-    def works(self, run: Callable[[Mark], None] | None = None) -> Clockwork:
+    def window(self, run: Callable[[Mark], None] | None = None) -> Window:
+        return Window(run=run or self.run)
+
+    def works(self) -> Clockwork:
         return Clockwork(
-            run=run or self.run,
             barrier=self.barrier,
             clock_ns=self.clock_ns,
             recompiles=lambda: self.compiled,
+            marks=lambda count: HostMarks(lambda: self.now_ns, count),
+            read=lambda tensor: tensor,
+            idle_barrier_s=self.barrier_s,
         )
 
 
-def test_every_stamp_is_taken_after_the_barrier() -> None:
+def throughput(scripted: Scripted, run: Callable[[Mark], None] | None = None, **more: int):  # type: ignore[no-untyped-def]
+    return timing.throughput(scripted.works(), scripted.window(run), **more)
+
+
+def test_barriers_stand_at_the_ends_of_a_window_alone() -> None:
     scripted = Scripted([1.0, 2.0])
-    stamps = timing.window(scripted.works(), passes=2, marks=1)
-    assert stamps == [0, 1_000_000_000, 3_000_000_000]
-    assert scripted.log == [
-        "barrier",
-        "clock",
-        "run",
-        "barrier",
-        "clock",
-        "run",
-        "barrier",
-        "clock",
-    ]
+    timed = throughput(scripted, passes=2)
+    assert scripted.log == ["barrier", "clock", "run", "run", "barrier", "clock"]
+    assert timed.laps_s == [[1.0], [2.0]]
+    assert (timed.wall_s, timed.passes, timed.fault) == (3.0, 2, None)
+
+
+def test_laps_add_up_to_the_wall_time_closing_barrier_included() -> None:
+    scripted = Scripted([1.0] * 4, barrier_s=0.02)
+    timed = throughput(scripted, passes=4)
+    assert timed.fault is None
+    assert timed.wall_s == pytest.approx(4.02)
+    assert sum(timed.passes_s) == pytest.approx(timed.wall_s)
+
+
+def test_marks_that_do_not_add_up_void_the_window() -> None:
+    scripted = Scripted([1.0])
+
+    def late(mark: Mark) -> None:
+        mark()
+        scripted.now_ns += 10**9
+
+    timed = throughput(scripted, late, passes=1)
+    assert timed.fault is not None and "the marks add up to 0 s, the window lasted 1 s" in (
+        timed.fault
+    )
+
+
+def test_short_passes_share_a_lap_and_give_its_mean() -> None:
+    scripted = Scripted(itertools.cycle([1.0, 3.0]))
+    timed = throughput(scripted, passes=6, inner=2)
+    assert timed.laps_s == [[2.0]] * 3
+    assert timed.passes == 6 and timed.wall_s == 12.0
+
+
+def test_passes_are_rounded_up_to_whole_laps() -> None:
+    assert throughput(Scripted(itertools.repeat(1.0)), passes=5, inner=2).passes == 6
+
+
+def test_a_latency_is_from_an_idle_device_to_the_value_on_the_host() -> None:
+    scripted = Scripted([1.0, 2.0])
+    reads: list[object] = []
+
+    def run(mark: Mark) -> None:
+        scripted.run(lambda output=None: None)
+        mark("token")  # type: ignore[arg-type]
+
+    def read(tensor: object) -> None:
+        reads.append(tensor)
+        scripted.now_ns += 10**8
+
+    works = Clockwork(
+        barrier=scripted.barrier,
+        clock_ns=scripted.clock_ns,
+        recompiles=lambda: 0,
+        marks=lambda count: HostMarks(scripted.clock_ns, count),
+        read=read,
+    )
+    timed = timing.latency(works, Window(run=run, kind="latency"), passes=2)
+    assert timed.laps_s == [[1.1], [2.1]]
+    assert reads == ["token", "token"]
+    assert scripted.log == ["barrier", "clock", "run", "clock"] * 2
 
 
 def test_the_collector_is_off_inside_and_back_on_after() -> None:
@@ -69,7 +132,7 @@ def test_the_collector_is_off_inside_and_back_on_after() -> None:
         mark()
 
     assert gc.isenabled()
-    timing.window(Scripted([]).works(run), passes=1, marks=1)
+    throughput(Scripted([]), run, passes=1)
     assert seen == [False]
     assert gc.isenabled()
 
@@ -79,19 +142,15 @@ def test_the_collector_comes_back_after_a_failure() -> None:
         raise RuntimeError("lost the device")
 
     with pytest.raises(RuntimeError, match="lost"):
-        timing.window(Scripted([]).works(run), passes=1, marks=1)
+        throughput(Scripted([]), run, passes=1)
     assert gc.isenabled()
 
 
 def test_a_step_that_marks_too_often_or_too_seldom_is_refused() -> None:
     with pytest.raises(RuntimeError, match="marked 0 times, not 1"):
-        timing.window(Scripted([]).works(lambda mark: None), passes=1, marks=1)
+        throughput(Scripted([]), lambda mark: None, passes=1)
     with pytest.raises(IndexError):
-        timing.window(Scripted([]).works(lambda mark: [mark(), mark()][0]), passes=1, marks=1)
-
-
-def test_laps_are_the_gaps_between_stamps_by_pass() -> None:
-    assert timing.laps_s([0, 1e9, 3e9, 4e9, 8e9], 2) == [[1.0, 2.0], [1.0, 4.0]]
+        throughput(Scripted([]), lambda mark: [mark(), mark()][0], passes=1)
 
 
 @pytest.mark.parametrize(
@@ -102,38 +161,77 @@ def test_laps_are_the_gaps_between_stamps_by_pass() -> None:
         ([1.0, 1.2], "slowing"),
         ([2.0, 1.0], "quickening"),
         ([9, 9, 2, 2, 1, 1], "quickening"),
-        ([9, 9, 1, 1, 1, 1], "steady"),
+        ([9, 9, 1, 1, 1, 1], "erratic"),
+        ([0.14, 0.00022], "quickening"),
+        ([1.0, 0.1] * 10, "erratic"),
+        ([1.0, 1.4] * 10, "steady"),
+        ([*[1.0] * 19, 9.0], "steady"),
     ],
 )
-def test_steadiness_compares_the_last_two_thirds(passes_s: list[float], steadiness: str) -> None:
+def test_steadiness_compares_thirds_and_tenths(passes_s: list[float], steadiness: str) -> None:
+    if len(passes_s) == 3:
+        passes_s = passes_s[1:]
     assert timing.steadiness(passes_s) == steadiness
 
 
-def test_warm_up_ends_when_times_settle() -> None:
-    warm = timing.warm_up(Scripted([5.0, 2.0, 1.0, 1.0]).works(), 1, Pace(warm_up_s=100))
-    assert warm == WarmUp(passes_s=[5.0, 2.0, 1.0, 1.0], steadiness="steady")
+def warm(scripted: Scripted, **pace: float) -> WarmUp:
+    return timing.warm_up(scripted.works(), scripted.window(), Pace(**pace))  # type: ignore[arg-type]
+
+
+def test_warm_up_lasts_under_load_even_when_times_settle_at_once() -> None:
+    scripted = Scripted(itertools.repeat(0.5))
+    assert warm(scripted, warm_up_s=10, most_warm_up_s=100).steadiness == "steady"
+    assert scripted.log.count("run") >= 1 + 10 / 0.5
+
+
+def test_warm_up_goes_on_until_times_settle() -> None:
+    passes_s = [5.0, 4.0, 3.0, 2.0, 1.0, 1.0]
+    found = warm(Scripted(passes_s), warm_up_s=6.0, most_warm_up_s=100)
+    assert found == WarmUp(passes_s=passes_s, steadiness="steady")
 
 
 def test_warm_up_goes_on_while_anything_compiles() -> None:
-    scripted = Scripted(itertools.repeat(1.0), compiles=[1, 1, 1])
-    assert len(timing.warm_up(scripted.works(), 1, Pace(warm_up_s=100)).passes_s) == 4
+    scripted = Scripted(itertools.repeat(1.0), compiles=[1, 1, 1, 0, 0])
+    assert len(warm(scripted, warm_up_s=1, most_warm_up_s=100).passes_s) == 4
+
+
+def test_a_pass_as_long_as_the_warm_up_is_not_repeated() -> None:
+    found = warm(Scripted([60.0, 9.0, 9.0]), warm_up_s=3, most_warm_up_s=15)
+    assert found.passes_s == [60.0, 9.0]
 
 
 def test_a_series_that_never_settles_is_labelled_and_bounded() -> None:
     slower = (1.5**n for n in itertools.count())
-    warm = timing.warm_up(Scripted(slower).works(), 1, Pace(warm_up_s=20))
-    assert warm.steadiness == "slowing"
-    assert 20 <= sum(warm.passes_s[1:]) < 40
+    found = warm(Scripted(slower), warm_up_s=10, most_warm_up_s=20)
+    assert found.steadiness == "slowing"
+    assert 20 <= sum(found.passes_s[1:]) < 60
 
 
 def test_a_first_pass_that_compiles_for_long_does_not_end_the_warm_up() -> None:
-    warm = timing.warm_up(Scripted([60.0, 1.0, 1.0]).works(), 1, Pace(warm_up_s=15))
-    assert warm.passes_s == [60.0, 1.0, 1.0]
+    found = warm(Scripted([60.0, 1.0, 1.0]), warm_up_s=1.5, most_warm_up_s=15)
+    assert found.passes_s == [60.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize(
-    ("typical_s", "passes"), [(1.0, 4), (0.001, 1000), (100.0, 3), (0.1, 40), (0.0, 1000)]
+    ("typical_s", "passes"), [(1.0, 4), (0.001, 4000), (100.0, 3), (0.1, 40), (1e-6, 4_000_000)]
 )
-def test_the_window_is_filled_within_bounds(typical_s: float, passes: int) -> None:
-    warm = WarmUp(passes_s=[9.0, typical_s, typical_s], steadiness="steady")
-    assert timing.passes_for(warm, Pace(window_s=4.0, min_passes=3, max_passes=1000)) == passes
+def test_a_window_is_filled_however_short_a_pass_is(typical_s: float, passes: int) -> None:
+    works = Scripted([]).works()
+    found = WarmUp(passes_s=[9.0, typical_s, typical_s], steadiness="steady")
+    assert timing.passes_for(works, found, Pace(window_s=4.0, min_passes=3)) == passes
+
+
+def test_a_window_lasts_a_hundred_barriers() -> None:
+    works = Scripted([], barrier_s=0.1).works()
+    found = WarmUp(passes_s=[1.0, 1.0], steadiness="steady")
+    assert timing.passes_for(works, found, Pace(window_s=0.5)) == 10
+
+
+def test_a_kernel_shorter_than_a_hundred_barriers_is_repeated_inside_a_lap() -> None:
+    works, window = Scripted([], barrier_s=50e-6).works(), Window(run=lambda mark: None)
+    assert timing.inner_for(works, window, passes=10_000, wall_s=1.0) == 50
+    assert timing.inner_for(works, window, passes=20, wall_s=1.0) == 1
+    no_barrier = Scripted([]).works()
+    assert timing.inner_for(no_barrier, window, passes=1_000_000, wall_s=1.0) == 1000
+    two = Window(run=lambda mark: None, marks=("a", "b"))
+    assert timing.inner_for(works, two, passes=10_000, wall_s=1.0) == 1

@@ -318,7 +318,7 @@ def rows_of(store: Path, **asked: Any) -> dict[str, Row]:
 
 
 def test_tokens_are_priced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TPUBENCH_FAKE", '{"tick_s": [0.5]}')
+    monkeypatch.setenv("TPUBENCH_FAKE", '{"pass_s": [0.5]}')
     rows = rows_of(tmp_path)
     assert rows["step_time_s"].value == pytest.approx(0.5)
     assert rows["train_tok_s"].value == pytest.approx(2 * 64 / 0.5)

@@ -32,7 +32,7 @@ from tpubench.suite.workload import (
     Workload,
 )
 
-PACE = Pace(warm_up_s=0.5, window_s=0.05, min_passes=3, max_passes=3)
+PACE = Pace(warm_up_s=0.0, window_s=0.0, most_warm_up_s=0.5, latency_s=0.0, min_passes=3)
 Body = Callable[[torch.nn.Module, torch.Tensor, int], torch.Tensor]
 
 
@@ -50,7 +50,7 @@ class ToyStep(Step):
     @torch.no_grad()
     def run(self, mark: Mark) -> None:
         self.y = self.body(self.module, self.x, next(self.numbers))
-        mark()
+        mark(self.y)
 
     @torch.no_grad()
     def probe(self) -> torch.Tensor:
@@ -77,8 +77,8 @@ class Toy(Workload):
     def work(self, case: Case) -> Work:
         return Work(items=1, unit="pass", flops=1, bytes=1)
 
-    def measure(self, case: Case, marks: Any, laps_s: Any) -> Laps:
-        return Laps(samples={"step_time_s": [laps[0] for laps in laps_s]})
+    def measure(self, case: Case, windows: Any) -> Laps:
+        return Laps(samples={"step_time_s": windows["pass"].passes_s})
 
 
 def plain(module: torch.nn.Module, x: torch.Tensor, number: int) -> torch.Tensor:
