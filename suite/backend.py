@@ -195,8 +195,8 @@ class Backend(ABC):
         )
 
     def copy_on_device(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A copy in the order of submission, safe from what overwrites the original later."""
-        return tensor.detach().clone()
+        """A copy of one element in the order of submission: later writes do not reach it."""
+        return tensor.detach()[(slice(0, 1),) * tensor.dim()].clone()
 
     def read(self, tensor: torch.Tensor) -> torch.Tensor:
         """The tensor on the host, returned when its own value is there."""

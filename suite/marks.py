@@ -41,6 +41,9 @@ class Marks(ABC):
     def mark(self, output: Tensor | None = None) -> None:
         """A phase ends with what was submitted so far. ``output``: a result of this phase."""
 
+    def finish(self) -> None:  # noqa: B027
+        """The last mark was taken: called before the barrier that closes the window."""
+
     @abstractmethod
     def gaps_s(self) -> list[float]:
         """Seconds from the start to the first mark, and from each mark to the next.
@@ -76,8 +79,8 @@ class HostMarks(Marks):
 class LaggedMarks(Marks):
     """Readings of the host's clock as results arrive, each fetched one phase late.
 
-    copy: a copy of a tensor, made on the device in the order of submission, so that the next
-    phase may overwrite the original. read: fetches a tensor to the host once its own value is
+    copy: a copy of a part of a tensor, made on the device in the order of submission, so that the
+    next phase may overwrite the original. read: fetches a tensor to the host once its own value is
     there, whatever was submitted after it. flush: submits what was recorded. A phase that gives no
     output is waited for with ``barrier``, which stops the device.
     """
@@ -109,6 +112,7 @@ class LaggedMarks(Marks):
             self._barrier()
             self._stamps_ns[self.taken] = self._clock_ns()
             return
+        self._flush()
         copied = self._copy(output)
         self._flush()
         self._awaited.append((self.taken, copied))
@@ -121,8 +125,10 @@ class LaggedMarks(Marks):
             self._read(tensor)
             self._stamps_ns[index] = self._clock_ns()
 
-    def gaps_s(self) -> list[float]:
+    def finish(self) -> None:
         self._fetch(keep=0)
+
+    def gaps_s(self) -> list[float]:
         return _gaps_s(self._stamps_ns[: self.taken + 1])
 
 

@@ -198,6 +198,7 @@ def throughput(
             for _ in range(inner - 1):
                 run(submit)
             run(mark)
+        taken.finish()
         barrier()
         wall_s = (clock_ns() - began_ns) / 1e9
     if taken.taken != laps * marks:

@@ -34,9 +34,10 @@ Wait = Callable[[], None]
 class Mark(Protocol):
     """Called by a step at the end of each phase.
 
-    ``output``: a small result of the phase, on the device (the tokens, the loss). Where the device
-    notes no times by itself, it is copied there and fetched later, and so tells when the phase
-    ended; without it such a device is stopped at the mark.
+    ``output``: a result of the phase, on the device (the tokens, the loss), as it is: taking a part
+    of it would be work of its own. Where the device notes no times by itself, one element is copied
+    there and fetched later, and so tells when the phase ended; without it such a device is stopped
+    at the mark.
     """
 
     def __call__(self, output: Tensor | None = None) -> None: ...

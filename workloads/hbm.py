@@ -121,7 +121,7 @@ def _build(case: Case, device: Device) -> Step:
             for _ in range(steps):
                 self._kernel()
                 self.flush()
-            mark(self.total if kernel == "read" else self.target[:1])
+            mark(self.total if kernel == "read" else self.target)
 
         @torch.no_grad()
         def probe(self) -> Tensor:

@@ -169,6 +169,14 @@ class Xla(TpuRuntime):
         (self._one + 1).cpu()
         self._read_backs += 1
 
+    def copy_on_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        # A program of the clock's own, where the copy is one at all, and no phase of the workload.
+        before = _submitted()
+        copied = super().copy_on_device(tensor)
+        self.flush()
+        self._read_backs += _submitted() - before
+        return copied
+
     def programs_run(self) -> int:
         return sum(_counted(name) for name in _EXECUTIONS) - self._read_backs
 
@@ -215,6 +223,8 @@ class Xla(TpuRuntime):
 
 _EXECUTIONS = ("ExecuteTime", "ExecuteReplicatedTime")
 """torch_xla's counts of programs run: on one device, and spread over several."""
+_SUBMISSIONS = ("CachedCompile", "UncachedCompile")
+"""torch_xla's counts of programs that were found compiled, and that were not."""
 _READ_BACK = "aten::_local_scalar_dense"
 """Counted for every ``.item()``: a transfer of one element, no computation on the CPU."""
 
@@ -234,6 +244,13 @@ def _seed_the_device_too() -> None:
         return on_the_host(seed)
 
     torch.manual_seed = manual_seed
+
+
+def _submitted() -> int:
+    """Programs handed to the device so far, counted as they are, not as they end."""
+    from torch_xla.debug import metrics
+
+    return sum(int(metrics.counter_value(name) or 0) for name in _SUBMISSIONS)
 
 
 def _counted(metric: str) -> int:

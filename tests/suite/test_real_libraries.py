@@ -6,6 +6,7 @@ Every fault here is produced on the library, not scripted.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from libraries import VARIABLES, Library, library
-from test_contract import QUICK, cases_of
+from test_contract import cases_of
 
 from tpubench.suite import registry
 from tpubench.suite.job import Job
+from tpubench.suite.timing import Pace
 from tpubench.suite.workload import Weights
+
+PACE = Pace(warm_up_s=0.05, window_s=0.5, most_warm_up_s=0.5, latency_s=0.0)
+"""Long enough that a neighbour's load does not pull the marks and the wall time apart."""
 
 
 @pytest.fixture(scope="module", params=VARIABLES)
@@ -50,7 +55,7 @@ def test_an_operator_that_would_run_on_the_host_is_caught(
     found = scenarios["an operator of the host"]
     if real.backend == "xla":  # torch_xla runs it on the CPU and counts it
         assert found["status"] == "invalid"
-        assert "3 fallback of aten::linalg_eig to the CPU" in found["reason"]
+        assert re.search(r"\d+ fallback of aten::linalg_eig to the CPU", found["reason"])
     else:  # TorchTPU refuses, and so must it stay
         assert found["status"] == "raised"
         assert "is not implemented for TPU" in found["reason"]
@@ -62,7 +67,7 @@ def test_work_that_a_lazy_backend_leaves_out_is_caught(
     found = scenarios["work that nobody reads"]
     if real.backend == "xla":
         assert found["status"] == "invalid"
-        assert "only 0 programs ran for 3 timed phases" in found["reason"]
+        assert re.search(r"only [01] programs ran for \d+ timed phases", found["reason"])
     else:  # runs what it is told when it is told
         assert found["status"] == "ok"
 
@@ -75,7 +80,7 @@ def outcomes(real: Library) -> list[tuple[Job, dict[str, Any]]]:
             compile_mode=mode,
             case=case,
             weights=Weights(),
-            pace=QUICK,
+            pace=PACE,
             repetition=0,
         )
         for name in registry.workloads()
@@ -90,10 +95,10 @@ def why_not_on_xla(job: Job) -> str | None:
     """The reason with which torch_xla must refuse a job; None for what it must run."""
     if job.case.params.get("kernel") == "copy":
         # A recorded copy is the same value under a second name: truly nothing to run.
-        return "only 0 programs ran for 2 timed phases: work was left out"
+        return r"only 0 programs ran for \d+ timed phases: work was left out"
     if registry.workload(job.case.workload).trains and job.compile_mode == "openxla":
         return (
-            "openxla computes wrong losses from the second training step on (torch_xla 2.9):"
+            r"openxla computes wrong losses from the second training step on \(torch_xla 2.9\):"
             " use --compile-mode lazy"
         )
     return None
@@ -106,7 +111,8 @@ def test_every_workload_runs_in_every_mode_and_passes_parity(
         what = (job.case.workload, job.case.label(), job.compile_mode)
         refused = why_not_on_xla(job) if job.backend == "xla" else None
         if refused:
-            assert (outcome["status"] != "ok", outcome["reason"]) == (True, refused), what
+            assert outcome["status"] != "ok", what
+            assert re.fullmatch(refused, outcome["reason"]), what
             continue
         assert (outcome["status"], outcome["reason"]) == ("ok", None), what
         assert outcome["parity_error"] <= outcome["parity_tolerance"], what
