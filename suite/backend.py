@@ -75,6 +75,12 @@ class Backend(ABC):
         return Pace() if self.accelerator else Pace(warm_up_s=1.0, window_s=1.0)
 
     @property
+    def busy_host_s(self) -> float:
+        """How long other programs may hold up the end of a window: nothing on a chip of its own,
+        a few time slices where the host's cores stand in for one."""
+        return 0.0 if self.accelerator else 0.05
+
+    @property
     def proof_width(self) -> int:
         """Width of the square products by which the clock is proved."""
         return 8192 if self.accelerator else 768

@@ -64,11 +64,11 @@ def _measure(
     passes = ready.passes()
     wall_s = passes * min(ready.warm.passes_s)
     say("window", wall_s)
-    meter = backend.power_meter()
+    meter, main, energy = backend.power_meter(), pass_window(ready.step), None
     if meter:
-        meter.start()
-    timed = ready.throughput(pass_window(ready.step), passes, wall_s)
-    energy = meter.stop() if meter else None
+        timed, energy = ready.with_energy(main, passes, wall_s, meter)
+    else:
+        timed = ready.throughput(main, passes, wall_s)
     windows = {"pass": timed, **ready.also_timed()}
     fault = _window_fault(ready.step, windows)
     if device.ranks > 1:

@@ -81,9 +81,7 @@ def fault(timings: Timings, peak_flop_s: float | None) -> str | None:
     if timings.stale:
         return "a read returns before the value is there: it brought another than a later one"
     if timings.pending is False:
-        return (
-            f"a mark says it has passed right after {timings.twice_s:.2g} s of work were submitted"
-        )
+        return f"a mark says it has passed when {timings.twice_s:.2g} s of work was just submitted"
     if abs(timings.marked - 1) > _MARKED:
         return f"the marks add up to {timings.marked:.2f} of the wall time"
     rate = timings.flops / timings.once_s

@@ -56,6 +56,8 @@ class ReferenceCache:
         """Remember tensors under ``key``."""
         import torch
 
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+            return  # no reference: what spoilt it must not outlive this process
         stream = io.BytesIO()
         torch.save({name: tensor.cpu().clone() for name, tensor in tensors.items()}, stream)
         content = stream.getvalue()

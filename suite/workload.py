@@ -210,6 +210,8 @@ class Timed:
     how: str
     """How the marks were taken: a constant of :mod:`.marks`, or ``latency``."""
     fault: str | None = None
+    marks_off: bool = False
+    """Whether the fault is that the marks do not add up, which a busy host can cause too."""
 
     @property
     def passes_s(self) -> list[float]:

@@ -195,6 +195,9 @@ class Deferred(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if torch.Tag.nondeterministic_seeded in func.tags and _draws(func, args, kwargs):
             queue.drain()  # random numbers come in the order of the program
             return func(*args, **kwargs)
+        if torch.Tag.inplace_view in func.tags:
+            queue.drain()  # another shape or memory for the same tensor: the host's own business
+            return func(*args, **kwargs)
         cost_us = self._cost_us(func, args, kwargs)
         if schema.is_mutable:
             return self._in_place(func, args, kwargs, cost_us)

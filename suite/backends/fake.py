@@ -70,6 +70,10 @@ class Fake(Cpu):
         return 64
 
     @property
+    def busy_host_s(self) -> float:
+        return 0.0
+
+    @property
     def queue(self) -> Queue:
         """The device, once it is open."""
         assert self._queue is not None
