@@ -69,6 +69,8 @@ class Prepared:
                 self.works.marks(0).how != LAGGED_READS or self.backend.busy_host_s
             ):
                 continue  # what other programs do to a shared host bends a slope, too
+            if window.kind == "latency":
+                timing.latency(self.works, window, passes=2)  # fetched at once: another program
             one_s = self.works.agreed(
                 timing.throughput(self.works, window, passes=1, tidy=False).wall_s
             )

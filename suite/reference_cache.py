@@ -50,14 +50,14 @@ class ReferenceCache:
         if hashlib.sha256(content).digest() != digest:
             return None
         tensors: dict[str, Tensor] = torch.load(io.BytesIO(content), weights_only=True)
-        return tensors
+        return tensors if _whole(tensors) else None
 
     def keep(self, key: Mapping[str, object], tensors: Mapping[str, Tensor]) -> None:
         """Remember tensors under ``key``."""
         import torch
 
-        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-            return  # no reference: what spoilt it must not outlive this process
+        if not _whole(tensors):
+            return
         stream = io.BytesIO()
         torch.save({name: tensor.cpu().clone() for name, tensor in tensors.items()}, stream)
         content = stream.getvalue()
@@ -84,3 +84,8 @@ class ReferenceCache:
                 return
             held -= file.stat().st_size
             file.unlink(missing_ok=True)
+
+
+def _whole(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether every value is a number: what spoilt a reference must not outlive its process."""
+    return all(bool(tensor.isfinite().all()) for tensor in tensors.values())
