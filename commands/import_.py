@@ -54,6 +54,7 @@ def import_(
     """
     from tpubench.costs import import_files
     from tpubench.costs.imported import Given
+    from tpubench.estimates.beyond_peak import beyond_peak
     from tpubench.reports import terminal_import
     from tpubench.results.importers import formats
     from tpubench.results.store import default_store
@@ -81,5 +82,6 @@ def import_(
         store or default_store(),
         dt.datetime.now(dt.UTC),
         dry_run=dry_run,
+        impossible=beyond_peak,
     )
     terminal_import.show(report, as_json=as_json)

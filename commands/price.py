@@ -74,12 +74,13 @@ def price_diff(
     after: Annotated[str, typer.Argument(help="Price file, or 'shipped'.")],
     as_json: Json = False,
 ) -> None:
-    """Say which offers are new, gone, dearer or cheaper between two tables."""
+    """Say which offers are new, gone, dearer or cheaper between two tables, and what one omits."""
     from tpubench.costs.price_diff import diff
     from tpubench.costs.price_files import table
     from tpubench.reports import terminal_money
 
-    terminal_money.show_diff(diff(table(before), table(after)), as_json=as_json)
+    changes = diff(table(before), table(after))
+    terminal_money.show_diff(changes, before, after, as_json=as_json)
 
 
 @app.command("apply")

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tpubench.costs.imported import NOT_STATED, UNKNOWN_DEVICE, Given, Origin, to_rows
+from tpubench.costs.imported import CPU, NOT_STATED, UNKNOWN_DEVICE, Given, Origin, to_rows
+from tpubench.devices.sheets import devices
 from tpubench.errors import UsageError
 from tpubench.results import fingerprint, store
 from tpubench.results.importers import NO_MODEL, Imported, Plain, Rejected, read_results
+from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
 
 
@@ -30,6 +32,11 @@ class ImportReport:
     already: list[Path]
     """Files that the store has already, with the same additions."""
     notes: list[str]
+    """What the files leave open, devices that are not known, figures that cannot be."""
+
+
+_NAMED = 3
+"""Devices or figures that a note names; the rows have them all."""
 
 
 def import_files(
@@ -40,13 +47,18 @@ def import_files(
     now: dt.datetime,
     *,
     dry_run: bool = False,
+    impossible: Callable[[Row], str | None] = lambda row: None,
 ) -> ImportReport:
-    """Read every path, then store; UsageError before anything is stored when one cannot be read."""
+    """Read every path, then store; UsageError before anything is stored when one cannot be read.
+
+    ``impossible`` says why a figure cannot be, if it cannot: its row keeps it, and says so.
+    """
     run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     taken: set[tuple[object, ...]] = set()
     parts: dict[str, list[Row]] = {}
     rejected: list[Rejected] = []
     already: list[Path] = []
+    wrong: list[str] = []
     for path in paths:
         imported = read_results(format_name, path)
         sha256 = _sha256(imported, given)
@@ -55,7 +67,14 @@ def import_files(
             already.append(path)
             continue
         origin = Origin(format_name=imported.format_name, file=path.name, sha256=sha256)
-        parts[name] = to_rows(imported.records, given, origin, run_id=run_id, now=now, taken=taken)
+        found = to_rows(imported.records, given, origin, run_id=run_id, now=now, taken=taken)
+        doubted = [(row, impossible(row)) for row in found]
+        parts[name] = [_marked(row, why) for row, why in doubted]
+        wrong += [
+            f"{row.metric} of {row.preset}: {why}"
+            for row, why in doubted
+            if why and METRICS[row.metric].per_chip_of is None
+        ]
         rejected += [
             Rejected(where=f"{path.name}: {one.where}", reason=one.reason)
             for one in imported.rejected
@@ -76,7 +95,7 @@ def import_files(
         rows=rows,
         rejected=rejected,
         already=already,
-        notes=_notes(rows),
+        notes=[*_doubts(wrong), *_notes(rows)],
     )
 
 
@@ -115,9 +134,38 @@ def _sha256(imported: Imported, given: Given) -> str:
     return fingerprint.sha256([repr(imported.records), repr(given)])
 
 
+def _marked(row: Row, why: str | None) -> Row:
+    if why is None:
+        return row
+    return replace(row, reason="; ".join(part for part in (why, row.reason) if part))
+
+
+def _doubts(wrong: Sequence[str]) -> list[str]:
+    if not wrong:
+        return []
+    more = f"; {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+    return [
+        f"{len(wrong)} figure{'s are' if len(wrong) > 1 else ' is'} more than the hardware can do,"
+        f" each marked in its row: {'; '.join(wrong[:_NAMED])}{more}"
+    ]
+
+
+def _unlisted(rows: Sequence[Row]) -> list[str]:
+    """Devices as the files write them that the device table does not have."""
+    usual = {*devices(), UNKNOWN_DEVICE, CPU}
+    return list(dict.fromkeys(row.device for row in rows if row.device not in usual))
+
+
 def _notes(rows: Sequence[Row]) -> list[str]:
     """What the files do not say and the command line can."""
     notes = []
+    unlisted = _unlisted(rows)
+    if unlisted:
+        more = f" and {len(unlisted) - _NAMED} more" if len(unlisted) > _NAMED else ""
+        notes.append(
+            f"not in the device table, kept as written: {', '.join(unlisted[:_NAMED])}{more};"
+            " there is no peak and no price for it, or give --device NAME (tpubench list devices)"
+        )
     if any(row.device == UNKNOWN_DEVICE for row in rows):
         notes.append("no device is named: give --device NAME, or there is no price and no roofline")
     if any(not row.chips for row in rows):

@@ -29,6 +29,7 @@ from tpubench.results.summary import IMPORTED
 
 NOT_STATED = "not-stated"
 UNKNOWN_DEVICE = "unknown"
+CPU = "cpu"
 _SERVER = re.compile(
     r"(?P<count>\d{1,5}) ?x ?nvidia (?:dgx|hgx) (?P<chip>a100|h100|h200|b200|b300)\b"
 )
@@ -63,7 +64,7 @@ class Given:
         ):
             if value is not None and not 1 <= value <= 1_000_000:
                 raise UsageError(f"{option} {value} is not a count of 1 to 1,000,000")
-        if self.device is not None and canonical(self.device) is None and self.device != "cpu":
+        if self.device is not None and canonical(self.device) is None and self.device != CPU:
             known = ", ".join(devices())
             raise UsageError(f"--device {self.device!r} is no known device; known: cpu, {known}")
 

@@ -1,11 +1,14 @@
 """What changed between two price tables: new, gone, dearer and cheaper offers.
 
 Two entries are the same offer when provider, region, accelerator, term and layer agree; where one
-table holds several dates or sizes of an offer, its newest and cheapest stands for it.
+table holds several dates or sizes of an offer, its newest and cheapest stands for it. A table that
+lists nothing at all of a provider's accelerator and term is partial there: its silence does not say
+that an offer is new or gone.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,6 +26,17 @@ class Change:
     layer: str
     before: Price | None
     after: Price | None
+    listed: bool = True
+    """Whether the table without the offer lists others of its provider, accelerator and term."""
+
+    @property
+    def kind(self) -> str:
+        """``changed``, ``new``, ``gone``, or ``not listed`` where a table omits the whole kind."""
+        if self.before is not None and self.after is not None:
+            return "changed"
+        if not self.listed:
+            return "not listed"
+        return "new" if self.before is None else "gone"
 
     @property
     def ratio(self) -> float | None:
@@ -35,6 +49,7 @@ class Change:
 def diff(before: Iterable[Price], after: Iterable[Price]) -> list[Change]:
     """Offers whose rate differs or that only one side has, in the order of their names."""
     old, new = _newest(before), _newest(after)
+    old_kinds, new_kinds = ({_kind(key) for key in table} for table in (old, new))
     changes = []
     for key in sorted(old.keys() | new.keys()):
         a, b = old.get(key), new.get(key)
@@ -49,9 +64,25 @@ def diff(before: Iterable[Price], after: Iterable[Price]) -> list[Change]:
                     layer=layer,
                     before=a,
                     after=b,
+                    listed=_kind(key) in (old_kinds if a is None else new_kinds),
                 )
             )
     return changes
+
+
+def partial(changes: Iterable[Change], *, after: bool) -> list[str]:
+    """What the one table lists nothing of, and the other does: ``aws tpu-v6e on_demand (3)``."""
+    missing = Counter(
+        f"{change.provider} {change.accelerator} {change.term}"
+        for change in changes
+        if not change.listed and (change.after if after else change.before) is None
+    )
+    return [f"{kind} ({count})" for kind, count in sorted(missing.items())]
+
+
+def _kind(key: tuple[str, str, str, str, str]) -> tuple[str, str, str, str]:
+    provider, _, accelerator, term, layer = key
+    return provider, accelerator, term, layer
 
 
 def _newest(entries: Iterable[Price]) -> dict[tuple[str, str, str, str, str], Price]:

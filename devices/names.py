@@ -53,9 +53,11 @@ _SILENT = frozenset(
         "gddr6",
         "nps1",
         "spx",
+        "cts",
     ]
 )
-"""Words that leave the variant as it is. NPS1 and SPX: one memory domain, one partition."""
+"""Words that leave the variant as it is. NPS1 and SPX: one memory domain, one partition; CTS:
+another cooler."""
 _BOARDS = {
     "sxm": "sxm", "sxm4": "sxm", "sxm5": "sxm", "sxm6": "sxm", "hgx": "sxm", "dgx": "sxm",
     "mega": "sxm", "pcie": "pcie", "nvl": "nvl", "oam": "oam", "nvl72": "superchip",

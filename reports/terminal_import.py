@@ -41,6 +41,7 @@ def show(report: ImportReport, *, as_json: bool) -> None:
                 "rows": records(report.rows),
                 "rejected": [{"where": r.where, "reason": r.reason} for r in report.rejected],
                 "already": [str(path) for path in report.already],
+                "notes": report.notes,
             }
         )
         return
@@ -49,8 +50,11 @@ def show(report: ImportReport, *, as_json: bool) -> None:
         out.print(_table(report.rows))
     for one in report.rejected[:_SHOWN]:
         out.print(f"left out: {one.where}: {one.reason}", markup=False, soft_wrap=True)
-    if len(report.rejected) > _SHOWN:
-        out.print(f"left out: {len(report.rejected) - _SHOWN} more")
+    kinds = Counter(one.reason for one in report.rejected[_SHOWN:])
+    for reason, count in kinds.most_common(_SHOWN):
+        out.print(f"left out: {count} more: {reason}", markup=False, soft_wrap=True)
+    if kinds:
+        out.print("--json names every part that was left out")
     for path in report.already:
         out.print(f"{path}: imported already, not stored again", markup=False, soft_wrap=True)
     if report.run_id is not None:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tpubench.costs.importers import Rejected
-from tpubench.costs.price_diff import Change
+from tpubench.costs.price_diff import Change, partial
 from tpubench.devices.prices import STALE_AFTER_DAYS, Price
 from tpubench.reports.quantity import MISSING, number
 from tpubench.reports.terminal import console, print_json
@@ -86,17 +86,17 @@ def show_import(
         out.print(f"left out: {row.where}: {row.reason}", markup=False, soft_wrap=True)
     more = len(rejected) - REJECTED_SHOWN
     if more > 0:
-        out.print(f"left out: {more} more rows (--json lists all)")
+        out.print(f"left out: {more} more (--json lists all)")
     out.print(
-        f"{len(prices)} prices ({len(suspects)} suspect) in {path}, {len(rejected)} rows left out",
+        f"{len(prices)} prices ({len(suspects)} suspect) in {path}, {len(rejected)} left out",
         markup=False,
         soft_wrap=True,
     )
     out.print(f"use them with --prices {path}, or TPUBENCH_PRICES", markup=False, soft_wrap=True)
 
 
-def show_diff(changes: Sequence[Change], *, as_json: bool) -> None:
-    """Offers that changed between two tables."""
+def show_diff(changes: Sequence[Change], before: str, after: str, *, as_json: bool) -> None:
+    """Offers that changed between two tables, and which of them leaves out whole kinds of offer."""
     if as_json:
         print_json(
             [
@@ -109,6 +109,8 @@ def show_diff(changes: Sequence[Change], *, as_json: bool) -> None:
                     "before": change.before.record() if change.before else None,
                     "after": change.after.record() if change.after else None,
                     "ratio": change.ratio,
+                    "kind": change.kind,
+                    "partial": not change.listed,
                 }
                 for change in changes
             ]
@@ -117,6 +119,7 @@ def show_diff(changes: Sequence[Change], *, as_json: bool) -> None:
     if not changes:
         console().print("no offer changed")
         return
+    out = console()
     table = Table(title="Changed offers, US dollars a chip-hour")
     for heading in ("provider", "region", "accelerator", "term"):
         table.add_column(heading, overflow="fold")
@@ -124,14 +127,23 @@ def show_diff(changes: Sequence[Change], *, as_json: bool) -> None:
         table.add_column(heading, justify="right")
     for change in changes:
         ratio = change.ratio
-        word = "new" if change.before is None else "gone"
         table.add_row(
             *map(escape, (change.provider, change.region, change.accelerator, change.term)),
             _rate(change.before),
             _rate(change.after),
-            word if ratio is None else f"{ratio - 1:+.1%}",
+            change.kind if ratio is None else f"{ratio - 1:+.1%}",
         )
-    console().print(table)
+    out.print(table)
+    for name, is_after in ((before, False), (after, True)):
+        kinds = partial(changes, after=is_after)
+        if kinds:
+            more = f" and {len(kinds) - REJECTED_SHOWN} more" if len(kinds) > REJECTED_SHOWN else ""
+            out.print(
+                f"{name} is partial: it lists nothing of {', '.join(kinds[:REJECTED_SHOWN])}{more};"
+                f" these are not listed there, which is not {'gone' if is_after else 'new'}",
+                markup=False,
+                soft_wrap=True,
+            )
 
 
 def show_repriced(

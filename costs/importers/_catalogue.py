@@ -8,7 +8,7 @@ import math
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,9 @@ from tpubench.errors import UsageError
 
 FLEX_RATIO = 0.75
 """On-demand rows under this share of the provider's median look like the flex-start SKU."""
+FLEX_START = {"gcp", "google", "google-cloud"}
+"""Who sells flex-start (cloud.google.com/compute/docs/instances/provisioning-models, read
+2026-11-28): elsewhere a cheap row is a small machine or a cheap region."""
 MIN_REGIONS_FOR_MEDIAN = 3
 FORMULA = "=+-@\t\r"
 """What a spreadsheet takes for the start of a formula; no region starts so."""
@@ -54,6 +57,9 @@ class Offer:
     on_demand_usd: float | None
     spot_usd: float | None
     includes_host: bool
+    zone: str = ""
+    rate_card: bool = False
+    """From a list that Google publishes by chip: its on-demand rate stands without the spot one."""
     note: str = ""
 
 
@@ -116,7 +122,7 @@ def as_prices(
     offers: Sequence[Offer], rejected: list[Rejected], as_of: dt.date, source: str
 ) -> Imported:
     """Offers as prices per chip-hour, after the checks that need the whole catalogue."""
-    found: dict[str, Price] = {}
+    entries: list[tuple[Offer, Price]] = []
     for offer in offers:
         on_demand, spot = offer.on_demand_usd, offer.spot_usd
         if not offer.region or offer.region[0] in FORMULA or not offer.region.isprintable():
@@ -128,15 +134,91 @@ def as_prices(
         if on_demand is not None and spot is not None:
             if spot > on_demand:
                 reason = f"spot {spot:g} above on-demand {on_demand:g}"
-                rejected.append(Rejected(where=offer.where, reason=reason))
-                continue
-            if spot == on_demand:
+                kept = ": the spot price alone is left out" if offer.rate_card else ""
+                rejected.append(Rejected(where=offer.where, reason=reason + kept))
+                if not offer.rate_card:
+                    continue
+                spot, offer = None, replace(offer, note=f"left out: {reason}")
+            elif spot == on_demand:
                 spot = None
         for term, usd in (("on_demand", on_demand), ("spot", spot)):
             if usd is not None:
-                entry = _price(offer, term, usd / offer.chips, as_of, source)
-                _add(found, entry, offer)
-    return Imported(prices=flag_flex(list(found.values())), rejected=rejected)
+                entries.append((offer, _price(offer, term, usd / offer.chips, as_of, source)))
+    return Imported(prices=flag_flex(_named(entries, rejected)), rejected=rejected)
+
+
+def line_ranges(lines: Iterable[int]) -> str:
+    """``lines 2-6, 9``: where rows stand, in few words."""
+    ranges: list[list[int]] = []
+    for line in sorted(lines):
+        if ranges and line == ranges[-1][1] + 1:
+            ranges[-1][1] = line
+        else:
+            ranges.append([line, line])
+    words = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
+    plural = "" if len(ranges) == 1 and ranges[0][0] == ranges[0][1] else "s"
+    return f"line{plural} {', '.join(words)}"
+
+
+def conflicting(values: Iterable[float | None]) -> list[float]:
+    """The different values that one thing is given, if it is given several; empty otherwise."""
+    stated = sorted({value for value in values if value is not None})
+    return stated if len(stated) > 1 else []
+
+
+def different(texts: Iterable[str]) -> list[str]:
+    """The cells that say different things, one of each, if they do; ``7.5`` and ``7.50`` agree."""
+    stated: dict[float | str, str] = {}
+    for text in texts:
+        try:
+            stated.setdefault(float(text), text)
+        except ValueError:
+            stated.setdefault(text, text)
+    return list(stated.values()) if len(stated) > 1 else []
+
+
+def _named(entries: Sequence[tuple[Offer, Price]], rejected: list[Rejected]) -> list[Price]:
+    """Prices with their ids, in the order of their rows; what id each gets hangs on no order.
+
+    Equal prices of several sizes and zones are one entry; different ones carry the instance type,
+    and the zone where that does not tell them apart. One offer at several prices is none.
+    """
+    alone = _without_conflicts(entries, rejected)
+    places: dict[str, int] = {}
+    for place, (_, entry) in enumerate(entries):
+        places.setdefault(entry.id, place)
+    found: dict[str, tuple[int, Price]] = {}
+    for offer, entry in sorted(alone, key=lambda one: (one[0].chips, one[0].instance, one[0].zone)):
+        size = f"{entry.id}-{_slug(offer.instance)}-x{offer.chips}"
+        for name in (entry.id, size, f"{size}-{_slug(offer.zone)}"):
+            _, held = found.setdefault(name, (places[entry.id], replace(entry, id=name)))
+            if math.isclose(held.usd_per_chip_hour, entry.usd_per_chip_hour, rel_tol=1e-3):
+                break
+        else:
+            reason = "its name is that of another offer at another price"
+            rejected.append(Rejected(where=offer.where, reason=reason))
+    return [price for _, price in sorted(found.values(), key=lambda one: one[0])]
+
+
+def _without_conflicts(
+    entries: Sequence[tuple[Offer, Price]], rejected: list[Rejected]
+) -> list[tuple[Offer, Price]]:
+    """One entry for each offer and term; an offer that is given several prices is left out."""
+    same: dict[tuple[str, str, int, str], list[tuple[Offer, Price]]] = defaultdict(list)
+    for offer, entry in entries:
+        same[entry.id, offer.instance, offer.chips, offer.zone].append((offer, entry))
+    alone = []
+    for group in same.values():
+        offer, entry = group[0]
+        rates = conflicting(price.usd_per_chip_hour for _, price in group)
+        if not rates:
+            alone.append((offer, entry))
+            continue
+        where = ", ".join(other.where for other, _ in group)
+        prices = " and ".join(f"{rate * offer.chips:g}" for rate in rates)
+        reason = f"conflicting prices for one offer, {entry.term} of {offer.instance}: {prices}"
+        rejected.append(Rejected(where=where, reason=reason))
+    return alone
 
 
 def flag_flex(entries: Sequence[Price]) -> list[Price]:
@@ -148,7 +230,8 @@ def flag_flex(entries: Sequence[Price]) -> list[Price]:
     flagged = []
     for entry in entries:
         rates = by_chip.get(_chip(entry), [])
-        if entry.term == "on_demand" and len(rates) >= MIN_REGIONS_FOR_MEDIAN:
+        sold = _slug(entry.provider) in FLEX_START
+        if sold and entry.term == "on_demand" and len(rates) >= MIN_REGIONS_FOR_MEDIAN:
             ratio = entry.usd_per_chip_hour / statistics.median(rates)
             if ratio < FLEX_RATIO:
                 why = f"SUSPECT {ratio:.2f}x the provider's median: looks like the flex-start rate"
@@ -176,16 +259,6 @@ def _price(offer: Offer, term: str, usd: float, as_of: dt.date, source: str) -> 
         layer="list",
         note=offer.note,
     )
-
-
-def _add(found: dict[str, Price], entry: Price, offer: Offer) -> None:
-    """Equal prices of several sizes are one entry; different ones carry the instance type."""
-    same = found.get(entry.id)
-    if same is None:
-        found[entry.id] = entry
-    elif not math.isclose(same.usd_per_chip_hour, entry.usd_per_chip_hour, rel_tol=1e-3):
-        longer = replace(entry, id=f"{entry.id}-{_slug(offer.instance)}-x{offer.chips}")
-        found.setdefault(longer.id, longer)
 
 
 def _slug(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from tpubench.costs.importers._catalogue import (
@@ -19,7 +20,9 @@ from tpubench.costs.importers._catalogue import (
     amount,
     as_prices,
     count,
+    different,
     gpu,
+    line_ranges,
     records,
 )
 from tpubench.costs.price_files import MAX_TABLE_BYTES
@@ -87,30 +90,50 @@ def _tpu_offer(provider: str, where: str, name: str, region: str, rates: object)
         on_demand_usd=values["On Demand (USD)"],
         spot_usd=values["Spot (USD)"],
         includes_host=True,
+        rate_card=True,
     )
 
 
 def _instances(path: Path, provider: str, rejected: list[Rejected]) -> list[Offer]:
     """On-demand and spot rows of one instance and place, joined so that they can be compared."""
-    joined: dict[tuple[str, str, str, str], dict[bool, tuple[str, dict[str, str]]]] = {}
+    joined: dict[tuple[str, ...], dict[bool, list[tuple[int, dict[str, str]]]]] = {}
+    bare = []
     for line, row in records(path, _NEEDED):
         if not row["gpu_name"] or row["gpu_count"] in {"", "0"}:
+            bare.append(line)
             continue
-        key = (row["instance_name"], row["location"], row["gpu_name"], row["gpu_count"])
-        joined.setdefault(key, {})[row["spot"].lower() == "true"] = (f"line {line}", row)
+        key = tuple(row[name] for name in ("instance_name", "location", "gpu_name", "gpu_count"))
+        pair = joined.setdefault(key, {})
+        pair.setdefault(row["spot"].lower() == "true", []).append((line, row))
     offers = []
     for pair in joined.values():
-        where, row = pair.get(False) or pair[True]
+        lines = [line for rows in pair.values() for line, _ in rows]
+        where = f"line {(pair.get(False) or pair[True])[0][0]}"
         try:
-            offers.append(_offer(provider, where, row, pair))
+            offers.append(_offer(provider, where, pair))
+        except _ConflictError as error:
+            rejected.append(Rejected(where=line_ranges(lines), reason=str(error)))
         except RejectedRowError as error:
             rejected.append(Rejected(where=where, reason=str(error)))
+    if bare:
+        rejected.append(Rejected(where=line_ranges(bare), reason="no accelerator"))
     return offers
 
 
-def _offer(
-    provider: str, where: str, row: dict[str, str], pair: dict[bool, tuple[str, dict[str, str]]]
-) -> Offer:
+class _ConflictError(RejectedRowError):
+    """Conflicting prices for one offer."""
+
+
+def _asked(rows: Sequence[tuple[int, dict[str, str]]]) -> float | None:
+    """The one price of equal rows; None of no row."""
+    several = different(row["price"] for _, row in rows)
+    if several:
+        raise _ConflictError(f"conflicting prices for one offer: {' and '.join(several)}")
+    return amount("price", rows[0][1]["price"]) if rows else None
+
+
+def _offer(provider: str, where: str, pair: dict[bool, list[tuple[int, dict[str, str]]]]) -> Offer:
+    row = (pair.get(False) or pair[True])[0][1]
     name, instance = row["gpu_name"], row["instance_name"]
     chips = chips_in_slice(instance)
     tpu = canonical(name) or canonical(instance)
@@ -129,8 +152,8 @@ def _offer(
         accelerator=accelerator,
         chips=chips,
         instance=instance,
-        on_demand_usd=amount("price", pair[False][1]["price"]) if False in pair else None,
-        spot_usd=amount("price", pair[True][1]["price"]) if True in pair else None,
+        on_demand_usd=_asked(pair.get(False, [])),
+        spot_usd=_asked(pair.get(True, [])),
         includes_host=True,
     )
 

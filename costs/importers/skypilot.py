@@ -1,13 +1,17 @@
 """SkyPilot's catalogues: ``~/.sky/catalogs/v*/<cloud>/vms.csv``.
 
 Columns are read by name, since their order differs by cloud. Google's file gives the price of a
-machine's host and of its accelerators in separate rows, which are added here by zone.
+machine's host and of its accelerators in separate rows, which are added here by zone. Where two
+rows of one host ask different prices, nobody can say which holds: both are left out, and what
+needs them.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import re
+from collections import defaultdict
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from tpubench.costs.importers._catalogue import (
@@ -18,7 +22,9 @@ from tpubench.costs.importers._catalogue import (
     amount,
     as_prices,
     count,
+    different,
     gpu,
+    line_ranges,
     records,
 )
 from tpubench.devices.names import canonical, chips_in_slice
@@ -53,28 +59,62 @@ def read(path: Path, provider: str | None, as_of: dt.date) -> Imported:
     """Every accelerator price of one cloud's file; see :func:`read_catalogue`."""
     cloud = provider or _cloud(path)
     rows = list(records(path, _NEEDED))
-    hosts = {
-        (row["InstanceType"], row["Region"], row.get("AvailabilityZone", "")): row
-        for _, row in rows
-        if row["InstanceType"] and not row["AcceleratorName"]
-    }
+    hosts: _Hosts = defaultdict(list)
+    for line, row in rows:
+        if not row["AcceleratorName"]:
+            hosts[_machine(row["InstanceType"], row)].append((line, row))
     offers: list[Offer] = []
     rejected: list[Rejected] = []
+    used: set[_Machine] = set()
     for line, row in rows:
         if not row["AcceleratorName"]:
             continue
         where = f"line {line}"
         try:
-            offers.append(_offer(cloud, where, row, hosts))
+            offers.append(_offer(cloud, where, row, hosts, used))
         except RejectedRowError as error:
             rejected.append(Rejected(where=where, reason=str(error)))
+    rejected += _hosts_left_out(hosts, used)
     return as_prices(offers, rejected, as_of, f"SkyPilot catalogue {path.name}")
 
 
 Row = dict[str, str]
+_Machine = tuple[str, str, str]
+"""Instance type, region and zone."""
+_Hosts = dict[_Machine, list[tuple[int, Row]]]
 
 
-def _offer(cloud: str, where: str, row: Row, hosts: dict[tuple[str, str, str], Row]) -> Offer:
+def _machine(instance: str, row: Row) -> _Machine:
+    return instance, row["Region"], row.get("AvailabilityZone", "")
+
+
+def _prices_of(rows: Sequence[tuple[int, Row]]) -> str | None:
+    """What several rows of one machine ask for it, if they do not agree."""
+    for column in ("Price", "SpotPrice"):
+        if different(row[column] for _, row in rows):
+            asked = " and ".join(f"{row[column] or 'nothing'} (line {line})" for line, row in rows)
+            return f"{column} {asked}"
+    return None
+
+
+def _hosts_left_out(hosts: _Hosts, used: Set[_Machine]) -> list[Rejected]:
+    """Rows without an accelerator that are in no price: conflicts one by one, the rest together."""
+    found, bare = [], []
+    for (instance, *where), rows in hosts.items():
+        asked = _prices_of(rows)
+        if asked is not None:
+            place = " ".join(word for word in where if word)
+            reason = f"{instance} in {place} has conflicting prices: {asked}"
+            found.append(Rejected(where=line_ranges(line for line, _ in rows), reason=reason))
+        elif (instance, *where) not in used:
+            bare += [line for line, _ in rows]
+    if bare:
+        reason = "no accelerator: the price of a machine that no accelerator row adds to"
+        found.append(Rejected(where=line_ranges(bare), reason=reason))
+    return found
+
+
+def _offer(cloud: str, where: str, row: Row, hosts: _Hosts, used: set[_Machine]) -> Offer:
     name = row["AcceleratorName"]
     if is_tpu(canonical(name) or ""):
         return _tpu(cloud, where, row)
@@ -84,12 +124,18 @@ def _offer(cloud: str, where: str, row: Row, hosts: dict[tuple[str, str, str], R
     if not instance:
         template = _HOSTS.get(name, "")
         instance = _OTHER_HOSTS.get((name, chips)) or template.format(chips)
-        host = hosts.get((instance, row["Region"], row.get("AvailabilityZone", "")))
+        machine = _machine(instance, row)
+        found = hosts.get(machine, []) if instance else []
+        asked = _prices_of(found)
+        if asked is not None:
+            raise RejectedRowError(f"its host {instance} has conflicting prices: {asked}")
         if on_demand is not None and spot is not None and spot > on_demand:
             raise RejectedRowError(f"spot {spot:g} above on-demand {on_demand:g}")
-        if host is None:
+        if not found:
             included, note = False, "host (CPU, memory) billed beside it"
         else:
+            host = found[0][1]
+            used.add(machine)
             on_demand = _sum(on_demand, amount("Price", host["Price"]))
             spot = _sum(spot, amount("SpotPrice", host["SpotPrice"]))
     return Offer(
@@ -102,6 +148,7 @@ def _offer(cloud: str, where: str, row: Row, hosts: dict[tuple[str, str, str], R
         on_demand_usd=on_demand,
         spot_usd=spot,
         includes_host=included,
+        zone=row.get("AvailabilityZone", ""),
         note=note,
     )
 
@@ -126,6 +173,7 @@ def _tpu(cloud: str, where: str, row: Row) -> Offer:
         on_demand_usd=on_demand,
         spot_usd=spot,
         includes_host=True,
+        zone=row.get("AvailabilityZone", ""),
     )
 
 

@@ -9,6 +9,7 @@ from tpubench.reports.blocks import Badge
 from tpubench.reports.figure import MAX_CASES, Dot, Dots, Plane
 from tpubench.reports.findings import Names, short
 from tpubench.results.metrics import METRICS
+from tpubench.results.published import SINGLE_SOURCE
 from tpubench.results.row import Row
 from tpubench.results.statistics import Estimate
 from tpubench.results.summary import Summary
@@ -28,9 +29,11 @@ TITLES = {
 
 
 def badge(row: Row) -> Badge:
-    """The evidence of a row's number. What a scripted clock made says so."""
+    """The evidence of a row's number. What a scripted clock made, or one source says, is said."""
     if row.backend == "fake":
         return Badge(text=f"{row.evidence}, fake", tone="modelled")
+    if SINGLE_SOURCE in (row.reason or ""):
+        return Badge(text=f"{row.evidence}, one source", tone=row.evidence)
     return Badge(text=row.evidence, tone=row.evidence)
 
 

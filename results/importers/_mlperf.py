@@ -13,6 +13,11 @@ from pathlib import Path
 
 from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node, one_line, read_json
+from tpubench.results.importers._names import device_in
+
+CPU = "cpu"
+"""Device of a system without accelerators: its processors do the work and are counted."""
+_NONE = {"", "-", "--", "n/a", "na", "none", "null", "no", "0"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +58,7 @@ def system_of(found: Place | None) -> System:
         return System()
     path = found.top / "systems" / f"{found.system}.json"
     if not path.is_file() or path.is_symlink():
-        return System(name=found.system, submitter=found.top.name)
+        return System(name=found.system, device=device_in(found.system), submitter=found.top.name)
     return read_system(path)
 
 
@@ -64,9 +69,12 @@ def read_system(path: Path) -> System:
         raise root.error("is not a description of a system")
     nodes = _count(root["number_of_nodes"])
     each = _count(root["accelerators_per_node"])
+    device = accelerator(root["accelerator_model_name"])
+    if device is None and not each:
+        device, each = CPU, _count(root["host_processors_per_node"])
     return System(
         name=path.stem,
-        device=root["accelerator_model_name"].text(),
+        device=device,
         chips=nodes * each if nodes and each else None,
         hosts=nodes,
         software=_software(root),
@@ -74,6 +82,19 @@ def read_system(path: Path) -> System:
         division=root["division"].text(),
         availability=root["status"].text(),
     )
+
+
+def accelerator(node: Node) -> str | None:
+    """Name of an accelerator; None for the words that submissions write where there is none.
+
+    v6.0's summary writes how many there are behind the name, ``NVIDIA GB200 (x72)``; two kinds of
+    accelerator in one system stay two, and so no known device.
+    """
+    name = node.text() if isinstance(node.value, str) else None
+    if name is None or name.lower() in _NONE:
+        return None
+    several = re.fullmatch(r"([^()]+?)\s*\(x ?\d+\)", name)
+    return several[1] if several else name
 
 
 def _count(node: Node) -> int | None:
@@ -92,6 +113,13 @@ def _software(root: Node) -> str | None:
     words = [framework] if isinstance(framework, str) and framework else []
     if isinstance(stack, dict):
         words += [f"{name} {version}" for name, version in stack.items()]
+    elif isinstance(stack, list):
+        words += [
+            f"{name} {version}"
+            for part in stack
+            if isinstance(part, dict)
+            for name, version in part.items()
+        ]
     elif isinstance(stack, str) and stack and stack not in words:
         words.append(stack)
     return one_line(", ".join(words)) or None
@@ -100,7 +128,8 @@ def _software(root: Node) -> str | None:
 def round_of(path: Path) -> str | None:
     """The round, if a folder above is named for it (``…_v5.1``)."""
     for part in reversed(path.absolute().parts):
-        match = re.search(r"_v(\d+\.\d+)$", part)
+        # A download of the repository adds its branch: …_v5.1-main.
+        match = re.search(r"_v(\d+\.\d+)(?![\d.])", part)
         if match:
             return f"v{match[1]}"
     return None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
+from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node
-from tpubench.results.importers._record import Figure
+from tpubench.results.importers._record import Figure, Imported, Record, Rejected
 from tpubench.results.statistics import median
 
 MEAN_NOT_MEDIAN = "mean over requests; the file has no median"
@@ -16,12 +19,26 @@ SEVERAL_TOKENS_A_GAP = (
 
 
 def latency(metric: str, middle: Node, mean: Node, scale: float = 1.0) -> list[Figure]:
-    """A latency metric from its median, or failing that from its mean, which is then said."""
-    value = middle.number(scale)
-    if value is not None:
-        return [Figure(metric=metric, value=value)]
-    value = mean.number(scale)
-    return [] if value is None else [Figure(metric=metric, value=value, reason=MEAN_NOT_MEDIAN)]
+    """A latency metric from its median, or failing that from its mean, which is then said.
+
+    A time of zero is what tools write where they have no sample: it is no figure.
+    """
+    value, reason = middle.number(scale), None
+    if value is None:
+        value, reason = mean.number(scale), MEAN_NOT_MEDIAN
+    if value is None:
+        return []
+    if value == 0:
+        return [Figure(metric=metric, reason="the file gives a time of zero")]
+    return [Figure(metric=metric, value=value, reason=reason)]
+
+
+def measured(run: Node, figures: Iterable[Figure]) -> tuple[Figure, ...]:
+    """The figures of a run; UsageError when none has a value, since then no request succeeded."""
+    found = tuple(figures)
+    if found and all(figure.value is None and not figure.samples for figure in found):
+        raise run.error("has no figure above zero: no request succeeded")
+    return found
 
 
 def sampled(metric: str, samples: tuple[float, ...]) -> list[Figure]:
@@ -38,6 +55,22 @@ def gaps(figures: list[Figure], mean_gap: float | None, mean_tpot: float | None)
     if mean_gap and mean_tpot and abs(mean_gap / mean_tpot - 1) > AGREEMENT:
         return [Figure(metric="itl_s", reason=SEVERAL_TOKENS_A_GAP)]
     return figures
+
+
+def every(root: Node, record: Callable[[Node], Record]) -> Imported:
+    """The runs of a file, an object or a list of them; of a list, what fails is left out, named."""
+    if not isinstance(root.value, list):
+        return Imported(records=(record(root),))
+    records, rejected = [], []
+    for run in root.items():
+        try:
+            records.append(record(run))
+        except UsageError as error:
+            reason = str(error).removeprefix(f"{run.path}: ").removeprefix(f"{run.where} ")
+            rejected.append(Rejected(where=run.where, reason=reason))
+    if not records and rejected:
+        raise UsageError(f"{root.path}: {rejected[0].where} {rejected[0].reason}")
+    return Imported(records=tuple(records), rejected=tuple(rejected))
 
 
 def rate(metric: str, value: float | None) -> list[Figure]:

@@ -8,11 +8,12 @@ What AIPerf calls inter-token latency is one figure a request, (latency − ttft
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node, one_line, read_json
 from tpubench.results.importers._record import NO_MODEL, Figure, Imported, Record
-from tpubench.results.importers._serving import gaps, latency, rate
+from tpubench.results.importers._serving import gaps, latency, measured, rate
 
 FORMAT = "aiperf"
 TITLE = "AIPerf and GenAI-Perf profile export (JSON)"
@@ -23,27 +24,39 @@ _PER_SECOND = {"tokens/sec", "requests/sec", "tokens/s", "requests/s", "req/s"}
 
 def reads(path: Path) -> bool:
     try:
-        root = _metrics(read_json(path))
-        return isinstance(root.value, dict) and all(
-            isinstance(root.value.get(key), dict) and "unit" in root.value[key]
-            for key in ("request_throughput", "request_latency")
-        )
+        document = read_json(path)
+        root = _metrics(document)
+        return isinstance(root.value, dict) and (_is_empty_run(document) or _has_rates(root.value))
     except UsageError:
         return False
 
 
+def _has_rates(metrics: dict[str, Any]) -> bool:
+    return all(
+        isinstance(metrics.get(key), dict) and "unit" in metrics[key]
+        for key in ("request_throughput", "request_latency")
+    )
+
+
+def _is_empty_run(document: Node) -> bool:
+    """Whether it is the export of a run without any metric: nothing of it succeeded."""
+    keys = document.value.keys() if isinstance(document.value, dict) else set()
+    return {"aiperf_version", "input_config"} <= keys or {"was_cancelled", "input_config"} <= keys
+
+
 def read(path: Path) -> Imported:
-    """The one case of a file."""
+    """The one case of a file. UsageError when no request succeeded."""
     document = read_json(path)
     if not isinstance(document.value, dict):
         raise document.error("is not a profile export of AIPerf")
     metrics, config = _metrics(document), document["input_config"]
+    _refuse_if_nothing_succeeded(document, metrics)
     if metrics["request_throughput"].value is None and metrics["request_latency"].value is None:
         raise document.error(
             "has neither request_throughput nor request_latency: it is no profile export of AIPerf"
         )
     spoiled = document["was_cancelled"].value is True or document["is_complete"].value is False
-    figures = () if spoiled else tuple(_figures(metrics))
+    figures = () if spoiled else measured(document, _figures(metrics))
     device, seen = _telemetry(document["telemetry_data"])
     return Imported(
         records=(
@@ -73,6 +86,24 @@ def read(path: Path) -> Imported:
             ),
         )
     )
+
+
+def _refuse_if_nothing_succeeded(document: Node, metrics: Node) -> None:
+    """A run whose requests all failed or were cancelled has counts of zero, or no metric at all."""
+    counts = [
+        metrics[key]["avg"].number()
+        for key in ("completed_request_count", "request_count")
+        if isinstance(metrics[key].value, dict)
+    ]
+    absent = (
+        metrics["request_throughput"].value is None and metrics["request_latency"].value is None
+    )
+    if 0 in counts or (absent and _is_empty_run(document)):
+        ended = "the run was cancelled" if document["was_cancelled"].value is True else None
+        failed = metrics["error_request_count"]["avg"].number()
+        words = [ended, f"{failed:g} failed" if failed else None]
+        why = ", ".join(word for word in words if word)
+        raise document.error(f"holds no result: no request succeeded{f' ({why})' if why else ''}")
 
 
 def _metrics(document: Node) -> Node:

@@ -27,6 +27,7 @@ FORMAT = "guidellm"
 TITLE = "guidellm benchmarks (JSON)"
 
 _MS = 1e-3
+NOTHING = "no request succeeded"
 _NO_GAPS = "not in the file: guidellm's inter-token latency is one mean a request, which is tpot_s"
 
 
@@ -49,12 +50,37 @@ def read(path: Path) -> Imported:
         raise root.error("has no benchmarks")
     records, rejected = [], []
     for run in runs:
-        made = run["metrics"]["request_totals"]
-        if isinstance(made.value, dict) and made["successful"].count() == 0:
-            rejected.append(Rejected(where=run.where, reason="no request succeeded"))
+        why = _nothing_succeeded(run)
+        if why is not None:
+            rejected.append(Rejected(where=run.where, reason=why))
+            continue
+        record = _record(root, run)
+        if all(figure.value is None and not figure.samples for figure in record.figures):
+            rejected.append(Rejected(where=run.where, reason=NOTHING))
         else:
-            records.append(_record(root, run))
+            records.append(record)
     return Imported(records=tuple(records), rejected=tuple(rejected))
+
+
+def _totals(run: Node) -> Node:
+    """How many requests ended how: beside the metrics up to 0.3, among them since."""
+    for place in (run["metrics"]["request_totals"], run["request_totals"]):
+        if isinstance(place.value, dict):
+            return place
+    return run["metrics"]["request_totals"]
+
+
+def _nothing_succeeded(run: Node) -> str | None:
+    """Why a strategy has nothing to say: all its requests failed, or were still under way."""
+    totals = _totals(run)
+    succeeded = totals["successful"].count()
+    if succeeded is None:
+        succeeded = _good(run["metrics"]["request_latency"])["count"].count()
+    if succeeded != 0:
+        return None
+    ends = {name: totals[name].count() for name in ("errored", "incomplete")}
+    counts = ", ".join(f"{count} {name}" for name, count in ends.items() if count)
+    return f"{NOTHING} ({counts})" if counts else NOTHING
 
 
 def _record(root: Node, run: Node) -> Record:
@@ -96,8 +122,14 @@ def _record(root: Node, run: Node) -> Record:
 
 
 def _good(metric: Node) -> Node:
-    """The distribution over requests that succeeded."""
-    return metric.first("successful", "total") if isinstance(metric.value, dict) else metric
+    """The distribution over requests that succeeded; over all where the file keeps one alone.
+
+    A file that tells them apart and has none that succeeded says so with null: there, those that
+    failed are no measurement.
+    """
+    if not isinstance(metric.value, dict):
+        return metric
+    return metric["successful" if "successful" in metric.value else "total"]
 
 
 def _mean(metric: Node) -> float | None:
@@ -121,8 +153,8 @@ def _samples(run: Node, key: str, scale: float) -> tuple[float, ...]:
     if not isinstance(requests.value, dict):
         return ()
     good = requests["successful"].items()
-    made = run["metrics"]["request_totals"]["successful"].count()
-    if not good or made is None or len(good) != made:
+    succeeded = _totals(run)["successful"].count()
+    if not good or succeeded is None or len(good) != succeeded:
         return ()
     found = [request[key].number(scale) for request in good]
     return tuple(x for x in found if x is not None) if None not in found else ()

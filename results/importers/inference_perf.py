@@ -15,7 +15,7 @@ from pathlib import Path
 from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node, read_json
 from tpubench.results.importers._record import NO_MODEL, Figure, Imported, Record
-from tpubench.results.importers._serving import AGREEMENT, latency, rate
+from tpubench.results.importers._serving import AGREEMENT, latency, measured, rate
 
 FORMAT = "inference-perf"
 TITLE = "inference-perf lifecycle metrics (JSON)"
@@ -59,15 +59,18 @@ def read(path: Path) -> Imported:
                     "requests": load["count"].count(),
                     "stage": _stage(path),
                 },
-                figures=(
-                    *rate("output_tok_s", rates["output_tokens_per_sec"].number()),
-                    *rate("input_tok_s", rates["input_tokens_per_sec"].number()),
-                    *rate("total_tok_s", rates["total_tokens_per_sec"].number()),
-                    *rate("requests_s", rates["requests_per_sec"].number()),
-                    *rate("goodput_req_s", good["goodput"]["request_goodput"].number()),
-                    *_time("ttft_s", times["time_to_first_token"]),
-                    *_paces(good, times),
-                    *_time("e2e_s", times["request_latency"]),
+                figures=measured(
+                    good,
+                    (
+                        *rate("output_tok_s", rates["output_tokens_per_sec"].number()),
+                        *rate("input_tok_s", rates["input_tokens_per_sec"].number()),
+                        *rate("total_tok_s", rates["total_tokens_per_sec"].number()),
+                        *rate("requests_s", rates["requests_per_sec"].number()),
+                        *rate("goodput_req_s", good["goodput"]["request_goodput"].number()),
+                        *_time("ttft_s", times["time_to_first_token"]),
+                        *_paces(good, times),
+                        *_time("e2e_s", times["request_latency"]),
+                    ),
                 ),
                 stated={
                     "failed": root["failures"]["count"].number(),

@@ -8,19 +8,27 @@ InferenceX, utils/process_result.py, read 2026-11-22.)
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from tpubench.errors import UsageError
 from tpubench.results.importers import vllm_bench
 from tpubench.results.importers._document import Node, read_json
+from tpubench.results.importers._names import device_in, precision_in, read_name
 from tpubench.results.importers._record import NO_MODEL, Figure, Imported, Record
-from tpubench.results.importers._serving import gaps, latency, rate, tokens_a_request
+from tpubench.results.importers._serving import (
+    every,
+    gaps,
+    latency,
+    measured,
+    rate,
+    tokens_a_request,
+)
 
 FORMAT = "inferencex"
 TITLE = "InferenceX (InferenceMAX) results, raw or aggregated (JSON)"
 
-_PRECISION = re.compile(r"[_-](fp8|fp4|nvfp4|mxfp4|bf16|fp16|int8|int4)(?=[_.-]|$)", re.I)
+_BOARDS = {"h100": "h100-sxm", "a100": "a100-sxm-80gb"}
+"""What InferenceX runs under the bare name of a chip (its app's gpu-specs.ts, read 2026-11-28)."""
 
 
 def reads(path: Path) -> bool:
@@ -34,9 +42,7 @@ def reads(path: Path) -> bool:
 
 def read(path: Path) -> Imported:
     """Every result of one file: an object, or a list of them."""
-    root = read_json(path)
-    runs = root.items() if isinstance(root.value, list) else [root]
-    return Imported(records=tuple(_record(run) for run in runs))
+    return every(read_json(path), _record)
 
 
 def _is_aggregated(run: dict[str, object]) -> bool:
@@ -84,16 +90,19 @@ def _aggregated(run: Node) -> Record:
             "speculative": run["spec_decoding"].text() or run["mtp"].text(),
             "disaggregated": disagg or None,
         },
-        device=run["hw"].text(),
+        device=_board(run["hw"].text()),
         chips=chips,
         parallelism=_parallelism(run, disagg=disagg),
         dtype=run["precision"].text(),
         software=" ".join(t for t in (run["framework"].text(), run["image"].text()) if t) or None,
-        figures=(
-            *rate("output_tok_s", None if output is None else output * per_output),
-            *rate("input_tok_s", None if inputs is None else inputs * per_input),
-            *rate("total_tok_s", None if total is None else total * chips),
-            *_latencies(run),
+        figures=measured(
+            run,
+            (
+                *rate("output_tok_s", None if output is None else output * per_output),
+                *rate("input_tok_s", None if inputs is None else inputs * per_input),
+                *rate("total_tok_s", None if total is None else total * chips),
+                *_latencies(run),
+            ),
         ),
         stated=_tails(run),
     )
@@ -121,18 +130,15 @@ def _seconds(run: Node) -> Record:
     """A raw result whose times are already in seconds; the file's name says the rest."""
     requests, output = run["completed"].number(), run["total_output_tokens"].number()
     if requests == 0:
-        raise run.error("has no completed request")
-    name = run.path.name
-    precision = _PRECISION.search(name)
-    gpus = _in_name(name, r"gpus_(\d+)") or _in_name(name, r"tp(\d+)")
+        raise run.error("has no completed request: no request succeeded")
+    model, named = run["model_id"].text(), read_name(run.path.name)
     total = run["total_token_throughput"].number()
     inputs, outputs = run["input_throughput"].number(), run["output_throughput"].number()
     if total is None and inputs is not None and outputs is not None:
         total = inputs + outputs
-    tp = _in_name(name, r"tp(\d+)")
     return Record(
         workload="llm-serving",
-        model=run["model_id"].text() or NO_MODEL,
+        model=model or NO_MODEL,
         params={
             "input_len": tokens_a_request(run["total_input_tokens"].number(), requests),
             "output_len": tokens_a_request(output, requests),
@@ -142,26 +148,33 @@ def _seconds(run: Node) -> Record:
             else run["request_rate"].number(),
             "requests": run["num_prompts"].count(),
         },
-        chips=gpus,
-        parallelism=f"tp={tp}" if tp else None,
-        dtype=precision[1].lower() if precision else None,
+        device=_board(named.device),
+        chips=named.chips,
+        parallelism=named.parallelism,
+        dtype=named.dtype or precision_in(model or ""),
         software=run.first("backend", "framework").text(),
         started_at=run["date"].time(),
-        figures=(
-            *rate("output_tok_s", outputs),
-            *rate("input_tok_s", inputs),
-            *rate("total_tok_s", total),
-            *rate("requests_s", run["request_throughput"].number()),
-            *rate("goodput_req_s", run["request_goodput"].number()),
-            *_latencies(run),
+        figures=measured(
+            run,
+            (
+                *rate("output_tok_s", outputs),
+                *rate("input_tok_s", inputs),
+                *rate("total_tok_s", total),
+                *rate("requests_s", run["request_throughput"].number()),
+                *rate("goodput_req_s", run["request_goodput"].number()),
+                *_latencies(run),
+            ),
         ),
-        stated=_tails(run),
+        stated={**_tails(run), "from_file_name": named.said()},
     )
 
 
-def _in_name(name: str, pattern: str) -> int | None:
-    found = re.search(rf"(?:^|[_-]){pattern}(?=[_.-]|$)", name)
-    return int(found[1][:9]) or None if found else None
+def _board(hardware: str | None) -> str | None:
+    """A runner's kind as a device: the chip before its engine (``b200-trt``, ``h200-nv``)."""
+    if hardware is None:
+        return None
+    chip = device_in(hardware) or hardware
+    return _BOARDS.get(chip.lower(), chip)
 
 
 def _latencies(run: Node) -> list[Figure]:

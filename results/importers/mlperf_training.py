@@ -18,6 +18,7 @@ from pathlib import Path
 from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node, parse, plain_files, read_text
 from tpubench.results.importers._mlperf import Place, place, round_of, source, system_of
+from tpubench.results.importers._names import device_in
 from tpubench.results.importers._record import Figure, Imported, Record, Rejected
 from tpubench.results.statistics import median
 
@@ -137,7 +138,7 @@ def _device(found: Place | None, platform: str | None) -> str | None:
     """Device without a system file: a TPU's system name, which the platform may contradict."""
     if found is not None and re.search(r"tpu|trillium|ironwood", found.system, re.I):
         return found.system
-    return platform or (found.system if found else None)
+    return platform or (device_in(found.system) if found else None)
 
 
 def _events(path: Path) -> list[_Event]:

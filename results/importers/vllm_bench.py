@@ -3,7 +3,8 @@
 ``serve`` gives milliseconds; its ``tpot`` is (end to end − ttft) ÷ (output tokens − 1) for each
 request, as ours. With ``--save-detailed`` the raw samples are taken instead of the summary.
 ``throughput`` counts input and output tokens together: it is ``total_tok_s``, and output tokens
-alone cannot be had from it. (vllm-project/vllm, vllm/benchmarks/{serve,throughput,latency}.py,
+alone cannot be had from it. The files name neither chips nor precision: where the file's name, or
+the model's, does, that is taken. (vllm-project/vllm, vllm/benchmarks/{serve,throughput,latency}.py,
 read 2026-11-22; ``serve`` of vllm 0.33.0 run against a loopback server 2026-11-23.)
 """
 
@@ -13,10 +14,13 @@ from pathlib import Path
 
 from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node, read_json
+from tpubench.results.importers._names import precision_in, read_name
 from tpubench.results.importers._record import NO_MODEL, Figure, Imported, Record
 from tpubench.results.importers._serving import (
+    every,
     gaps,
     latency,
+    measured,
     rate,
     sampled,
     tokens_a_request,
@@ -39,9 +43,7 @@ def reads(path: Path) -> bool:
 
 def read(path: Path) -> Imported:
     """Every run in one file: an object, or a list of them (``--append-result``)."""
-    root = read_json(path)
-    runs = root.items() if isinstance(root.value, list) else [root]
-    return Imported(records=tuple(_record(run) for run in runs))
+    return every(read_json(path), _record)
 
 
 def _keys(root: Node) -> list[str]:
@@ -83,7 +85,7 @@ def serve(run: Node) -> Record:
     requests, output = run["completed"].number(), run["total_output_tokens"].number()
     inputs, duration = run["total_input_tokens"].number(), run["duration"].number()
     if requests == 0:
-        raise run.error("has no completed request")
+        raise run.error("has no completed request: no request succeeded")
     output_rate = run["output_throughput"].number()
     total_rate = run["total_token_throughput"].number()
     if total_rate is None and output_rate is not None and inputs is not None and duration:
@@ -99,9 +101,10 @@ def serve(run: Node) -> Record:
         *_itl(run),
         *latency("e2e_s", run["median_e2el_ms"], run["mean_e2el_ms"], _MS),
     ]
+    model, named = run["model_id"].text(), read_name(run.path.name)
     return Record(
         workload="llm-serving",
-        model=run["model_id"].text() or NO_MODEL,
+        model=model or NO_MODEL,
         params={
             "input_len": tokens_a_request(inputs, requests),
             "output_len": tokens_a_request(output, requests),
@@ -110,8 +113,12 @@ def serve(run: Node) -> Record:
             "requests": run["num_prompts"].count(),
         },
         started_at=run["date"].time(),
+        device=named.device,
+        chips=named.chips,
+        parallelism=named.parallelism,
+        dtype=named.dtype or precision_in(model or ""),
         software=_engine(run),
-        figures=tuple(figures),
+        figures=measured(run, figures),
         stated={
             name: run[key].number(_MS)
             for name, key in {
@@ -121,7 +128,11 @@ def serve(run: Node) -> Record:
                 "e2e_p99_s": "p99_e2el_ms",
             }.items()
         }
-        | {"failed": run["failed"].number(), "burstiness": run["burstiness"].number()},
+        | {
+            "failed": run["failed"].number(),
+            "burstiness": run["burstiness"].number(),
+            "from_file_name": named.said(),
+        },
     )
 
 
@@ -165,10 +176,13 @@ def _throughput(run: Node) -> Record:
         model=run.first("model", "model_id").text() or NO_MODEL,
         params={"requests": None if requests is None else int(requests)},
         software="vllm",
-        figures=(
-            *rate("total_tok_s", run["tokens_per_second"].number()),
-            *rate("requests_s", run["requests_per_second"].number()),
-            Figure(metric="output_tok_s", reason=_TOGETHER),
+        figures=measured(
+            run,
+            (
+                *rate("total_tok_s", run["tokens_per_second"].number()),
+                *rate("requests_s", run["requests_per_second"].number()),
+                Figure(metric="output_tok_s", reason=_TOGETHER),
+            ),
         ),
         stated={"elapsed_s": elapsed, "tokens": run["total_num_tokens"].number()},
     )
@@ -182,6 +196,6 @@ def _latency(run: Node) -> Record:
         workload="llm-static",
         model=run.first("model", "model_id").text() or NO_MODEL,
         software="vllm",
-        figures=tuple(figures),
+        figures=measured(run, figures),
         stated={"note": "time of one batch from call to last token; lengths are not in the file"},
     )

@@ -3,6 +3,10 @@
 ``rows.csv`` is transcribed from public documents by ``benchmarks/curate_published.py``; each line
 is one figure, total over all physical chips, and names its source and date. They are rows like
 any other, with evidence ``published``, and need no store.
+
+``second_sources.csv`` has what another document says of the same figure: of an MLPerf summary's
+entry, the submitter's own log. A figure that none is known for says in its reason that it is
+single-source. ``benchmarks/check_published.py`` holds both tables against each other.
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ import csv
 import datetime as dt
 import functools
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tpubench.results import fingerprint
@@ -39,7 +45,49 @@ COLUMNS = (
     "note",
     "source",
 )
+SECOND_TABLE = Path(__file__).with_name("second_sources.csv")
+SECOND_COLUMNS = ("source_id", "model", "submission", "scenario", "metric", "value", "source")
+SINGLE_SOURCE = "single-source: no second document is known that states it"
+_SIX_DIGITS = 1e-5
+"""Relative difference within which two documents agree: MLPerf's summary prints six digits."""
 _NOT_STATED = "not-stated"
+
+Key = tuple[str, ...]
+"""Which figure: its source, model, submission, scenario and metric."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondFigure:
+    """What a second document says of a shipped figure, in the metric's own unit, over all chips."""
+
+    text: str
+    """The number as it is printed there."""
+    source: str
+
+    def agrees(self, value: float) -> bool:
+        """Whether it is the shipped value, up to how either is rounded."""
+        decimals = len(self.text.partition(".")[2])
+        rounding = 0.5 * 10.0**-decimals if decimals else 0.0
+        return abs(float(self.text) - value) <= max(rounding * 1.01, _SIX_DIGITS * value)
+
+
+@functools.cache
+def second_figures() -> Mapping[Key, SecondFigure]:
+    """What second documents say, by the figure that it is about."""
+    with SECOND_TABLE.open(encoding="utf-8", newline="") as stream:
+        return {
+            tuple(line[name] for name in SECOND_COLUMNS[:5]): SecondFigure(
+                text=line["value"], source=line["source"]
+            )
+            for line in csv.DictReader(stream)
+        }
+
+
+def figure_key(line: Mapping[str, str]) -> Key:
+    """The key of a line of ``rows.csv``."""
+    params = json.loads(line["params"])
+    case = (str(params.get(name, "")) for name in ("submission", "scenario"))
+    return (line["source_id"], line["model"], *case, line["metric"])
 
 
 @functools.cache
@@ -60,10 +108,17 @@ def _rows(line: dict[str, str]) -> list[Row]:
 
 
 def _row(line: dict[str, str], metric: Metric, value: float) -> Row:
+    second = second_figures().get(figure_key(line))
     environment = {
         "fingerprint": {"software": line["software"]},
-        "import": {"format": "published table", "date": line["date"]},
+        "import": {
+            "format": "published table",
+            "date": line["date"],
+            "second_source": second.source if second else None,
+        },
     }
+    source = f"{line['source']} ({line['date']})"
+    remarks = (line["note"], None if second else SINGLE_SOURCE)
     return Row(
         schema_version=SCHEMA_VERSION,
         # A run for each source, so that two sources' figures are never averaged into one.
@@ -72,7 +127,7 @@ def _row(line: dict[str, str], metric: Metric, value: float) -> Row:
         started_at=_first_day(line["date"]),
         evidence="published",
         status="ok",
-        reason=line["note"] or None,
+        reason="; ".join(remark for remark in remarks if remark) or None,
         workload=line["workload"],
         workload_version=1,
         preset=line["model"],
@@ -94,7 +149,7 @@ def _row(line: dict[str, str], metric: Metric, value: float) -> Row:
         price_id=None,
         price_as_of=None,
         price_sha256=None,
-        source=f"{line['source']} ({line['date']})",
+        source=f"{source}; the same in {second.source}" if second else source,
         fingerprint=None,
         environment=json.dumps(environment, sort_keys=True),
         git_sha=None,

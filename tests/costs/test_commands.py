@@ -131,6 +131,12 @@ def test_price_import_diff_and_use(call: Call, tmp_path: Path) -> None:
     changed = call("price", "diff", "shipped", "new.csv", "--json").json()
     (dearer,) = [change for change in changed if change["ratio"] is not None]
     assert dearer["ratio"] == pytest.approx(2.8 / 2.7)
+    aws = [change for change in changed if change["provider"] == "aws"]
+    assert {(change["kind"], change["partial"]) for change in aws} == {("not listed", True)}
+    assert (
+        "new.csv is partial: it lists nothing of aws"
+        in call("price", "diff", "shipped", "new.csv").out
+    )
     header = Path("new.csv").read_text().splitlines()[0]
     (tmp_path / "none.csv").write_text(f"{header}\n")
     asked = ["price", "diff", "shipped", str(tmp_path / "none.csv")]

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tpubench.costs.import_files import import_files, settings
+from tpubench.costs.import_files import ImportReport, import_files, settings
 from tpubench.costs.imported import Given, Origin, place, precision, to_rows
 from tpubench.errors import UsageError
+from tpubench.estimates.beyond_peak import beyond_peak
 from tpubench.results.importers import Figure, Record
 from tpubench.results.row import Row
 from tpubench.results.store import files, iter_rows, scan
@@ -147,3 +148,43 @@ def test_nothing_is_stored_when_one_file_of_several_is_bad(tmp_path: Path) -> No
     with pytest.raises(UsageError, match=r"bad\.json"):
         import_files("auto", [save(tmp_path / "a.json", LATENCY), bad], Given(), store, NOW)
     assert not store.exists()
+
+
+IMPORTS = Path(__file__).parent.parent / "results" / "fixtures" / "imports"
+
+
+def report(tmp_path: Path, path: Path, **changes: Any) -> ImportReport:
+    asked = {"dry_run": True, "impossible": beyond_peak, **changes}
+    return import_files("auto", [path], Given(), tmp_path / "store", NOW, **asked)
+
+
+def test_a_figure_beyond_the_hardware_says_so_in_its_row_and_in_a_note(tmp_path: Path) -> None:
+    document = json.loads((IMPORTS / "summary_whisper.json").read_text(encoding="utf-8"))
+    # What only a wrong number of chips explains.
+    path = save(tmp_path / "s.json", [{**document[0], "Model": "llama2-70b-99", "a#": 1}])
+    done = report(tmp_path, path)
+    assert {row.metric for row in done.rows} == {"output_tok_s", "output_tok_s_per_chip"}
+    assert all((row.reason or "").startswith("beyond peak: needs") for row in done.rows)
+    assert done.notes[0].startswith("1 figure is more than the hardware can do")
+    assert not report(tmp_path, path, impossible=lambda row: None).notes
+
+
+def test_what_is_possible_is_imported_without_a_word(tmp_path: Path) -> None:
+    assert not report(tmp_path, IMPORTS / "summary_whisper.json").notes
+
+
+def test_devices_in_brackets_are_known_and_unknown_ones_are_named(tmp_path: Path) -> None:
+    known = report(tmp_path, IMPORTS / "blackwell_v5.1" / "Acme")
+    assert {(row.device, row.chips) for row in known.rows} == {("nvidia-b200-sxm", 8)}
+    (entry,) = json.loads((IMPORTS / "summary_whisper.json").read_text(encoding="utf-8"))
+    path = save(tmp_path / "s.json", [{**entry, "Accelerator": "NVIDIA Vera Rubin"}])
+    unknown = report(tmp_path, path)
+    assert {row.device for row in unknown.rows} == {"nvidia-vera-rubin"}
+    assert "not in the device table, kept as written: nvidia-vera-rubin" in unknown.notes[0]
+
+
+def test_a_tree_of_which_nothing_counts_says_why(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nothing could be imported.*compliance run"):
+        report(tmp_path, IMPORTS / "tree_v5.1" / "closed" / "Acme" / "compliance")
+    with pytest.raises(UsageError, match="no request succeeded"):
+        report(tmp_path, IMPORTS / "guidellm_none_succeeded.json")

@@ -179,15 +179,18 @@ def test_gpuhunts_tpu_rates_are_per_chip(tmp_path: Path) -> None:
             "TPU v4 pod": {"us-central2": {"On Demand (USD)": 3.22, "Spot (USD)": 3.686}},
             "TPU v99": {"moon": {"On Demand (USD)": 1}}, "odd": 3}""",
     )
+    # Old chips cost more on the spot than on demand: the rate card's own price still holds.
     assert rates(found) == {
         ("tpu-v6e", "us-east5", "on_demand"): 2.7,
         ("tpu-v6e", "us-east5", "spot"): 1.89,
+        ("tpu-v4", "us-central2", "on_demand"): 3.22,
     }
     assert sorted(r.reason for r in found.rejected) == [
         "not an object of regions",
-        "spot 3.686 above on-demand 3.22",
+        "spot 3.686 above on-demand 3.22: the spot price alone is left out",
         "unknown TPU",
     ]
+    assert [p.note for p in found.prices if p.note] == ["left out: spot 3.686 above on-demand 3.22"]
 
 
 def test_gpuhunts_spot_and_on_demand_rows_are_joined(tmp_path: Path) -> None:
@@ -209,7 +212,10 @@ def test_gpuhunts_spot_and_on_demand_rows_are_joined(tmp_path: Path) -> None:
         ("nvidia-a100-sxm-40gb", "us-east-1", "on_demand"): 2.745,
         ("nvidia-a100-sxm-40gb", "us-east-1", "spot"): 1.2,
     }
-    assert [r.reason for r in found.rejected] == ["spot 60 above on-demand 55.04"]
+    assert {r.where: r.reason for r in found.rejected} == {
+        "line 4": "spot 60 above on-demand 55.04",
+        "line 6": "no accelerator",
+    }
 
 
 def test_equal_sizes_are_one_price_and_unequal_ones_keep_their_instance(tmp_path: Path) -> None:

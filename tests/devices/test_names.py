@@ -95,6 +95,8 @@ def test_slice_names_count_cores_or_chips(name: str, chips: int | None) -> None:
         ("NVIDIA H100-SXM-80GB", "nvidia-h100-sxm"),
         ("NVIDIA GH200 Grace Hopper Superchip 144GB", "nvidia-gh200-144gb"),
         ("Virtualized NVIDIA H200-SXM-141GB", "nvidia-h200-sxm"),
+        ("NVIDIA H200-SXM-141GB-CTS", "nvidia-h200-sxm"),
+        ("AMD Instinct MI300X 192GB HBM3", "amd-mi300x"),
         ("AMD Instinct MI300X-NPS1-SPX-192GB-750W", "amd-mi300x"),
         # The driver counts the Grace CPU's memory.
         ("NVIDIA GH200 480GB", "nvidia-gh200-96gb"),

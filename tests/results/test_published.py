@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tpubench.cli import main
 from tpubench.costs.published_cost import with_list_prices
 from tpubench.devices.list_price import list_prices
 from tpubench.devices.prices import prices
@@ -109,3 +113,72 @@ def test_the_list_price_is_the_middle_of_the_providers() -> None:
     assert found.cheapest.usd_per_chip_hour < found.middle.usd_per_chip_hour
     assert found.middle.usd_per_chip_hour < found.dearest.usd_per_chip_hour
     assert list_prices("no-such-device") is None
+
+
+def lines() -> list[dict[str, str]]:
+    with published.TABLE.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_every_second_source_states_the_shipped_figure_and_is_another_document() -> None:
+    shipped = {published.figure_key(line): line for line in lines()}
+    assert len(published.second_figures()) >= 58
+    for key, second in published.second_figures().items():
+        line = shipped[key]
+        assert second.agrees(float(line["value"])), (key, second.text)
+        assert ("summary_results" in second.source) != ("summary_results" in line["source"])
+
+
+def test_a_figure_shows_its_second_source_or_that_it_has_none() -> None:
+    double = 0
+    for row in ROWS:
+        told = json.loads(row.environment)["import"]["second_source"]
+        if told is None:
+            assert published.SINGLE_SOURCE in str(row.reason)
+        else:
+            double += 1
+            assert told in str(row.source)
+            assert "single-source" not in str(row.reason)
+    assert 2 * 58 <= double < len(ROWS) / 2
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "same"),
+    [
+        ("45333.4", 45333.4, True),
+        ("0.88", 0.880856, True),  # two decimals of it
+        ("370083", 370082.97, True),  # six digits of it
+        ("673.765", 42755.7, False),
+        ("28.46", 28.47, False),
+    ],
+)
+def test_two_documents_agree_up_to_their_rounding(text: str, value: float, same: bool) -> None:
+    assert published.SecondFigure(text=text, source="s").agrees(value) is same
+
+
+def test_what_a_summary_called_samples_is_shipped_as_the_tokens_that_it_counts() -> None:
+    rates = {
+        (row.preset, json.loads(row.params)["submission"]): (row.metric, row.value)
+        for row in ROWS
+        if row.preset == "whisper"
+        or ('"interactive"' in row.params and row.preset == "llama3.1-8b")
+        if "per_chip" not in row.metric
+    }
+    assert rates == {
+        ("whisper", "Google/B200-SXM-180GBx8_TRT"): ("output_tok_s", 42755.7),
+        ("whisper", "NVIDIA/B200-SXM-180GBx8_TRT"): ("output_tok_s", 45333.4),
+        ("whisper", "Oracle/B200-SXM-180GBx8_TRT"): ("output_tok_s", 43164.3),
+        ("whisper", "Oracle/GB200-NVL72_GB200-186GB_aarch64x4_TRT"): ("output_tok_s", 22272.6),
+        ("whisper", "Dell/R570-L4-PCIE-24GBx4_TRT"): ("output_tok_s", 1397.01),
+        ("whisper", "Dell/XE7740_L40S_PCIe_48GBx8_TRT"): ("output_tok_s", 9272.0),
+        ("llama3.1-8b", "NVIDIA/B200-SXM-180GBx8_TRT"): ("output_tok_s", 102903.0),
+    }
+
+
+def test_the_terminal_marks_what_is_single_source(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["tpubench", "show", "published", "device=tpu-v7"])
+    with contextlib.suppress(SystemExit):
+        main()
+    assert published.SINGLE_SOURCE in capsys.readouterr().out
