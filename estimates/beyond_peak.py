@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tpubench.devices.precisions import PRECISIONS
 from tpubench.devices.sheets import Device, devices
 from tpubench.estimates import shapes
 from tpubench.results.metrics import METRICS
@@ -122,7 +123,7 @@ def _number(params: Mapping[str, object], name: str) -> float | None:
 
 
 def _peak(device: Device, dtype: str) -> tuple[float | None, str]:
-    stated = device.peak_flop_s.get(dtype)
+    stated = device.most(dtype) if dtype == "float32" else device.peak_flop_s.get(dtype)
     if stated is not None:
         return stated, dtype
     return max(device.peak_flop_s.values(), default=None), "highest"
@@ -141,7 +142,8 @@ def _faster_than_memory(
         return None
     if str(params.get("speculative", "")).lower() not in _ALONE:
         return None
-    weights = shape.active * shapes.BYTES.get(row.dtype, _LEAST_BYTES)
+    precision = PRECISIONS.get(row.dtype)
+    weights = shape.active * (precision.bits / 8 if precision else _LEAST_BYTES)
     step_s = weights / (device.hbm_bytes_s * row.chips)
     if name in {"tpot_s", "itl_s"}:
         steps_s = 1 / value if value > 0 else 0.0
