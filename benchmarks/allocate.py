@@ -22,6 +22,7 @@ from tpubench.costs.allocation.model import Model, build
 from tpubench.costs.allocation.problem import Problem
 from tpubench.costs.allocation.rounding import feasible
 from tpubench.costs.allocation.solve import solve
+from tpubench.costs.owned import HOURS_PER_YEAR
 
 SIZES = "5x7x6,8x12x12,10x20x20,10x40x40"
 SCENARIOS = 20
@@ -30,7 +31,6 @@ PORT_MUSD = (0.3, 5.0)
 VENDORS = 4
 WACC = 0.09
 LIFE_YEARS = 5
-HOURS = 8760
 
 
 def instance(
@@ -59,7 +59,7 @@ def instance(
 
     discount = (1 + WACC) ** -np.arange(years + 1.0)
     price = r.uniform(20e3, 60e3, chips)
-    running = 0.05 * price + 1.5 * HOURS * 0.08 * 1.1 + 12 * 1.5 * 150
+    running = 0.05 * price + 1.5 * HOURS_PER_YEAR * 0.08 * 1.1 + 12 * 1.5 * 150
     lot = r.choice([8, 16, 64, 72], chips).astype(float)
     buy = np.zeros((chips, years))
     bought, power = np.zeros((chips, years, years, SCENARIOS)), np.zeros((chips, years, years))
@@ -69,7 +69,7 @@ def instance(
         buy[:, e] = lot * (price * (discount[e] - worth) + running * discount[1:][works_in].sum())
         bought[:, e, works_in, :] = 0.97 * lot[:, None, None]
         power[:, e, works_in] = (lot * 1.5 * 1.1 / 1e3)[:, None]
-    hourly = (price / LIFE_YEARS + running) / HOURS
+    hourly = (price / LIFE_YEARS + running) / HOURS_PER_YEAR
     terms = [(a, term) for a in range(chips) for term in (1, 3)]
     commit_a = np.array([a for a, _ in terms])
     markup = np.where([term == 1 for _, term in terms], 1.5, 1.15) * r.uniform(0.9, 1.2, len(terms))
@@ -78,8 +78,8 @@ def instance(
         for e in range(years):
             run = slice(e, min(years, e + term))
             started[k, e, run] = lot[a]
-            commit[k, e] = lot[a] * hourly[a] * markup[k] * HOURS * discount[1:][run].sum()
-    rent = hourly * 2.2 * r.uniform(0.8, 1.3, chips) * HOURS * lot
+            commit[k, e] = lot[a] * hourly[a] * markup[k] * HOURS_PER_YEAR * discount[1:][run].sum()
+    rent = hourly * 2.2 * r.uniform(0.8, 1.3, chips) * HOURS_PER_YEAR * lot
     rents = rent[:, None, None] * discount[1:][None, :, None]
     ones = np.ones((1, years))
     return Problem(

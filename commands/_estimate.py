@@ -22,6 +22,7 @@ class Asked:
     settings: list[str]
     price: str | None
     usd_per_chip_hour: float | None
+    prices: list[Path]
     store: Path | None
 
 
@@ -46,6 +47,7 @@ def run(method: str, asked: Asked, compiling: Compiling, *, as_json: bool) -> bo
 
 
 def _roofline(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
+    from tpubench.costs.price_files import all_prices, chosen_price
     from tpubench.estimates.modelled import examine
     from tpubench.estimates.request import parse
     from tpubench.reports import terminal_estimate
@@ -67,8 +69,8 @@ def _roofline(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
         device=asked.device,
         chips=asked.chips,
         settings=asked.settings,
-        price=asked.price,
-        usd_per_chip_hour=asked.usd_per_chip_hour,
+        price=chosen_price(asked.price, asked.usd_per_chip_hour, asked.prices),
+        table=all_prices(asked.prices),
     )
     found = examine(request)
     if asked.store is not None and found.rows:
@@ -79,6 +81,7 @@ def _roofline(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
 
 
 def _compile(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
+    from tpubench.costs.price_files import all_prices, chosen_price
     from tpubench.estimates.compiled import estimate
     from tpubench.estimates.compiled.request import parse
     from tpubench.reports import terminal_compiled
@@ -96,8 +99,8 @@ def _compile(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
         full=compiling.full,
         python=compiling.python,
         timeout_s=compiling.timeout_s,
-        price=asked.price,
-        usd_per_chip_hour=asked.usd_per_chip_hour,
+        price=chosen_price(asked.price, asked.usd_per_chip_hour, asked.prices),
+        table=all_prices(asked.prices),
     )
     if asked.store is not None:
         prepare(asked.store)

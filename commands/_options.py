@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tpubench.errors import UsageError
+
 Store = Annotated[
     Path | None,
     typer.Option(
@@ -20,6 +22,9 @@ Prices = Annotated[
         "--prices", metavar="FILE", help="More prices: your TOML, or an imported CSV. Repeatable."
     ),
 ]
+PriceId = Annotated[
+    str | None, typer.Option("--price", metavar="ID", help="Price by its id: tpubench price list.")
+]
 Filters = Annotated[
     list[str] | None,
     typer.Argument(
@@ -27,3 +32,11 @@ Filters = Annotated[
         help="A run id, 'latest', 'published', a Parquet file, a commit, or column=value pairs.",
     ),
 ]
+
+
+def numbers(option: str, text: str | None) -> tuple[float, ...]:
+    """The numbers of an option such as ``--demand 100,200``; UsageError for anything else."""
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise UsageError(f"{option} {text!r}: write numbers, e.g. 100,200") from None

@@ -21,7 +21,8 @@ def allocate(
 ) -> None:
     """Split a budget over chips to buy, commit to and rent, year by year; exit 1 if impossible."""
     from tpubench.costs.allocation import answer
-    from tpubench.costs.price_files import all_prices, today
+    from tpubench.costs.price_files import all_prices
+    from tpubench.devices.prices import today
     from tpubench.reports import terminal_plan
     from tpubench.results.store import default_store
 

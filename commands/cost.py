@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tpubench.commands._options import Json
+from tpubench.commands._options import Json, PriceId, Prices, numbers
 
 app = typer.Typer(
     name="cost",
@@ -17,7 +17,14 @@ app = typer.Typer(
 
 @app.command("cloud")
 def cost_cloud(
-    usd_per_chip_hour: Annotated[float, typer.Option(help="Price of one chip for one hour.")],
+    usd_per_chip_hour: Annotated[
+        float | None, typer.Option(help="Price of one chip for one hour.")
+    ] = None,
+    price: PriceId = None,
+    device: Annotated[
+        str | None, typer.Option(help="Device: its list price, or your own where you have one.")
+    ] = None,
+    prices: Prices = None,
     tok_s: Annotated[
         float | None, typer.Option("--tok-s", help="Tokens/s of all chips, at the SLO.")
     ] = None,
@@ -40,10 +47,12 @@ def cost_cloud(
 ) -> None:
     """Cost of a million tokens on rented chips; input and output apart where timed apart."""
     from tpubench.costs import figures
+    from tpubench.costs.price_files import named_price
     from tpubench.reports import terminal_money
 
+    paid = named_price(price, usd_per_chip_hour, device, prices or [])
     found = figures.cloud(
-        usd_per_chip_hour=usd_per_chip_hour,
+        usd_per_chip_hour=paid.usd_per_chip_hour,
         tok_s=tok_s,
         chips=chips,
         utilisation=utilisation,
@@ -53,7 +62,7 @@ def cost_cloud(
         cache_hits=cache_hits,
         cached_usd_per_mtok=cached_usd_per_mtok,
     )
-    terminal_money.show_figures(found, as_json=as_json)
+    terminal_money.show_figures(found, paid, as_json=as_json)
 
 
 @app.command("owned")
@@ -79,13 +88,17 @@ def cost_owned(
     cloud_usd_per_chip_hour: Annotated[
         float | None, typer.Option(help="Rent to hold it against, for the break-even.")
     ] = None,
+    price: PriceId = None,
+    prices: Prices = None,
     as_json: Json = False,
 ) -> None:
     """Cost of an owned chip-hour and of a million tokens on it."""
     from tpubench.costs import figures
     from tpubench.costs.owned import Owned
+    from tpubench.costs.price_files import chosen_price
     from tpubench.reports import terminal_money
 
+    rent = chosen_price(price, cloud_usd_per_chip_hour, prices or [])
     chip = Owned(
         capex_usd=capex,
         wacc=wacc,
@@ -101,9 +114,12 @@ def cost_owned(
         availability=availability,
     )
     found = figures.own(
-        chip, tok_s=tok_s, utilisation=utilisation, cloud_usd_per_chip_hour=cloud_usd_per_chip_hour
+        chip,
+        tok_s=tok_s,
+        utilisation=utilisation,
+        cloud_usd_per_chip_hour=None if rent is None else rent.usd_per_chip_hour,
     )
-    terminal_money.show_figures(found, as_json=as_json)
+    terminal_money.show_figures(found, rent, as_json=as_json)
 
 
 @app.command("margin")
@@ -142,13 +158,30 @@ def cost_contract(
     minimum: Annotated[float, typer.Option(help="Paid in any case, $.")],
     rate: Annotated[float, typer.Option(help="$/chip-hour up to the cap.")],
     cap: Annotated[float, typer.Option(help="Chip-hours at that rate.")],
-    on_demand: Annotated[float, typer.Option(help="$/chip-hour beyond the cap.")],
     use: Annotated[float, typer.Option(help="Chip-hours used.")],
+    on_demand: Annotated[float | None, typer.Option(help="$/chip-hour beyond the cap.")] = None,
+    price: PriceId = None,
+    prices: Prices = None,
+    demand: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOURS,…", help="Equally likely uses: also says how much to commit to."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Bill of a take-or-pay contract, against paying on demand."""
+    """Bill of a take-or-pay contract, against paying on demand (--on-demand or --price)."""
     from tpubench.costs import figures
+    from tpubench.costs.price_files import asked_price
     from tpubench.reports import terminal_money
 
-    found = figures.contract(minimum=minimum, rate=rate, cap=cap, on_demand=on_demand, use=use)
-    terminal_money.show_figures(found, as_json=as_json)
+    beyond = asked_price(price, on_demand, prices or [], option="--on-demand")
+    found = figures.contract(
+        minimum=minimum,
+        rate=rate,
+        cap=cap,
+        on_demand=beyond.usd_per_chip_hour,
+        use=use,
+        demand=numbers("--demand", demand),
+    )
+    terminal_money.show_figures(found, beyond, as_json=as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tpubench.commands._options import Json
+from tpubench.commands._options import Json, Prices
 from tpubench.errors import UsageError
 
 app = typer.Typer()
@@ -52,11 +52,13 @@ def estimate(
         float, typer.Option(help="compile: seconds that exporting or compiling may take.")
     ] = 900.0,
     price: Annotated[
-        str | None, typer.Option(metavar="ID", help="Price from the table: tpubench price list.")
+        str | None,
+        typer.Option(metavar="ID", help="Price by its id. [default: the device's list price]"),
     ] = None,
     usd_per_chip_hour: Annotated[
         float | None, typer.Option(help="Price of one chip for one hour, US dollars.")
     ] = None,
+    prices: Prices = None,
     validate: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Predict a published table and print the error."),
@@ -71,7 +73,7 @@ def estimate(
 ) -> None:
     """Estimate a workload on a device that is not there; --validate judges the estimates."""
     if validate is not None:
-        given = (workload, preset, device, chips, settings, price, usd_per_chip_hour, store)
+        given = (workload, preset, device, chips, settings, price, usd_per_chip_hour, prices, store)
         compiling_only = (topology, weight_dtype, python, full or None)
         if any(each is not None for each in given + compiling_only) or method != "roofline":
             raise UsageError(
@@ -94,6 +96,7 @@ def estimate(
         settings=settings or [],
         price=price,
         usd_per_chip_hour=usd_per_chip_hour,
+        prices=prices or [],
         store=store,
     )
     compiling = _estimate.Compiling(

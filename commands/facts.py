@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tpubench.commands._options import Filters, Json, Store
+from tpubench.commands._options import Filters, Json, Prices, Store
 
 app = typer.Typer()
 
@@ -17,15 +17,18 @@ def show(
     selectors: Filters = None,
     store: Store = None,
     as_json: Json = False,
+    prices: Prices = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the rows as CSV.")] = False,
 ) -> None:
     """Show stored facts: the latest run, or whatever the selectors pick."""
+    from tpubench.costs.price_files import all_prices
     from tpubench.costs.published_cost import with_list_prices
     from tpubench.reports import terminal
     from tpubench.results.select import select
     from tpubench.results.store import default_store
 
-    found = with_list_prices(select(store or default_store(), selectors or ["latest"]))
+    table = all_prices(prices or [])
+    found = with_list_prices(select(store or default_store(), selectors or ["latest"]), table)
     terminal.show_rows(found, as_json=as_json, as_csv=as_csv)
 
 
@@ -65,16 +68,19 @@ def report(
     open_page: Annotated[
         bool, typer.Option("--open", help="Open the page, where there is a screen.")
     ] = False,
+    prices: Prices = None,
     as_json: Json = False,
 ) -> None:
     """Write a self-contained HTML page and PNG charts of the stored facts."""
+    from tpubench.costs.price_files import all_prices
     from tpubench.costs.published_cost import with_list_prices
     from tpubench.reports import page, terminal
     from tpubench.results.select import select_for_report
     from tpubench.results.store import default_store
 
     found, note = select_for_report(store or default_store(), selectors or [])
-    written = page.write(with_list_prices(found), out)
+    table = all_prices(prices or [])
+    written = page.write(with_list_prices(found, table), out, table=table)
     terminal.show_written(written, as_json=as_json, note=note)
     if open_page:
         terminal.open_page(written[0])

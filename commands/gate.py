@@ -90,7 +90,6 @@ def ab(
         timeout_s=timeout,
         chips=1,
         price=None,
-        usd_per_chip_hour=None,
         seed=None,
     )
     processes.adopt_orphans()

@@ -25,7 +25,8 @@ def price_list(
     as_json: Json = False,
 ) -> None:
     """List prices: the shipped table, $TPUBENCH_PRICES, and --prices."""
-    from tpubench.costs.price_files import all_prices, pick, today
+    from tpubench.costs.price_files import all_prices, pick
+    from tpubench.devices.prices import today
     from tpubench.reports import terminal_money
 
     found = pick(all_prices(prices or []), accelerator, provider, term)
@@ -39,7 +40,8 @@ def price_show(
     as_json: Json = False,
 ) -> None:
     """Show one price: source, date, age and hash."""
-    from tpubench.costs.price_files import find_price, today
+    from tpubench.costs.price_files import find_price
+    from tpubench.devices.prices import today
     from tpubench.reports import terminal_money
 
     terminal_money.show_price(find_price(price_id, prices or []), today(), as_json=as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tpubench.commands._options import Json, Store
+from tpubench.commands._options import Json, Prices, Store
 
 app = typer.Typer()
 
@@ -48,6 +48,7 @@ def run(
     usd_per_chip_hour: Annotated[
         float | None, typer.Option(help="Price of one chip for one hour, US dollars.")
     ] = None,
+    prices: Prices = None,
     store: Store = None,
     as_json: Json = False,
     seed: Annotated[int | None, typer.Option(help="Seed of random weights and inputs.")] = None,
@@ -56,6 +57,7 @@ def run(
     ] = False,
 ) -> None:
     """Run a workload, store its facts, and print what was measured."""
+    from tpubench.costs.price_files import chosen_price
     from tpubench.reports import progress, terminal
     from tpubench.results.store import default_store
     from tpubench.suite import processes, ranks, request
@@ -74,8 +76,7 @@ def run(
         compile_mode=compile_mode,
         timeout_s=timeout,
         chips=chips,
-        price=price,
-        usd_per_chip_hour=usd_per_chip_hour,
+        price=chosen_price(price, usd_per_chip_hour, prices or []),
         seed=seed,
     )
     processes.adopt_orphans()

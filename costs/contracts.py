@@ -37,6 +37,26 @@ def take_or_pay_usd(contract: TakeOrPay, use_units: float) -> float:
     return finite("take-or-pay bill", max(contract.minimum_usd, inside) + beyond)
 
 
+def break_even_units(contract: TakeOrPay) -> float | None:
+    """Units of use from which on the contract costs no more than paying on demand.
+
+    The bill is flat at the minimum F until use reaches min(cap, F/r), rises by the rate r up to the
+    cap and by the on-demand price p beyond it. On demand it is p·use. What the contract saves,
+    p·use − bill, therefore starts at −F and
+
+    - where the minimum binds, grows by p a unit: it is 0 at F/p;
+    - between there and the cap, grows by p − r, which keeps the sign if r ≤ p;
+    - beyond the cap, stays as it is.
+
+    So with r ≤ p the answer is F/p, if that is within the cap. None where the contract never costs
+    less: r > p, or F > p·cap (the minimum is more than the cap's units on demand).
+    """
+    even = contract.minimum_usd / contract.on_demand_usd
+    if contract.rate_usd > contract.on_demand_usd or even > contract.cap_units:
+        return None
+    return even
+
+
 def commit_quantity(
     demand: Sequence[float], commit_usd_per_hour: float, on_demand_usd_per_hour: float
 ) -> float:

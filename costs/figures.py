@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tpubench.costs import contracts, investment, owned, split
-from tpubench.costs.token_cost import positive, usd_per_mtok
+from tpubench.costs.token_cost import usd_per_mtok
 from tpubench.errors import UsageError
 
 Figures = dict[str, Any]
@@ -101,18 +102,22 @@ def margin(
     """
     found: Figures = {
         "gross_margin": investment.gross_margin(usd_per_mtok, price_per_mtok),
+        "cost_profit_margin": None,
         "payback_years": None,
         "payback_years_linear": None,
         "npv": None,
         "irr": None,
         "reasons": {},
     }
+    if usd_per_mtok > 0:
+        found["cost_profit_margin"] = investment.cost_profit_margin(usd_per_mtok, price_per_mtok)
+    else:
+        found["reasons"]["cost_profit_margin"] = "no cost to hold the profit against"
     rest = {"mtok-per-year": mtok_per_year, "years": years, "wacc": wacc}
     if capex is None:
         if any(value is not None for value in rest.values()):
             raise UsageError("--mtok-per-year, --years and --wacc need --capex")
-        reasons = dict.fromkeys(("payback_years", "npv", "irr"), "no --capex given")
-        found["reasons"] = reasons
+        found["reasons"] |= dict.fromkeys(("payback_years", "npv", "irr"), "no --capex given")
         return found
     if mtok_per_year is None or years is None or wacc is None:
         missing = ", ".join(f"--{name}" for name, value in rest.items() if value is None)
@@ -141,18 +146,42 @@ def margin(
     return found
 
 
-def contract(*, minimum: float, rate: float, cap: float, on_demand: float, use: float) -> Figures:
-    """The bill of a take-or-pay contract, and what the use would have cost without one."""
+def contract(
+    *,
+    minimum: float,
+    rate: float,
+    cap: float,
+    on_demand: float,
+    use: float,
+    demand: Sequence[float] = (),
+) -> Figures:
+    """The bill of a take-or-pay contract, and what the use would have cost without one.
+
+    ``break_even_use`` is the share of the cap from which on the contract costs no more than paying
+    on demand. With equally likely values of ``demand`` also how many chip-hours to commit to.
+    """
     terms = contracts.TakeOrPay(
         minimum_usd=minimum, rate_usd=rate, cap_units=cap, on_demand_usd=on_demand
     )
     bill = contracts.take_or_pay_usd(terms, use)
     plain = on_demand * use
-    return {
+    even = contracts.break_even_units(terms)
+    reasons = {} if use > 0 else {"usd_per_chip_hour": "nothing used"}
+    if even is None:
+        why = "its rate is above" if rate > on_demand else "its minimum is more than its cap at"
+        reasons["break_even_use"] = reasons["break_even_chip_hours"] = (
+            f"the contract never costs less: {why} the on-demand price"
+        )
+    elif cap == 0:
+        reasons["break_even_use"] = "the contract has no hours at its own rate"
+    figures: Figures = {
         "usd": bill,
         "usd_per_chip_hour": bill / use if use > 0 else None,
         "on_demand_usd": plain,
         "saved_usd": plain - bill,
-        "break_even_use": owned.commitment_break_even(rate, positive("on-demand", on_demand)),
-        "reasons": {} if use > 0 else {"usd_per_chip_hour": "nothing used"},
+        "break_even_use": None if even is None or cap == 0 else even / cap,
+        "break_even_chip_hours": even,
     }
+    if demand:
+        figures["commit_chip_hours"] = contracts.commit_quantity(demand, rate, on_demand)
+    return figures | {"reasons": reasons}

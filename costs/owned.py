@@ -143,9 +143,3 @@ def break_even_utilisation(owned: Owned, cloud_usd_per_chip_hour: float) -> floa
     if spare <= 0 or fixed > spare:
         return None
     return fixed / spare
-
-
-def commitment_break_even(commit_usd_per_hour: float, on_demand_usd_per_hour: float) -> float:
-    """u* = P_commit/P_on-demand: share of the committed hours one must use for it to pay."""
-    commit = positive("commit $/chip-hour", commit_usd_per_hour)
-    return commit / positive("on-demand $/chip-hour", on_demand_usd_per_hour)

@@ -25,6 +25,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tpubench.costs.owned import Owned, hourly
 from tpubench.costs.userfile import Checked, read_text, read_toml
+from tpubench.devices.list_price import NO_PRICE, device_price
 from tpubench.devices.names import canonical
 from tpubench.devices.prices import Price, Term, given, price, prices
 from tpubench.devices.sheets import device, devices
@@ -61,9 +62,10 @@ class _Entry(Checked):
     @field_validator("accelerator")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in devices():
-            raise ValueError(f"unknown accelerator {value!r}; known: {', '.join(devices())}")
-        return value
+        name = canonical(value)
+        if name is None:
+            raise ValueError(f"unknown accelerator {value[:60]!r}; known: {', '.join(devices())}")
+        return name
 
 
 class _Negotiated(_Entry):
@@ -171,11 +173,6 @@ def all_prices(extra: Iterable[Path] = ()) -> dict[str, Price]:
     return found
 
 
-def today() -> dt.date:
-    """The day against which prices are stale, in UTC."""
-    return dt.datetime.now(dt.UTC).date()
-
-
 def pick(
     table: dict[str, Price],
     accelerator: str | None = None,
@@ -201,14 +198,47 @@ def find_price(price_id: str, extra: Iterable[Path] = ()) -> Price:
     return table_of_all[price_id] if price_id in table_of_all else price(price_id)
 
 
-def asked_price(
+def chosen_price(
     price_id: str | None, usd_per_chip_hour: float | None, extra: Iterable[Path] = ()
+) -> Price | None:
+    """The price that two options name, None without either; UsageError when both do."""
+    if price_id is not None and usd_per_chip_hour is not None:
+        raise UsageError("give --price or --usd-per-chip-hour, not both")
+    if price_id is not None:
+        return find_price(price_id, extra)
+    return None if usd_per_chip_hour is None else given(usd_per_chip_hour)
+
+
+def named_price(
+    price_id: str | None,
+    usd_per_chip_hour: float | None,
+    named_device: str | None,
+    extra: Iterable[Path] = (),
+) -> Price:
+    """The price named by id, by figure or by its device; UsageError unless it is just one."""
+    if sum(each is not None for each in (price_id, usd_per_chip_hour, named_device)) != 1:
+        raise UsageError("give one of --usd-per-chip-hour, --price and --device")
+    if named_device is None:
+        return asked_price(price_id, usd_per_chip_hour, extra)
+    name = canonical(named_device) or device(named_device).name
+    chosen = device_price(name, all_prices(extra))
+    if chosen is None:
+        raise UsageError(NO_PRICE.format(name))
+    return chosen.price
+
+
+def asked_price(
+    price_id: str | None,
+    usd_per_chip_hour: float | None,
+    extra: Iterable[Path] = (),
+    *,
+    option: str = "--usd-per-chip-hour",
 ) -> Price:
     """The price that a command names by id or by figure; UsageError unless it is just one."""
     if (price_id is None) == (usd_per_chip_hour is None):
-        raise UsageError("give a price id or --usd-per-chip-hour")
+        raise UsageError(f"give a price id or {option}")
     if usd_per_chip_hour is not None:
-        return given(usd_per_chip_hour)
+        return given(usd_per_chip_hour, option)
     return find_price(price_id or "", extra)
 
 

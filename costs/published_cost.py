@@ -6,32 +6,34 @@ device, chosen by the one rule of :mod:`tpubench.devices.list_price`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from tpubench.costs.reprice import priced_row
-from tpubench.devices.list_price import RULE, list_prices
+from tpubench.devices.list_price import DevicePrice, device_prices
+from tpubench.devices.prices import Price
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.row import Row, to_table
 from tpubench.results.store import Scan, iter_rows
 
 
-def with_list_prices(scan: Scan) -> Scan:
+def with_list_prices(scan: Scan, table: Mapping[str, Price] | None = None) -> Scan:
     """The scan with a $ figure for each published rate that has none and whose device has a price.
 
-    Stored figures, and rates with other evidence, stay as they are.
+    ``table`` holds the prices, the shipped ones by default. Stored figures, and rates with other
+    evidence, stay as they are.
     """
     if "published" not in set(scan.table["evidence"].to_pylist()):
         return scan
     import pyarrow as pa
 
-    made = list(_figures(iter_rows(scan.table)))
+    made = list(_figures(iter_rows(scan.table), device_prices(table)))
     if not made:
         return scan
     table = pa.concat_tables([scan.table, to_table(made)], promote_options="default")
     return Scan(table=table, unreadable=scan.unreadable)
 
 
-def _figures(rows: Iterable[Row]) -> Iterator[Row]:
+def _figures(rows: Iterable[Row], chosen: Mapping[str, DevicePrice]) -> Iterator[Row]:
     of_rate: dict[str, list[Metric]] = {}
     for metric in METRICS.values():
         if metric.usd_of:
@@ -39,11 +41,13 @@ def _figures(rows: Iterable[Row]) -> Iterator[Row]:
     published = [row for row in rows if row.evidence == "published" and row.status == "ok"]
     priced = {_case(row) for row in published if row.price_id is not None}
     for row in published:
-        found = list_prices(row.device)
+        found = chosen.get(row.device)
         usable = row.value is not None and row.value > 0 and row.chips > 0
         if row.metric in of_rate and usable and found is not None and _case(row) not in priced:
             for metric in of_rate[row.metric]:
-                yield priced_row(row, metric, found.middle, reason=f"{metric.usd_of} at {RULE}")
+                yield priced_row(
+                    row, metric, found.price, reason=f"{metric.usd_of} at {found.rule}"
+                )
 
 
 def _case(row: Row) -> tuple[object, ...]:

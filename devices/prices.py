@@ -2,9 +2,11 @@
 
 Three layers that are never mixed: ``list`` (a provider's catalogue), ``negotiated`` (the user's
 own rate) and ``owned`` (derived from capex). One line of ``prices.csv`` is one list price. A
-source dated only to a month or a span of years is entered under the earliest day it can have, so
-that a price never looks fresher than it is; figures that contradicted themselves in their source
-(spot above on-demand, a flex rate in the on-demand column) are not shipped.
+source dated only to a month or a span of years is entered under the earliest day it can have, but
+never before its chip was sold, so that a price never looks fresher than it is. Figures that
+contradicted themselves in their source (spot above on-demand, a flex rate in the on-demand column)
+are not shipped; one that is probably another thing than it says is flagged
+(:mod:`tpubench.devices.price_checks`).
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ Term = Literal["on_demand", "spot", "flex", "reserved", "1y", "3y", "take_or_pay
 """``flex`` is Google's Flex-start, ``reserved`` a short capacity block paid ahead."""
 
 STALE_AFTER_DAYS = 90
+GIVEN = "given"
+"""Id of a price typed on the command line."""
 
 SMALLEST, LARGEST = 1e-30, 1e30
 """Range of any sum that comes in: wide of anything real, and far from under- and overflow."""
@@ -78,6 +82,10 @@ class Price:
         """The entry as plain JSON values, dates in ISO form."""
         return {**dataclasses.asdict(self), "as_of": self.as_of.isoformat()}
 
+    def dated(self, day: dt.date) -> dict[str, str | float | bool]:
+        """The record as a reader sees it on ``day``: with its age and whether it is stale."""
+        return {**self.record(), "age_days": self.age_days(day), "stale": self.stale(day)}
+
     def age_days(self, today: dt.date) -> int:
         """Days since the price was true."""
         return (today - self.as_of).days
@@ -90,6 +98,19 @@ class Price:
     def stale(self, today: dt.date) -> bool:
         """Older than :data:`STALE_AFTER_DAYS`; shown beside the price wherever it is shown."""
         return self.age_days(today) > STALE_AFTER_DAYS
+
+
+def stale_on(as_of: str | None, day: dt.date) -> bool:
+    """Whether a stored price of that ISO date is stale on ``day``; False for no readable date."""
+    try:
+        return (day - dt.date.fromisoformat(as_of or "")).days > STALE_AFTER_DAYS
+    except ValueError:
+        return False
+
+
+def today() -> dt.date:
+    """The day against which prices are stale, in UTC."""
+    return dt.datetime.now(dt.UTC).date()
 
 
 @functools.cache
@@ -116,27 +137,28 @@ def price(price_id: str) -> Price:
         raise UsageError(f"unknown price {price_id!r}{hint}; see 'tpubench price list'") from None
 
 
-def given(usd_per_chip_hour: float) -> Price:
+def given(usd_per_chip_hour: float, option: str = "--usd-per-chip-hour") -> Price:
     """A price from the command line, as of today and taken as the whole bill of a chip.
 
     UsageError unless it is a positive finite number.
     """
     try:
         return Price(
-            id="given",
-            provider="given",
+            id=GIVEN,
+            provider=GIVEN,
             region="any",
             accelerator="any",
             term="given",
             usd_per_chip_hour=float(usd_per_chip_hour),
             includes_host=True,
             source="command line",
-            as_of=dt.datetime.now(dt.UTC).date(),
+            as_of=today(),
             layer="negotiated",
         )
     except ValueError:
         raise UsageError(
-            f"--usd-per-chip-hour {usd_per_chip_hour} is not a positive number of dollars"
+            f"{option} {usd_per_chip_hour} is not a positive number:"
+            " $/chip-hour must be a number above 0"
         ) from None
 
 

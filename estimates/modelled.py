@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from tpubench.costs import token_cost
+from tpubench.devices.list_price import NO_PRICE
 from tpubench.devices.sheets import device as data_sheet
 from tpubench.errors import UsageError
 from tpubench.estimates import replica, shapes
@@ -301,7 +302,7 @@ def _priced(request: EstimateRequest, rate: Row, name: str) -> Row:
     metric, price = METRICS[name], request.price
     plain = replace(rate, metric=name, unit=metric.unit, better=metric.better)
     if price is None:
-        reason = "no price: give --price ID or --usd-per-chip-hour X"
+        reason = NO_PRICE.format(request.device)
         return replace(plain, value=None, ci_low=None, ci_high=None, reason=reason)
     told = json.loads(rate.environment)
 
@@ -323,4 +324,5 @@ def _priced(request: EstimateRequest, rate: Row, name: str) -> Row:
         price_id=price.id,
         price_as_of=price.as_of.isoformat(),
         price_sha256=price.sha256,
+        reason=None if request.price_rule is None else f"{metric.usd_of} at {request.price_rule}",
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import log
 
-from tpubench.devices.list_price import list_prices
+from tpubench.devices.list_price import device_price
 from tpubench.devices.precisions import PRECISIONS
 from tpubench.estimates.model import Prediction
 from tpubench.estimates.problem import Problem
@@ -79,10 +79,10 @@ def order(rows: Sequence[Judged]) -> tuple[Order, Order]:
             said, true = log(a[2] / b[2]), log(a[1] / b[1])
             faster[0] += 1
             faster[1] += (said > 0) == (true > 0)
-            price_a, price_b = (list_prices(m[0].problem.chip.name) for m in (a, b))
+            price_a, price_b = (device_price(m[0].problem.chip.name) for m in (a, b))
             if price_a is None or price_b is None:
                 continue
-            dearer = log(price_a.middle.usd_per_chip_hour / price_b.middle.usd_per_chip_hour)
+            dearer = log(price_a.price.usd_per_chip_hour / price_b.price.usd_per_chip_hour)
             cheaper[0] += 1
             cheaper[1] += (said - dearer > 0) == (true - dearer > 0)
     return (

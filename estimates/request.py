@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from tpubench.devices import prices
+from tpubench.devices.list_price import device_price
 from tpubench.devices.names import canonical, chips_in_slice
 from tpubench.devices.precisions import PEAKS, PRECISIONS, named
 from tpubench.devices.sheets import devices
@@ -46,6 +47,8 @@ class EstimateRequest:
     settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Values as typed, several to compute the crossed cases."""
     price: prices.Price | None = None
+    price_rule: str | None = None
+    """By which rule the price was chosen; None for one that was named."""
 
     def cases(self) -> list[dict[str, int | str]]:
         """Settings of every case, defaults filled in; UsageError for what is not one."""
@@ -69,10 +72,14 @@ def parse(
     device: str,
     chips: int | None,
     settings: Sequence[str],
-    price: str | None,
-    usd_per_chip_hour: float | None,
+    price: prices.Price | None,
+    table: Mapping[str, prices.Price] | None = None,
 ) -> EstimateRequest:
-    """The request behind the options of ``tpubench estimate``; UsageError for bad ones."""
+    """The request behind the options of ``tpubench estimate``; UsageError for bad ones.
+
+    Without a ``price`` the device's own in ``table`` is taken, by the rule of
+    :mod:`tpubench.devices.list_price`.
+    """
     if workload not in SETTINGS:
         raise UsageError(f"there is no estimate of {workload!r}; there is of {', '.join(SETTINGS)}")
     name = canonical(device) if len(device) < 80 else None
@@ -85,22 +92,15 @@ def parse(
         raise UsageError(f"--device {device} has {of_slice} chips, --chips says {chips}: drop one")
     if not 1 <= chips <= 1_000_000:
         raise UsageError(f"--chips {chips} is not between 1 and 1000000")
-    if price is not None and usd_per_chip_hour is not None:
-        raise UsageError("give --price or --usd-per-chip-hour, not both")
-    found = None
-    if price is not None:
-        from tpubench.costs.price_files import find_price
-
-        found = find_price(price)
-    elif usd_per_chip_hour is not None:
-        found = prices.given(usd_per_chip_hour)
+    asked = device_price(name, table) if price is None else None
     return EstimateRequest(
         workload=workload,
         preset=preset,
         device=name,
         chips=chips,
         settings=_settings(settings),
-        price=found,
+        price=asked.price if asked else price,
+        price_rule=asked.rule if asked else None,
     )
 
 

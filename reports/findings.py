@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tpubench.devices.list_price import DevicePrice, device_prices
+from tpubench.devices.prices import Price, prices
 from tpubench.reports.figure import MAX_CASES
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
@@ -47,6 +49,10 @@ class Findings:
     summaries: tuple[Summary, ...]
     damaged: tuple[Damaged, ...]
     now: dt.datetime
+    prices: Mapping[str, Price] = dataclasses.field(default_factory=prices)
+    """Every price that is known here, by id: the shipped ones and the user's."""
+    device_prices: Mapping[str, DevicePrice] = dataclasses.field(default_factory=device_prices)
+    """The price of each device where none was named."""
 
     def of(self, metric: str) -> list[Summary]:
         """Summaries of ``metric`` that have a positive value in its own unit, in case order."""
@@ -73,8 +79,11 @@ class Findings:
         return found
 
 
-def find(scan: Scan, now: dt.datetime) -> Findings:
-    """The rows of a scan made harmless, summarised, and sorted by case and metric."""
+def find(scan: Scan, now: dt.datetime, table: Mapping[str, Price] | None = None) -> Findings:
+    """The rows of a scan made harmless, summarised, and sorted by case and metric.
+
+    ``table`` holds every known price by id, the shipped ones by default.
+    """
     rows = tuple(_harmless(row) for row in iter_rows(scan.table))
     order = {name: index for index, name in enumerate(METRICS)}
     summaries = sorted(
@@ -89,6 +98,8 @@ def find(scan: Scan, now: dt.datetime) -> Findings:
             for bad in scan.unreadable
         ),
         now=now,
+        prices=prices() if table is None else table,
+        device_prices=device_prices(table),
     )
 
 

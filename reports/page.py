@@ -13,10 +13,12 @@ import datetime as dt
 import hashlib
 import json
 import secrets
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tpubench.devices.prices import Price
 from tpubench.errors import UsageError
 from tpubench.reports import charts, png
 from tpubench.reports.blocks import Section
@@ -28,13 +30,20 @@ HTML_NAME = "report.html"
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def write(scan: Scan, out: Path, *, now: dt.datetime | None = None) -> list[Path]:
+def write(
+    scan: Scan,
+    out: Path,
+    *,
+    table: Mapping[str, Price] | None = None,
+    now: dt.datetime | None = None,
+) -> list[Path]:
     """Write the page and its PNGs into ``out``; their paths, the page first.
 
     Each file appears whole or not at all. UsageError when there is nothing to report, or when
-    ``out`` cannot be written. ``now`` (UTC) is the date of the report, today by default.
+    ``out`` cannot be written. ``table`` holds every known price by id, the shipped ones by
+    default; ``now`` (UTC) is the date of the report, today by default.
     """
-    findings = find(scan, now or dt.datetime.now(dt.UTC))
+    findings = find(scan, now or dt.datetime.now(dt.UTC), table)
     if not findings.rows:
         raise UsageError(_nothing(findings))
     made = sections(findings)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeGuard
 
-from tpubench.devices.list_price import list_prices
+from tpubench.devices.list_price import DevicePrice
 from tpubench.devices.vendors import is_gpu, is_tpu
 from tpubench.reports import quantity
 from tpubench.reports.findings import Findings
@@ -46,6 +46,8 @@ class Side:
     rate: Summary
     cost: float | None
     usd_per_chip_hour: float | None
+    asked: DevicePrice | None
+    """What the device costs where no price was named, and the ends of what others ask."""
 
     @property
     def value(self) -> float:
@@ -100,33 +102,35 @@ def pairs(findings: Findings) -> list[Pair]:
         costs = {case_key(s.first): s for s in findings.of(usd)}
         groups: dict[tuple[object, ...], list[Side]] = {}
         for summary in findings.of(metric):
-            side = _priced(summary, costs.get(case_key(summary.first)))
+            side = _priced(summary, costs.get(case_key(summary.first)), findings)
             groups.setdefault(_work(summary), []).append(side)
         for sides in groups.values():
             found += _pairs_of(metric, sides)
     trainings: dict[tuple[object, ...], list[Side]] = {}
     for summary in findings.of(TIME):
         if summary.first.chips > 0:
-            trainings.setdefault(_work(summary), []).append(_trained(summary))
+            trainings.setdefault(_work(summary), []).append(_trained(summary, findings))
     for sides in trainings.values():
         found += _pairs_of(TIME, sides)
     return sorted(found, key=lambda p: (not p.like, p.metric, p.title, p.tpu.rate.first.device))
 
 
-def _priced(rate: Summary, usd: Summary | None) -> Side:
+def _priced(rate: Summary, usd: Summary | None, findings: Findings) -> Side:
+    asked = findings.device_prices.get(rate.first.device)
     if usd is None or usd.estimate is None:
-        return Side(rate=rate, cost=None, usd_per_chip_hour=None)
-    return Side(rate=rate, cost=usd.estimate.point, usd_per_chip_hour=usd.first.usd_per_chip_hour)
+        return Side(rate=rate, cost=None, usd_per_chip_hour=None, asked=asked)
+    paid = usd.first.usd_per_chip_hour
+    return Side(rate=rate, cost=usd.estimate.point, usd_per_chip_hour=paid, asked=asked)
 
 
-def _trained(summary: Summary) -> Side:
-    """A training with the bill of its chips at the list price."""
-    asked = list_prices(summary.first.device)
-    side = Side(rate=summary, cost=None, usd_per_chip_hour=None)
+def _trained(summary: Summary, findings: Findings) -> Side:
+    """A training with the bill of its chips at their device's price."""
+    asked = findings.device_prices.get(summary.first.device)
+    side = Side(rate=summary, cost=None, usd_per_chip_hour=None, asked=asked)
     if asked is None:
         return side
-    usd = asked.middle.usd_per_chip_hour
-    return Side(rate=summary, cost=side.chip_hours * usd, usd_per_chip_hour=usd)
+    usd = asked.price.usd_per_chip_hour
+    return replace(side, cost=side.chip_hours * usd, usd_per_chip_hour=usd)
 
 
 def _work(summary: Summary) -> tuple[object, ...]:

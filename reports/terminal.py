@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tpubench.devices.prices import stale_on, today
 from tpubench.reports import quantity
 from tpubench.results.events import RunReport
 from tpubench.results.metrics import METRICS
@@ -272,7 +273,7 @@ def _cell(summary: Summary | None, notes: list[str]) -> str:
         return quantity.MISSING
     text = quantity.estimate(summary.estimate, summary.first.unit)
     reasons = list(dict.fromkeys(row.reason for row in summary.rows if row.reason))
-    if summary.estimate is not None and (price := _price(summary.first)):
+    if summary.estimate is not None and (price := price_words(summary.first)):
         reasons.append(price)
     for reason in reasons:
         if reason not in notes:
@@ -281,12 +282,13 @@ def _cell(summary: Summary | None, notes: list[str]) -> str:
     return escape(text)
 
 
-def _price(row: Row) -> str | None:
+def price_words(row: Row) -> str | None:
     """The price behind a $ figure, in words; None for any other figure."""
     if row.usd_per_chip_hour is None or METRICS[row.metric].usd_of is None:
         return None
     dated = f", of {row.price_as_of}" if row.price_as_of else ""
-    return f"price: {row.price_id}, {row.usd_per_chip_hour:g} $ per chip-hour{dated}"
+    stale = ", stale" if stale_on(row.price_as_of, today()) else ""
+    return f"price: {row.price_id}, {row.usd_per_chip_hour:g} $ per chip-hour{dated}{stale}"
 
 
 def _notes(out: Console, notes: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from tpubench.reports import quantity
-from tpubench.reports.terminal import console, print_json, records
+from tpubench.reports.terminal import console, price_words, print_json, records
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
 
@@ -37,6 +37,8 @@ def show(rows: Sequence[Row], store: Path | None, *, as_json: bool) -> None:
         for note in _notes(told):
             out.print(note, soft_wrap=True)
         out.print()
+    for words in dict.fromkeys(filter(None, map(price_words, rows))):
+        out.print(words, soft_wrap=True, markup=False)
     formulas = {row.metric: METRICS[row.metric].formula for row in rows if row.value is not None}
     for name, formula in formulas.items():
         out.print(f"{name}: {formula}", soft_wrap=True, markup=False)

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tpubench.reports import quantity
-from tpubench.reports.terminal import console, print_json, records
+from tpubench.reports.terminal import console, price_words, print_json, records
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
 
@@ -42,6 +42,8 @@ def show(rows: Sequence[Row], notes: Sequence[str], store: Path | None, *, as_js
         for row in rows:
             table.add_row(*(escape(cell) for cell in _cells(row)))
         out.print(table)
+        for words in dict.fromkeys(filter(None, map(price_words, rows))):
+            out.print(words, markup=False, soft_wrap=True)
         for name in dict.fromkeys(row.metric for row in rows):
             out.print(f"{name}: {METRICS[name].formula}", style="dim", markup=False, soft_wrap=True)
     if store is not None and rows:

@@ -12,17 +12,20 @@ from rich.table import Table
 
 from tpubench.costs.importers import Rejected
 from tpubench.costs.price_diff import Change, partial
-from tpubench.devices.prices import STALE_AFTER_DAYS, Price
+from tpubench.devices.prices import GIVEN, STALE_AFTER_DAYS, Price, today
 from tpubench.reports.quantity import MISSING, number
 from tpubench.reports.terminal import console, print_json
 
 REJECTED_SHOWN = 10
+_SHARES = {
+    "gross_margin", "cost_profit_margin", "irr", "break_even_utilisation", "break_even_use",
+}  # fmt: skip
 
 
-def show_prices(found: Sequence[Price], today: dt.date, *, as_json: bool) -> None:
+def show_prices(found: Sequence[Price], on: dt.date, *, as_json: bool) -> None:
     """A price table, each price with its date and whether it is stale."""
     if as_json:
-        print_json([price_record(price, today) for price in found])
+        print_json([price_record(price, on) for price in found])
         return
     if not found:
         console().print("no price matches")
@@ -37,7 +40,7 @@ def show_prices(found: Sequence[Price], today: dt.date, *, as_json: bool) -> Non
             escape(price.accelerator),
             escape(price.term),
             price.layer,
-            f"{price.as_of}{' stale' if price.stale(today) else ''}",
+            f"{price.as_of}{' stale' if price.stale(on) else ''}",
             _rate(price),
         )
     out = console()
@@ -48,9 +51,9 @@ def show_prices(found: Sequence[Price], today: dt.date, *, as_json: bool) -> Non
     )
 
 
-def show_price(price: Price, today: dt.date, *, as_json: bool) -> None:
+def show_price(price: Price, on: dt.date, *, as_json: bool) -> None:
     """Everything about one price."""
-    record = price_record(price, today)
+    record = price_record(price, on)
     if as_json:
         print_json(record)
         return
@@ -59,13 +62,11 @@ def show_price(price: Price, today: dt.date, *, as_json: bool) -> None:
         out.print(f"{name}: {value}", markup=False, soft_wrap=True)
 
 
-def price_record(price: Price, today: dt.date) -> dict[str, Any]:
+def price_record(price: Price, on: dt.date) -> dict[str, Any]:
     """A price as JSON values, with its age today."""
     return {
-        **price.record(),
+        **price.dated(on),
         "sha256": price.sha256,
-        "age_days": price.age_days(today),
-        "stale": price.stale(today),
         "suspect": price.suspect,
     }
 
@@ -159,16 +160,19 @@ def show_repriced(
         out.print(f"left out: {count} rates: {reason}", markup=False, soft_wrap=True)
     out.print(
         f"{', '.join(run_ids)}: {rows} figures at {price.usd_per_chip_hour:g} $/chip-hour"
-        f" ({price.id}, {price.as_of}); nothing was run again, old figures are kept",
+        f" ({price.id}, {price.as_of}{', stale' if price.stale(today()) else ''});"
+        " nothing was run again, old figures are kept",
         markup=False,
         soft_wrap=True,
     )
 
 
-def show_figures(figures: Mapping[str, Any], *, as_json: bool) -> None:
-    """The results of a cost question, a reason for each that is missing."""
+def show_figures(figures: Mapping[str, Any], price: Price | None = None, *, as_json: bool) -> None:
+    """The results of a cost question, a reason for each that is missing, and the price behind."""
+    if price is not None and price.id == GIVEN:
+        price = None
     if as_json:
-        print_json(figures)
+        print_json(figures if price is None else {**figures, "price": price_record(price, today())})
         return
     out = console()
     reasons = figures.get("reasons", {})
@@ -178,13 +182,23 @@ def show_figures(figures: Mapping[str, Any], *, as_json: bool) -> None:
         if value is None:
             reason = reasons.get(name)
             text = f"{MISSING} ({reason})" if reason else MISSING
-        elif name in {"gross_margin", "irr", "break_even_utilisation", "break_even_use"}:
+        elif name in _SHARES:
             text = f"{value:.1%}"
+        elif name.endswith("chip_hours"):
+            text = f"{value:,.6g}"
         elif name.startswith("payback"):
             text = f"{value:.3g} years"
         else:
             text = f"${number(value)}" if value >= 0 else f"−${number(-value)}"
         out.print(f"{name}: {text}", markup=False, soft_wrap=True)
+    if price is not None:
+        stale = f", stale: older than {STALE_AFTER_DAYS} days" if price.stale(today()) else ""
+        out.print(
+            f"price: {price.id}, {price.usd_per_chip_hour:g} $ per chip-hour,"
+            f" of {price.as_of}{stale}",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _rate(price: Price | None) -> str:

@@ -51,8 +51,7 @@ def parse(
     compile_mode: str | None,
     timeout_s: float,
     chips: int,
-    price: str | None,
-    usd_per_chip_hour: float | None,
+    price: prices.Price | None,
     seed: int | None,
 ) -> Request:
     """The request behind the options of ``tpubench run``; UsageError for what makes no sense."""
@@ -77,7 +76,7 @@ def parse(
         compile_mode=compile_mode,
         timeout_s=timeout_s,
         chips=chips,
-        price=chosen_price(price, usd_per_chip_hour),
+        price=price,
         seed=seed,
     )
 
@@ -101,14 +100,3 @@ def _ids(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"--prompt-ids {text!r}: write whole numbers, e.g. 1,2,3") from None
-
-
-def chosen_price(price_id: str | None, usd_per_chip_hour: float | None) -> prices.Price | None:
-    """The price that two options name; UsageError when both do."""
-    if price_id is not None and usd_per_chip_hour is not None:
-        raise UsageError("give --price or --usd-per-chip-hour, not both")
-    if price_id is not None:
-        from tpubench.costs.price_files import find_price
-
-        return find_price(price_id)
-    return None if usd_per_chip_hour is None else prices.given(usd_per_chip_hour)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tpubench.devices.prices import Price
+from tpubench.devices.prices import Price, today
 from tpubench.errors import RunFailedError, UsageError
 from tpubench.results import fingerprint, store
 from tpubench.results.events import Event, Generated, Observer, RunReport
@@ -69,7 +69,7 @@ class Plan:
             "repeats": self.repeats,
             "chips": self.chips,
             "timeout_s": self.timeout_s,
-            "price": None if self.price is None else self.price.record(),
+            "price": None if self.price is None else self.price.dated(today()),
             "notes": self.notes,
             "limits": [_describe(registry.workload(case.workload), case) for case in self.limits],
             "cases": [_describe(self.workload, case) for case in self.cases],

@@ -24,6 +24,7 @@ from tpubench.costs.allocation.shadow import ShadowPrice, shadow_prices
 from tpubench.costs.allocation.solve import Solved, solve
 from tpubench.costs.allocation.verdict import Verdict, weigh
 from tpubench.costs.allocation.worth import CashYear, TokenCost, cash_flow, token_costs
+from tpubench.costs.owned import HOURS_PER_YEAR
 from tpubench.devices.prices import Price
 
 NOTHING = 1e-6
@@ -217,7 +218,7 @@ def _left_after_the_plan(compiled: Compiled, solved: Solved) -> float:
                 over = max(0, y + option.term_years - problem.years)
                 lots = _value(solved.x, solved.model.columns.commit_ky[k, y])
                 rate = compiled.rate_usd_hour[chip.name, option.name]
-                left += over * lots * option.lot * rate * 8760
+                left += over * lots * option.lot * rate * HOURS_PER_YEAR
     return left
 
 

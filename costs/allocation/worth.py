@@ -9,7 +9,7 @@ import numpy as np
 from tpubench.costs.allocation.compile import Compiled, capex_usd, resale_usd, working
 from tpubench.costs.allocation.problem import Floats, Ints
 from tpubench.costs.allocation.solve import Solved
-from tpubench.costs.owned import MONTHS_PER_YEAR
+from tpubench.costs.owned import HOURS_PER_YEAR, MONTHS_PER_YEAR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ def cash_flow(compiled: Compiled, solved: Solved) -> list[CashYear]:
         name = problem.commit_names[k].removeprefix(f"{chip.name} ")
         for e in range(years):
             chips = _at(x, model.columns.commit_ky[k, e]) * problem.commit_chips_key[k, e]
-            commit += chips * compiled.rate_usd_hour[chip.name, name] * 8760
+            commit += chips * compiled.rate_usd_hour[chip.name, name] * HOURS_PER_YEAR
     expected = problem.probability_s
     rent = _mean(x, model.columns.rent_ays, problem.rent_usd_ays, expected) * grow
     gains = (problem.revenue_wys * problem.demand_wys)[problem.pair_w[model.pairs]]

@@ -15,6 +15,7 @@ from pathlib import Path
 from tpubench.costs.price_files import MAX_TABLE_BYTES
 from tpubench.costs.userfile import read_text
 from tpubench.devices.names import in_machine
+from tpubench.devices.price_checks import flagged
 from tpubench.devices.prices import Price
 from tpubench.errors import UsageError
 
@@ -144,7 +145,7 @@ def as_prices(
         for term, usd in (("on_demand", on_demand), ("spot", spot)):
             if usd is not None:
                 entries.append((offer, _price(offer, term, usd / offer.chips, as_of, source)))
-    return Imported(prices=flag_flex(_named(entries, rejected)), rejected=rejected)
+    return Imported(prices=flagged(flag_flex(_named(entries, rejected))), rejected=rejected)
 
 
 def line_ranges(lines: Iterable[int]) -> str:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tpubench.devices.list_price import device_price
 from tpubench.devices.prices import Price
 from tpubench.errors import UsageError
 from tpubench.estimates.compiled.hlo import Cost
 from tpubench.estimates.compiled.targets import Target, target
 from tpubench.estimates.compiled.timing import Attention, StepTime
 from tpubench.suite import config, registry
-from tpubench.suite.request import chosen_price, overrides
+from tpubench.suite.request import overrides
 from tpubench.suite.workload import Case, Weights
 
 DEFAULT_TIMEOUT_S = 900.0
@@ -46,6 +47,8 @@ class CompileRequest:
     python: str | None = None
     timeout_s: float = DEFAULT_TIMEOUT_S
     price: Price | None = None
+    price_rule: str | None = None
+    """By which rule the price was chosen; None for one that was named."""
     cache: Path = field(default_factory=default_cache)
 
 
@@ -99,13 +102,14 @@ def parse(
     full: bool,
     python: Path | None,
     timeout_s: float,
-    price: str | None,
-    usd_per_chip_hour: float | None,
+    price: Price | None,
+    table: Mapping[str, Price] | None = None,
 ) -> list[CompileRequest]:
     """The requests behind the options of ``tpubench estimate --method compile``, one a case.
 
-    UsageError for what makes no sense. Without ``python``, the configuration's Python of the
-    ``tpu`` backend compiles, or this one.
+    UsageError for what makes no sense. Without a ``price`` the device's own in ``table`` is taken,
+    by the rule of :mod:`tpubench.devices.list_price`. Without ``python``, the configuration's
+    Python of the ``tpu`` backend compiles, or this one.
     """
     if weight_dtype not in {None, "int8"}:
         raise UsageError(f"--weight-dtype {weight_dtype!r} is not int8")
@@ -121,6 +125,7 @@ def parse(
         chosen.validate(case)
     if chosen.trains:  # of fewer layers than the preset's, which the preset's name then says
         cases = [chosen.prepare(case, Weights()) for case in cases]
+    asked = device_price(slice_.generation.device, table) if price is None else None
     path = config.executable(python, "--python") if python else config.interpreter("tpu").path
     return [
         CompileRequest(
@@ -130,7 +135,8 @@ def parse(
             full=full,
             python=path,
             timeout_s=timeout_s,
-            price=chosen_price(price, usd_per_chip_hour),
+            price=asked.price if asked else price,
+            price_rule=asked.rule if asked else None,
         )
         for case in cases
     ]

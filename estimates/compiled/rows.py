@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tpubench.costs import token_cost
+from tpubench.devices.list_price import NO_PRICE
 from tpubench.estimates.compiled import timing
 from tpubench.estimates.compiled.request import CompileRequest, Estimated, PhaseEstimate
 from tpubench.results import fingerprint
@@ -119,8 +120,10 @@ def _add_derived(
         if metric.usd_of not in samples:
             continue
         if price is None:
-            missing[metric.name] = "no price: give --price ID or --usd-per-chip-hour X"
+            missing[metric.name] = NO_PRICE.format(estimated.request.target.generation.device)
         else:
+            if estimated.request.price_rule is not None:
+                missing[metric.name] = f"{metric.usd_of} at {estimated.request.price_rule}"
             samples[metric.name] = [
                 token_cost.usd_per_items(price.usd_per_chip_hour, chips, rate, metric.usd_items)
                 for rate in samples[metric.usd_of]

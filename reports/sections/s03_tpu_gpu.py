@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 from tpubench.devices import vendors
-from tpubench.devices.list_price import RULE, list_prices
-from tpubench.devices.prices import STALE_AFTER_DAYS
 from tpubench.devices.sheets import devices
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Block, Cell, Drawing, Note, Section, Table, Text, columns
@@ -53,7 +49,7 @@ def section(findings: Findings) -> Section | None:
         blocks.append(_like_table(older, "Like for like, older TPUs", folded=bool(current)))
     if near:
         blocks.append(_near_table(near))
-    blocks += [_price_table(found, findings.now), _sources(found)]
+    blocks += [_price_table(found, findings), _sources(found)]
     return Section(
         title="TPU against GPU",
         lead=(
@@ -127,13 +123,13 @@ def _flip(pair: Pair) -> float:
 
 def _sure(pair: Pair) -> str:
     """Whether the verdict holds at every list price of the GPU."""
-    asked = list_prices(pair.gpu.rate.first.device)
+    asked = pair.gpu.asked
     if asked is None:
         return "no other price is known"
     low, high = asked.cheapest.usd_per_chip_hour, asked.dearest.usd_per_chip_hour
     flip = _flip(pair)
     if low == high:
-        return "one list price is known"
+        return "one price is known"
     span = f"{usd(low)} to {usd(high)}"
     if low < flip < high:
         return f"list prices run from {span}: the price decides"
@@ -272,21 +268,23 @@ def _near_table(near: list[Pair]) -> Table:
     )
 
 
-def _price_table(found: list[Pair], now: dt.datetime) -> Table:
+def _price_table(found: list[Pair], findings: Findings) -> Table:
     rows: list[tuple[Cell, ...]] = []
     seen = {}
+    rules: set[str] = set()
     for pair in found:
         for side in (pair.tpu, pair.gpu):
             seen[side.rate.first.device] = side
     for device in seen:
-        asked = list_prices(device)
+        asked = findings.device_prices.get(device)
         if asked is None:
             rows.append(
                 (vendors.label(device), quantity.MISSING, "", "no list price with the host", "", "")
             )
             continue
-        price = asked.middle
-        age = price.age_days(now.date())
+        price = asked.price
+        rules.add(asked.rule)
+        stale = price.stale(findings.now.date())
         rows.append(
             (
                 vendors.label(device),
@@ -294,7 +292,7 @@ def _price_table(found: list[Pair], now: dt.datetime) -> Table:
                 f"{usd(asked.cheapest.usd_per_chip_hour)} to"
                 f" {usd(asked.dearest.usd_per_chip_hour)}",
                 f"{price.id} ({price.provider}, {price.region}, {price.term.replace('_', ' ')})",
-                f"{price.as_of}{', stale' if age > STALE_AFTER_DAYS else ''}",
+                f"{price.as_of}{', stale' if stale else ''}",
                 price.source,
             )
         )
@@ -302,7 +300,8 @@ def _price_table(found: list[Pair], now: dt.datetime) -> Table:
         folded=f"List prices of these devices: {plural(len(rows), 'device')}",
         columns=columns("Device", "Used#", "Cheapest to dearest", "Price", "As of", "Source"),
         rows=tuple(rows),
-        foot=f"Published results are priced at a {RULE}. Priced results keep their own price.",
+        foot=f"Published results are priced at a {'; or '.join(sorted(rules))}. Priced results keep"
+        " their own price.",
     )
 
 

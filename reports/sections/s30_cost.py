@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 
-from tpubench.devices.prices import STALE_AFTER_DAYS, prices
+from tpubench.devices.prices import STALE_AFTER_DAYS, Price
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Cell, Drawing, Note, Section, Table, columns
 from tpubench.reports.figure import (
@@ -53,7 +54,7 @@ def section(findings: Findings) -> Section | None:
     else:
         reason = "No time per output token among these results, so cost has nothing to be set"
         blocks.append(Note(text=f"{reason} against."))
-    blocks += [_table(costs, paces, names), _price_table(costs, findings.now)]
+    blocks += [_table(costs, paces, names), _price_table(costs, findings)]
     return Section(title="Cost", lead=lead, blocks=tuple(blocks))
 
 
@@ -185,7 +186,7 @@ def _table(
     )
 
 
-def _price_table(costs: list[Summary], now: dt.datetime) -> Table:
+def _price_table(costs: list[Summary], findings: Findings) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for row in {(s.first.price_id, s.first.price_sha256): s.first for s in costs}.values():
         rows.append(
@@ -193,8 +194,8 @@ def _price_table(costs: list[Summary], now: dt.datetime) -> Table:
                 row.price_id or quantity.MISSING,
                 _rate(row),
                 row.price_as_of or quantity.MISSING,
-                _age(row.price_as_of, now),
-                *_origin(row),
+                _age(row.price_as_of, findings.now),
+                *_origin(row, findings.prices),
             )
         )
     return Table(
@@ -212,11 +213,11 @@ def _age(as_of: str | None, now: dt.datetime) -> str:
     return f"{days} days{' (stale)' if days > STALE_AFTER_DAYS else ''}"
 
 
-def _origin(row: Row) -> tuple[str, str]:
+def _origin(row: Row, known: Mapping[str, Price]) -> tuple[str, str]:
     """Terms and source of a price, only if the table still holds the very same entry."""
     if row.price_id == "given":
         return "as typed; taken as the whole bill of a chip", "given on the command line"
-    entry = prices().get(row.price_id or "")
+    entry = known.get(row.price_id or "")
     if entry is None:
         return quantity.MISSING, "not in this version's price table"
     if entry.sha256 != row.price_sha256:

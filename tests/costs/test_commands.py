@@ -85,6 +85,7 @@ def test_margin(call: Call) -> None:
     asked = ["cost", "margin", "--usd-per-mtok", "1", "--price-per-mtok", "6"]
     alone = call(*asked, "--json").json()
     assert alone["gross_margin"] == pytest.approx(5 / 6)
+    assert alone["cost_profit_margin"] == pytest.approx(5)
     assert alone["npv"] is None
     more = ["--capex", "1000", "--mtok-per-year", "100", "--years", "4", "--wacc", "0.1"]
     found = call(*asked, *more, "--json").json()
@@ -99,6 +100,47 @@ def test_margin(call: Call) -> None:
 def test_contract(call: Call) -> None:
     asked = ["--minimum", "100", "--rate", "2", "--cap", "100", "--on-demand", "3", "--use", "130"]
     assert call("cost", "contract", *asked, "--json").json()["usd"] == 290
+
+
+def test_a_contracts_break_even_knows_its_minimum_and_cap(call: Call) -> None:
+    asked = ["cost", "contract", "--minimum", "1.5e6", "--rate", "2", "--cap", "500000"]
+    asked += ["--use", "400000"]
+    found = call(*asked, "--on-demand", "3", "--json").json()
+    assert found["break_even_use"] == 1.0
+    assert found["break_even_chip_hours"] == 500_000
+    assert "break_even_use: 100.0%" in call(*asked, "--on-demand", "3").out
+    never = call(*asked, "--on-demand", "2.9", "--json").json()
+    assert never["break_even_use"] is None
+    assert "never costs less" in never["reasons"]["break_even_use"]
+    listed = call(*asked, "--price", V6E, "--demand", "100,200,300", "--json").json()
+    assert listed["on_demand_usd"] == pytest.approx(2.7 * 400_000)
+    assert listed["price"]["stale"] is True
+    assert listed["commit_chip_hours"] == 100
+    assert "write numbers" in call(*asked, "--on-demand", "3", "--demand", "many").error(2)
+    assert "give a price id or --on-demand" in call(*asked).error(2)
+
+
+def test_cost_prices_by_the_table_and_says_when_it_is_stale(call: Call, tmp_path: Path) -> None:
+    own = tmp_path / "mine.toml"
+    own.write_text(
+        "[[negotiated]]\nid = 'mine'\nprovider = 'gcp'\naccelerator = 'v6e'\nterm = '3y'\n"
+        "usd_per_chip_hour = 1.5\nsource = 'order form'\nas_of = 2024-02-01\n",
+        encoding="utf-8",
+    )
+    asked = ["cost", "cloud", "--tok-s", "1000", "--device", "TPU v6e"]
+    listed = call(*asked, "--json").json()
+    assert listed["price"]["usd_per_chip_hour"] == 2.7
+    assert "stale: older than 90 days" in call(*asked).out
+    owned = call(*asked, "--prices", str(own), "--json").json()
+    assert owned["price"]["id"] == "mine"
+    assert owned["usd_per_mtok"] == pytest.approx(listed["usd_per_mtok"] * 1.5 / 2.7)
+    by_id = call(*asked[:-2], "--price", "mine", "--prices", str(own), "--json").json()
+    assert by_id == owned
+    shown = call("show", "published", "device=tpu-v6e", "--prices", str(own), "--json").json()
+    paid = {row["price_id"] for row in shown if row["price_id"]}
+    assert paid == {"mine"}
+    assert "give one of" in call(*asked, "--usd-per-chip-hour", "2").error(2)
+    assert "no list price of tpu-v4" in call(*asked[:-1], "v4").error(2)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", "0", "1e999"])

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tpubench.costs.contracts import TakeOrPay, commit_quantity, take_or_pay_usd
+from tpubench.costs.contracts import (
+    TakeOrPay,
+    break_even_units,
+    commit_quantity,
+    take_or_pay_usd,
+)
 from tpubench.costs.investment import (
     Flow,
     Venture,
@@ -24,7 +29,6 @@ from tpubench.costs.owned import (
     Owned,
     break_even_utilisation,
     capital_recovery_factor,
-    commitment_break_even,
     hourly,
     owned_usd_per_mtok,
 )
@@ -138,7 +142,52 @@ def test_break_even_is_where_owning_and_renting_cost_the_same(idle: float, rent:
 def test_break_even_is_the_ratio_when_power_is_constant() -> None:
     owned = chip(idle_power_share=1)
     assert break_even_utilisation(owned, 10) == pytest.approx(hourly(owned).total / 10)
-    assert commitment_break_even(5.4, 12.0) == pytest.approx(0.45)
+
+
+@pytest.mark.parametrize(
+    ("minimum", "rate", "cap", "on_demand", "share"),
+    [
+        (1.0e6, 2.0, 500_000, 3.0, 2 / 3),  # every hour paid for, used or not: rate ÷ on-demand
+        (1.5e6, 2.0, 500_000, 3.0, 1.0),  # the minimum is what the cap's hours cost on demand
+        (0.5e6, 2.0, 500_000, 3.0, 1 / 3),  # less is promised than the cap's hours cost
+        (0.0, 2.0, 500_000, 3.0, 0.0),  # nothing promised: cheaper from the first hour
+        (1.0e6, 2.0, 500_000, 2.0, 1.0),  # the same price: never cheaper, never dearer from there
+        (1.6e6, 2.0, 500_000, 3.0, None),  # the minimum buys more than the cap's hours on demand
+        (0.0, 3.5, 500_000, 3.0, None),  # a rate above on-demand
+        (5.4, 5.4, 1, 12.0, 0.45),
+    ],
+)
+def test_break_even_of_a_contract(
+    minimum: float, rate: float, cap: float, on_demand: float, share: float | None
+) -> None:
+    terms = TakeOrPay(minimum_usd=minimum, rate_usd=rate, cap_units=cap, on_demand_usd=on_demand)
+    even = break_even_units(terms)
+    assert even == (None if share is None else pytest.approx(share * cap))
+
+
+SUM = st.floats(0, 1e6).map(lambda value: round(value, 2))
+RATES = st.floats(0.01, 100).map(lambda value: round(value, 2))
+
+
+@given(SUM, RATES, SUM, RATES, st.lists(st.floats(0, 3), min_size=1, max_size=50))
+def test_a_contract_saves_from_its_break_even_on_and_never_before(
+    minimum: float, rate: float, cap: float, on_demand: float, shares: list[float]
+) -> None:
+    """Against brute force: bills at uses all over the three regimes and around every corner."""
+    terms = TakeOrPay(minimum_usd=minimum, rate_usd=rate, cap_units=cap, on_demand_usd=on_demand)
+    even = break_even_units(terms)
+    corners = [cap, minimum / rate, minimum / on_demand]
+    uses = [share * corner for share in shares for corner in corners]
+    uses += [share * (even or 0.0) for share in (0.5, 0.999, 1.001, 2.0)]
+    for use in uses:
+        saved = on_demand * use - take_or_pay_usd(terms, use)
+        slack = 1e-9 * (minimum + on_demand * use + rate * cap)
+        if even is None:
+            assert saved <= slack
+        elif use >= even:
+            assert saved >= -slack
+        else:
+            assert saved <= slack
 
 
 def test_owned_token_cost_falls_with_use_and_rises_with_outages() -> None:

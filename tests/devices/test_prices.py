@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from tpubench.devices.prices import Price, given, price, prices
+from tpubench.devices.prices import Price, given, price, prices, stale_on
 from tpubench.devices.sheets import devices
 from tpubench.errors import UsageError
 
@@ -27,7 +27,7 @@ def test_every_price_has_a_source_a_date_and_a_known_accelerator(entry: Price) -
     assert entry.accelerator in devices()
     assert entry.layer == "list"
     assert entry.id.endswith(entry.as_of.isoformat()) or entry.as_of.isoformat() in entry.id
-    assert "SUSPECT" not in entry.note
+    assert "SUSPECT" not in entry.note or entry.note.startswith("SUSPECT Windows")
 
 
 def test_spot_is_never_above_on_demand_of_the_same_snapshot() -> None:
@@ -48,6 +48,30 @@ def test_stale_after_ninety_days() -> None:
     entry = price(V6E)
     assert not entry.stale(entry.as_of + dt.timedelta(days=90))
     assert entry.stale(entry.as_of + dt.timedelta(days=91))
+
+
+def test_a_stored_price_is_stale_by_its_date_alone() -> None:
+    day = dt.date(2026, 6, 1)
+    assert stale_on("2026-03-02", day)
+    assert not stale_on("2026-03-03", day)
+    assert not stale_on(None, day) and not stale_on("soon", day)
+
+
+@pytest.mark.parametrize("term", ["1y", "3y"])
+@pytest.mark.parametrize("gpu", ["nvidia-a100-sxm-80gb", "nvidia-h100-sxm"])
+def test_committed_gpu_prices_are_below_on_demand_of_the_same_place(gpu: str, term: str) -> None:
+    on_demand = max(
+        entry.usd_per_chip_hour
+        for entry in prices().values()
+        if (entry.accelerator, entry.term, entry.provider) == (gpu, "on_demand", "aws")
+        and entry.region == "us-east-1"
+    )
+    committed = [
+        entry.usd_per_chip_hour
+        for entry in prices().values()
+        if (entry.accelerator, entry.term, entry.region) == (gpu, term, "us-east-1")
+    ]
+    assert committed and all(0.3 * on_demand < usd < on_demand for usd in committed)
 
 
 def test_the_hash_changes_with_any_field() -> None:

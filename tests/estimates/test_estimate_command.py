@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tpubench import cli
+from tpubench.devices.list_price import device_price
 from tpubench.results import store
 from tpubench.results.summary import summarise
 from tpubench.suite import registry
@@ -56,10 +57,34 @@ def test_rows_say_that_they_are_modelled_and_what_binds(call: Call) -> None:
     assert rows["output_tok_s_per_chip"]["value"] == pytest.approx(rate / 8)
 
 
-def test_no_price_no_dollars_and_a_price_names_itself(call: Call) -> None:
+def test_without_a_price_the_devices_own_counts_and_says_by_which_rule(
+    call: Call, tmp_path: Path
+) -> None:
     _, out, _ = call(*BASIC, "--json")
-    missing = rows_of(out)["usd_per_mtok_out"]
-    assert missing["value"] is None and "no price" in missing["reason"]
+    listed = rows_of(out)["usd_per_mtok_out"]
+    chosen = device_price("tpu-v6e")
+    assert chosen is not None
+    assert (listed["price_id"], listed["reason"]) == (
+        chosen.price.id,
+        f"output_tok_s at {chosen.rule}",
+    )
+    assert "stale" in call(*BASIC)[1]  # the table's price is of 2025-01-01
+    own = tmp_path / "mine.toml"
+    own.write_text(
+        "[[negotiated]]\nid = 'deal'\nprovider = 'gcp'\naccelerator = 'tpu-v6e'\nterm = '1y'\n"
+        "usd_per_chip_hour = 1.35\nsource = 'order'\nas_of = 2026-11-01\n",
+        encoding="utf-8",
+    )
+    mine = rows_of(call(*BASIC, "--prices", str(own), "--json")[1])["usd_per_mtok_out"]
+    assert mine["price_id"] == "deal"
+    assert mine["value"] == pytest.approx(listed["value"] / 2)
+    assert "own price" in mine["reason"]
+
+
+def test_no_price_no_dollars_and_a_price_names_itself(call: Call) -> None:
+    v4 = [a.replace("v6e", "v4") for a in BASIC]
+    missing = rows_of(call(*v4, "--json")[1])["usd_per_mtok_out"]
+    assert missing["value"] is None and "no list price of tpu-v4" in missing["reason"]
     _, out, _ = call(*BASIC, "--json", "--usd-per-chip-hour", "2.70")
     rows = rows_of(out)
     dollars = rows["usd_per_mtok_out"]

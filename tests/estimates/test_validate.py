@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tpubench.devices.list_price import list_prices
+from tpubench.devices.list_price import device_price
 from tpubench.errors import UsageError
 from tpubench.estimates.pairs import Judged, order
 from tpubench.estimates.validate import Validation, accuracy, validate
@@ -66,7 +66,7 @@ def test_a_pair_is_judged_by_the_published_order(found: Validation) -> None:
                      predicted=tpu.predicted)  # fmt: skip
     faster, cheaper = order([gpu, swapped])
     assert (faster.pairs, faster.right) == (1, 0)
-    assert cheaper.pairs == (list_prices("tpu-v6e") is not None)
+    assert cheaper.pairs == (device_price("tpu-v6e") is not None)
 
 
 def test_the_rows_that_ship_can_be_judged_too() -> None:

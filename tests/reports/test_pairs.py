@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from sample_rows import make_row
 
-from tpubench.devices.list_price import list_prices
+from tpubench.costs.published_cost import with_list_prices
+from tpubench.devices.list_price import device_price
+from tpubench.devices.prices import Price, prices
 from tpubench.reports.blocks import Table, Text
 from tpubench.reports.findings import Findings, find
 from tpubench.reports.pairs import model_key, pairs
@@ -132,9 +134,34 @@ def test_a_training_to_a_target_is_compared_by_its_chip_hours() -> None:
     assert pair.like
     assert (pair.tpu.text, pair.gpu.text) == ("1,020 chip-hours", "512 chip-hours")
     assert pair.tpu.value / pair.gpu.value == pytest.approx(0.5)
-    asked = list_prices("tpu-v6e")
+    asked = device_price("tpu-v6e")
     assert asked is not None
-    assert pair.tpu.cost == pytest.approx(1024 * asked.middle.usd_per_chip_hour)
+    assert pair.tpu.cost == pytest.approx(1024 * asked.price.usd_per_chip_hour)
+
+
+def test_a_users_own_price_is_what_the_page_compares_at() -> None:
+    own = Price(
+        id="deal", provider="gcp", region="any", accelerator="tpu-v6e", term="3y",
+        usd_per_chip_hour=1.0, includes_host=True, source="order form", as_of=NOW.date(),
+        layer="negotiated",
+    )  # fmt: skip
+    table = {**prices(), own.id: own}
+    rates = [
+        row(device, chips * value, metric)
+        for device, value in (("tpu-v6e", 100.0), ("nvidia-h100-sxm", 200.0))
+        for metric, chips in (("train_tok_s_per_chip", 1), ("train_tok_s", 8))
+    ]
+    scan = with_list_prices(Scan(table=to_table(rates), unreadable=[]), table)
+    made = s03_tpu_gpu.section(find(scan, NOW, table))
+    assert made is not None
+    shown = [block for block in made.blocks if isinstance(block, Table) and block.foot]
+    (listed,) = [block for block in shown if "own price" in str(block.foot)]
+    assert any("deal" in str(line) and "order form" in str(line) for line in listed.rows)
+    h100 = device_price("nvidia-h100-sxm")
+    assert h100 is not None
+    times = h100.price.usd_per_chip_hour / 200 / (1.0 / 100)
+    text = made.blocks[0]
+    assert isinstance(text, Text) and f"the TPU v6e is {times:.3g} times cheaper" in text.items[0]
 
 
 def test_mlperf_results_of_different_rounds_are_not_paired() -> None:

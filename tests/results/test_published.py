@@ -13,7 +13,7 @@ import pytest
 
 from tpubench.cli import main
 from tpubench.costs.published_cost import with_list_prices
-from tpubench.devices.list_price import list_prices
+from tpubench.devices.list_price import device_price
 from tpubench.devices.prices import prices
 from tpubench.devices.sheets import devices
 from tpubench.errors import UsageError
@@ -108,11 +108,11 @@ def test_rates_get_one_dated_list_price_that_fits_the_device(tmp_path: Path) -> 
 
 
 def test_the_list_price_is_the_middle_of_the_providers() -> None:
-    found = list_prices("nvidia-h100-sxm")
+    found = device_price("nvidia-h100-sxm")
     assert found is not None
-    assert found.cheapest.usd_per_chip_hour < found.middle.usd_per_chip_hour
-    assert found.middle.usd_per_chip_hour < found.dearest.usd_per_chip_hour
-    assert list_prices("no-such-device") is None
+    assert found.cheapest.usd_per_chip_hour < found.price.usd_per_chip_hour
+    assert found.price.usd_per_chip_hour < found.dearest.usd_per_chip_hour
+    assert device_price("no-such-device") is None
 
 
 def lines() -> list[dict[str, str]]:
