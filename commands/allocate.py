@@ -15,6 +15,18 @@ app = typer.Typer()
 @app.command()
 def allocate(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.toml", help="The plan; see docs/money.md.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PATH[*]=VALUE",
+            help="Change one input: site.pue=1.2, 'price[tpu-v7]*=0.73'. Repeatable.",
+        ),
+    ] = None,
+    answer_only: Annotated[
+        bool,
+        typer.Option("--answer-only", help="The answer without samples, flips and variants."),
+    ] = False,
     prices: Prices = None,
     store: Store = None,
     as_json: Json = False,
@@ -26,5 +38,12 @@ def allocate(
     from tpubench.reports import terminal_plan
     from tpubench.results.store import default_store
 
-    found = answer.allocate(plan, all_prices(prices or []), store or default_store(), today())
-    terminal_plan.show_plan(found, as_json=as_json)
+    outcome = answer.allocate(
+        plan,
+        all_prices(prices or []),
+        store or default_store(),
+        today(),
+        settings=settings or [],
+        answer_only=answer_only,
+    )
+    terminal_plan.show_plan(outcome, as_json=as_json)

@@ -1,7 +1,6 @@
 """A solved plan as facts: what to buy, commit and rent, when, for how much, and why.
 
-Everything here is plain numbers and text, so that tables and ``--json`` show the same thing.
-Amounts decided per scenario are given as their mean, lowest and highest.
+Everything here is plain numbers and text, so that tables, ``--json`` and a page show the same.
 """
 
 from __future__ import annotations
@@ -9,48 +8,39 @@ from __future__ import annotations
 import datetime as dt
 import math
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tpubench.costs.allocation.compile import Compiled, compile_plan
-from tpubench.costs.allocation.evidence import find_speeds
-from tpubench.costs.allocation.infeasible import InfeasibleError, explain
-from tpubench.costs.allocation.plan import read_plan
-from tpubench.costs.allocation.problem import Floats, Ints
-from tpubench.costs.allocation.shadow import ShadowPrice, shadow_prices
-from tpubench.costs.allocation.solve import Solved, solve
-from tpubench.costs.allocation.verdict import Verdict, weigh
-from tpubench.costs.allocation.worth import CashYear, TokenCost, cash_flow, token_costs
-from tpubench.costs.owned import HOURS_PER_YEAR
+from tpubench.costs.allocation.assumptions import assumptions
+from tpubench.costs.allocation.build import build
+from tpubench.costs.allocation.chips import (
+    Amount,
+    Port,
+    TokenCost,
+    chip_amounts,
+    ports,
+    token_costs,
+)
+from tpubench.costs.allocation.highs import relaxed
+from tpubench.costs.allocation.infeasible import explain
+from tpubench.costs.allocation.inputs import apply, parse
+from tpubench.costs.allocation.plan import Plan, read_plan
+from tpubench.costs.allocation.resolve import resolve
+from tpubench.costs.allocation.solve import solve
+from tpubench.costs.allocation.statements import (
+    CashYear,
+    ProfitYear,
+    Whole,
+    cash_years,
+    profit_years,
+    whole,
+)
+from tpubench.costs.allocation.variants import Variant, variants
+from tpubench.costs.allocation.verdict import Verdict, judge
 from tpubench.devices.prices import Price
-
-NOTHING = 1e-6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Amount:
-    """Chips of one option in one year: started now, and working for the plan."""
-
-    year: int
-    accelerator: str
-    option: str
-    chips: float
-    """Bought or committed to in this year, or rented for it (mean of the scenarios)."""
-    low: float
-    high: float
-    """Over the scenarios; equal to ``chips`` where it is decided beforehand."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Port:
-    """A workload that is ported to an accelerator."""
-
-    accelerator: str
-    workload: str
-    usd: float
+from tpubench.errors import TpubenchError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,169 +48,109 @@ class Answer:
     """The plan's outcome. Money is US dollars; present values are of the first year's start."""
 
     name: str
+    settings: list[str]
+    """What ``--set`` changed."""
     objective: str
     objective_usd: float
-    """Present value: cost, or margin when it is maximised."""
+    """Present value after tax: cost, or margin when it is maximised."""
     gap: float | None
     """Proved distance from the best possible; None when time ran out before any bound."""
     method: str
     tried_usd: dict[str, float]
     seconds: float
+    verdict: Verdict
     amounts: list[Amount]
     ports: list[Port]
     cash: list[CashYear]
+    profit: list[ProfitYear]
+    whole: Whole
+    variants: list[Variant]
     tokens: list[TokenCost]
-    shadow_prices: list[ShadowPrice]
-    verdict: Verdict | None
-    verdict_missing: str | None
     evidence: dict[str, int]
     assumptions: list[str]
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON values."""
-        return asdict(self)
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        document = {name: _plain(value) for name, value in parts.items()}
+        verdict = self.verdict
+        document["verdict"]["flips"] = [
+            {**asdict(flip), "setting": flip.setting if flip.at is not None else None}
+            for flip in verdict.flips
+        ]
+        if verdict.futures is not None:
+            seen = asdict(verdict.futures)
+            del seen["in_plans"]
+            document["verdict"]["futures"] = seen
+        return document
 
 
-def allocate(path: Path, table: dict[str, Price], folder: Path, today: dt.date) -> Answer:
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+
+
+def allocate(
+    path: Path,
+    table: dict[str, Price],
+    folder: Path,
+    today: dt.date,
+    *,
+    settings: Sequence[str] = (),
+    answer_only: bool = False,
+) -> Answer:
     """Solve the plan in ``path`` with the price ``table`` and the facts stored in ``folder``.
 
-    UsageError for a bad file; InfeasibleError naming the limits that clash.
+    ``settings`` are ``--set`` arguments; ``answer_only`` leaves out samples and flips. UsageError
+    for a bad file or setting; InfeasibleError naming the limits that clash.
     """
-    plan = read_plan(path)
-    speeds, notes = find_speeds(plan, folder)
-    compiled = compile_plan(plan, table, speeds, today)
+    given, notes = resolve(read_plan(path), table, folder, today)
+    plan = apply(given, [parse(text) for text in settings])
+    return answer(plan, notes, settings=settings, answer_only=answer_only)
+
+
+def answer(
+    plan: Plan, notes: list[str], *, settings: Sequence[str] = (), answer_only: bool = False
+) -> Answer:
+    """The outcome of a plan whose numbers are all in it."""
     started = time.monotonic()
-    solved = solve(compiled.problem, plan.plan.seconds, plan.plan.gap)
+    program = build(plan)
+    relaxation = relaxed(program, seconds=plan.plan.seconds)
+    if relaxation is None:
+        raise explain(plan, program)
+    left = plan.plan.seconds - (time.monotonic() - started)
+    solved = solve(program, relaxation, left, plan.plan.gap)
     if solved is None:
-        raise explain(compiled.problem, plan.plan.seconds)
-    if not np.isfinite(solved.objective):
-        raise InfeasibleError("the plan has no finite cost")
-    verdict = weigh(compiled)
-    margin = plan.plan.objective == "max_margin"
-    total = solved.objective + compiled.problem.fixed_usd
+        raise TpubenchError(
+            "no plan in whole lots was found in the time given: raise plan.seconds, or make the"
+            " lots smaller"
+        )
+    verdict = judge(
+        plan, program, relaxation, solved, answer_only=answer_only, seconds=plan.plan.seconds
+    )
+    total = program.total_usd(solved.x)
+    counts: dict[str, int] = {}
+    for pair in plan.throughput:
+        kind = pair.evidence or "assumed"
+        counts[kind] = counts.get(kind, 0) + 1
     return Answer(
         name=plan.plan.name,
+        settings=list(settings),
         objective=plan.plan.objective,
-        objective_usd=-total if margin else total,
+        objective_usd=-total if plan.plan.objective == "max_margin" else total,
         gap=solved.gap if math.isfinite(solved.gap) else None,
         method=solved.method,
-        tried_usd=solved.tried,
+        tried_usd=solved.tried_usd,
         seconds=time.monotonic() - started,
-        amounts=_amounts(compiled, solved),
-        ports=_ports(solved),
-        cash=cash_flow(compiled, solved),
-        tokens=token_costs(compiled, solved),
-        shadow_prices=shadow_prices(compiled, solved),
-        verdict=verdict if isinstance(verdict, Verdict) else None,
-        verdict_missing=verdict if isinstance(verdict, str) else None,
-        evidence=_evidence(compiled),
-        assumptions=[*assumptions(compiled, solved), *notes, *compiled.notes],
+        verdict=verdict,
+        amounts=chip_amounts(program, solved.x),
+        ports=ports(program, solved.x),
+        cash=cash_years(program, solved.x),
+        profit=profit_years(program, solved.x),
+        whole=whole(program, solved.x),
+        variants=[] if answer_only else variants(plan, relaxation.basis),
+        tokens=token_costs(program, solved.x),
+        evidence=counts,
+        assumptions=[*assumptions(plan, program, solved.x), *notes],
     )
-
-
-def assumptions(compiled: Compiled, solved: Solved) -> list[str]:
-    """What the answer rests on, in words, with the plan's own figures."""
-    plan, problem = compiled.plan, compiled.problem
-    general, site = plan.plan, plan.site
-    found = [
-        f"money: {general.wacc:.1%} a year; purchases at the start of a year, all else at its end",
-        f"utilisation: {general.utilisation:.0%} of paid hours serve at the throughput given",
-        f"power: {site.usd_per_kwh:g} $/kWh, PUE {site.pue:g}, colocation"
-        f" {site.colo_usd_per_kw_month:g} $/kW-month ({site.source}, {site.as_of})",
-        "owned chips are worth their straight-line value at the end of the plan",
-        "rent is held for whole years; committed chips are paid for whether used or not",
-        f"scenarios: {', '.join(problem.scenarios[:6])}"
-        + (f" and {len(problem.scenarios) - 6} more" if len(problem.scenarios) > 6 else "")
-        + "; purchases, commitments and ports are decided before, rent and use after",
-        "shadow prices are those of the relaxed plan, true for a small step",
-    ]
-    left = _left_after_the_plan(compiled, solved)
-    if left > 0:
-        found.append(f"commitments still owe ${left:,.0f} after the last year, not counted")
-    for chip in plan.accelerator:
-        if chip.buy is not None:
-            found.append(
-                f"{chip.name}: ${chip.buy.capex_usd:,.0f} a chip ({chip.buy.source},"
-                f" {chip.buy.as_of}), {chip.kw:g} kW, life {chip.buy.life_years:g} years"
-            )
-    return found
-
-
-def _amounts(compiled: Compiled, solved: Solved) -> list[Amount]:
-    problem, columns, x = compiled.problem, solved.model.columns, solved.x
-    found: list[Amount] = []
-
-    def add(year: int, accelerator: str, option: str, chips: Floats) -> None:
-        if chips.max(initial=0.0) > NOTHING:
-            mean = float(chips @ problem.probability_s) if len(chips) > 1 else float(chips[0])
-            found.append(
-                Amount(
-                    year=problem.first_year + year,
-                    accelerator=accelerator,
-                    option=option,
-                    chips=mean,
-                    low=float(chips.min()),
-                    high=float(chips.max()),
-                )
-            )
-
-    for y in range(problem.years):
-        for a, chip in enumerate(compiled.plan.accelerator):
-            if chip.buy is not None:
-                lots = _value(x, columns.buy_ay[a, y])
-                add(y, chip.name, "buy", np.array([lots * chip.buy.lot]))
-            for k, option in _commitments(compiled, a):
-                lots = _value(x, columns.commit_ky[k, y])
-                add(y, chip.name, option.name, np.array([lots * option.lot]))
-            if chip.rent is not None:
-                rented = [_value(x, i) * chip.rent.lot for i in columns.rent_ays[a, y]]
-                add(y, chip.name, "rent", np.array(rented))
-    return found
-
-
-def _commitments(compiled: Compiled, a: int) -> list[tuple[int, Any]]:
-    first = sum(len(chip.commit) for chip in compiled.plan.accelerator[:a])
-    return [(first + i, o) for i, o in enumerate(compiled.plan.accelerator[a].commit)]
-
-
-def _ports(solved: Solved) -> list[Port]:
-    problem, columns = solved.model.problem, solved.model.columns
-    return [
-        Port(
-            accelerator=problem.accelerators[problem.pair_a[p]],
-            workload=problem.workloads[problem.pair_w[p]],
-            usd=float(problem.port_usd_p[p]),
-        )
-        for position, p in enumerate(solved.model.pairs)
-        if _value(solved.x, columns.port_p[position]) > 0.5
-        and _used(solved, columns.use_pys[position])
-    ]
-
-
-def _used(solved: Solved, use: Ints) -> bool:
-    return bool((np.where(use >= 0, solved.x[use], 0.0) > NOTHING).any())
-
-
-def _evidence(compiled: Compiled) -> dict[str, int]:
-    """How many throughputs are known in which way; they are never mixed without saying so."""
-    counts: dict[str, int] = {}
-    for speed in compiled.speeds.values():
-        counts[speed.evidence] = counts.get(speed.evidence, 0) + 1
-    return counts
-
-
-def _left_after_the_plan(compiled: Compiled, solved: Solved) -> float:
-    problem = compiled.problem
-    left = 0.0
-    for a, chip in enumerate(compiled.plan.accelerator):
-        for k, option in _commitments(compiled, a):
-            for y in range(problem.years):
-                over = max(0, y + option.term_years - problem.years)
-                lots = _value(solved.x, solved.model.columns.commit_ky[k, y])
-                rate = compiled.rate_usd_hour[chip.name, option.name]
-                left += over * lots * option.lot * rate * HOURS_PER_YEAR
-    return left
-
-
-def _value(x: Floats, column: int) -> float:
-    return float(x[column]) if column >= 0 else 0.0

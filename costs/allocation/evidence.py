@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
-from tpubench.costs.allocation.compile import Speed
 from tpubench.costs.allocation.plan import FromStore, Plan, Throughput
 from tpubench.errors import UsageError
 from tpubench.results import store
 from tpubench.results.row import Row
 from tpubench.results.statistics import between
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """Throughput of a pair as used, with how it is known and how far its repetitions spread."""
+
+    tok_s: float
+    evidence: str
+    source: str
+    low: float | None = None
+    high: float | None = None
+
 
 Speeds = dict[tuple[str, str], Speed]
 
@@ -30,6 +43,8 @@ def find_speeds(plan: Plan, folder: Path) -> tuple[Speeds, list[str]]:
                 tok_s=item.tok_s or 0.0,
                 evidence=item.evidence or "assumed",
                 source=item.source or "the plan",
+                low=item.low_tok_s,
+                high=item.high_tok_s,
             )
             continue
         mine = _matching(rows, item, item.from_store)
@@ -57,9 +72,19 @@ def _matching(rows: list[Row], item: Throughput, query: FromStore) -> list[Row]:
         and query.preset in {None, row.preset}
         and query.dtype in {None, row.dtype}
         and query.run_id in {None, row.run_id}
+        and _has(row, query)
     ]
     newest = max((row.run_id for row in fits), default="")
     return [row for row in fits if row.run_id == newest]
+
+
+def _has(row: Row, query: FromStore) -> bool:
+    """Whether the row's case has all parameter values asked for."""
+    wanted = query.model_extra or {}
+    if not wanted:
+        return True
+    params = json.loads(row.params)
+    return all(key in params and params[key] == value for key, value in wanted.items())
 
 
 def _missed(rows: list[Row], mine: list[Row], query: FromStore) -> str | None:
@@ -95,4 +120,6 @@ def _speed(key: str, mine: list[Row]) -> Speed:
         tok_s=estimate.point,
         evidence=mine[0].evidence,
         source=f"run {mine[0].run_id} ({estimate.n} repetitions)",
+        low=estimate.low,
+        high=estimate.high,
     )

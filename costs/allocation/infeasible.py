@@ -1,155 +1,239 @@
-"""Why a plan cannot be carried out: the limits that clash, and by how much.
+"""Why a plan cannot be carried out: the limits that clash, and each way out by itself.
 
 Every limit gets a slack that is paid for, as a share of the limit; the cheapest way to make the
 plan possible uses slack only where limits clash. Demand may be left unserved at a far higher
-price, so it shows up only where no chip can serve it at all.
+price, so it shows up only where no chip can serve it at all. Then each limit alone, and demand
+alone, is asked how far it would have to give.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
-from tpubench.costs.allocation.linear import solve_rows
-from tpubench.costs.allocation.model import Model, Name, build
-from tpubench.costs.allocation.problem import Floats, Ints, Problem
+from tpubench.costs.allocation.highs import solve_rows
+from tpubench.costs.allocation.plan import Plan
+from tpubench.costs.allocation.program import Name, Program
+from tpubench.costs.allocation.timeline import Floats, Ints
 from tpubench.errors import TpubenchError
 
 UNSERVED = 1e4
 """Price of leaving all of a demand unserved, where 1 is widening a limit by itself."""
 NOTABLE = 1e-5
-LIMITS = {"budget", "yearly budget", "power", "vendor", "signed"}
+WAYS_SHOWN = 8
 
 
 class InfeasibleError(TpubenchError):
-    """No plan meets all limits; the message names those that clash."""
+    """No plan meets all limits; the message names those that clash and the ways out."""
 
     exit_code = 1
 
 
-def explain(problem: Problem, seconds: float = 60.0) -> InfeasibleError:
-    """The error to raise for a problem whose relaxation has no solution."""
-    model = build(problem)
-    clash, unmet = _cheapest_way_out(model, seconds)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limit:
+    """One limit as the plan file names it: rows, or upper bounds of columns."""
+
+    name: str
+    """With its year, to say where it clashes."""
+    path: str
+    """Without, to say what to widen."""
+    rows: Ints
+    columns: Ints
+
+
+def explain(plan: Plan, program: Program) -> InfeasibleError:
+    """The error to raise for a program whose relaxation has no solution."""
+    limits = list(_limits(plan, program))
+    clash, unmet = _cheapest_way_out(program, limits)
     if unmet:
-        where = _places(problem, unmet)
         return InfeasibleError(
-            f"the plan is infeasible: no accelerator in it can serve {where}"
+            f"the plan is infeasible: no accelerator in it can serve {_places(plan, unmet)}"
             " (no throughput, readiness 0, or porting not done)"
         )
     if not clash:
         return InfeasibleError(
             "the plan is infeasible or too large to decide in the time given: raise plan.seconds"
         )
-    parts = [f"{name} (short by {share:.1%})" for name, share in clash]
-    return InfeasibleError(
-        f"the plan is infeasible: demand clashes with {' and '.join(parts)};"
-        " widening these by so much would make it possible"
-    )
+    parts = " and ".join(f"{name} (short by {share:.1%})" for name, share in clash)
+    ways = _ways_out(program, limits)
+    out = "; any one of these alone would do: " + ", ".join(ways) if ways else ""
+    if not ways:
+        out = "; no single limit would do: widen all of these"
+    return InfeasibleError(f"the plan is infeasible: demand clashes with {parts}{out}")
 
 
-def _cheapest_way_out(model: Model, seconds: float) -> tuple[list[tuple[str, float]], list[Name]]:
+def _limits(plan: Plan, program: Program) -> Iterator[_Limit]:
+    yield from _rows_of(plan, program)
+    yield from _supplies(plan, program)
+
+
+def _rows_of(plan: Plan, program: Program) -> Iterator[_Limit]:
+    first = plan.plan.first_year
+    none = np.zeros(0, dtype=np.int64)
+    words = {
+        "budget": "limits.capex_usd",
+        "yearly budget": "limits.capex_usd_by_year",
+        "power": "limits.megawatts",
+    }
+    for i, name in enumerate(program.row_names):
+        row = np.array([i])
+        kind = str(name[0])
+        if kind in words and np.isfinite(program.row_high[i]):
+            where = f" in {first + int(name[1])}" if len(name) > 1 else ""
+            yield _Limit(name=words[kind] + where, path=words[kind], rows=row, columns=none)
+        elif kind == "vendor":
+            path = f"limits.vendor_share.{name[1]}"
+            year = first + int(name[2])
+            yield _Limit(name=f"{path} in {year}", path=path, rows=row, columns=none)
+        elif kind == "signed":
+            chip = plan.accelerator[int(name[1])]
+            path = f"min_chips of {chip.name} {chip.commit[int(name[2])].name}"
+            yield _Limit(name=path, path=path, rows=row, columns=none)
+
+
+def _supplies(plan: Plan, program: Program) -> Iterator[_Limit]:
+    first = plan.plan.first_year
+    none = np.zeros(0, dtype=np.int64)
+    for a, chip in enumerate(plan.accelerator):
+        groups: list[tuple[str, Ints, Ints]] = []
+        years = np.arange(plan.plan.years)
+        if chip.buy is not None:
+            groups.append((f"buy.max_chips of {chip.name}", program.at["buy"][a], years))
+        for k, deal in enumerate(chip.commit):
+            columns = program.at[f"commit {a} {k}"]
+            groups.append((f"max_chips of {chip.name} {deal.name}", columns, years))
+        for k, contract in enumerate(chip.contract):
+            columns = program.at.get(f"draw {a} {k}", none)
+            pieces = program.at.get(f"draw {a} {k} piece", none)
+            path = f"max_chips of {chip.name} {contract.name}"
+            groups.append((path, columns, program.timeline.y[pieces]))
+        if chip.rent is not None:
+            pieces = program.timeline.of_a[a]
+            path = f"rent.max_chips of {chip.name}"
+            groups.append((path, program.at["rent"][pieces], program.timeline.y[pieces]))
+        for path, columns, year in groups:
+            for at in range(plan.plan.years):
+                mine = columns[np.asarray(year == at)]
+                if len(mine) and (program.high[mine] > 0).any():
+                    yield _Limit(name=f"{path} in {first + at}", path=path, rows=none, columns=mine)
+
+
+def _cheapest_way_out(
+    program: Program, limits: list[_Limit]
+) -> tuple[list[tuple[str, float]], list[Name]]:
     """Widened limits with the share by which, and demands that nothing can serve."""
-    problem, columns = model.problem, model.columns
-    rows = [i for i, name in enumerate(model.row_names) if name[0] in LIMITS]
-    demands = [i for i, name in enumerate(model.row_names) if name[0] == "demand"]
-    bounded = [
-        (family, index)
-        for family, index in (
-            ("supply", columns.buy_ay),
-            ("commitment", columns.commit_ky),
-            ("rent", columns.rent_ays),
-        )
-    ]
-    caps = np.concatenate([index[index >= 0] for _, index in bounded]).astype(np.int64)
-    n, r, d, c = columns.count, len(rows), len(demands), len(caps)
-    high = model.high.copy()
-    high[caps] = np.inf
-    slack_rows = _at(np.array(rows), np.arange(r), _sign(model, rows), (len(model.row_names), r))
-    slack_demand = _at(np.array(demands), np.arange(d), np.ones(d), (len(model.row_names), d))
-    nothing = sparse.csr_array((len(model.row_names), c))
-    top = sparse.hstack([model.matrix, slack_rows, slack_demand, nothing])
-    size = np.maximum(model.high[caps], 1.0)
-    bound_rows = sparse.hstack(
-        [
-            _at(np.arange(c), caps, 1 / size, (c, n)),
-            sparse.csr_array((c, r + d)),
-            _at(np.arange(c), np.arange(c), -np.ones(c), (c, c)),
-        ]
-    )
-    price = np.concatenate([np.zeros(n), np.ones(r), np.full(d, UNSERVED), np.ones(c)])
-    found = solve_rows(
-        price,
-        sparse.csr_array(sparse.vstack([top, bound_rows])),
-        (
-            np.concatenate([model.row_low, np.full(c, -np.inf)]),
-            np.concatenate([model.row_high, model.high[caps] / size]),
-        ),
-        (
-            np.concatenate([model.low, np.zeros(r + d + c)]),
-            np.concatenate([high, np.full(r, np.inf), np.ones(d), np.full(c, np.inf)]),
-        ),
-        seconds,
-    )
-    if found is None:
+    demands = np.array([i for i, n in enumerate(program.row_names) if n[0] == "demand"])
+    slack = [_stretch(program, limit) for limit in limits]
+    slack += [_relief(program, np.array([i])) for i in demands]
+    price = np.concatenate([np.ones(len(limits)), np.full(len(demands), UNSERVED)])
+    high = np.concatenate([np.full(len(limits), np.inf), np.ones(len(demands))])
+    share = _widened(program, slack, price, high)
+    if share is None:
         return [], []
-    slack = found.x[n:]
-    unmet = [model.row_names[i] for i, v in zip(demands, slack[r : r + d], strict=True) if v > 1e-6]
-    widened: dict[str, float] = defaultdict(float)
-    for i, value in zip(rows, slack[:r], strict=True):
+    unmet = [
+        program.row_names[i]
+        for i, value in zip(demands, share[len(limits) :], strict=True)
+        if value > 1e-6
+    ]
+    clash: dict[str, float] = {}
+    for limit, value in zip(limits, share[: len(limits)], strict=True):
         if value > NOTABLE:
-            name = _limit_name(problem, model.row_names[i])
-            widened[name] = max(widened[name], float(value) / _size(model, i))
-    for family, index in bounded:
-        for place in np.argwhere(index >= 0):
-            value = float(slack[r + d + int(np.flatnonzero(caps == index[tuple(place)])[0])])
-            if value > NOTABLE:
-                name = _option_name(problem, family, place)
-                widened[name] = max(widened[name], value)
-    return sorted(widened.items(), key=lambda item: -item[1]), unmet
+            clash[limit.name] = max(clash.get(limit.name, 0.0), float(value))
+    return sorted(clash.items(), key=lambda item: -item[1]), unmet
 
 
-def _at(rows: Ints, columns: Ints, values: Floats, shape: tuple[int, int]) -> sparse.csr_array:
-    return sparse.csr_array((values, (rows, columns)), shape=shape)
+def _ways_out(program: Program, limits: list[_Limit]) -> list[str]:
+    """Each limit that alone, widened in every year alike, makes the plan possible."""
+    by_path: dict[str, list[_Limit]] = defaultdict(list)
+    for limit in limits:
+        by_path[limit.path].append(limit)
+    ways: list[tuple[float, str]] = []
+    for path, members in by_path.items():
+        joined = _Limit(
+            name=path,
+            path=path,
+            rows=np.concatenate([m.rows for m in members]),
+            columns=np.concatenate([m.columns for m in members]),
+        )
+        most = np.array([np.inf])
+        share = _widened(program, [_stretch(program, joined)], np.ones(1), most)
+        if share is not None:
+            less = path.startswith("min_chips")
+            factor = max(1 - share[0], 0.0) if less else 1 + share[0]
+            ways.append((float(share[0]), f"{path} × {_round(factor, up=not less)}"))
+    demands = np.array([i for i, n in enumerate(program.row_names) if n[0] == "demand"])
+    share = _widened(program, [_relief(program, demands)], np.ones(1), np.ones(1))
+    if share is not None:
+        ways.append((float(share[0]), f"all demand × {_round(1 - float(share[0]), up=False)}"))
+    return [text for _, text in sorted(ways)[:WAYS_SHOWN]]
 
 
-def _sign(model: Model, rows: list[int]) -> Floats:
-    """Slack helps an upper limit from below and a lower one from above."""
-    return np.array([-1.0 if np.isfinite(model.row_high[i]) else 1.0 for i in rows])
+def _round(factor: float, *, up: bool) -> str:
+    """Three digits, to the side that is enough."""
+    scaled = factor * 1000
+    return f"{(np.ceil(scaled) if up else np.floor(scaled)) / 1000:g}"
 
 
-def _size(model: Model, row: int) -> float:
-    high, low = model.row_high[row], model.row_low[row]
-    limit = abs(high if np.isfinite(high) else low)
-    return float(limit) if limit > 1e-9 else 1.0
+Column = tuple[Ints, Floats, Ints]
+"""Rows and coefficients of a slack column, and the columns whose upper bounds it stretches."""
 
 
-def _limit_name(problem: Problem, name: Name) -> str:
-    kind = name[0]
-    if kind == "budget":
-        return "limits.capex_usd"
-    if kind == "yearly budget":
-        return f"limits.capex_usd_by_year in {problem.first_year + int(name[1])}"
-    if kind == "power":
-        return f"limits.megawatts in {problem.first_year + int(name[1])}"
-    if kind == "signed":
-        return f"min_chips of {problem.commit_names[int(name[1])]}"
-    return f"limits.vendor_share.{name[1]} in {problem.first_year + int(name[2])}"
+def _stretch(program: Program, limit: _Limit) -> Column:
+    """Slack of one limit as a share of it."""
+    upper = np.isfinite(program.row_high[limit.rows]) & (
+        program.row_low[limit.rows] != program.row_high[limit.rows]
+    )
+    edge = np.where(upper, program.row_high[limit.rows], program.row_low[limit.rows])
+    size = np.where(np.abs(edge) > 1e-9, np.abs(edge), 1.0)
+    return limit.rows, np.where(upper, -size, size), limit.columns
 
 
-def _option_name(problem: Problem, family: str, place: Ints) -> str:
-    year = problem.first_year + int(place[1])
-    if family == "commitment":
-        return f"max_chips of {problem.commit_names[int(place[0])]} in {year}"
-    kind = "buy" if family == "supply" else "rent"
-    return f"{kind}.max_chips of {problem.accelerators[int(place[0])]} in {year}"
+def _relief(program: Program, rows: Ints) -> Column:
+    return rows, np.ones(len(rows)), np.zeros(0, dtype=np.int64)
 
 
-def _places(problem: Problem, unmet: list[Name]) -> str:
+def _widened(program: Program, slack: list[Column], price: Floats, most: Floats) -> Floats | None:
+    """Least priced slack that makes the program possible; None when none does."""
+    count, size = program.matrix.shape
+    free = np.concatenate([columns for *_, columns in slack]).astype(np.int64)
+    rows, places, values = [], [], []
+    for j, (at, value, columns) in enumerate(slack):
+        rows += [at, count + np.flatnonzero(np.isin(free, columns))]
+        places.append(np.full(len(at) + len(columns), j))
+        values += [value, -np.maximum(program.high[columns], 1.0)]
+    tops = program.high[free]
+    side = sparse.csr_array(
+        (np.concatenate(values), (np.concatenate(rows), np.concatenate(places))),
+        shape=(count + len(free), len(slack)),
+    )
+    ones = sparse.csr_array(
+        (np.ones(len(free)), (np.arange(len(free)), free)), shape=(len(free), size)
+    )
+    matrix = sparse.hstack([sparse.vstack([program.matrix, ones]), side], format="csr")
+    high = program.high.copy()
+    high[free] = np.inf
+    x = solve_rows(
+        np.concatenate([np.zeros(size), price]),
+        sparse.csr_array(matrix),
+        (
+            np.concatenate([program.row_low, np.full(len(free), -np.inf)]),
+            np.concatenate([program.row_high, tops]),
+        ),
+        (
+            np.concatenate([program.low, np.zeros(len(slack))]),
+            np.concatenate([high, most]),
+        ),
+    )
+    return None if x is None else x[size:]
+
+
+def _places(plan: Plan, unmet: list[Name]) -> str:
     years: dict[str, set[int]] = defaultdict(set)
     for name in unmet:
-        years[problem.workloads[int(name[1])]].add(problem.first_year + int(name[2]))
+        years[plan.workload[int(name[1])].name].add(plan.plan.first_year + int(name[2]))
     parts = [f"{w!r} in {', '.join(map(str, sorted(when)))}" for w, when in years.items()]
     return " and ".join(parts[:3])

@@ -1,10 +1,9 @@
-"""Solve a plan: bound it, round it, branch where it helps, keep the better, give the gap.
+"""Solve a plan: relax it, round it, branch where that is not close enough, prove the gap.
 
-Plain branch and bound leaves large gaps on plans of this shape, while the relaxation is tight
-(porting is put as f ≤ z year by year) and rounds well: decide the ports, solve the rest again,
-round purchases and commitments, then the recourse anew. Branching runs as well wherever it has a
-chance: on the ports alone, which lifts the bound, and on everything in small plans. Every answer
-is checked against every row before it counts.
+The relaxation is tight and rounds well: decide the ports, solve the rest again, put purchases and
+commitments in whole lots that fit, then rent anew and rounded up. Branch and bound starts from
+there, and only where the gap asked for is not proved yet; alone it gets nowhere on large plans.
+Every answer is checked against every row before it counts.
 """
 
 from __future__ import annotations
@@ -14,158 +13,195 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tpubench.costs.allocation.branch import branch
-from tpubench.costs.allocation.linear import LinearSolution, solve_rows
-from tpubench.costs.allocation.model import Model, build
-from tpubench.costs.allocation.problem import Floats, Ints, Problem
-from tpubench.costs.allocation.recourse import complete
-from tpubench.costs.allocation.relax import Relaxation, relax
-from tpubench.costs.allocation.rounding import feasible, nearby_decisions
+from tpubench.costs.allocation.highs import Optimum, integer, relaxed
+from tpubench.costs.allocation.program import Program
+from tpubench.costs.allocation.timeline import Floats, Ints
 
-SMALL_COLUMNS = 4_000
-"""Columns of use up to which the whole integer program is solved even after a good rounding."""
-BRANCH_COLUMNS = 60_000
-"""Columns of use above which branching would not get past its first linear program."""
-SECOND_OPINION_S = 10.0
-"""Time for the integer program of a small plan whose rounding is good enough already."""
-PORT_LEVELS = (0.05, 0.15, 0.3, 1e-4, 0.5)
-"""Shares of use above which a pair counts as ported; each is tried."""
+PORT_LEVELS = (0.05, 1e-4, 0.3)
+"""Shares of use above which a pair counts as ported; each is tried until one is close enough."""
+LEAST_PARTS = (0.5, 1e-3, 1.0)
+"""Parts of a lot from which it is rounded up: the nearer, always (where nothing could be rented
+instead), never."""
+WHOLE = 1e-6
+"""How near to a whole number counts as one."""
+SLACK = 1e-6
+"""Relative room that a row may lack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solved:
-    """A plan that meets every row, and how far from the best it can be."""
+    """A whole plan that meets every row, and how far from the best it can be."""
 
-    model: Model
+    program: Program
     x: Floats
-    objective: float
-    """Present value in dollars of what was decided: cost, or minus the margin."""
-    bound: float
-    """No plan has a lower objective, in dollars."""
+    relaxation: Optimum
     gap: float
-    """(objective − bound) ÷ |objective|."""
+    """(cost − bound) ÷ |cost|; infinite when nothing was proved."""
     method: str
-    """Which way gave the answer."""
-    tried: dict[str, float]
-    """Objective of each way that gave one, in dollars."""
-    relaxation: Relaxation
+    tried_usd: dict[str, float]
     seconds: float
 
 
-@dataclass(slots=True)
-class _Best:
-    """The best plan so far and the best bound, in the model's money units."""
-
-    bound: float
-    model: Model | None = None
-    x: Floats | None = None
-    value: float = np.inf
-    method: str = ""
-
-    def offer(self, model: Model, x: Floats | None, method: str, tried: dict[str, float]) -> None:
-        if x is None or not feasible(model, x):
-            return
-        value = float(model.cost @ x)
-        tried[method] = min(tried.get(method, np.inf), value * model.unit_usd)
-        if value < self.value:
-            self.model, self.x, self.value, self.method = model, x, value, method
-
-    @property
-    def gap(self) -> float:
-        if not np.isfinite(self.bound) or not np.isfinite(self.value):
-            return np.inf
-        return max(0.0, self.value - self.bound) / max(abs(self.value), 1e-9)
-
-
-def solve(problem: Problem, seconds: float = 60.0, gap: float = 1e-3) -> Solved | None:
-    """The best plan found in about ``seconds``; None when even the relaxation has no solution."""
+def solve(program: Program, relaxation: Optimum, seconds: float, gap: float) -> Solved | None:
+    """The best whole plan found in about ``seconds``; None when none was."""
     started = time.monotonic()
-    deadline = started + seconds
-    relaxation = relax(problem, deadline)
-    if relaxation is None:
-        return None
+    bound = float("-inf")
+    plain = relaxed(program, start=relaxation.basis, cost=program.cost, seconds=seconds)
+    if plain is not None:
+        bound = plain.objective
+    best: Floats | None = None
+    method = ""
     tried: dict[str, float] = {}
-    best = _Best(bound=relaxation.bound)
-    model = relaxation.model
-    for keep in _port_choices(model, relaxation.solution.x):
-        _round(problem, keep, best, tried, deadline, gap)
-        if best.gap <= gap / 2 or time.monotonic() > deadline:
+
+    def offer(x: Floats | None, name: str) -> None:
+        nonlocal best, method
+        if x is None or not feasible(program, x):
+            return
+        usd = program.total_usd(x)
+        tried[name] = min(tried.get(name, np.inf), usd)
+        if best is None or float(program.cost @ x) < float(program.cost @ best):
+            best, method = x, name
+
+    def distance() -> float:
+        return _gap(program, best, bound)
+
+    for level in PORT_LEVELS:
+        left = seconds - (time.monotonic() - started)
+        if distance() <= gap / 2 or left <= 0:
             break
-    columns = len(problem.pair_a) * problem.years * len(problem.scenarios)
-    full = build(problem) if columns <= BRANCH_COLUMNS else None
-    if full is not None and best.gap > gap and (full.columns.port_p >= 0).any():
-        ports = np.zeros_like(full.whole)
-        ports[full.columns.port_p[full.columns.port_p >= 0]] = 1
-        left = deadline - time.monotonic()
-        relaxed, bound = branch(full, ports, left * 0.6, gap / 4)
-        best.bound = max(best.bound, bound)
-        if relaxed is not None:
-            z = np.where(full.columns.port_p >= 0, relaxed[full.columns.port_p], 1.0)
-            _round(problem, full.pairs[z > 0.5], best, tried, deadline, gap)
-    if full is not None and (columns <= SMALL_COLUMNS or best.gap > gap):
-        left = deadline - time.monotonic()
-        left = left if best.gap > gap else min(left, SECOND_OPINION_S)
-        x, bound = branch(full, full.whole, left, gap / 10)
-        best.bound = max(best.bound, bound)
-        best.offer(full, x, "integer program", tried)
-    if best.model is None or best.x is None:
+        for x in rounded(program, relaxation, level, left, gap / 4):
+            offer(x, "rounded relaxation")
+    left = seconds - (time.monotonic() - started)
+    if distance() > gap and left > 0:
+        branched, proved = integer(program, best, left, gap / 4)
+        bound = max(bound, proved)
+        offer(branched, "branch and bound")
+    if best is None:
         return None
-    unit = best.model.unit_usd
     return Solved(
-        model=best.model,
-        x=best.x,
-        objective=best.value * unit,
-        bound=min(best.bound, best.value) * unit,
-        gap=best.gap,
-        method=best.method,
-        tried=tried,
+        program=program,
+        x=best,
         relaxation=relaxation,
+        gap=distance(),
+        method=method,
+        tried_usd=tried,
         seconds=time.monotonic() - started,
     )
 
 
-def _port_choices(model: Model, x: Floats) -> list[Ints]:
-    """Sets of pairs to use, from the relaxation's shares of porting."""
-    share = np.where(model.columns.port_p >= 0, x[model.columns.port_p], 1.0)
-    found: list[Ints] = []
-    for level in PORT_LEVELS:
-        keep = model.pairs[share > level]
-        if not any(np.array_equal(keep, other) for other in found):
-            found.append(keep)
-    return found
+def _gap(program: Program, x: Floats | None, bound: float) -> float:
+    """Against the whole present cost, what is paid in any case included."""
+    if x is None or not np.isfinite(bound):
+        return np.inf
+    value = float(program.cost @ x)
+    fixed = program.fixed_usd / program.unit_usd
+    return max(0.0, value - bound) / max(abs(value + fixed), 1e-9)
 
 
-def _round(
-    problem: Problem,
-    keep: Ints,
-    best: _Best,
-    tried: dict[str, float],
-    deadline: float,
-    gap: float,
-) -> None:
-    """With just these pairs, all ported: relax, round the lots, complete; offer what comes."""
-    model = build(problem, keep)
-    solution = _with_all_ports(model, deadline)
-    if solution is None or solution.objective >= best.value:
-        return
-    for decision in nearby_decisions(model, solution.x):
-        for exact in (False, True):
-            x = complete(model, decision, deadline, exact=exact)
-            if x is None:
-                break
-            best.offer(model, x, "rounded relaxation", tried)
-            distance = (float(model.cost @ x) - solution.objective) / max(abs(best.value), 1e-9)
-            if best.gap <= gap / 2 or distance <= gap / 4:
-                return
+def rounded(
+    program: Program, relaxation: Optimum, level: float, seconds: float, close: float
+) -> list[Floats]:
+    """Whole plans near the relaxation, with the pairs used above ``level`` ported, until one is
+    within ``close`` of what these ports allow."""
+    low, high = program.low.copy(), program.high.copy()
+    port = program.at["port"][program.at["port"] >= 0]
+    on = relaxation.x[port] > level
+    low[port], high[port] = np.where(on, 1.0, 0.0), np.where(on, 1.0, 0.0)
+    started = time.monotonic()
+    first = relaxed(program, start=relaxation.basis, low=low, high=high, seconds=seconds)
+    if first is None:
+        return []
+    decided = decided_columns(program)
+    plans = []
+    for least in LEAST_PARTS:
+        amounts = _whole_lots(program, first.x, decided, least)
+        low[decided], high[decided] = amounts[decided], amounts[decided]
+        left = seconds - (time.monotonic() - started)
+        second = relaxed(program, start=first.basis, low=low, high=high, seconds=left)
+        if second is None:
+            continue
+        x = second.x.copy()
+        rent = program.at["rent"][program.at["rent"] >= 0]
+        nearest = np.round(x[rent])
+        x[rent] = np.where(np.abs(x[rent] - nearest) < WHOLE, nearest, np.ceil(x[rent]))
+        x[rent] = np.minimum(x[rent], program.high[rent])
+        x[decided], x[port] = amounts[decided], low[port]
+        plans.append(_settled(program, x))
+        distance = float(program.cost @ plans[-1]) - float(program.cost @ first.x)
+        if distance <= close * abs(float(program.cost @ first.x)):
+            break
+    return plans
 
 
-def _with_all_ports(model: Model, deadline: float) -> LinearSolution | None:
-    low = model.low.copy()
-    low[model.columns.port_p[model.columns.port_p >= 0]] = 1.0
-    return solve_rows(
-        model.cost,
-        model.matrix,
-        (model.row_low, model.row_high),
-        (low, model.high),
-        deadline - time.monotonic(),
+def _settled(program: Program, x: Floats) -> Floats:
+    """The tail of the scenarios follows from the rest once rent is rounded up."""
+    tail = program.at.get("tail")
+    if tail is None:
+        return x
+    rows = [i for i, name in enumerate(program.row_names) if name[0] == "tail"]
+    x[tail[1:]] = 0.0
+    excess = program.matrix[rows] @ x
+    x[tail[1:]] = np.maximum(excess, 0.0)
+    return x
+
+
+def decided_columns(program: Program) -> Ints:
+    """Purchases, commitments and signatures: decided before the scenario is known."""
+    families = [program.at["buy"].ravel()]
+    families += [
+        columns
+        for name, columns in program.at.items()
+        if name.startswith(("commit ", "signed ", "contract "))
+    ]
+    columns = np.concatenate(families)
+    return np.asarray(columns[columns >= 0])
+
+
+def _whole_lots(program: Program, x: Floats, decided: Ints, least: float) -> Floats:
+    """Down to whole lots, then up again where ``least`` of a lot was lost, the largest parts
+    first, as far as budgets and power allow."""
+    amounts = np.zeros(len(x))
+    amounts[decided] = np.floor(x[decided] + WHOLE)
+    amounts = _signed(program, amounts)
+    kinds = {"budget", "yearly budget", "power", "room"}
+    shared = np.flatnonzero([name[0] in kinds for name in program.row_names])
+    matrix = program.matrix[shared].tocsc()
+    spare = program.row_high[shared] - matrix @ amounts
+    parts = x[decided] - amounts[decided]
+    for i in np.argsort(-parts):
+        if parts[i] < least:
+            break
+        column = int(decided[i])
+        span = slice(matrix.indptr[column], matrix.indptr[column + 1])
+        rows, use = matrix.indices[span], matrix.data[span]
+        if amounts[column] + 1 <= program.high[column] and (use <= spare[rows]).all():
+            amounts[column] += 1
+            spare[rows] -= use
+    return amounts
+
+
+def _signed(program: Program, amounts: Floats) -> Floats:
+    """What is signed already, topped up in the first years that have room."""
+    for row, name in enumerate(program.row_names):
+        if name[0] != "signed":
+            continue
+        columns = program.at[f"signed {name[1]} {name[2]}"]
+        for column in columns:
+            lacking = program.row_low[row] - amounts[columns].sum()
+            room = program.high[column] - amounts[column]
+            amounts[column] += max(0.0, min(lacking, room))
+    return amounts
+
+
+def feasible(program: Program, x: Floats) -> bool:
+    """Whether ``x`` meets every row and bound, whole where it must be."""
+    rows = program.matrix @ x
+    slack = SLACK * np.maximum(1.0, np.abs(program.matrix) @ np.abs(x))
+    whole = program.whole.astype(bool)
+    return bool(
+        (rows <= program.row_high + slack).all()
+        and (rows >= program.row_low - slack).all()
+        and (x >= program.low - SLACK).all()
+        and (x <= program.high + SLACK).all()
+        and (np.abs(x[whole] - np.round(x[whole])) < SLACK).all()
     )

@@ -1,175 +1,146 @@
-"""What the plan costs, by year and by token."""
+"""What an option, a signature and one more of a limit are worth: the plan re-solved without it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tpubench.costs.allocation.compile import Compiled, capex_usd, resale_usd, working
-from tpubench.costs.allocation.problem import Floats, Ints
-from tpubench.costs.allocation.solve import Solved
-from tpubench.costs.owned import HOURS_PER_YEAR, MONTHS_PER_YEAR
+from tpubench.costs.allocation.build import build
+from tpubench.costs.allocation.highs import Optimum, relaxed
+from tpubench.costs.allocation.money import SIDES, WAYS, option_usd
+from tpubench.costs.allocation.plan import Plan
+from tpubench.costs.allocation.program import Program
+
+TITLES = {"tpu": "TPUs", "gpu": "GPUs", "other": "other chips"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CashYear:
-    """Cash of one year as expected over the scenarios, US dollars of that year, spent above 0."""
+class OptionWorth:
+    """One option, or all of a side or vendor, and what the plan would cost more without it."""
 
-    year: int
-    capex: float
-    porting: float
-    running: float
-    commitments: float
-    rent: float
-    shortfall: float
-    revenue: float
-    resale: float
-    """Chips that retire, and in the last year what the others are still worth."""
-
-    @property
-    def net(self) -> float:
-        spent = self.capex + self.porting + self.running + self.commitments + self.rent
-        return spent + self.shortfall - self.revenue - self.resale
+    name: str
+    side: str
+    how: str
+    """Of a group, the way that takes most of its money."""
+    worth_usd: float | None
+    """Present value; negative where a signed commitment costs more than it saves; None where the
+    plan is impossible without it."""
+    in_plan_probability: float | None
+    usd: float
+    """Present value of what the plan spends on it."""
+    signed: bool
+    group: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenCost:
-    """A workload's expected tokens and what they cost.
+class Signature:
+    """A signed minimum: what it costs against being free to sign or not."""
 
-    An accelerator's present cost is shared by the chip-years that each workload takes of it, idle
-    chips included, so the workloads' costs add up to the plan's.
+    name: str
+    usd: float | None
+    """Present value; None where the optional plan could not be solved."""
+    minimum_usd: float
+    """Present value of the minimum itself."""
+
+
+def option_worths(
+    program: Program, optimum: Optimum, chance: Callable[[set[str]], float | None]
+) -> list[OptionWorth]:
+    """Sides and vendors as a whole, then every option, dearest to lose first in each part.
+
+    ``chance`` says how often any of some options, by label, is in the plan.
     """
-
-    workload: str
-    mtok: float
-    served_share: float
-    usd_per_mtok: float | None
-    """Present cost ÷ present tokens; None when nothing is served."""
-    by_accelerator: dict[str, float]
-    """Share of its tokens that each accelerator serves."""
-
-
-def cash_flow(compiled: Compiled, solved: Solved) -> list[CashYear]:
-    """Expected cash by year, owned chips' running cost and resale included."""
-    plan, problem = compiled.plan, compiled.problem
-    years, model, x = problem.years, solved.model, solved.x
-    grow = (1 + plan.plan.wacc) ** np.arange(1, years + 1)
-    capex, running, resale = np.zeros(years), np.zeros(years), np.zeros(years)
-    for a, chip in enumerate(plan.accelerator):
-        run = compiled.running_usd_year[chip.name]
-        running += problem.held_chips_ay[a] * run
-        buy = chip.buy
-        if buy is None:
-            continue
-        for e in range(years):
-            bought = _at(x, model.columns.buy_ay[a, e]) * buy.lot
-            price, start = capex_usd(buy, e), e + buy.lead_months / MONTHS_PER_YEAR
-            capex[e] += bought * price
-            running += bought * run * working(years, start, buy.life_years)
-            last = min(years, int(np.ceil(start + buy.life_years - 1e-9))) - 1
-            resale[last] += bought * resale_usd(buy, price, years, start)
-    commit = np.zeros(years)
-    for k, a in enumerate(problem.commit_a):
-        chip = plan.accelerator[int(a)]
-        name = problem.commit_names[k].removeprefix(f"{chip.name} ")
-        for e in range(years):
-            chips = _at(x, model.columns.commit_ky[k, e]) * problem.commit_chips_key[k, e]
-            commit += chips * compiled.rate_usd_hour[chip.name, name] * HOURS_PER_YEAR
-    expected = problem.probability_s
-    rent = _mean(x, model.columns.rent_ays, problem.rent_usd_ays, expected) * grow
-    gains = (problem.revenue_wys * problem.demand_wys)[problem.pair_w[model.pairs]]
-    revenue = _mean(x, model.columns.use_pys, gains, expected) * grow
-    short = np.zeros(years)
-    if problem.shortfall_wy is not None:
-        penalty = problem.shortfall_wy[:, :, None] * problem.demand_wys
-        short = _mean(x, model.columns.short_wys, penalty, expected) * grow
-    ports = sum(
-        float(problem.port_usd_p[p]) * _at(x, model.columns.port_p[i])
-        for i, p in enumerate(model.pairs)
-    )
-    return [
-        CashYear(
-            year=problem.first_year + y,
-            capex=float(capex[y]),
-            porting=ports if y == 0 else 0.0,
-            running=float(running[y]),
-            commitments=float(commit[y]),
-            rent=float(rent[y]),
-            shortfall=float(short[y]),
-            revenue=float(revenue[y]),
-            resale=float(resale[y]),
-        )
-        for y in range(years)
+    groups = [
+        (TITLES[side], side, {o.label for o in program.options if o.side == side})
+        for side in SIDES
+        if side != "gpu"
     ]
-
-
-def token_costs(compiled: Compiled, solved: Solved) -> list[TokenCost]:
-    """Each workload's cost per million tokens over the plan."""
-    problem, model, x = compiled.problem, solved.model, solved.x
-    discount = (1 + compiled.plan.plan.wacc) ** -np.arange(1.0, problem.years + 1)
-    a, w = problem.pair_a[model.pairs], problem.pair_w[model.pairs]
-    mtok = problem.mtok_pys[model.pairs]
-    use = np.where(model.columns.use_pys >= 0, x[model.columns.use_pys], 0.0)
-    tokens_pys = use * problem.demand_wys[w]
-    chips_pys = np.divide(tokens_pys, mtok, out=np.zeros_like(mtok), where=mtok > 0)
-    weight = discount[None, :, None] * problem.probability_s
-    tokens_p, chips_p = (tokens_pys * weight).sum((1, 2)), (chips_pys * weight).sum((1, 2))
-    plain_p = (tokens_pys * problem.probability_s).sum((1, 2))
-    cost_a = _cost_by_accelerator(compiled, solved)
-    chips_a = np.zeros(len(problem.accelerators))
-    np.add.at(chips_a, a, chips_p)
-    found = []
-    for i, name in enumerate(problem.workloads):
-        mine = w == i
-        usd = sum(
-            cost_a[a[p]] * chips_p[p] / chips_a[a[p]]
-            + problem.port_usd_p[model.pairs[p]] * _at(x, model.columns.port_p[p])
-            for p in np.flatnonzero(mine)
-            if chips_p[p] > 0
-        )
-        tokens = float(tokens_p[mine].sum())
-        asked = float((problem.demand_wys[i] * problem.probability_s).sum())
-        served = float(plain_p[mine].sum())
-        shares: dict[str, float] = {}
-        for p in np.flatnonzero(mine & (plain_p > 1e-9 * max(served, 1.0))):
-            chip = problem.accelerators[a[p]]
-            shares[chip] = shares.get(chip, 0.0) + float(plain_p[p]) / served
-        found.append(
-            TokenCost(
-                workload=name,
-                mtok=served,
-                served_share=served / asked if asked > 0 else 1.0,
-                usd_per_mtok=float(usd) / tokens if tokens > 0 else None,
-                by_accelerator=shares,
+    gpus = [o for o in program.options if o.side == "gpu"]
+    groups += [
+        (vendor, "gpu", {o.label for o in gpus if o.vendor == vendor})
+        for vendor in dict.fromkeys(o.vendor for o in gpus)
+    ]
+    groups = [group for group in groups if group[2]]
+    singles = [(o.label, o.side, {o.label}) for o in {o.label: o for o in program.options}.values()]
+    total = program.total_usd(optimum.x)
+    usd = option_usd(program, optimum.x)
+    worths = []
+    for name, side, labels in [*groups, *singles]:
+        mine = [i for i, o in enumerate(program.options) if o.label in labels]
+        ways = {
+            how: sum(float(usd[i]) for i in mine if program.options[i].how == how) for how in WAYS
+        }
+        there = [how for how in WAYS if any(program.options[i].how == how for i in mine)]
+        without = _without(program, optimum, mine)
+        worths.append(
+            OptionWorth(
+                name=name,
+                side=side,
+                how=max(there, key=lambda how: ways[how]),
+                worth_usd=None if without is None else without - total,
+                in_plan_probability=chance(labels),
+                usd=float(sum(usd[i] for i in mine)),
+                signed=any(program.options[i].signed for i in mine),
+                group=(name, side, labels) in groups,
             )
         )
-    return found
+    worths.sort(key=lambda w: (not w.group, w.worth_usd is not None, -(w.worth_usd or 0.0)))
+    return worths
 
 
-def _cost_by_accelerator(compiled: Compiled, solved: Solved) -> Floats:
-    problem, model, x = compiled.problem, solved.model, solved.x
-    discount = (1 + compiled.plan.plan.wacc) ** -np.arange(1.0, problem.years + 1)
-    buy, commit = model.columns.buy_ay, model.columns.commit_ky
-    cost = np.where(buy >= 0, x[buy] * problem.buy_usd_ay, 0.0).sum(axis=1)
-    np.add.at(
-        cost,
-        problem.commit_a,
-        np.where(commit >= 0, x[commit] * problem.commit_usd_ky, 0.0).sum(axis=1),
-    )
-    rent = model.columns.rent_ays
-    rented = np.where(rent >= 0, x[rent], 0.0) * problem.rent_usd_ays * problem.probability_s
-    held = [
-        float(problem.held_chips_ay[a] @ discount) * compiled.running_usd_year[chip.name]
-        for a, chip in enumerate(compiled.plan.accelerator)
-    ]
-    return np.asarray(cost + rented.sum(axis=(1, 2)) + np.array(held))
+def _without(program: Program, optimum: Optimum, options: list[int]) -> float | None:
+    """Present cost with these options closed, what is signed of them included."""
+    low, high = program.low.copy(), program.high.copy()
+    closed = np.isin(program.option, options)
+    low[closed], high[closed] = 0.0, 0.0
+    row_low = program.row_low.copy()
+    for i, name in enumerate(program.row_names):
+        if name[0] == "signed":
+            columns = program.at[f"signed {name[1]} {name[2]}"]
+            if closed[columns].all():
+                row_low[i] = 0.0
+    again = relaxed(replace(program, row_low=row_low), start=optimum.basis, low=low, high=high)
+    return None if again is None else program.total_usd(again.x)
 
 
-def _mean(x: Floats, columns: Ints, usd: Floats, expected: Floats) -> Floats:
-    amount = np.where(columns >= 0, x[columns], 0.0)
-    return np.asarray((amount * usd * expected).sum(axis=(0, 2)))
+def signatures(plan: Plan, program: Program, optimum: Optimum) -> list[Signature]:
+    """Every signed minimum against leaving it optional."""
+    total = program.total_usd(optimum.x)
+    usd = option_usd(program, optimum.x)
+    listed = []
+    for a, chip in enumerate(plan.accelerator):
+        free: list[tuple[str, Plan]] = []
+        for k, deal in enumerate(chip.commit):
+            if deal.min_chips > 0:
+                deals = [*chip.commit]
+                deals[k] = deal.model_copy(update={"min_chips": 0.0})
+                free.append((deal.name, _with(plan, a, {"commit": deals})))
+        for k, contract in enumerate(chip.contract):
+            if contract.signed:
+                contracts = [*chip.contract]
+                contracts[k] = contract.model_copy(update={"signed": False})
+                free.append((contract.name, _with(plan, a, {"contract": contracts})))
+        for name, other in free:
+            optional = build(other)
+            again = relaxed(optional)
+            minimum = sum(
+                float(part)
+                for option, part in zip(program.options, usd, strict=True)
+                if option.signed and option.label == f"{chip.name} {name}"
+            )
+            listed.append(
+                Signature(
+                    name=f"{chip.name} {name}",
+                    usd=None if again is None else total - optional.total_usd(again.x),
+                    minimum_usd=minimum,
+                )
+            )
+    return listed
 
 
-def _at(x: Floats, column: int) -> float:
-    return float(x[column]) if column >= 0 else 0.0
+def _with(plan: Plan, a: int, update: dict[str, object]) -> Plan:
+    chips = [*plan.accelerator]
+    chips[a] = chips[a].model_copy(update=update)
+    return plan.model_copy(update={"accelerator": chips})
