@@ -23,7 +23,7 @@ def run(
     ] = None,
     repeats: Annotated[
         int | None,
-        typer.Option(help="Child processes for each case. [default: 3, as time allows]"),
+        typer.Option(help="Rounds: processes that run every case. [default: 3, as time allows]"),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Checkpoint: a safetensors folder, or a GGUF file.")
@@ -40,7 +40,7 @@ def run(
     compile_mode: Annotated[
         str | None, typer.Option(help="How the backend compiles; see tpubench list backends.")
     ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds a child may take.")] = 900.0,
+    timeout: Annotated[float, typer.Option(help="Seconds a case may take.")] = 900.0,
     chips: Annotated[int, typer.Option(help="Chips to use.")] = 1,
     price: Annotated[
         str | None, typer.Option(metavar="ID", help="Price from the table: tpubench price list.")

@@ -1,7 +1,8 @@
 """A progress bar that cannot disturb the measurement.
 
 It redraws only when a child reports a new phase, and a child reports nothing while its timed
-window is open: no timer, no thread, no polling. The bar stands still while the clock runs.
+window is open: no timer, no thread, no polling. The bar stands still while the clock runs. It names
+the phase, and the time left by what the cases took so far.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ _DOING = {
     "open": "taking the device",
     "clock": "proving the clock",
     "build": "building",
+    "reference": "computing the reference",
     "compile": "compiling",
     "warm-up": "warming up",
     "window": "measuring",
+    "other windows": "measuring more",
     "check": "checking parity",
 }
 
@@ -60,7 +63,7 @@ def _bar() -> Iterator[Observer]:
         doing = _DOING.get(event.phase or "", "starting")
         quiet = event.phase == "window" and event.expected_s is not None
         about = f", about {event.expected_s:.0f} s (display paused)" if quiet else ""
-        text = f"{event.case} · repetition {event.repetition + 1}: {doing}{about}"
+        text = f"{event.case} · repetition {event.repetition + 1}: {doing}{about}{_left(event)}"
         progress.update(
             task, description=text, total=event.total, completed=event.done, refresh=True
         )
@@ -71,12 +74,21 @@ def _bar() -> Iterator[Observer]:
 
 def _line(event: Event) -> None:
     if event.kind == "end":
-        print(f"[{event.done}/{event.total}] {_ended(event)}", file=sys.stderr, flush=True)
+        text = f"[{event.done}/{event.total}] {_ended(event)}{_left(event)}"
+        print(text, file=sys.stderr, flush=True)
 
 
 def _failures_only(event: Event) -> None:
     if event.kind == "end" and event.status != "ok":
         print(_ended(event), file=sys.stderr, flush=True)
+
+
+def _left(event: Event) -> str:
+    """How long the run still takes; nothing where that is not known, or nothing is left."""
+    left_s = event.left_s
+    if not left_s:
+        return ""
+    return f" · {left_s / 60:.0f} min left" if left_s >= 90 else f" · {left_s:.0f} s left"
 
 
 def _ended(event: Event) -> str:

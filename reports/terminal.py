@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tpubench.devices.prices import stale_on, today
-from tpubench.reports import quantity
+from tpubench.reports import quantity, time_spent
 from tpubench.results.events import RunReport
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import COLUMNS, Row
@@ -86,7 +86,7 @@ def show_run(report: RunReport, *, as_json: bool) -> None:
         return
     out = console()
     _notes(out, report.notes)
-    _tables(out, report.rows)
+    _tables(out, report.rows, {"store": report.store_s})
     if report.generated is not None:
         text = report.generated.text
         out.print("generated:", markup=False, style="bold")
@@ -196,7 +196,8 @@ def warn_unreadable(unreadable: Sequence[Unreadable]) -> None:
         print(f"tpubench: warning: left out: {bad.error}", file=sys.stderr)
 
 
-def _tables(out: Console, rows: Sequence[Row]) -> None:
+def _tables(out: Console, rows: Sequence[Row], also_s: Mapping[str, float] | None = None) -> None:
+    """also_s: seconds that a run spent outside of its children."""
     groups: dict[tuple[object, ...], list[Summary]] = {}
     for summary in summarise(rows):
         groups.setdefault(_table_key(summary.first), []).append(summary)
@@ -219,6 +220,8 @@ def _tables(out: Console, rows: Sequence[Row]) -> None:
         out.print(
             "Estimated: the estimate [95 % interval of the model, where there is one].", style="dim"
         )
+    for line in time_spent.lines(rows, also_s):
+        out.print(line, markup=False, style="dim")
     for name in METRICS:
         if name in used:
             out.print(f"{name}: {METRICS[name].formula}", style="dim", markup=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from tpubench.results.row import Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A repetition started, entered a phase, or ended. Sent only while no window is open."""
+    """A case of a round started, entered a phase, or ended. Sent only while no window is open."""
 
     kind: Literal["start", "phase", "end"]
     case: str
@@ -21,6 +21,8 @@ class Event:
     total: int
     phase: str | None = None
     expected_s: float | None = None
+    left_s: float | None = None
+    """Seconds until the run ends, going by the cases so far; None before the first has ended."""
     status: str | None = None
     reason: str | None = None
     log: str | None = None
@@ -48,6 +50,8 @@ class RunReport:
     notes: list[str]
     failed: int
     generated: Generated | None = None
+    store_s: float = 0.0
+    """What turning outcomes into rows and storing them took."""
 
     @property
     def exit_code(self) -> int:

@@ -6,6 +6,7 @@ runs in the child process that holds the device.
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from abc import ABC, abstractmethod
@@ -18,7 +19,7 @@ from tpubench.suite.energy import PowerMeter
 from tpubench.suite.interpreters import OWN, Interpreter
 from tpubench.suite.marks import HostMarks, LaggedMarks, Marks
 from tpubench.suite.timing import Pace
-from tpubench.suite.workload import Device, Step
+from tpubench.suite.workload import Case, Device, Step
 
 if TYPE_CHECKING:
     import torch
@@ -133,7 +134,7 @@ class Backend(ABC):
     def open(self, mode: str) -> Device:
         """Take the device, in the child. RunFailedError when it cannot be had, or not so."""
 
-    def on_phase(self, phase: str, repetition: int) -> None:  # noqa: B027
+    def on_phase(self, phase: str, repetition: int, case: Case) -> None:  # noqa: B027
         """Called in the child as each phase begins: open, build, compile, warm-up, window, check.
 
         Nothing to do for most; ``fake`` plays its scripted faults here.
@@ -226,6 +227,22 @@ class Backend(ABC):
 
     def power_meter(self) -> PowerMeter | None:
         """A meter of the energy that the held chips draw; None when they report no power."""
+        return None
+
+    def compile_cache(self) -> tuple[int, int] | None:
+        """Programs that the persistent cache gave so far, and that it did not; None where it does
+        not say."""
+        return None
+
+    def release(self) -> None:
+        """Give back all memory that the program before took, and forget what was compiled for it.
+
+        Called between two cases of one process; whoever overrides it calls this too.
+        """
+        gc.collect()
+
+    def free_memory_bytes(self) -> int | None:
+        """Memory that a program could take on each chip now; None when the device does not tell."""
         return None
 
     @abstractmethod

@@ -1,8 +1,8 @@
 """The child process, ``python -m tpubench.suite.child``: build, compile, warm up, time, check.
 
-It reads one :class:`~tpubench.suite.job.Job` from standard input and writes JSON lines to the file
-descriptor given as its only argument: ``{"phase": …}`` as each phase begins, then ``{"outcome":
-…}``. While the timed window is open it writes nothing.
+It reads a list of :class:`~tpubench.suite.job.Job` from standard input and writes JSON lines to the
+file descriptor given as its only argument: for each job ``{"phase": …}`` as each phase begins, then
+``{"outcome": …}``. A job that fails ends it. While a timed window is open it writes nothing.
 """
 
 from __future__ import annotations
@@ -11,29 +11,44 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from importlib import import_module
 from typing import Any
 
-from tpubench.errors import TpubenchError
+from tpubench.errors import RunFailedError, TpubenchError
 from tpubench.suite import clock_check, ranks, registry, timing
 from tpubench.suite.backend import Backend
 from tpubench.suite.energy import Energy
-from tpubench.suite.job import Job, Outcome
+from tpubench.suite.job import Job, Outcome, from_line
 from tpubench.suite.lifeline import die_with_parent
 from tpubench.suite.parity import worst as worst_of
 from tpubench.suite.parity_means import sharding
 from tpubench.suite.prepared import Say, cross_check, pass_window, prepare
+from tpubench.suite.stopwatch import Stopwatch, process_age_s
 from tpubench.suite.workload import Device, Step, Timed
 
 
 def execute(job: Job, report: Say) -> Outcome:
     """Run one job in this process. ``report(phase, expected seconds)``: called as phases begin."""
+    (outcome,) = outcomes([job], report)
+    return outcome
+
+
+def outcomes(jobs: Sequence[Job], report: Say, age_s: float = 0.0) -> Iterator[Outcome]:
+    """Run jobs one after another on a device that is taken once; what each gave, as it ends.
+
+    age_s: how long the process has lived. TpubenchError when a job cannot be done; those after it
+    are then another process's.
+    """
+    job = jobs[0]
     backend = registry.backend(job.backend)
+    watch = Stopwatch(age_s)
 
     def say(phase: str, expected_s: float | None) -> None:
+        watch.begin(phase)
         report(phase, expected_s)
-        backend.on_phase(phase, job.repetition)
+        backend.on_phase(phase, job.repetition, job.case)
 
     say("open", None)
     device = backend.open(job.compile_mode)
@@ -42,24 +57,29 @@ def execute(job: Job, report: Say) -> Outcome:
         assert backend.collectives is not None
         meeting = f"{job.case.key}-{job.repetition}"
         ranks.join(world, backend.collectives, meeting)
-    clock = None
+    clock, fault = None, None
     if backend.asynchronous:
         say("clock", None)
         clock, fault = clock_check.check(backend, device)
+    for number, job in enumerate(jobs):
+        if number:
+            backend.release()
         if fault:
-            return Outcome(status="invalid", reason=fault, **_where(backend, job))
-    device = replace(device, rank=world.rank, ranks=world.size)
-    device = replace(device, shard=sharding(backend, device, job.case.dtype))
-    with backend.running():
-        outcome = _measure(job, backend, device, say, clock)
+            outcome = Outcome(status="invalid", reason=fault, **_where(backend, job))
+        else:
+            placed = replace(device, rank=world.rank, ranks=world.size)
+            placed = replace(placed, shard=sharding(backend, placed, job.case.dtype))
+            with backend.running():
+                outcome = _measure(job, backend, placed, say, clock)
+        yield replace(outcome, spent_s=watch.take())
     if world.size > 1:
         ranks.leave()
-    return outcome
 
 
 def _measure(
     job: Job, backend: Backend, device: Device, say: Say, clock: clock_check.Timings | None
 ) -> Outcome:
+    _refuse_what_cannot_fit(job, backend, device)
     ready = prepare(job, backend, device, say)
     passes = ready.passes()
     wall_s = passes * min(ready.warm.passes_s)
@@ -69,6 +89,7 @@ def _measure(
         timed, energy = ready.with_energy(main, passes, wall_s, meter)
     else:
         timed = ready.throughput(main, passes, wall_s)
+    say("other windows", None)
     windows = {"pass": timed, **ready.also_timed()}
     fault = _window_fault(ready.step, windows)
     if device.ranks > 1:
@@ -87,6 +108,7 @@ def _measure(
         steadiness=timing.overall(ready.warm, timed),
         build_s=ready.build_s,
         compile_s=ready.compile_s,
+        compile_cache=ready.compile_cache,
         peak_memory_bytes=peak,
         parity_error=worst.error if worst else None,
         parity_tolerance=worst.tolerance if worst else None,
@@ -96,6 +118,22 @@ def _measure(
         energy=asdict(energy) if energy else None,
         **_where(backend, job),
     )
+
+
+def _refuse_what_cannot_fit(job: Job, backend: Backend, device: Device) -> None:
+    """RunFailedError where the chips cannot hold the program, before anything of it is built."""
+    needed = registry.workload(job.case.workload).memory_bytes(job.case)
+    free = backend.free_memory_bytes()
+    if needed is None or free is None:
+        return
+    chips = max(device.ranks, job.chips)
+    if needed > free * chips:
+        each = f" on each of {chips} chips" if chips > 1 else ""
+        raise RunFailedError(
+            f"does not fit: {job.case.workload} {job.case.preset} needs at least"
+            f" {-(-needed // chips):,} bytes{each}, {free:,} are free;"
+            " take a smaller case or more memory"
+        )
 
 
 def _window_fault(step: Step, windows: Mapping[str, Timed]) -> str | None:
@@ -144,9 +182,10 @@ def main() -> None:
     """Entry of the child. Any other exception goes to standard error, which the parent keeps."""
     die_with_parent()
     line = sys.stdin.readline()
-    job = Job.from_json(line)
+    jobs = from_line(line)
     if sys.argv[1] == "-":  # a rank that only takes part
-        execute(job, lambda phase, expected_s: None)
+        for _ in outcomes(jobs, lambda phase, expected_s: None):
+            pass
         os._exit(0)  # its threads of communication may abort an orderly exit, after all is done
     with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8", buffering=1) as pipe:
 
@@ -162,22 +201,24 @@ def main() -> None:
             os._exit(1)
 
         peers = None
-        processes = registry.backend(job.backend).processes(job.chips)
+        backend = registry.backend(jobs[0].backend)
+        processes = backend.processes(jobs[0].chips)
         try:
             if processes > 1 and ranks.from_environment() == ranks.ALONE:
-                registry.backend(job.backend).before_ranks(processes)
+                backend.before_ranks(processes)
                 peers = ranks.start(line.strip(), processes)
                 peers.watch(fail)
-            outcome = execute(job, report)
+            import_module("torch")  # so that its seconds count as imports
+            for outcome in outcomes(jobs, report, process_age_s()):
+                send({"outcome": outcome.to_json()})
         except TpubenchError as error:
-            outcome = Outcome(status="failed", reason=str(error))
+            send({"outcome": Outcome(status="failed", reason=str(error)).to_json()})
         except Exception:
             # A rank that dies takes the others' communication with it: name the one that died.
             reason = peers.last_words() if peers else None
             if reason is None:
                 raise
             fail(reason)
-        send({"outcome": outcome.to_json()})
 
 
 if __name__ == "__main__":

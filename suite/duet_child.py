@@ -44,10 +44,10 @@ region, and would otherwise do so in the other side's block."""
 
 def _open(job: Job, backend: Backend) -> Device:
     """Take the device; its clock is proved where that is asked for. RunFailedError if not."""
-    backend.on_phase("open", job.repetition)
+    backend.on_phase("open", job.repetition, job.case)
     device = backend.open(job.compile_mode)
     if backend.asynchronous and job.parity:
-        backend.on_phase("clock", job.repetition)
+        backend.on_phase("clock", job.repetition, job.case)
         _, fault = clock_check.check(backend, device)
         if fault:
             raise RunFailedError(fault)
@@ -112,7 +112,7 @@ def perform(job: Job, stage: Stage) -> None:
 
     def say(phase: str, expected_s: float | None) -> None:
         del expected_s
-        backend.on_phase(phase, job.repetition)
+        backend.on_phase(phase, job.repetition, job.case)
 
     try:
         device = _open(job, backend)

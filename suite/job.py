@@ -1,12 +1,13 @@
 """What the parent asks of a child process, and what comes back: plain JSON both ways.
 
 The child may run under another Python with another torch, so the two share nothing but this text.
+One child runs the jobs of a whole round, one after another.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,27 +32,31 @@ class Job:
 
     def to_json(self) -> str:
         """One line of JSON."""
-        path = self.weights.path
-        return json.dumps(
-            {
-                "backend": self.backend,
-                "compile_mode": self.compile_mode,
-                "case": {**asdict(self.case)},
-                "weights": {
-                    "path": None if path is None else str(path),
-                    "prompt_ids": self.weights.prompt_ids,
-                },
-                "pace": asdict(self.pace),
-                "repetition": self.repetition,
-                "parity": self.parity,
-                "chips": self.chips,
-            }
-        )
+        return json.dumps(self._values())
 
     @classmethod
     def from_json(cls, text: str) -> Job:
         """Inverse of :meth:`to_json`."""
-        values = json.loads(text)
+        return cls._of(json.loads(text))
+
+    def _values(self) -> dict[str, Any]:
+        path = self.weights.path
+        return {
+            "backend": self.backend,
+            "compile_mode": self.compile_mode,
+            "case": {**asdict(self.case)},
+            "weights": {
+                "path": None if path is None else str(path),
+                "prompt_ids": self.weights.prompt_ids,
+            },
+            "pace": asdict(self.pace),
+            "repetition": self.repetition,
+            "parity": self.parity,
+            "chips": self.chips,
+        }
+
+    @classmethod
+    def _of(cls, values: Mapping[str, Any]) -> Job:
         path, ids = values["weights"]["path"], values["weights"]["prompt_ids"]
         weights = Weights(
             path=None if path is None else Path(path),
@@ -67,6 +72,16 @@ class Job:
             parity=values["parity"],
             chips=values["chips"],
         )
+
+
+def to_line(jobs: Sequence[Job]) -> str:
+    """The jobs of one process as one line of JSON."""
+    return json.dumps([job._values() for job in jobs])
+
+
+def from_line(text: str) -> list[Job]:
+    """Inverse of :func:`to_line`."""
+    return [Job._of(values) for values in json.loads(text)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +114,11 @@ class Outcome:
     generated_ids: list[int] | None = None
     idle_barrier_s: float | None = None
     """What a barrier cost with nothing pending; None where there is nothing to wait for."""
+    compile_cache: Mapping[str, int] | None = None
+    """Programs that the backend's persistent cache gave (``hits``) and did not (``misses``); None
+    where it keeps none, or does not say."""
+    spent_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by phase, from the start of the process or the end of the case before it."""
     energy: Mapping[str, Any] | None = None
     """Fields of :class:`~tpubench.suite.energy.Energy` over the window; None without a meter."""
 

@@ -1,4 +1,4 @@
-"""Starts one child process for one repetition, waits, and says how it ended.
+"""Starts a child process for the jobs of one round, waits, and says how each ended.
 
 A child that hangs, aborts, floods or talks nonsense is ended with all that it started, and
 recorded; nothing it does can take the run down.
@@ -11,13 +11,14 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from tpubench.suite import messages, processes, registry
 from tpubench.suite.backend import Backend
 from tpubench.suite.conversation import CannotStartError, Conversation, FloodError
-from tpubench.suite.job import Job, Outcome
+from tpubench.suite.job import Job, Outcome, to_line
+from tpubench.suite.stopwatch import RELEASE
 
 OnPhase = Callable[[str, float | None], None]
 
@@ -30,7 +31,7 @@ _MOST_MESSAGES = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a child ended: its outcome, and the end of what it printed (never stored)."""
+    """How a job ended: its outcome, and the end of what the child printed (never stored)."""
 
     outcome: Outcome
     log: str
@@ -43,19 +44,54 @@ def run_child(
 
     KeyboardInterrupt kills the child and is raised again.
     """
-    backend = registry.backend(job.backend)
+    with contextlib.closing(
+        run_jobs([job], python=python, timeout_s=timeout_s, on_phase=on_phase)
+    ) as ends:
+        return next(ends)
+
+
+def run_jobs(
+    jobs: Sequence[Job], *, python: str | None, timeout_s: float, on_phase: OnPhase | None = None
+) -> Generator[Ended]:
+    """Run jobs one after another in one child process; how each ended, as soon as it has.
+
+    timeout_s is for each job. A job that fails ends its process; those after it get another.
+    Closing the generator kills what runs.
+    """
+    left = list(jobs)
+    while left:
+        for ended in _one_process(list(left), python, timeout_s, on_phase):
+            left.pop(0)
+            yield ended
+
+
+def _one_process(
+    jobs: Sequence[Job], python: str | None, timeout_s: float, on_phase: OnPhase | None
+) -> Generator[Ended]:
+    """How the first jobs ended, up to one that failed: it is the last that this process ran."""
+    backend = registry.backend(jobs[0].backend)
     command = processes.command(python, "tpubench.suite.child")
-    environment = processes.environment(backend.child_environment(job.chips))
+    environment = processes.environment(backend.child_environment(jobs[0].chips))
     try:
         child = Conversation.start(command, environment)
     except CannotStartError as error:
-        return Ended(outcome=Outcome(status="failed", reason=str(error)), log="")
+        yield Ended(outcome=Outcome(status="failed", reason=str(error)), log="")
+        return
     with child:
-        child.say(job.to_json().encode(), last=True)
-        heard = _listen(child, timeout_s, backend.open_timeout_s, on_phase)
+        child.say(to_line(jobs).encode(), last=True)
+        for number in range(len(jobs)):
+            phase = RELEASE if number else "start"
+            heard = _listen(child, phase, timeout_s, backend.open_timeout_s, on_phase)
+            if heard.outcome is None or heard.outcome.status == "failed":
+                break
+            if number == len(jobs) - 1:
+                _leave(child, _LEAVE_S)
+                child.end()
+            yield Ended(outcome=heard.outcome, log=child.log)
+        else:
+            return
         # A moment to leave by itself: its exit code says how it ended.
-        with contextlib.suppress(FloodError):
-            child.leave(0 if heard.timed_out or heard.fault else _LEAVE_S)
+        _leave(child, 0 if heard.timed_out or heard.fault else _LEAVE_S)
         stayed = child.alive
     outcome = heard.outcome
     if outcome is None:
@@ -66,7 +102,12 @@ def run_child(
             child.process, backend, heard.phase, child.log, heard.timed_out
         )
         outcome = Outcome(status="failed", reason=reason)
-    return Ended(outcome=outcome, log=child.log)
+    yield Ended(outcome=outcome, log=child.log)
+
+
+def _leave(child: Conversation, seconds: float) -> None:
+    with contextlib.suppress(FloodError):
+        child.leave(seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +123,14 @@ class _Heard:
 
 
 def _listen(
-    child: Conversation, timeout_s: float, open_timeout_s: float, on_phase: OnPhase | None
+    child: Conversation,
+    phase: str,
+    timeout_s: float,
+    open_timeout_s: float,
+    on_phase: OnPhase | None,
 ) -> _Heard:
-    began, phase = time.monotonic(), "start"
+    """Hear the child out on one job, which begins in ``phase``."""
+    began = time.monotonic()
     for _ in range(_MOST_MESSAGES):
         limit_s = min(timeout_s, open_timeout_s) if phase in ("start", "open") else timeout_s
         try:

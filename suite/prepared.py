@@ -6,7 +6,7 @@ Whoever times a program does it through these two steps, so that every clock has
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -32,8 +32,10 @@ CROSS_CHECK_TOLERANCE = 0.1
 class Prepared:
     """A warm program and the clock around it.
 
-    compile_s is the backend's preparation alone; what it compiles at the first call is in
-    ``warm.passes_s``. checks: the parity checks, None where none was asked for.
+    compile_s: the backend's preparation, and what the first pass took longer than the quickest of
+    the warm-up, because most compilers work when a program is first called. compile_cache: programs
+    that the persistent cache gave then and did not; None where it does not say. checks: the parity
+    checks, None where none was asked for.
     """
 
     job: Job
@@ -43,6 +45,7 @@ class Prepared:
     warm: timing.WarmUp
     build_s: float
     compile_s: float
+    compile_cache: Mapping[str, int] | None
     checks: Checks | None
 
     def passes(self) -> int:
@@ -186,6 +189,13 @@ def cross_check(main: Timed, shorter: Timed) -> str | None:
     )
 
 
+def _since(before: tuple[int, int] | None, now: tuple[int, int] | None) -> Mapping[str, int] | None:
+    """Hits and misses of the compile cache between two counts."""
+    if before is None or now is None:
+        return None
+    return {"hits": now[0] - before[0], "misses": now[1] - before[1]}
+
+
 def prepare(job: Job, backend: Backend, device: Device, say: Say) -> Prepared:
     """Build, spread, compile and warm up the program of a job on an open device."""
     say("build", None)
@@ -198,18 +208,22 @@ def prepare(job: Job, backend: Backend, device: Device, say: Say) -> Prepared:
     build_s = time.perf_counter() - began
     checks = None
     if job.parity:
+        say("reference", None)
         means = means_of(workload, backend, device, job.compile_mode)
         checks = workload.checks(job.case, step, means)
     say("compile", None)
+    cached = backend.compile_cache()
     began_ns = backend.clock_ns()
     backend.compile(step, job.compile_mode)
     backend.barrier()
     compile_s = (backend.clock_ns() - began_ns) / 1e9
     agreed = partial(ranks.agreed, device=device.torch_device) if device.ranks > 1 else float
     works = clockwork(backend, agreed)
-    say("warm-up", None)
     backend.reset_peak_memory()
-    warm = timing.warm_up(works, pass_window(step), job.pace)
+    first_s = timing.first_pass_s(works, pass_window(step))
+    say("warm-up", None)
+    warm = timing.warm_up(works, pass_window(step), job.pace, first_s)
+    compile_s += max(0.0, first_s - min(warm.passes_s))
     return Prepared(
         job=job,
         backend=backend,
@@ -218,5 +232,6 @@ def prepare(job: Job, backend: Backend, device: Device, say: Say) -> Prepared:
         warm=warm,
         build_s=build_s,
         compile_s=compile_s,
+        compile_cache=_since(cached, backend.compile_cache()),
         checks=checks,
     )

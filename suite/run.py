@@ -1,38 +1,35 @@
-"""One run: its plan, its repetitions one after another, and its facts as they are obtained.
+"""One run: its plan, its rounds one after another, and its facts as they are obtained.
 
     report = execute(make_plan(request), store, observe=print)
 
-Each repetition is stored before the next begins, so an interruption loses only the one in flight.
+A round is one child process that runs every case once, in an order of its own. Each case is stored
+as it ends, so an interruption loses only the one in flight.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import secrets
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tpubench.devices.prices import Price, today
 from tpubench.errors import RunFailedError, UsageError
 from tpubench.results import fingerprint, store
-from tpubench.results.events import Event, Generated, Observer, RunReport
-from tpubench.results.row import Row
-from tpubench.suite import config, facts, ranks, registry
+from tpubench.results.events import Observer, RunReport
+from tpubench.suite import config, ranks, registry
 from tpubench.suite.backend import Backend
 from tpubench.suite.interpreters import Interpreter
-from tpubench.suite.job import Job, Outcome
-from tpubench.suite.launch import run_child
 from tpubench.suite.request import Request
+from tpubench.suite.rounds import Rounds
 from tpubench.suite.timing import Pace
 from tpubench.suite.workload import Case, Weights, Workload
 
 DEFAULT_REPEATS = 3
 UNASKED_BUDGET_S = 108.0
 """With no ``--repeats``: no further round is begun that would end later than this."""
-LIMIT_PACE = Pace(warm_up_s=0.5, window_s=1.0, most_warm_up_s=2.0)
 _LIMIT_PRESETS = {"hbm": "read", "gemm": "square-2048"}
 
 
@@ -165,26 +162,24 @@ def make_plan(request: Request) -> Plan:
 
 
 def execute(plan: Plan, where: Path, observe: Observer) -> RunReport:
-    """Run the plan, storing each repetition as it ends.
+    """Run the plan, storing each case as it ends.
 
     Rounds go through all cases before any case is repeated, so that the machine's moods spread
     over all of them. With no number of repetitions asked for, rounds stop when the next one would
     not end within the budget. RunFailedError when interrupted; what had ended is stored.
     """
     store.prepare(where)
-    done = Progress(plan=plan, where=where, git=fingerprint.git_state(Path.cwd()), observe=observe)
-    began = time.monotonic()
+    done = Rounds(
+        plan=plan,
+        where=where,
+        git=fingerprint.git_state(Path.cwd()),
+        observe=observe,
+        budget_s=UNASKED_BUDGET_S,
+    )
     try:
-        for case in plan.limits:
-            done.run(case, 0, LIMIT_PACE)
         for repetition in range(plan.repeats):
-            round_began = time.monotonic()
-            for case in plan.cases:
-                done.run(case, repetition, plan.pace)
-            now = time.monotonic()
-            # What the first round compiled, the next finds in the compiler's cache.
-            another = now - round_began - (done.compiling_s if repetition == 0 else 0.0)
-            if not plan.repeats_asked and now - began + another > UNASKED_BUDGET_S:
+            done.run(repetition)
+            if not plan.repeats_asked and not done.another_fits():
                 break
     except KeyboardInterrupt:
         raise RunFailedError(
@@ -197,104 +192,8 @@ def execute(plan: Plan, where: Path, observe: Observer) -> RunReport:
         notes=plan.notes,
         failed=done.failed,
         generated=done.generated,
+        store_s=done.store_s,
     )
-
-
-@dataclass(slots=True, kw_only=True)
-class Progress:
-    """Where a run stands, and how it takes its next step."""
-
-    plan: Plan
-    where: Path
-    git: fingerprint.GitState
-    observe: Observer
-    rows: list[Row] = field(default_factory=list)
-    stored: int = 0
-    failed: int = 0
-    compiling_s: float = 0.0
-    """How much longer first passes took than the quickest of their warm-up."""
-    generated: Generated | None = None
-
-    def run(self, case: Case, repetition: int, pace: Pace) -> None:
-        """One repetition in a child process, and its file."""
-        plan = self.plan
-        own = case.workload == plan.workload.name
-        workload = plan.workload if own else registry.workload(case.workload)
-        job = Job(
-            backend=plan.backend.name,
-            compile_mode=plan.compile_mode,
-            case=case,
-            weights=plan.weights if own else Weights(),
-            pace=pace,
-            repetition=repetition,
-            chips=plan.chips if own else 1,
-        )
-        event = Event(
-            kind="start",
-            case=f"{case.workload} {case.label()}",
-            repetition=repetition,
-            done=self.stored,
-            total=len(plan.limits) + plan.repeats * len(plan.cases),
-        )
-        self.observe(event)
-        context = facts.Context(
-            run_id=plan.run_id,
-            started_at=dt.datetime.now(dt.UTC),
-            price=plan.price if own else None,
-            git=self.git,
-        )
-        ended = run_child(
-            job,
-            python=plan.python,
-            timeout_s=plan.timeout_s,
-            on_phase=lambda phase, expected_s: self.observe(
-                replace(event, kind="phase", phase=phase, expected_s=expected_s)
-            ),
-        )
-        outcome = ended.outcome
-        peaks = facts.data_sheet(outcome.device) if outcome.device else None
-        if own and peaks is None:
-            limits = {case.workload for case in plan.limits}
-            peaks = measured_peaks([row for row in self.rows if row.workload in limits])
-        rows = facts.rows(context, plan.backend, workload, job, outcome, peaks)
-        if ranks.from_environment().rank == 0:  # under torchrun every rank is a run; one keeps it
-            store.write(self.where, f"{case.workload}-{case.key}-{repetition:03d}", rows)
-        self.rows += rows
-        self.stored += 1
-        status, reason = rows[0].status, rows[0].reason
-        self.failed += own and status != "ok"
-        if outcome.warm_up_s:
-            self.compiling_s += outcome.warm_up_s[0] - min(outcome.warm_up_s)
-        if own and self.generated is None and plan.weights.prompt_ids is not None:
-            self.generated = _generated(workload, job, outcome)
-        log = ended.log if status == "failed" else None
-        end = replace(event, kind="end", done=self.stored, status=status, log=log)
-        self.observe(replace(end, reason=None if status == "ok" else reason))
-
-
-def _generated(workload: Workload, job: Job, outcome: Outcome) -> Generated | None:
-    if outcome.status != "ok" or outcome.generated_ids is None:
-        return None
-    text = workload.decode(outcome.generated_ids, job.weights)
-    return Generated(ids=outcome.generated_ids, text=text)
-
-
-def measured_peaks(rows: Sequence[Row]) -> facts.Peaks | None:
-    """The highest rates that ``gemm`` and ``hbm`` reached in ``rows``; None if they did not run."""
-    flop_s: dict[str, float] = {}
-    bytes_s: float | None = None
-    for row in rows:
-        if row.status != "ok" or not row.samples:
-            continue
-        best = max(row.samples)
-        if row.metric == "flop_s":
-            flop_s[row.dtype] = max(best, flop_s.get(row.dtype, 0.0))
-        elif row.metric == "bandwidth_bytes_s":
-            bytes_s = max(best, bytes_s or 0.0)
-    if not flop_s and bytes_s is None:
-        return None
-    source = "measured by gemm and hbm in this run"
-    return facts.Peaks(flop_s=flop_s, bytes_s=bytes_s, source=source, measured=True)
 
 
 def _limit_cases(backend: Backend, workload: Workload, cases: Sequence[Case]) -> list[Case]:

@@ -116,9 +116,17 @@ def steadiness(passes_s: Sequence[float]) -> Steadiness:
     return "steady"
 
 
-def warm_up(works: Clockwork, window: Window, pace: Pace) -> WarmUp:
-    """Run passes until nothing compiles, the load has lasted and the times have settled."""
-    passes_s = [_one_stretch(works, window, 1)]
+def first_pass_s(works: Clockwork, window: Window) -> float:
+    """Seconds of the first pass of all, in which most compilers do their work."""
+    return _one_stretch(works, window, 1)
+
+
+def warm_up(works: Clockwork, window: Window, pace: Pace, first_s: float | None = None) -> WarmUp:
+    """Run passes until nothing compiles, the load has lasted and the times have settled.
+
+    first_s: what the first pass took, where there was one already.
+    """
+    passes_s = [first_pass_s(works, window) if first_s is None else first_s]
     settled_s: list[float] = []
     """Mean passes of the stretches in which nothing was compiled, since the last that did."""
     load_s = 0.0

@@ -411,6 +411,14 @@ class Workload(ABC):
         del case, depth, chips
         raise UsageError(f"{self.name} has no program of a phase {phase!r} to export")
 
+    def memory_bytes(self, case: Case) -> int | None:
+        """Least memory that the built program holds, all chips together; None when not known.
+
+        What must be there whatever a compiler does: weights, caches, operands, optimizer state.
+        """
+        del case
+        return None
+
     @abstractmethod
     def work(self, case: Case) -> Work:
         """What one pass must do, by closed form; per phase where phases differ."""

@@ -104,6 +104,23 @@ class Block(nn.Module):
         return cast(Tensor, h_BLD + self.ffn(self.ffn_norm(h_BLD)))
 
 
+class Loss(nn.Module):
+    """Sum of −log p(target) over the targets that are not IGNORED: a float32 scalar.
+
+    A module without weights, so that a compiler that takes the model part by part fuses the widest
+    tensors of all, the logits in float32 and their gradient, into what makes and reads them.
+    """
+
+    def forward(self, x_BLD: Tensor, head_VD: Tensor, targets_BL: Tensor) -> Tensor:
+        logits_BLV = F.linear(x_BLD, head_VD)
+        return F.cross_entropy(
+            logits_BLV.flatten(0, 1).float(),
+            targets_BL.flatten(),
+            ignore_index=IGNORED,
+            reduction="sum",
+        )
+
+
 class TrainedLlama(nn.Module):
     """From tokens to the sum of their losses.
 
@@ -123,6 +140,7 @@ class TrainedLlama(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
         self.head = nn.Linear(config.d_model, config.vocab, bias=False)
+        self.loss = Loss()
         self.tie()
         self.place_tables(self.embedding.weight.device)
 
@@ -156,10 +174,4 @@ class TrainedLlama(nn.Module):
                 x_BLD = self.recomputed(block, x_BLD)
             else:
                 x_BLD = block(x_BLD, self.cos, self.sin)
-        logits_BLV = F.linear(self.norm(x_BLD), head_VD)
-        return F.cross_entropy(
-            logits_BLV.flatten(0, 1).float(),
-            targets_BL.flatten(),
-            ignore_index=IGNORED,
-            reduction="sum",
-        )
+        return cast(Tensor, self.loss(self.norm(x_BLD), head_VD, targets_BL))

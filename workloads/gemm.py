@@ -94,6 +94,10 @@ class Gemm(Workload):
             bytes=(m * k + n * k + m * n) * size * steps,
         )
 
+    def memory_bytes(self, case: Case) -> int:
+        m, n, k = (case.number(key) for key in ("m", "n", "k"))
+        return (m * k + n * k + m * n) * DTYPES[case.dtype]
+
     def measure(self, case: Case, windows: Mapping[str, Timed]) -> Laps:
         steps, work = case.number("steps"), self.work(case)
         pass_s = windows["pass"].passes_s

@@ -79,6 +79,10 @@ class Hbm(Workload):
             items=steps, unit="kernel", flops=flops * steps, bytes=_TRAFFIC[kernel] * size * steps
         )
 
+    def memory_bytes(self, case: Case) -> int:
+        arrays = 3 if case.params["kernel"] == "triad" else 2
+        return arrays * case.number("mib") * _MIB
+
     def measure(self, case: Case, windows: Mapping[str, Timed]) -> Laps:
         steps, work = case.number("steps"), self.work(case)
         pass_s = windows["pass"].passes_s

@@ -178,6 +178,12 @@ class LlamaInfer(Workload):
             phases={"prefill": prefill, "decode": decode},
         )
 
+    def memory_bytes(self, case: Case) -> int:
+        """Weights, and the cache of the whole context."""
+        config, size = _config(case), DTYPES[case.dtype]
+        tokens = case.number("batch") * (case.number("input_len") + case.number("output_len"))
+        return config.n_params * size + tokens * config.kv_bytes_per_token(size)
+
     def count(self, case: Case) -> dict[str, int]:
         """FLOPs and bytes of one prefill and of the last decode step, counted on meta tensors."""
         from tpubench.workloads._llama_step import count

@@ -143,6 +143,10 @@ class LlamaPretrain(Workload):
             bytes=arithmetic.train_bytes(config, DTYPES[case.dtype]),
         )
 
+    def memory_bytes(self, case: Case) -> int:
+        """Weights, gradients and the two moments of AdamW, all float32."""
+        return 4 * DTYPES["float32"] * _config(case).n_params
+
     def count(self, case: Case) -> Mapping[str, int]:
         """FLOPs and bytes of one step, counted on meta tensors."""
         from tpubench.workloads._llama_train_step import count

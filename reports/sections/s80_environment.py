@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tpubench.reports import quantity
+from tpubench.reports import quantity, time_spent
 from tpubench.reports.blocks import Badge, Block, Cell, Note, Section, Table, columns
 from tpubench.reports.findings import Findings, Names, part, run_name, short
 from tpubench.reports.sections._shared import distinct, plural
@@ -41,6 +41,9 @@ def section(findings: Findings) -> Section | None:
             )
         )
     blocks += [_machines(fields, list(machines.values())), _programs(findings), _checks(findings)]
+    blocks += [
+        Note(text=f"{line[0].upper()}{line[1:]}.") for line in time_spent.lines(findings.rows)
+    ]
     return Section(
         title="Environment",
         lead=(

@@ -1,4 +1,4 @@
-"""torch.compile of a whole module, and what it has done so far by its own counters."""
+"""torch.compile of a module or of its blocks, and what it has done so far by its own counters."""
 
 from __future__ import annotations
 
@@ -25,6 +25,29 @@ def compile_in_place(module: nn.Module, **options: Any) -> None:
     module.forward = torch.compile(forward, fullgraph=True, dynamic=False, **options)
 
 
+def compile_parts(module: nn.Module, **options: Any) -> None:
+    """Compile each part of ``module`` by itself: the blocks that it repeats, and its other
+    children.
+
+    Blocks of a kind share their compiled code, since a module's parameters are inputs to it: a deep
+    model compiles as fast as a shallow one. What ``module`` does between its parts runs as written.
+    A block is called as a module, so that the hooks of one that was sharded run outside of what is
+    compiled. A module that repeats nothing is compiled whole.
+    """
+    import torch
+    from torch import nn
+
+    children = list(module.children())
+    if not any(isinstance(child, nn.ModuleList) for child in children):
+        compile_in_place(module, **options)
+        return
+    for child in children:
+        if not isinstance(child, nn.ModuleList) and type(child).__module__.startswith("torch.nn."):
+            continue  # a lookup or a product: there is nothing to fuse it with
+        for part in child if isinstance(child, nn.ModuleList) else [child]:
+            part.forward = torch.compile(part.forward, fullgraph=True, dynamic=False, **options)
+
+
 def graphs() -> int:
     """Graphs compiled so far, recompilations included."""
     return _counter("stats", "unique_graphs")
@@ -39,6 +62,28 @@ def graph_breaks() -> int:
 def disturbances() -> dict[str, int]:
     """What must not happen inside the window, counted so far."""
     return {"graphs traced again": graphs(), "graph breaks": graph_breaks()}
+
+
+def cache_hits_and_misses() -> tuple[int, int]:
+    """Programs that inductor's persistent cache gave so far, and that it did not.
+
+    A program that could not be looked up counts as one that it did not give.
+    """
+    # AOTAutograd's cache stands before inductor's, whose own counters then still count the hit.
+    hits = _counter("inductor", "fxgraph_cache_hit")
+    misses = _counter("inductor", "fxgraph_cache_miss") + _counter(
+        "inductor", "fxgraph_cache_bypass"
+    )
+    return hits, misses
+
+
+def forget() -> None:
+    """Drop all compiled code and begin to count anew, for the next program of this process."""
+    torch = sys.modules.get("torch")
+    if torch is None or "torch._dynamo" not in sys.modules:
+        return
+    torch._dynamo.reset()
+    _counters().clear()
 
 
 def skipped_cuda_graphs() -> int:

@@ -5,6 +5,8 @@ Always there, so the whole suite can be learnt, tested and gated without an acce
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import re
 import shutil
@@ -14,7 +16,7 @@ from typing import ClassVar
 
 from tpubench.errors import RunFailedError
 from tpubench.results import fingerprint
-from tpubench.suite import ranks
+from tpubench.suite import compile_cache, ranks
 from tpubench.suite.backend import Backend, Probe
 from tpubench.suite.backends import _dynamo
 from tpubench.suite.interpreters import OWN, Interpreter
@@ -36,7 +38,7 @@ class Cpu(Backend):
     rank = 0
     asynchronous = False
     collectives: ClassVar[str | None] = "gloo"
-    compile_modes: ClassVar[tuple[str, ...]] = ("compiled", "packed", "eager")
+    compile_modes: ClassVar[tuple[str, ...]] = ("compiled", "packed", "blocks", "eager")
     limits: ClassVar[tuple[str, ...]] = ("hbm", "gemm")
     forks: ClassVar[bool] = True
 
@@ -59,13 +61,13 @@ class Cpu(Backend):
 
     def child_environment(self, chips: int = 1) -> Mapping[str, str]:
         # Importing torch would otherwise load accelerator plugins, seconds each.
-        return {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+        return {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", **compile_cache.inductor(self.name)}
 
     def open(self, mode: str) -> Device:
         import torch
 
-        if mode == "compiled" and not has_compiler():
-            raise RunFailedError("compile mode compiled needs a C++ compiler: apt-get install g++")
+        if mode in {"compiled", "blocks"} and not has_compiler():
+            raise RunFailedError(f"compile mode {mode} needs a C++ compiler: apt-get install g++")
         here = ranks.from_environment()
         sharing = here.size // here.hosts  # the ranks of this machine share its cores
         torch.set_num_threads(max(1, fingerprint.usable_cores() // sharing))
@@ -76,6 +78,10 @@ class Cpu(Backend):
 
     def compile(self, step: Step, mode: str) -> None:
         if step.module is None or mode == "eager":
+            return
+        if mode == "blocks":  # as on accelerators, and in training too; the others are faster here
+            step.static_shapes = True
+            _dynamo.compile_parts(step.module)
             return
         if step.trains:
             # Packed weights cannot learn; and compiled blocks, forward and backward, are no faster.
@@ -92,6 +98,22 @@ class Cpu(Backend):
 
     def recompiles(self) -> int:
         return _dynamo.graphs()
+
+    def release(self) -> None:
+        super().release()
+        _dynamo.forget()
+        # What the allocator keeps would count as the next program's.
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+    def free_memory_bytes(self) -> int | None:
+        found = re.search(
+            r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text("ascii"), re.M
+        )
+        return int(found[1]) * 1024 if found else None
+
+    def compile_cache(self) -> tuple[int, int] | None:
+        return _dynamo.cache_hits_and_misses()
 
     def reset_peak_memory(self) -> None:
         # 5 resets the peak resident set (proc(5), clear_refs).

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tpubench.devices.names import canonical
 from tpubench.errors import RunFailedError
-from tpubench.suite import ranks
+from tpubench.suite import compile_cache, ranks
 from tpubench.suite.backend import Backend, Probe
 from tpubench.suite.backends import _chips, _dynamo, _nvml
 from tpubench.suite.energy import PowerMeter
@@ -102,7 +102,7 @@ class Cuda(Backend):
         return Probe(available=True, detail=f"{len(found)} × {found[0]}, torch {version}")
 
     def child_environment(self, chips: int = 1) -> Mapping[str, str]:
-        return {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+        return {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", **compile_cache.inductor(self.name)}
 
     def open(self, mode: str) -> Device:
         import torch
@@ -132,8 +132,12 @@ class Cuda(Backend):
         if step.module is None or mode == "eager":
             return
         step.static_shapes = True
-        options = {"mode": "reduce-overhead"} if mode == "graphs" else {}
-        _dynamo.compile_in_place(step.module, **options)
+        _dynamo.compile_parts(step.module)
+        # A step that trains is long beside its launches, and no graph spans its two directions.
+        if mode == "graphs" and not step.trains:
+            from tpubench.suite.backends import _graphs  # which needs torch
+
+            _graphs.capture(step.module)
 
     def barrier(self) -> None:
         """Wait for every stream, then read back one element computed after all else."""
@@ -146,13 +150,30 @@ class Cuda(Backend):
         return _EventMarks(count)
 
     def recompiles(self) -> int:
-        return _dynamo.graphs()
+        from tpubench.suite.backends import _graphs
+
+        return _dynamo.graphs() + _graphs.captured()
 
     def disturbances(self) -> Mapping[str, int]:
         return {"graph breaks": _dynamo.graph_breaks()}
 
     def power_meter(self) -> PowerMeter | None:
         return _nvml.BoardMeter(self._nvml, self._held) if self._held else None
+
+    def compile_cache(self) -> tuple[int, int] | None:
+        return _dynamo.cache_hits_and_misses()
+
+    def release(self) -> None:
+        import torch
+
+        _dynamo.forget()
+        super().release()
+        torch.cuda.empty_cache()
+
+    def free_memory_bytes(self) -> int | None:
+        import torch
+
+        return int(torch.cuda.mem_get_info()[0])
 
     def reset_peak_memory(self) -> None:
         import torch

@@ -7,10 +7,11 @@ never picks it.
 
 ``$TPUBENCH_FAKE`` holds the script as JSON, e.g. ``{"pass_s": [0.1, 0.2], "faults": {"1":
 ["window", "hang"]}, "lie": "barrier"}``: seconds from mark to mark, repeated, in place of what the
-operators would cost; what happens in which phase of which repetition (``"*"`` for each): hang,
-abort, oom, exit, lost, wrong (an output the parity check must catch) or recompile; which lie the
-device tells; and any cost in :class:`~._asynchronous.Script`. ``"marks": "lagged reads"`` makes it
-a device without events.
+operators would cost; what happens in which phase of which repetition (``"*"`` for each), in all
+cases or those whose label holds a third text: hang, abort, oom, exit, lost, wrong (an output the
+parity check must catch) or recompile; which lie the device tells; ``"free_bytes"``, the memory that
+it has; and any cost in :class:`~._asynchronous.Script`. ``"marks": "lagged reads"`` makes it a
+device without events.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tpubench.suite.backends.cpu import Cpu
 from tpubench.suite.interpreters import OWN, Interpreter
 from tpubench.suite.marks import LAGGED_READS, Marks
 from tpubench.suite.timing import Pace
-from tpubench.suite.workload import Device, Step
+from tpubench.suite.workload import Case, Device, Step
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from tpubench.suite.backends._asynchronous import Queue
 
 SCRIPT_VARIABLE = "TPUBENCH_FAKE"
-_TIMED_PHASES = {"warm-up", "window"}
+_TIMED_PHASES = {"compile", "warm-up", "window", "other windows"}
 
 
 class Fake(Cpu):
@@ -112,12 +113,16 @@ class Fake(Cpu):
     def device_name(self) -> str:
         return "fake"
 
-    def on_phase(self, phase: str, repetition: int) -> None:
+    def on_phase(self, phase: str, repetition: int, case: Case) -> None:
         if phase == "open":
             self._read_script()
+        elif phase == "build":
+            self._wrong = False
         self._phase = phase
         faults = self._script.get("faults", {})
-        when, fault = faults.get(str(repetition), faults.get("*", ["", ""]))
+        when, fault, *whose = faults.get(str(repetition), faults.get("*", ["", ""]))
+        if whose and whose[0] not in case.label():
+            fault = ""
         self._recompiling = fault == "recompile" and phase == "window"
         if phase != when:
             return
@@ -164,6 +169,10 @@ class Fake(Cpu):
         if self._script.get("marks") == LAGGED_READS:
             return Backend.marks(self, count)
         return EventMarks(self.queue, self._pass_s if self._phase in _TIMED_PHASES else None)
+
+    def free_memory_bytes(self) -> int | None:
+        free = self._script.get("free_bytes")
+        return None if free is None else int(free)
 
     def recompiles(self) -> int:
         self._compiled += self._recompiling

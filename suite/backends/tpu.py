@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from tpubench.devices.names import canonical
 from tpubench.devices.sheets import device
 from tpubench.errors import RunFailedError
+from tpubench.suite import compile_cache
 from tpubench.suite.backends import _chips, _dynamo
 from tpubench.suite.backends._tpu_runtime import TpuRuntime
 from tpubench.suite.interpreters import OWN
@@ -23,6 +24,8 @@ from tpubench.suite.workload import Device, Step
 
 _PLUGIN_VARIABLE = "TPUBENCH_TPU_PLUGIN"
 _LIBRARY_VARIABLE = "TPU_LIBRARY_PATH"
+_CACHE_VARIABLE = "TORCH_TPU_TIER3_COMPILATION_CACHE_ROOT"
+"""Where TorchTPU 0.2 keeps compiled programs from one process to the next; not documented."""
 
 
 class Tpu(TpuRuntime):
@@ -43,7 +46,11 @@ class Tpu(TpuRuntime):
 
     def child_environment(self, chips: int = 1) -> Mapping[str, str]:
         # Loaded by open() instead, where a failure can be told.
-        return {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+        environment = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", **compile_cache.inductor(self.name)}
+        cache = compile_cache.folder(self.name)
+        if cache is not None:
+            environment[_CACHE_VARIABLE] = str(cache)
+        return environment
 
     def running(self) -> AbstractContextManager[Any]:
         if not self.on_cpu():
@@ -112,6 +119,19 @@ class Tpu(TpuRuntime):
 
     def disturbances(self) -> Mapping[str, int]:
         return _dynamo.disturbances()
+
+    def compile_cache(self) -> tuple[int, int]:
+        # What was asked for and neither in memory nor compiled came from the cache on disk.
+        stats = _tpu()._get_cache_stats()
+        compiled = int(stats.num_compilations)
+        return int(stats.num_cache_reqs) - int(stats.num_cache_hits) - compiled, compiled
+
+    def release(self) -> None:
+        import torch
+
+        _dynamo.forget()
+        super().release()
+        torch.accelerator.empty_cache()
 
     def reset_peak_memory(self) -> None:
         import torch

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tpubench.errors import RunFailedError
+from tpubench.suite import compile_cache
 from tpubench.suite.backend import FLOAT32_PRECISIONS
 from tpubench.suite.backends import _chips, _dynamo
 from tpubench.suite.backends._tpu_runtime import TpuRuntime
@@ -52,8 +53,12 @@ class Xla(TpuRuntime):
     def child_environment(self, chips: int = 1) -> Mapping[str, str]:
         # torch would otherwise load TorchTPU too, where both are installed, and take the chip.
         environment = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", _CHIPS_VARIABLE: str(chips)}
-        if self.on_cpu():
+        if self.on_cpu():  # whose plugin cannot read back a program that it has written
             return {**environment, "CPU_NUM_DEVICES": str(chips)}
+        cache = compile_cache.folder(self.name)
+        if cache is not None:  # what torch_xla.runtime.initialize_cache sets
+            environment["XLA_PERSISTENT_CACHE_PATH"] = str(cache)
+            environment["XLA_PERSISTENT_CACHE_READ_ONLY"] = "0"
         return {**environment, _DEVICE_VARIABLE: "TPU"}
 
     def open(self, mode: str) -> Device:
@@ -192,6 +197,27 @@ class Xla(TpuRuntime):
             if name.startswith("aten::") and name != _READ_BACK
         }
         return {**fallbacks, **_dynamo.disturbances()}
+
+    def compile_cache(self) -> tuple[int, int] | None:
+        # By the times taken: torch_xla's own compiler for dynamo clears the counters of hits.
+        return _counted("PersistentCacheLoad"), _counted("CompileTime")
+
+    def release(self) -> None:
+        import torch_xla
+
+        _dynamo.forget()
+        super().release()
+        torch_xla.sync(wait=True)
+
+    def free_memory_bytes(self) -> int | None:
+        from torch_xla.core import xla_model
+
+        try:
+            found = xla_model.get_memory_info()
+        except RuntimeError:  # UNIMPLEMENTED by the CPU plugin
+            return None
+        limit = found.get("bytes_limit")
+        return int(limit) - int(found.get("bytes_used", 0)) if limit else None
 
     def reset_peak_memory(self) -> None:
         """PJRT has no reset: its peak is the process's."""

@@ -117,7 +117,7 @@ def test_each_lie_of_the_device_is_caught_before_anything_is_timed(
 
 def test_an_honest_device_passes_the_same_proof() -> None:
     backend = Fake()
-    backend.on_phase("open", 0)
+    backend.on_phase("open", 0, cases_of("gemm")[0])
     device = backend.open("graphs")
     timings, fault = clock_check.check(backend, device)
     assert fault is None

@@ -58,7 +58,10 @@ def outcome_of(folder: Path, code: str, timeout_s: float = 60.0) -> Outcome:
 
 
 SAY = "import os; os.write(pipe, {!r})\ntime.sleep(600)\n"
-OK = '{"outcome": {"status": "ok", "device": "cpu", "marks": ["pass"], "laps_s": [[%s]]}}\n'
+OK = (
+    '{"outcome": {"status": "ok", "device": "cpu", "windows": {"pass": {"marks": ["pass"],'
+    ' "laps_s": [[%s]], "wall_s": 1.0, "passes": 1, "how": "host clock"}}}}\n'
+)
 
 
 @pytest.mark.parametrize(
@@ -248,5 +251,5 @@ def test_a_mark_that_others_may_have_kills_nobody() -> None:
 
 def test_a_whole_outcome_passes() -> None:
     said = messages.parse((OK % "0.5").encode())
-    assert said.outcome is not None and said.outcome.laps_s == [[0.5]]
+    assert said.outcome is not None and said.outcome.windows["pass"].laps_s == [[0.5]]
     assert messages.parse(b'{"phase": "build", "expected_s": null}').phase == "build"

@@ -1,0 +1,204 @@
+"""The rounds of a run: each runs every case once, and stores each case as it ends.
+
+A round is one child process that takes the device once and runs its cases in an order of its own,
+so that what a case inherits from the one before it differs from round to round. A case that has
+failed once has a process to itself from then on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tpubench.results import fingerprint, store
+from tpubench.results.events import Event, Generated, Observer
+from tpubench.results.row import Row
+from tpubench.suite import facts, ranks, registry
+from tpubench.suite.job import Job, Outcome
+from tpubench.suite.launch import Ended, run_jobs
+from tpubench.suite.timing import Pace
+from tpubench.suite.workload import Case, Weights, Workload
+
+if TYPE_CHECKING:
+    from tpubench.suite.run import Plan
+
+LIMIT_PACE = Pace(warm_up_s=0.5, window_s=1.0, most_warm_up_s=2.0)
+
+
+@dataclass(slots=True, kw_only=True)
+class Rounds:
+    """Where a run stands, and how it takes its next step."""
+
+    plan: Plan
+    where: Path
+    git: fingerprint.GitState
+    observe: Observer
+    budget_s: float
+    """Seconds that a run with no number of rounds asked for may take."""
+    rows: list[Row] = field(default_factory=list)
+    stored: int = 0
+    failed: int = 0
+    generated: Generated | None = None
+    began: float = field(default_factory=time.monotonic)
+    alone: set[str] = field(default_factory=set)
+    """Keys of cases that have failed: each runs in a process of its own."""
+    took_s: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds of each case, by key, in the rounds so far."""
+    compiling_s: float = 0.0
+    store_s: float = 0.0
+
+    def run(self, repetition: int) -> None:
+        """One round: first, before any other, the cases that measure this machine's peaks."""
+        plan = self.plan
+        together = [case for case in plan.cases if case.key not in self.alone]
+        # Ranks that torchrun started are runs of their own, and must agree.
+        seed = plan.run_id if ranks.from_environment() == ranks.ALONE else ""
+        random.Random(f"{seed} {repetition}").shuffle(together)
+        limits = plan.limits if repetition == 0 else []
+        self._process(repetition, [*limits, *together])
+        for case in plan.cases:
+            if case.key in self.alone and case not in together:
+                self._process(repetition, [case])
+
+    def another_fits(self) -> bool:
+        """Whether a further round would end within the budget."""
+        plan = self.plan
+        rounds = max(len(self.took_s.get(case.key, [])) for case in plan.cases)
+        last_s = sum(self.took_s[case.key][-1] for case in plan.cases)
+        # What the first round compiled, the next finds in the compiler's cache.
+        another_s = last_s - (self.compiling_s if rounds == 1 else 0.0)
+        return time.monotonic() - self.began + another_s <= self.budget_s
+
+    def _process(self, repetition: int, cases: Sequence[Case]) -> None:
+        """Run cases in one child process, or in as many as it takes."""
+        plan = self.plan
+        if not cases:
+            return
+        jobs = [self._job(case, repetition) for case in cases]
+        position = 0
+        event = self._start(jobs[0])
+        began = time.monotonic()
+
+        def on_phase(phase: str, expected_s: float | None) -> None:
+            self.observe(
+                replace(
+                    event, kind="phase", phase=phase, expected_s=expected_s, left_s=self._left_s()
+                )
+            )
+
+        ends = run_jobs(jobs, python=plan.python, timeout_s=plan.timeout_s, on_phase=on_phase)
+        with contextlib.closing(ends):
+            for ended in ends:
+                job = jobs[position]
+                ended_at = time.monotonic()
+                self.took_s.setdefault(job.case.key, []).append(ended_at - began)
+                began = ended_at
+                self._keep(job, ended, event)
+                position += 1
+                if position < len(jobs):
+                    event = self._start(jobs[position])
+
+    def _job(self, case: Case, repetition: int) -> Job:
+        plan = self.plan
+        own = case.workload == plan.workload.name
+        return Job(
+            backend=plan.backend.name,
+            compile_mode=plan.compile_mode,
+            case=case,
+            weights=plan.weights if own else Weights(),
+            pace=plan.pace if own else LIMIT_PACE,
+            repetition=repetition,
+            chips=plan.chips if own else 1,
+        )
+
+    def _start(self, job: Job) -> Event:
+        event = Event(
+            kind="start",
+            case=f"{job.case.workload} {job.case.label()}",
+            repetition=job.repetition,
+            done=self.stored,
+            total=len(self.plan.limits) + self.plan.repeats * len(self.plan.cases),
+            left_s=self._left_s(),
+        )
+        self.observe(event)
+        return event
+
+    def _left_s(self) -> float | None:
+        """Seconds until the end, going by what cases took before; None before the first ended."""
+        plan = self.plan
+        known = [s for case in plan.cases for s in self.took_s.get(case.key, [])]
+        if not known:
+            return None
+        left_s = 0.0
+        for case in plan.cases:
+            took = self.took_s.get(case.key, [])
+            left_s += (plan.repeats - len(took)) * (sum(took or known) / len(took or known))
+        if not plan.repeats_asked:
+            left_s = min(left_s, max(0.0, self.began + self.budget_s - time.monotonic()))
+        return left_s
+
+    def _keep(self, job: Job, ended: Ended, event: Event) -> None:
+        """Turn what a child said into rows, and store them."""
+        plan, case, outcome = self.plan, job.case, ended.outcome
+        began = time.monotonic()
+        own = case.workload == plan.workload.name
+        workload = plan.workload if own else registry.workload(case.workload)
+        context = facts.Context(
+            run_id=plan.run_id,
+            started_at=dt.datetime.now(dt.UTC),
+            price=plan.price if own else None,
+            git=self.git,
+        )
+        peaks = facts.data_sheet(outcome.device) if outcome.device else None
+        if own and peaks is None:
+            limits = {case.workload for case in plan.limits}
+            peaks = measured_peaks([row for row in self.rows if row.workload in limits])
+        rows = facts.rows(context, plan.backend, workload, job, outcome, peaks)
+        if ranks.from_environment().rank == 0:  # under torchrun every rank is a run; one keeps it
+            store.write(self.where, f"{case.workload}-{case.key}-{job.repetition:03d}", rows)
+        self.rows += rows
+        self.stored += 1
+        status, reason = rows[0].status, rows[0].reason
+        self.failed += own and status != "ok"
+        if status == "failed":
+            self.alone.add(case.key)
+        if own:
+            self.compiling_s += outcome.compile_s or 0.0
+        if own and self.generated is None and plan.weights.prompt_ids is not None:
+            self.generated = _generated(workload, job, outcome)
+        self.store_s += time.monotonic() - began
+        log = ended.log if status == "failed" else None
+        end = replace(event, kind="end", done=self.stored, status=status, log=log)
+        reason = None if status == "ok" else reason
+        self.observe(replace(end, reason=reason, left_s=self._left_s()))
+
+
+def _generated(workload: Workload, job: Job, outcome: Outcome) -> Generated | None:
+    if outcome.status != "ok" or outcome.generated_ids is None:
+        return None
+    text = workload.decode(outcome.generated_ids, job.weights)
+    return Generated(ids=outcome.generated_ids, text=text)
+
+
+def measured_peaks(rows: Sequence[Row]) -> facts.Peaks | None:
+    """The highest rates that ``gemm`` and ``hbm`` reached in ``rows``; None if they did not run."""
+    flop_s: dict[str, float] = {}
+    bytes_s: float | None = None
+    for row in rows:
+        if row.status != "ok" or not row.samples:
+            continue
+        best = max(row.samples)
+        if row.metric == "flop_s":
+            flop_s[row.dtype] = max(best, flop_s.get(row.dtype, 0.0))
+        elif row.metric == "bandwidth_bytes_s":
+            bytes_s = max(best, bytes_s or 0.0)
+    if not flop_s and bytes_s is None:
+        return None
+    source = "measured by gemm and hbm in this run"
+    return facts.Peaks(flop_s=flop_s, bytes_s=bytes_s, source=source, measured=True)

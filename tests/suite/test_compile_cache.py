@@ -1,0 +1,72 @@
+"""Persistent compile caches: where they are, and that a warm compile is never called a cold one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tpubench.results.row import Row
+from tpubench.suite import compile_cache, registry
+from tpubench.suite import run as suite_run
+from tpubench.suite.request import Request
+from tpubench.suite.timing import Pace
+
+SMALL = {"batch": ["1"], "input_len": ["4"], "output_len": ["3"], "dtype": ["float32"]}
+QUICK = Pace(warm_up_s=0.05, window_s=0.05, most_warm_up_s=0.5, latency_s=0.0)
+
+
+def run(store: Path, **asked: Any) -> dict[str, Row]:
+    fields = {"workload": "llama-infer", "backend": "cpu", "preset": "tiny", "repeats": 1}
+    fields |= {"overrides": SMALL, "compile_mode": "blocks", "pace": QUICK, **asked}
+    plan = suite_run.make_plan(Request(**fields))
+    report = suite_run.execute(plan, store, lambda event: None)
+    assert report.failed == 0
+    return {row.metric: row for row in report.rows if row.workload == "llama-infer"}
+
+
+def counted(row: Row) -> dict[str, int]:
+    found: dict[str, int] = json.loads(row.environment)["timing"]["compile_cache"]
+    return found
+
+
+def test_the_second_process_compiles_from_the_cache_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TPUBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(suite_run, "_limit_cases", lambda *arguments: [])
+    cold, warm = run(tmp_path), run(tmp_path)
+    assert counted(cold["compile_time_s"])["hits"] == 0
+    assert counted(cold["compile_time_s"])["misses"] > 0
+    assert cold["compile_time_s"].value is not None
+    assert "warm_compile_time_s" not in cold
+    assert counted(warm["compile_time_s"])["misses"] == 0
+    assert warm["compile_time_s"].value is None
+    assert "came from the compile cache" in str(warm["compile_time_s"].reason)
+    assert warm["warm_compile_time_s"].value is not None
+    assert warm["warm_compile_time_s"].value < cold["compile_time_s"].value
+    assert (tmp_path / "cache" / "compile" / "cpu" / "inductor").is_dir()
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "xla", "tpu"])
+def test_every_backend_keeps_what_it_compiled_in_the_users_cache(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TPUBENCH_CACHE", raising=False)
+    monkeypatch.delenv("PJRT_DEVICE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = str(tmp_path / "tpubench" / "compile" / name)
+    environment = registry.backend(name).child_environment()
+    assert any(value.startswith(folder) for value in environment.values())
+
+
+def test_without_a_place_to_write_there_is_no_cache_and_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TPUBENCH_CACHE", str(tmp_path / "file"))
+    assert compile_cache.folder("cpu") is None
+    assert compile_cache.inductor("cpu") == {}
+    assert "TORCH_DEVICE_BACKEND_AUTOLOAD" in registry.backend("xla").child_environment()
