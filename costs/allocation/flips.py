@@ -88,8 +88,11 @@ class Resolver:
 def find_flips(
     plan: Plan, side: str, start: Basis | None, deadline: float
 ) -> tuple[list[Flip], list[str]]:
-    """The flips of every input, nearest first, and the inputs left out when this process's computing time
-    passed ``deadline`` (:func:`time.process_time`: a busy machine must not change the answer)."""
+    """The flips of every input, nearest first, and the inputs left out for want of time.
+
+    deadline: of this process's computing time (:func:`time.process_time`), so that a busy machine
+    does not change the answer.
+    """
     resolver = Resolver(plan=plan, basis=start)
     flips, left = [], []
     for candidate in candidates(plan):
