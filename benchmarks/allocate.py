@@ -1,11 +1,13 @@
-"""How far from the best a plan is after a minute: this solver, plain branch and bound, and CBC.
+"""How far from the best a plan is, and how long a plan and its verdict take.
 
     python benchmarks/allocate.py [--seconds 60] [--sizes 5x7x6,8x12x12] [--peers milp,cbc]
+    python benchmarks/allocate.py --verdict PLAN.toml
 
-Sizes are years × accelerators × workloads, each with four vendors under caps, porting costs,
-purchase lots, commitments of one and three years, rent, a budget, megawatts and 20 scenarios of
-demand, price and readiness. All three get the same program and the same time, one after another;
-the gap of each is held against the best bound that any of them proved.
+Sizes are years × accelerators × workloads, each with vendors under caps, porting costs, purchase
+lots, commitments of one and three years, rent, a budget, megawatts and 20 scenarios of demand,
+price and readiness. All solvers get the same program and the same time, one after another; the gap
+of each is held against the best bound that any of them proved. Seconds are of this process's own
+computing, so a busy machine does not change them; CBC runs outside it and gets wall time.
 """
 
 from __future__ import annotations
@@ -14,201 +16,245 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
 
-from tpubench.costs.allocation.branch import branch
-from tpubench.costs.allocation.model import Model, build
-from tpubench.costs.allocation.problem import Problem
-from tpubench.costs.allocation.rounding import feasible
-from tpubench.costs.allocation.solve import solve
-from tpubench.costs.owned import HOURS_PER_YEAR
+from tpubench.costs.allocation.build import build
+from tpubench.costs.allocation.highs import relaxed
+from tpubench.costs.allocation.plan import Plan, plan_of
+from tpubench.costs.allocation.program import Program
+from tpubench.costs.allocation.solve import feasible, solve
+from tpubench.devices.sheets import devices
 
-SIZES = "5x7x6,8x12x12,10x20x20,10x40x40"
+SIZES = "5x7x6,8x12x12,10x20x20"
 SCENARIOS = 20
 PORT_MUSD = (0.3, 5.0)
 """Range of the cost of porting a workload to a chip, in millions of US dollars."""
-VENDORS = 4
-WACC = 0.09
-LIFE_YEARS = 5
 
 
 def instance(
     years: int, chips: int, works: int, seed: int = 0, port_musd: tuple[float, float] = PORT_MUSD
-) -> Problem:
+) -> Plan:
     """A random plan of that size in the proportions of real ones (billions of dollars)."""
     r = np.random.default_rng(seed)
-    vendors = tuple(f"vendor {a % VENDORS}" for a in range(chips))
-    pairs = [
-        (a, w) for a in range(chips) for w in range(works) if r.random() < 0.6 or a == w % chips
-    ]
-    pair_a, pair_w = (np.array(side) for side in zip(*pairs, strict=True))
-    native = np.array([v == vendors[0] for v in vendors])[pair_a]
-    speed = r.uniform(0.5, 2, chips)[pair_a] * r.uniform(0.5, 2, works)[pair_w]
-    speed *= r.uniform(0.7, 1.3, len(pairs)) * 1000 * 31.536 * 0.6
-    ready = np.clip(r.uniform(0.5, 0.9, len(pairs))[:, None] + 0.1 * np.arange(years), 0, 1)
-    ready = np.where(native[:, None], 1.0, ready)
-    future = np.where(native[:, None], 1.0, r.uniform(0.8, 1.1, (len(pairs), SCENARIOS)))
-    mtok = speed[:, None, None] * np.minimum(1, ready[:, :, None] * future[:, None, :])
-    growth = r.uniform(1.1, 1.6, works)[:, None] ** np.arange(years)
-    demand = r.uniform(2e7, 2e8, works)[:, None, None] * growth[:, :, None]
-    demand = demand * r.lognormal(0, 0.2, (works, 1, SCENARIOS))
-    fastest = np.zeros_like(demand)
-    np.maximum.at(fastest, pair_w, mtok)
-    needed = (demand / fastest).mean(axis=2).sum(axis=0)
-
-    discount = (1 + WACC) ** -np.arange(years + 1.0)
+    names = sorted(devices(), key=lambda name: (not name.startswith("tpu-"), name))
+    tpus, gpus = names[: chips // 3], names[::-1][: chips - chips // 3]
+    source = {"source": "random", "as_of": "2026-11-01"}
     price = r.uniform(20e3, 60e3, chips)
-    running = 0.05 * price + 1.5 * HOURS_PER_YEAR * 0.08 * 1.1 + 12 * 1.5 * 150
-    lot = r.choice([8, 16, 64, 72], chips).astype(float)
-    buy = np.zeros((chips, years))
-    bought, power = np.zeros((chips, years, years, SCENARIOS)), np.zeros((chips, years, years))
-    for e in range(years):
-        works_in = slice(e, min(years, e + LIFE_YEARS))
-        worth = max(0.0, 1 - (years - e) / LIFE_YEARS) * discount[years]
-        buy[:, e] = lot * (price * (discount[e] - worth) + running * discount[1:][works_in].sum())
-        bought[:, e, works_in, :] = 0.97 * lot[:, None, None]
-        power[:, e, works_in] = (lot * 1.5 * 1.1 / 1e3)[:, None]
-    hourly = (price / LIFE_YEARS + running) / HOURS_PER_YEAR
-    terms = [(a, term) for a in range(chips) for term in (1, 3)]
-    commit_a = np.array([a for a, _ in terms])
-    markup = np.where([term == 1 for _, term in terms], 1.5, 1.15) * r.uniform(0.9, 1.2, len(terms))
-    commit, started = np.zeros((len(terms), years)), np.zeros((len(terms), years, years))
-    for k, (a, term) in enumerate(terms):
-        for e in range(years):
-            run = slice(e, min(years, e + term))
-            started[k, e, run] = lot[a]
-            commit[k, e] = lot[a] * hourly[a] * markup[k] * HOURS_PER_YEAR * discount[1:][run].sum()
-    rent = hourly * 2.2 * r.uniform(0.8, 1.3, chips) * HOURS_PER_YEAR * lot
-    rents = rent[:, None, None] * discount[1:][None, :, None]
-    ones = np.ones((1, years))
-    return Problem(
-        objective="min_cost",
-        first_year=2027,
-        accelerators=tuple(f"chip {a}" for a in range(chips)),
-        vendors=vendors,
-        workloads=tuple(f"work {w}" for w in range(works)),
-        scenarios=tuple(f"future {s}" for s in range(SCENARIOS)),
-        probability_s=np.full(SCENARIOS, 1 / SCENARIOS),
-        demand_wys=demand,
-        pair_a=pair_a,
-        pair_w=pair_w,
-        mtok_pys=mtok,
-        port_usd_p=np.where(native, 0.0, 1e6 * r.uniform(*port_musd, len(pairs))),
-        buy_lots_ay=np.ceil(0.15 * needed.mean() / lot[:, None] * ones),
-        buy_usd_ay=buy,
-        buy_capex_cash_ay=(lot * price)[:, None] * ones,
-        buy_chips_aeys=bought,
-        buy_mw_aey=power,
-        commit_names=tuple(f"chip {a} {term}y" for a, term in terms),
-        commit_a=commit_a,
-        commit_lots_ky=np.ceil(0.2 * needed.mean() / lot[commit_a][:, None] * ones),
-        commit_min_lots_k=np.zeros(len(terms)),
-        commit_usd_ky=commit,
-        commit_chips_key=started,
-        rent_lots_ay=np.ceil(20 * needed.max()) * np.ones((chips, years)),
-        rent_chips_a=lot,
-        rent_usd_ays=rents * r.lognormal(0, 0.15, (chips, 1, SCENARIOS)),
-        held_chips_ay=np.zeros((chips, years)),
-        held_mw_y=np.zeros(years),
-        capex_cash=float(0.4 * needed.max() * price.mean()),
-        capex_cash_y=None,
-        megawatts_y=np.linspace(0.3, 0.6, years) * needed.max() * 1.65 / 1e3,
-        vendor_share={f"vendor {v}": 0.5 for v in range(VENDORS)},
-        revenue_wys=np.zeros_like(demand),
-        shortfall_wy=None,
-        fixed_usd=0.0,
-        cvar_level=0.9,
-        cvar_weight=0.0,
-    )
+    hourly = price * 0.3 / 8760 + 0.4
+    speed, size = r.uniform(0.5, 2, chips), r.uniform(0.5, 2, works)
+    accelerators = []
+    for a, name in enumerate([*tpus, *gpus]):
+        lot = int(r.choice([8, 16, 64, 72]))
+        markup = r.uniform(0.9, 1.2, 2) * np.array([1.5, 1.15])
+        accelerators.append(
+            {
+                "name": name,
+                "kw": 1.5,
+                "buy": {
+                    "capex_usd": price[a], "lot": lot, "max_chips": 20_000.0, "life_years": 5.0,
+                    "opex_rate": 0.05, "availability": 0.97, **source,
+                },
+                "commit": [
+                    {
+                        "name": f"{term}y", "usd_per_chip_hour": hourly[a] * factor, "lot": lot,
+                        "term_years": term, "max_chips": 30_000.0, **source,
+                    }
+                    for term, factor in zip((1, 3), markup, strict=True)
+                ],
+                "rent": {
+                    "usd_per_chip_hour": hourly[a] * 2.2 * r.uniform(0.8, 1.3), "lot": lot,
+                    "max_chips": 1e6, **source,
+                },
+            }
+        )  # fmt: skip
+    pairs = []
+    for a, chip in enumerate(accelerators):
+        for w in range(works):
+            if r.random() > 0.6 and a != w % chips:
+                continue
+            native = a >= len(tpus)
+            ready = np.clip(r.uniform(0.5, 0.9) + 0.1 * np.arange(years), 0, 1)
+            pairs.append(
+                {
+                    "accelerator": chip["name"], "workload": f"work {w}", "evidence": "assumed",
+                    "tok_s": 1000 * speed[a] * size[w] * r.uniform(0.7, 1.3), "source": "random",
+                    "readiness": 1.0 if native else ready.tolist(),
+                    "porting_usd": 0.0 if native else 1e6 * r.uniform(*port_musd),
+                }
+            )  # fmt: skip
+    vendors = {devices()[str(chip["name"])].vendor for chip in accelerators}
+    demand = r.uniform(2e7, 2e8, works)
+    content: dict[str, Any] = {
+        "plan": {
+            "name": "random", "first_year": 2027, "years": years, "wacc": 0.09, "utilisation": 0.6,
+        },
+        "site": {
+            "usd_per_kwh": 0.08, "pue": 1.1, "colo_usd_per_kw_month": 150.0, **source,
+        },
+        "limits": {
+            "capex_usd": float(1e9 * works), "vendor_share": dict.fromkeys(sorted(vendors), 0.7),
+            "megawatts": np.linspace(8, 20, years).tolist(),
+        },
+        "workload": [
+            {
+                "name": f"work {w}", "demand_mtok_first": float(demand[w]),
+                "growth": float(r.uniform(0.1, 0.6)),
+            }
+            for w in range(works)
+        ],
+        "accelerator": accelerators,
+        "throughput": pairs,
+        "scenario": [
+            {
+                "name": f"future {s}", "probability": 1 / SCENARIOS,
+                "demand": {f"work {w}": float(r.lognormal(0, 0.2)) for w in range(works)},
+                "rent_price": {str(c["name"]): float(r.lognormal(0, 0.15)) for c in accelerators},
+                "readiness": {name: float(r.uniform(0.8, 1.1)) for name in tpus},
+            }
+            for s in range(SCENARIOS)
+        ],
+    }  # fmt: skip
+    return plan_of(_dated(content), "random plan")
 
 
-Found = tuple[float | None, float]
-"""Objective in dollars of a plan that meets every row, and the bound that was proved."""
+def _dated(content: Any) -> Any:
+    """Dates as TOML gives them."""
+    import datetime as dt
+
+    if isinstance(content, dict):
+        return {
+            key: dt.date.fromisoformat(value) if key == "as_of" else _dated(value)
+            for key, value in content.items()
+        }
+    return [_dated(part) for part in content] if isinstance(content, list) else content
 
 
-def with_milp(model: Model, seconds: float) -> Found:
+Outcome = tuple[float | None, float]
+"""Cost of a plan that meets every row, and the bound that was proved; the program's units."""
+
+
+def with_tpubench(program: Program, seconds: float) -> Outcome:
+    """The solver of ``tpubench allocate``."""
+    relaxation = relaxed(program, seconds=seconds)
+    if relaxation is None:
+        return None, -np.inf
+    solved = solve(program, relaxation, seconds, 1e-3)
+    if solved is None:
+        return None, -np.inf
+    value = float(program.cost @ solved.x)
+    fixed = program.fixed_usd / program.unit_usd
+    return value, value - solved.gap * abs(value + fixed)
+
+
+def with_milp(program: Program, seconds: float) -> Outcome:
     """Plain branch and bound of ``scipy.optimize.milp`` (HiGHS) on the whole program."""
-    x, bound = branch(model, model.whole, seconds, 1e-4)
-    value = None
-    if x is not None and feasible(model, x):
-        value = float(model.cost @ x) * model.unit_usd
-    return value, bound * model.unit_usd
+    found = milp(
+        program.cost,
+        constraints=LinearConstraint(program.matrix, program.row_low, program.row_high),
+        bounds=Bounds(program.low, program.high),
+        integrality=program.whole,
+        options={"time_limit": seconds, "mip_rel_gap": 1e-4},
+    )
+    bound = float(found.mip_dual_bound) if found.mip_dual_bound is not None else -np.inf
+    if found.x is None:
+        return None, bound
+    x = np.asarray(found.x)
+    whole = program.whole.astype(bool)
+    x[whole] = np.round(x[whole])
+    return (float(program.cost @ x) if feasible(program, x) else None), bound
 
 
-def with_cbc(model: Model, seconds: float) -> Found:
+def with_cbc(program: Program, seconds: float) -> Outcome:
     """CBC through PuLP; its bound is not exposed there."""
     import pulp
 
-    program = pulp.LpProblem("plan", pulp.LpMinimize)
+    model = pulp.LpProblem("plan", pulp.LpMinimize)
     columns = [
         pulp.LpVariable(
             f"x{j}",
-            None if np.isinf(model.low[j]) else model.low[j],
-            None if np.isinf(model.high[j]) else model.high[j],
-            pulp.LpInteger if model.whole[j] else pulp.LpContinuous,
+            None if np.isinf(program.low[j]) else program.low[j],
+            None if np.isinf(program.high[j]) else program.high[j],
+            pulp.LpInteger if program.whole[j] else pulp.LpContinuous,
         )
-        for j in range(model.columns.count)
+        for j in range(len(program.cost))
     ]
-    program += pulp.LpAffineExpression(
-        (columns[j], float(model.cost[j])) for j in np.flatnonzero(model.cost)
-    )
-    matrix = model.matrix
+    costly = np.flatnonzero(program.cost)
+    model += pulp.LpAffineExpression((columns[j], float(program.cost[j])) for j in costly)
+    matrix = program.matrix
     for i in range(matrix.shape[0]):
         inside = range(matrix.indptr[i], matrix.indptr[i + 1])
         row = pulp.LpAffineExpression(
             (columns[matrix.indices[k]], float(matrix.data[k])) for k in inside
         )
-        low, high = model.row_low[i], model.row_high[i]
+        low, high = program.row_low[i], program.row_high[i]
         if low == high:
-            program += row == float(low)
+            model += row == float(low)
         elif np.isfinite(high):
-            program += row <= float(high)
-        else:
-            program += row >= float(low)
-    program.solve(pulp.PULP_CBC_CMD(msg=False, gapRel=1e-4, timeLimit=seconds, threads=2))
-    if program.sol_status not in {pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible}:
+            model += row <= float(high)
+        elif np.isfinite(low):
+            model += row >= float(low)
+    model.solve(pulp.PULP_CBC_CMD(msg=False, gapRel=1e-4, timeLimit=seconds, threads=2))
+    if model.sol_status not in {pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible}:
         return None, -np.inf
     x = np.array([column.varValue or 0.0 for column in columns])
-    whole = model.whole.astype(bool)
+    whole = program.whole.astype(bool)
     x[whole] = np.round(x[whole])
-    return (float(model.cost @ x) * model.unit_usd if feasible(model, x) else None), -np.inf
+    return (float(program.cost @ x) if feasible(program, x) else None), -np.inf
 
 
-PEERS: dict[str, Callable[[Model, float], Found]] = {"milp": with_milp, "cbc": with_cbc}
+SOLVERS: dict[str, Callable[[Program, float], Outcome]] = {
+    "tpubench": with_tpubench,
+    "milp": with_milp,
+    "cbc": with_cbc,
+}
 
 
 def measure(
     size: str, seconds: float, peers: list[str], seed: int, port_musd: tuple[float, float]
 ) -> list[dict[str, object]]:
-    """One row a solver: objective, gap against the best bound of all, and wall time."""
+    """One row a solver: cost, gap against the best bound of all, and time."""
     years, chips, works = map(int, size.split("x"))
-    problem = instance(years, chips, works, seed=seed, port_musd=port_musd)
-    results: dict[str, tuple[float | None, float, float]] = {}
-    started = time.perf_counter()
-    solved = solve(problem, seconds=seconds, gap=1e-3)
-    took = time.perf_counter() - started
-    if solved is None:
-        results["tpubench"] = (None, -np.inf, took)
-    else:
-        results["tpubench"] = (solved.objective, solved.bound, took)
-    model = build(problem) if peers else None
-    for peer in peers:
-        assert model is not None
-        started = time.perf_counter()
-        value, bound = PEERS[peer](model, seconds)
-        results[peer] = (value, bound, time.perf_counter() - started)
-    bound = max(found[1] for found in results.values())
+    program = build(instance(years, chips, works, seed=seed, port_musd=port_musd))
+    outcomes: dict[str, tuple[float | None, float, float]] = {}
+    for name in ["tpubench", *peers]:
+        started = time.process_time(), time.perf_counter()
+        value, bound = SOLVERS[name](program, seconds)
+        took = time.process_time() - started[0]
+        if name == "cbc":
+            took = time.perf_counter() - started[1]
+        outcomes[name] = (value, bound, took)
+    best = max(bound for _, bound, _ in outcomes.values())
     return [
         {
             "size": size,
             "solver": name,
-            "usd": value,
-            "gap": None if value is None else max(0.0, value - bound) / value,
+            "usd": None if value is None else value * program.unit_usd,
+            "gap": None if value is None else max(0.0, value - best) / abs(value),
             "seconds": round(took, 1),
         }
-        for name, (value, _, took) in results.items()
+        for name, (value, _, took) in outcomes.items()
     ]
+
+
+def time_verdict(plan: Plan) -> dict[str, object]:
+    """The whole answer of one plan: gap, computing time, how much was looked at."""
+    from tpubench.costs.allocation.answer import answer
+
+    started = time.process_time()
+    outcome = answer(plan, [])
+    verdict = outcome.verdict
+    return {
+        "cpu_seconds": round(time.process_time() - started, 1),
+        "gap": outcome.gap,
+        "samples": plan.doubt.samples,
+        "inputs": len(verdict.flips) + len(verdict.flips_left_out),
+        "left_out": len(verdict.flips_left_out),
+        "flips": sum(flip.at is not None for flip in verdict.flips),
+    }
 
 
 def main() -> None:
@@ -218,8 +264,12 @@ def main() -> None:
     parser.add_argument("--peers", default="milp,cbc")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--port-musd", default="{},{}".format(*PORT_MUSD), metavar="LOW,HIGH")
+    parser.add_argument("--verdict", metavar="PLAN.toml|SIZE", help="time one whole answer instead")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
+    if asked.verdict:
+        print(json.dumps(time_verdict(_plan(asked.verdict, asked.seed))))
+        return
     low, high = map(float, asked.port_musd.split(","))
     peers = [peer for peer in asked.peers.split(",") if peer]
     if not asked.json:
@@ -236,6 +286,19 @@ def main() -> None:
                 )
     if asked.json:
         print(json.dumps(rows))
+
+
+def _plan(text: str, seed: int) -> Plan:
+    from tpubench.costs.allocation.plan import read_plan
+    from tpubench.costs.allocation.resolve import resolve
+    from tpubench.costs.price_files import today
+    from tpubench.devices.prices import prices
+
+    if not Path(text).exists():
+        years, chips, works = map(int, text.split("x"))
+        return instance(years, chips, works, seed=seed)
+    plan, _ = resolve(read_plan(Path(text)), prices(), Path("bench-results"), today())
+    return plan
 
 
 if __name__ == "__main__":

@@ -43,6 +43,12 @@ from tpubench.devices.prices import Price
 from tpubench.errors import TpubenchError
 
 
+class OutOfTimeError(TpubenchError):
+    """No plan in whole lots was found: neither an answer nor a no."""
+
+    exit_code = 3
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """The plan's outcome. Money is US dollars; present values are of the first year's start."""
@@ -122,7 +128,7 @@ def answer(
     left = plan.plan.seconds - (time.monotonic() - started)
     solved = solve(program, relaxation, left, plan.plan.gap)
     if solved is None:
-        raise TpubenchError(
+        raise OutOfTimeError(
             "no plan in whole lots was found in the time given: raise plan.seconds, or make the"
             " lots smaller"
         )

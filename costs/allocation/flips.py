@@ -14,7 +14,7 @@ from tpubench.costs.allocation.money import side_of
 from tpubench.costs.allocation.plan import Plan
 from tpubench.errors import UsageError
 
-STEPS = (0.04, 0.12, 0.25, 0.42, 0.65, 1.0)
+STEPS = (0.03, 0.08, 0.16, 0.27, 0.4, 0.56, 0.76, 1.0)
 """Where the answer is asked for on the way to each end of the range."""
 CLOSE = 0.1
 """Lead of a side below which the space between two steps is looked into."""
@@ -88,10 +88,9 @@ class Resolver:
 def find_flips(
     plan: Plan, side: str, start: Basis | None, deadline: float
 ) -> tuple[list[Flip], list[str]]:
-    """The flips of every input, nearest first, and the inputs left out for want of time.
+    """The flips of every input, nearest first, and the inputs left out when time ran out.
 
-    deadline: of this process's computing time (:func:`time.process_time`), so that a busy machine
-    does not change the answer.
+    ``deadline`` is of :func:`time.process_time`: a busy machine must not change the answer.
     """
     resolver = Resolver(plan=plan, basis=start)
     flips, left = [], []
