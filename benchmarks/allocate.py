@@ -291,7 +291,7 @@ def main() -> None:
 def _plan(text: str, seed: int) -> Plan:
     from tpubench.costs.allocation.plan import read_plan
     from tpubench.costs.allocation.resolve import resolve
-    from tpubench.costs.price_files import today
+    from tpubench.devices.prices import today
     from tpubench.devices.prices import prices
 
     if not Path(text).exists():
