@@ -291,8 +291,7 @@ def main() -> None:
 def _plan(text: str, seed: int) -> Plan:
     from tpubench.costs.allocation.plan import read_plan
     from tpubench.costs.allocation.resolve import resolve
-    from tpubench.devices.prices import today
-    from tpubench.devices.prices import prices
+    from tpubench.devices.prices import prices, today
 
     if not Path(text).exists():
         years, chips, works = map(int, text.split("x"))
