@@ -65,6 +65,9 @@ class Backend(ABC):
     """Pattern of what a dying runtime prints, and what that means; the first match counts."""
     silence: ClassVar[str] = ""
     """What it may mean when the device is not had within ``open_timeout_s``."""
+    late_programs: ClassVar[bool] = False
+    """Whether what is compiled hangs on when operators arrive, so that a new program may turn up
+    long after the warm-up: then a window in which one did is timed again."""
     shares_device: ClassVar[bool] = True
     """Whether two processes can hold the device at once, as a duet needs. A TPU admits one."""
     forks: ClassVar[bool] = False

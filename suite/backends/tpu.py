@@ -38,6 +38,7 @@ class Tpu(TpuRuntime):
     extra: ClassVar[str] = "tpu"
     collectives: ClassVar[str | None] = "tpu_dist"
     compile_modes: ClassVar[tuple[str, ...]] = ("compiled", "eager")
+    late_programs: ClassVar[bool] = True  # eager operators are batched as they come
     stand_in: ClassVar[str] = "a plugin"
     without_tpu: ClassVar[str] = "tpubench doctor on a machine with a TPU; see docs/backends.md"
 

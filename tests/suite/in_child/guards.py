@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from tpubench.suite import child, clock_check, registry
+from tpubench.suite import child, clock_check, prepared, registry
 from tpubench.suite.backend import Backend
 from tpubench.suite.job import Job
 from tpubench.suite.timing import Pace
@@ -145,6 +145,7 @@ def no_wait() -> None:
 
 
 def main(name: str) -> None:
+    prepared.TRIES = 1  # each scenario's fault happens once
     backend = registry.backend(name)
     tell("clock", clock(backend, None))
     # TorchTPU's own synchronize waits; the fault of its early releases was to return at once.
