@@ -67,7 +67,7 @@ def built(found: Case) -> TrainStep:
 
 
 def run_once(step: TrainStep) -> float:
-    step.run(lambda: None)
+    step.run(lambda output=None: None)
     assert step.loss is not None
     return float(step.loss)
 
@@ -249,7 +249,7 @@ def test_a_timed_pass_reads_nothing_back() -> None:
             return func(*args, **(kwargs or {}))
 
     with Names():
-        step.run(lambda: None)
+        step.run(lambda output=None: None)
     assert "aten::_fused_adamw_" in names
     assert "aten::_local_scalar_dense" not in names
 
@@ -320,10 +320,10 @@ def rows_of(store: Path, **asked: Any) -> dict[str, Row]:
 def test_tokens_are_priced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TPUBENCH_FAKE", '{"pass_s": [0.5]}')
     rows = rows_of(tmp_path)
-    assert rows["step_time_s"].value == pytest.approx(0.5)
-    assert rows["train_tok_s"].value == pytest.approx(2 * 64 / 0.5)
+    assert rows["step_time_s"].value == pytest.approx(0.5, rel=1e-3)
+    assert rows["train_tok_s"].value == pytest.approx(2 * 64 / 0.5, rel=1e-3)
     assert rows["train_tok_s_per_chip"].value == rows["train_tok_s"].value
-    assert rows["usd_per_train_mtok"].value == pytest.approx(1e6 * 3.6 / 3600 / 256)
+    assert rows["usd_per_train_mtok"].value == pytest.approx(1e6 * 3.6 / 3600 / 256, rel=1e-3)
 
 
 def test_a_few_layers_are_never_the_whole_model(tmp_path: Path) -> None:
