@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 from tpubench.devices.precisions import PRECISIONS, named
 from tpubench.errors import UsageError as UsageError
@@ -22,26 +22,14 @@ from tpubench.suite.parity import Checks as Checks
 from tpubench.suite.parity import Means as Means
 from tpubench.suite.parity import Parity as Parity
 from tpubench.suite.parity import relative_l2 as relative_l2
+from tpubench.suite.windows import Laps as Laps
+from tpubench.suite.windows import Mark as Mark
+from tpubench.suite.windows import Timed as Timed
+from tpubench.suite.windows import Wait as Wait
+from tpubench.suite.windows import Window as Window
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
-
-Wait = Callable[[], None]
-"""Waits for the device, or submits what was recorded."""
-
-
-class Mark(Protocol):
-    """Called by a step at the end of each phase.
-
-    ``output``: a result of the phase, on the device (the tokens, the loss), as it is: taking a part
-    of it would be work of its own. Where the device notes no times by itself, one element is copied
-    there and fetched later, and so tells when the phase ended; without it such a device is stopped
-    at the mark.
-    """
-
-    def __call__(self, output: Tensor | None = None) -> None: ...
-
 
 DTYPES: dict[str, int] = {
     name: PRECISIONS[name].bits // 8 for name in ("float32", "bfloat16", "float16")
@@ -179,44 +167,6 @@ class Weights:
 
     path: Path | None = None
     prompt_ids: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """What is timed together. marks: the phase that ends at each call of ``mark`` in one pass.
-
-    ``throughput``: passes back to back, the device never idle. ``latency``: each pass alone, from
-    an idle device until what it marks last is on the host; it has one mark. ``cross-check``: as
-    throughput, but timed only where marks are lagged reads, and held against the main window.
-    """
-
-    run: Callable[[Mark], None]
-    marks: tuple[str, ...] = ("pass",)
-    kind: Literal["throughput", "latency", "cross-check"] = "throughput"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timed:
-    """One window as it was timed.
-
-    marks: what each lap of a pass is. laps_s: [passes][marks] seconds, which add up to ``wall_s``
-    (several passes may share one lap, and then its mean). passes: runs of the program.
-    """
-
-    marks: tuple[str, ...]
-    laps_s: list[list[float]]
-    wall_s: float
-    passes: int
-    how: str
-    """How the marks were taken: a constant of :mod:`.marks`, or ``latency``."""
-    fault: str | None = None
-    marks_off: bool = False
-    """Whether the fault is that the marks do not add up, which a busy host can cause too."""
-
-    @property
-    def passes_s(self) -> list[float]:
-        """Seconds of each pass, all its laps together."""
-        return [sum(laps) for laps in self.laps_s]
 
 
 class Step(ABC):
@@ -455,11 +405,3 @@ class Workload(ABC):
         for path in [own, *(own.parent / name for name in self.sources)]:
             sha.update(path.read_bytes())
         return sha.hexdigest()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Laps:
-    """Metric samples of one repetition, and why a metric has none."""
-
-    samples: Mapping[str, list[float]]
-    missing: Mapping[str, str] = field(default_factory=dict)

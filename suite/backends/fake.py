@@ -147,7 +147,7 @@ class Fake(Cpu):
             raise UsageError(f"${SCRIPT_VARIABLE} is not JSON: {text[:40]!r}") from None
 
     def compile(self, step: Step, mode: str) -> None:
-        from tpubench.suite.backends._asynchronous import capture
+        from tpubench.suite.backends._replays import capture
 
         if step.module is None:
             return
