@@ -17,7 +17,7 @@ class Asked:
 
     workload: str
     preset: str | None
-    device: str
+    devices: list[str]
     chips: int | None
     settings: list[str]
     price: str | None
@@ -51,6 +51,7 @@ def _roofline(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
     from tpubench.estimates.modelled import examine
     from tpubench.estimates.request import parse
     from tpubench.reports import terminal_estimate
+    from tpubench.results.row import Row
     from tpubench.results.store import prepare, write
 
     for option, given in (
@@ -63,21 +64,30 @@ def _roofline(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
             raise UsageError(f"{option} belongs to --method compile")
     if asked.preset is None:
         raise UsageError("give --preset: a model, or a size such as 13b or 80b-a3b")
-    request = parse(
-        workload=asked.workload,
-        preset=asked.preset,
-        device=asked.device,
-        chips=asked.chips,
-        settings=asked.settings,
-        price=chosen_price(asked.price, asked.usd_per_chip_hour, asked.prices),
-        table=all_prices(asked.prices),
-    )
-    found = examine(request)
-    if asked.store is not None and found.rows:
-        prepare(asked.store)
-        write(asked.store, f"{request.workload}-roofline-{request.device}-000", list(found.rows))
-    terminal_estimate.show(found.rows, found.notes, asked.store, as_json=as_json)
-    return all(row.status == "ok" for row in found.rows)
+    requests = [
+        parse(
+            workload=asked.workload,
+            preset=asked.preset,
+            device=device,
+            chips=asked.chips,
+            settings=asked.settings,
+            price=chosen_price(asked.price, asked.usd_per_chip_hour, asked.prices),
+            table=all_prices(asked.prices),
+        )
+        for device in asked.devices
+    ]
+    rows: list[Row] = []
+    notes: list[str] = []
+    for request in requests:
+        found = examine(request)
+        if asked.store is not None and found.rows:
+            prepare(asked.store)
+            name = f"{request.workload}-roofline-{request.device}-000"
+            write(asked.store, name, list(found.rows))
+        rows += found.rows
+        notes += [note for note in found.notes if note not in notes]
+    terminal_estimate.show(rows, notes, asked.store, as_json=as_json)
+    return all(row.status == "ok" for row in rows)
 
 
 def _compile(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
@@ -88,20 +98,24 @@ def _compile(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
     from tpubench.results.row import Row
     from tpubench.results.store import prepare, write
 
-    requests = parse(
-        workload=asked.workload,
-        device=asked.device,
-        preset=asked.preset,
-        settings=asked.settings,
-        chips=1 if asked.chips is None else asked.chips,
-        topology=compiling.topology,
-        weight_dtype=compiling.weight_dtype,
-        full=compiling.full,
-        python=compiling.python,
-        timeout_s=compiling.timeout_s,
-        price=chosen_price(asked.price, asked.usd_per_chip_hour, asked.prices),
-        table=all_prices(asked.prices),
-    )
+    requests = [
+        request
+        for device in asked.devices
+        for request in parse(
+            workload=asked.workload,
+            device=device,
+            preset=asked.preset,
+            settings=asked.settings,
+            chips=1 if asked.chips is None else asked.chips,
+            topology=compiling.topology,
+            weight_dtype=compiling.weight_dtype,
+            full=compiling.full,
+            python=compiling.python,
+            timeout_s=compiling.timeout_s,
+            price=chosen_price(asked.price, asked.usd_per_chip_hour, asked.prices),
+            table=all_prices(asked.prices),
+        )
+    ]
     if asked.store is not None:
         prepare(asked.store)
     rows: list[Row] = []

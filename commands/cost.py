@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from tpubench.commands._app import App
 from tpubench.commands._options import Json, PriceId, Prices, numbers
 
-app = typer.Typer(
+app = App(
     name="cost",
     help="Cost of a token: rented, owned, under contract; margin and payback.",
     no_args_is_help=True,

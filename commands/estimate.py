@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from tpubench.commands._app import App
 from tpubench.commands._options import Json, Prices
 from tpubench.errors import UsageError
 
-app = typer.Typer()
+app = App()
 
 
 @app.command()
@@ -25,7 +26,7 @@ def estimate(
         str | None, typer.Option(help="Model, or a size such as 13b or 80b-a3b.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="Device or slice: v6e, h100-sxm, v5p-8 …")
+        list[str] | None, typer.Option(help="Device or slice: v6e, h100-sxm, v5p-8 … Repeatable.")
     ] = None,
     chips: Annotated[int | None, typer.Option(help="Chips. [default: of the slice, or 1]")] = None,
     settings: Annotated[
@@ -84,14 +85,14 @@ def estimate(
 
         terminal_estimate.show_validation(judge(validate).to_json(rows=rows), as_json=as_json)
         return
-    if workload is None or device is None:
+    if workload is None or not device:
         raise UsageError("give --workload and --device, or --validate FILE")
     from tpubench.commands import _estimate
 
     what = _estimate.Asked(
         workload=workload,
         preset=preset,
-        device=device,
+        devices=device,
         chips=chips,
         settings=settings or [],
         price=price,

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from tpubench.commands._app import App
 from tpubench.commands._options import Filters, Json, Store
 from tpubench.errors import UsageError
 
-app = typer.Typer()
+app = App()
 
 Policy = Annotated[
     Path | None,

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from tpubench.commands._app import App
 from tpubench.commands._options import Json, Store
 
-app = typer.Typer()
+app = App()
 
 
 @app.command("import")

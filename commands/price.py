@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from tpubench.commands._app import App
 from tpubench.commands._options import Json, Prices, Store
 
-app = typer.Typer(
+app = App(
     name="price",
     help="Prices: list, show, import catalogues, compare tables, price stored rows again.",
     no_args_is_help=True,
@@ -18,9 +19,15 @@ app = typer.Typer(
 
 @app.command("list")
 def price_list(
-    accelerator: Annotated[str | None, typer.Option(help="Only this device.")] = None,
-    provider: Annotated[str | None, typer.Option(help="Only this provider.")] = None,
-    term: Annotated[str | None, typer.Option(help="Only this term: on_demand, spot, 3y …")] = None,
+    accelerator: Annotated[
+        list[str] | None, typer.Option(help="Only this device. Repeatable.")
+    ] = None,
+    provider: Annotated[
+        list[str] | None, typer.Option(help="Only this provider. Repeatable.")
+    ] = None,
+    term: Annotated[
+        list[str] | None, typer.Option(help="Only this term: on_demand, spot, 3y … Repeatable.")
+    ] = None,
     prices: Prices = None,
     as_json: Json = False,
 ) -> None:
@@ -29,7 +36,7 @@ def price_list(
     from tpubench.devices.prices import today
     from tpubench.reports import terminal_money
 
-    found = pick(all_prices(prices or []), accelerator, provider, term)
+    found = pick(all_prices(prices or []), accelerator or [], provider or [], term or [])
     terminal_money.show_prices(found, today(), as_json=as_json)
 
 

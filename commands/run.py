@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from tpubench.commands._app import App
 from tpubench.commands._options import Json, Prices, Store
 
-app = typer.Typer()
+app = App()
 
 
 @app.command()

@@ -175,19 +175,21 @@ def all_prices(extra: Iterable[Path] = ()) -> dict[str, Price]:
 
 def pick(
     table: dict[str, Price],
-    accelerator: str | None = None,
-    provider: str | None = None,
-    term: str | None = None,
+    accelerators: Sequence[str] = (),
+    providers: Sequence[str] = (),
+    terms: Sequence[str] = (),
 ) -> list[Price]:
-    """Prices that match, by accelerator, cheapest first. UsageError for an unknown accelerator."""
-    if accelerator is not None:
-        accelerator = canonical(accelerator) or device(accelerator).name
+    """Prices of any of these, by accelerator, cheapest first; an empty list leaves all in.
+
+    UsageError for an unknown accelerator.
+    """
+    named = [canonical(each) or device(each).name for each in accelerators]
     found = [
         entry
         for entry in table.values()
-        if accelerator in {None, entry.accelerator}
-        and provider in {None, entry.provider}
-        and term in {None, entry.term}
+        if (not named or entry.accelerator in named)
+        and (not providers or entry.provider in providers)
+        and (not terms or entry.term in terms)
     ]
     return sorted(found, key=lambda entry: (entry.accelerator, entry.usd_per_chip_hour, entry.id))
 

@@ -22,7 +22,8 @@ def show(rows: Sequence[Row], store: Path | None, *, as_json: bool) -> None:
     if as_json:
         document: dict[str, Any] = {"rows": records(rows)}
         if store is not None and rows:
-            document |= {"run_id": rows[0].run_id, "store": str(store)}
+            run_ids = list(dict.fromkeys(row.run_id for row in rows))
+            document |= {"run_ids": run_ids, "store": str(store)}
         print_json(document)
         return
     out = console()

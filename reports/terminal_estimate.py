@@ -21,33 +21,41 @@ MOST_GROUPS = 40
 
 def show(rows: Sequence[Row], notes: Sequence[str], store: Path | None, *, as_json: bool) -> None:
     """Rows of an estimate with their 90 % interval and what binds them."""
+    by_run: dict[str, list[Row]] = {}
+    for row in rows:
+        by_run.setdefault(row.run_id, []).append(row)
     if as_json:
         document: dict[str, Any] = {"rows": records(rows), "notes": list(notes)}
         if store is not None and rows:
-            document |= {"run_id": rows[0].run_id, "store": str(store)}
+            document |= {"run_ids": list(by_run), "store": str(store)}
         print_json(document)
         return
     out = console()
     for note in notes:
         out.print(f"note: {note}", markup=False, soft_wrap=True, style="dim")
-    if rows:
-        first = rows[0]
-        plural = "s" * (first.chips > 1)
-        table = Table(
-            title=f"{first.workload} {first.preset} on {first.chips} {first.device} chip{plural}"
-            f" ({first.evidence})"
-        )
-        for heading in ("case", "metric", "estimate", "90 % interval", "bound by"):
-            table.add_column(heading, justify="right" if heading[-1:] == "e" else "left")
-        for row in rows:
-            table.add_row(*(escape(cell) for cell in _cells(row)))
-        out.print(table)
-        for words in dict.fromkeys(filter(None, map(price_words, rows))):
-            out.print(words, markup=False, soft_wrap=True)
-        for name in dict.fromkeys(row.metric for row in rows):
-            out.print(f"{name}: {METRICS[name].formula}", style="dim", markup=False, soft_wrap=True)
+    for own in by_run.values():
+        out.print(_table(own))
+    for words in dict.fromkeys(filter(None, map(price_words, rows))):
+        out.print(words, markup=False, soft_wrap=True)
+    for name in dict.fromkeys(row.metric for row in rows):
+        out.print(f"{name}: {METRICS[name].formula}", style="dim", markup=False, soft_wrap=True)
     if store is not None and rows:
-        out.print(f"run {rows[0].run_id} is stored in {store}", markup=False, soft_wrap=True)
+        out.print(f"run {', '.join(by_run)} is stored in {store}", markup=False, soft_wrap=True)
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    """The figures of one device."""
+    first = rows[0]
+    plural = "s" * (first.chips > 1)
+    table = Table(
+        title=f"{first.workload} {first.preset} on {first.chips} {first.device} chip{plural}"
+        f" ({first.evidence})"
+    )
+    for heading in ("case", "metric", "estimate", "90 % interval", "bound by"):
+        table.add_column(heading, justify="right" if heading[-1:] == "e" else "left")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in _cells(row)))
+    return table
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -228,3 +228,10 @@ def test_a_device_or_software_that_was_never_fitted_for_this_kind_of_run_is_name
     told = " ".join(json.loads(out)["notes"])
     assert "tpu-v5p: no published row was fitted" in told
     assert "software zork: no published row was fitted" in told
+
+
+def test_several_devices_are_estimated_and_none_is_dropped(call: Call) -> None:
+    _, out, _ = call(*BASIC, "--device", "h100-sxm", "--json")
+    assert {row["device"] for row in json.loads(out)["rows"]} == {"tpu-v6e", "nvidia-h100-sxm"}
+    text = call(*BASIC, "--device", "h100-sxm")[1]
+    assert "on 1 tpu-v6e chip" in text and "on 1 nvidia-h100-sxm chip" in text
