@@ -133,7 +133,7 @@ def test_verify_names_the_damaged_file_and_exits_1(call, tmp_path: Path) -> None
         ([*FAKE, "--set", "batch=-1"], 2, "below 1"),
         ([*FAKE, "--set", "batch=1", "--set", "batch=2"], 2, "given twice"),
         ([*FAKE, "--set", "dtype=float3"], 2, "not one of float32"),
-        ([*FAKE, "--backend", "abacus"], 2, "unknown backend 'abacus'"),
+        (["run", "-w", "gemm", "--backend", "abacus"], 2, "unknown backend 'abacus'"),
         ([*FAKE, "--repeats", "0"], 2, "below 1"),
         ([*FAKE, "--timeout", "nan"], 2, "--timeout"),
         ([*FAKE, "--chips", "2"], 2, "--chips 2"),
