@@ -29,6 +29,15 @@ class StrictCommand(TyperCommand):
             _refuse_repeated(given)
         return super().parse_args(ctx, args)
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As the base class does it, with brackets in the text of options shown as brackets."""
+        parameters: list[Any] = self.params
+        for parameter in parameters:
+            text = getattr(parameter, "help", None)
+            if text and "\\[" not in text:
+                parameter.help = text.replace("[", "\\[")
+        super().format_help(ctx, formatter)
+
 
 class App(typer.Typer):
     """A Typer whose commands are :class:`StrictCommand`."""

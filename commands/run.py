@@ -15,8 +15,16 @@ app = App()
 
 @app.command()
 def run(
-    workload: Annotated[str, typer.Option("--workload", "-w", help="Standard program to run.")],
-    backend: Annotated[str, typer.Option(help="Backend, or auto for the best present.")] = "auto",
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE.toml]", help="A run file: options and parameters as TOML."),
+    ] = None,
+    workload: Annotated[
+        str | None, typer.Option("--workload", "-w", help="Standard program to run.")
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Backend. [default: auto, the best present]")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="Model or shape preset.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -41,8 +49,10 @@ def run(
     compile_mode: Annotated[
         str | None, typer.Option(help="How the backend compiles; see tpubench list backends.")
     ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds a case may take.")] = 900.0,
-    chips: Annotated[int, typer.Option(help="Chips to use.")] = 1,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds a case may take. [default: 900]")
+    ] = None,
+    chips: Annotated[int | None, typer.Option(help="Chips to use. [default: 1]")] = None,
     price: Annotated[
         str | None, typer.Option(metavar="ID", help="Price from the table: tpubench price list.")
     ] = None,
@@ -58,37 +68,7 @@ def run(
     ] = False,
 ) -> None:
     """Run a workload, store its facts, and print what was measured."""
-    from tpubench.costs.price_files import chosen_price
-    from tpubench.reports import progress, terminal
-    from tpubench.results.store import default_store
-    from tpubench.suite import processes, ranks, request
-    from tpubench.suite import run as suite_run
+    from tpubench.commands import _run
 
-    asked = request.parse(
-        workload=workload,
-        backend=backend,
-        preset=preset,
-        settings=settings or [],
-        repeats=repeats,
-        weights=weights,
-        prompt=prompt,
-        prompt_ids=prompt_ids,
-        python=python,
-        compile_mode=compile_mode,
-        timeout_s=timeout,
-        chips=chips,
-        price=chosen_price(price, usd_per_chip_hour, prices or []),
-        seed=seed,
-    )
-    processes.adopt_orphans()
-    plan = suite_run.make_plan(asked)
-    where = store or default_store()
-    if dry_run:
-        terminal.show_plan(plan.describe(), as_json=as_json)
-        return
-    leader = ranks.from_environment().rank == 0  # under torchrun one rank speaks for all
-    with progress.observer(show=leader and not as_json) as observe:
-        outcome = suite_run.execute(plan, where, observe)
-    if leader:
-        terminal.show_run(outcome, as_json=as_json)
-    raise typer.Exit(outcome.exit_code)
+    given = {name: value for name, value in locals().items() if name not in {"file", "_run"}}
+    raise typer.Exit(_run.run(file, given))

@@ -71,3 +71,8 @@ def test_a_flag_and_its_contrary_are_refused_and_a_flag_twice_is_not() -> None:
     ab = ("ab", "-w", "gemm", "--baseline", ".")
     assert "--confirm is given twice" in refusal(*ab, "--confirm", "--no-confirm")
     assert not ROOT.main(["list", "backends", "--json", "--json"], standalone_mode=False)
+
+
+def test_help_shows_what_stands_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    ROOT.main(["verify", "--help"], standalone_mode=False)
+    assert "[default: $TPUBENCH_STORE" in capsys.readouterr().out

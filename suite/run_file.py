@@ -1,0 +1,121 @@
+"""The run file: a run written down, for ``tpubench run FILE.toml``.
+
+    workload = "llama-infer"
+    backend = "cuda"
+    repeats = 5
+    weights = "models/smollm2"
+
+    [set]
+    batch = [1, 8]
+    dtype = "bfloat16"
+
+Every option of ``tpubench run`` is a key, with underscores for hyphens, and every parameter of the
+workload a key of ``[set]``. Paths are as seen from the file. What the command line says goes before
+what the file says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from tpubench.costs.userfile import Checked, read_toml
+from tpubench.errors import UsageError
+
+Value = int | float | str
+Several = Annotated[list[Value], Field(min_length=1)]
+
+_INSTEAD = (
+    ("preset", "weights"),
+    ("prompt", "prompt_ids"),
+    ("price", "usd_per_chip_hour"),
+)
+"""Options that exclude each other: one on the command line replaces the other in the file."""
+
+
+class RunFile(Checked):
+    """The whole file; a key for each option of ``tpubench run``."""
+
+    workload: str | None = None
+    backend: str | None = None
+    preset: str | None = None
+    settings: dict[str, Value | Annotated[list[Value], Field(min_length=1)]] = Field(
+        default_factory=dict, alias="set"
+    )
+    repeats: int | None = None
+    weights: str | None = None
+    prompt: str | None = None
+    prompt_ids: list[int] | None = Field(default=None, min_length=1)
+    python: str | None = None
+    compile_mode: str | None = None
+    timeout: float | None = None
+    chips: int | None = None
+    price: str | None = None
+    usd_per_chip_hour: float | None = None
+    prices: list[str] | None = None
+    store: str | None = None
+    seed: int | None = None
+    as_json: bool | None = Field(default=None, alias="json")
+    dry_run: bool | None = None
+
+
+def with_file(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """``given`` (what the command line says; None or empty where it is silent), and the file's word
+    for the rest, each value as the option of that name takes it.
+
+    UsageError with file, key and reason for a file that makes no sense.
+    """
+    if path.suffix != ".toml":
+        raise UsageError(
+            f"{path}: a run file ends in .toml; to run a workload, write --workload {path}"
+        )
+    file = read_toml(path, RunFile)
+    said = {name: value for name, value in given.items() if value not in (None, [], False)}
+    found = _options(path, file)
+    for each, other in _INSTEAD:
+        if each in said or other in said:
+            found.pop(each, None)
+            found.pop(other, None)
+    found["settings"] = _settings(file, said)
+    if "seed" in {text.partition("=")[0].strip() for text in said.get("settings", [])}:
+        found.pop("seed", None)
+    return {**given, **found, **said, "settings": found["settings"] + said.get("settings", [])}
+
+
+def _options(path: Path, file: RunFile) -> dict[str, Any]:
+    """What the file says, as the options take it."""
+    here = path.absolute().parent
+    found = {
+        name: value
+        for name in RunFile.model_fields
+        if name != "settings" and (value := getattr(file, name)) is not None
+    }
+    for name, value in found.items():
+        if isinstance(value, str) and not value.strip():
+            raise UsageError(f"{path}: {name} is empty: give it a value, or leave it out")
+    for name in ("weights", "store"):
+        if name in found:
+            found[name] = here / Path(found[name]).expanduser()
+    if "python" in found:  # a bare name is looked for on the PATH
+        python = Path(found["python"]).expanduser()
+        found["python"] = here / python if len(python.parts) > 1 else python
+    if "prices" in found:
+        found["prices"] = [here / Path(each).expanduser() for each in found["prices"]]
+    if "prompt_ids" in found:
+        found["prompt_ids"] = ",".join(map(str, found["prompt_ids"]))
+    return found
+
+
+def _settings(file: RunFile, said: Mapping[str, Any]) -> list[str]:
+    """The parameters of the file as ``--set`` takes them, without those set by the user."""
+    replaced = {text.partition("=")[0].strip() for text in said.get("settings", [])}
+    if "seed" in said:
+        replaced.add("seed")
+    return [
+        f"{key}={','.join(map(str, value if isinstance(value, list) else [value]))}"
+        for key, value in file.settings.items()
+        if key not in replaced
+    ]

@@ -1,0 +1,94 @@
+"""A run written down: every option and parameter, checked, and overruled by the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from tpubench import cli
+from tpubench.errors import UsageError
+from tpubench.suite.run_file import RunFile, with_file
+
+OPTIONS: Any = typer.main.get_command(cli.app).commands["run"].params  # type: ignore[attr-defined]
+SILENT = {option.name: None for option in OPTIONS if option.name not in {"file", "help"}}
+
+
+def combined(tmp_path: Path, text: str, **said: Any) -> dict[str, Any]:
+    path = tmp_path / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    return with_file(path, {**SILENT, **said})
+
+
+def test_every_option_of_run_is_a_key() -> None:
+    keys = {field.alias or name for name, field in RunFile.model_fields.items()}
+    options = {max(o.opts, key=len) for o in OPTIONS if o.param_type_name == "option"}
+    assert keys == {option.removeprefix("--").replace("-", "_") for option in options - {"--help"}}
+
+
+def test_a_file_says_all_that_options_say(tmp_path: Path) -> None:
+    found = combined(
+        tmp_path,
+        'workload = "llama-infer"\nbackend = "fake"\nrepeats = 2\nprompt_ids = [5, 6]\n'
+        'timeout = 60\nweights = "model"\nstore = "../facts"\nprices = ["mine.toml"]\n'
+        'python = "python3"\n[set]\nbatch = [1, 8]\ndtype = "float32"\n',
+    )
+    assert (found["workload"], found["backend"], found["repeats"]) == ("llama-infer", "fake", 2)
+    assert found["settings"] == ["batch=1,8", "dtype=float32"]
+    assert (found["prompt_ids"], found["timeout"]) == ("5,6", 60.0)
+    assert found["weights"] == tmp_path / "model"  # as seen from the file
+    assert found["store"] == tmp_path / "../facts"
+    assert found["prices"] == [tmp_path / "mine.toml"]
+    assert found["python"] == Path("python3")  # a bare name is one of the PATH
+    assert found["seed"] is None
+
+
+def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
+    text = (
+        'workload = "gemm"\nrepeats = 2\nprompt_ids = [1]\nprice = "a"\npreset = "tiny"\n'
+        "seed = 1\n[set]\nm = 4\nn = 8\n"
+    )
+    found = combined(
+        *(tmp_path, text),
+        repeats=5,
+        prompt="hello",
+        usd_per_chip_hour=1.5,
+        weights=Path("w"),
+        settings=["m=16", "seed=3"],
+    )
+    assert (found["workload"], found["repeats"]) == ("gemm", 5)
+    assert found["settings"] == ["n=8", "m=16", "seed=3"]
+    assert (found["prompt"], found["prompt_ids"]) == ("hello", None)
+    assert (found["usd_per_chip_hour"], found["price"]) == (1.5, None)
+    assert (found["weights"], found["preset"]) == (Path("w"), None)
+    assert found["seed"] is None
+    assert combined(tmp_path, "[set]\nseed = 1\n", seed=2)["settings"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("batch = 1\n", "batch: Extra inputs are not permitted"),
+        ("workload = 3\n", "workload: Input should be a valid string"),
+        ("repeats = true\n", "repeats: "),
+        ("timeout = nan\n", "timeout: "),
+        ("prompt_ids = []\n", "prompt_ids: "),
+        ('store = ""\n', "store is empty"),
+        ("[set]\nbatch = {}\n", "set.batch"),
+        ("[set]\nbatch = []\n", "set.batch"),
+        ("workload = \n", "not valid TOML"),
+    ],
+)
+def test_nonsense_is_one_line_with_file_and_key(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=r"run\.toml") as raised:
+        combined(tmp_path, text)
+    assert reason in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_name_that_is_no_file_leads_to_the_option() -> None:
+    with pytest.raises(UsageError, match="--workload gemm"):
+        with_file(Path("gemm"), SILENT)
+    with pytest.raises(UsageError, match=r"cannot read nowhere.toml"):
+        with_file(Path("nowhere.toml"), SILENT)
