@@ -113,12 +113,12 @@ class _Attention(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _with_attention(step: LlamaStep, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+def with_attention(model: nn.Module, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     def inside(plain: Callable[..., Tensor], *arguments: Any) -> Tensor:
         with _Attention(change):
             return plain(*arguments)
 
-    around(step.model, "forward", inside)
+    around(model, "forward", inside)
 
 
 def none(step: LlamaStep) -> None:
@@ -178,12 +178,12 @@ def position_off_by_one_in_decode(step: LlamaStep) -> None:
 
 
 def not_causal(step: LlamaStep) -> None:
-    _with_attention(step, lambda settings: {**settings, "is_causal": False})
+    with_attention(step.model, lambda settings: {**settings, "is_causal": False})
 
 
 def softmax_scale_wrong(step: LlamaStep) -> None:
     scale = 1 / step.weights.config.head_dim
-    _with_attention(step, lambda settings: {**settings, "scale": scale})
+    with_attention(step.model, lambda settings: {**settings, "scale": scale})
 
 
 def heads_grouped_wrong(step: LlamaStep) -> None:

@@ -11,24 +11,54 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import llama_defects
+import llama_train_defects
 import torch
-from llama_defects import DEFECTS, case, none, outcome
 
 from tpubench.suite import registry
 from tpubench.suite.parity import Parity
 from tpubench.suite.reference_cache import ReferenceCache
-
-SIZES = {"batch": 4, "input_len": 48, "output_len": 24}
-COLUMNS = ("float32 twin", "poisoned cache", "logits", "regret", "worst token")
+from tpubench.suite.workload import Case
 
 
-def row(name: str, checks: list[Parity]) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One workload's defects, and the checks that may catch them."""
+
+    workload: str
+    columns: tuple[str, ...]
+    case: Callable[..., Case]
+    sizes: Mapping[str, int]
+    defects: Mapping[str, Callable[[Any], None]]
+
+
+TABLES = (
+    Table(
+        workload="llama-infer",
+        columns=("float32 twin", "poisoned cache", "logits", "regret", "worst token"),
+        case=llama_defects.case,
+        sizes={"batch": 4, "input_len": 48, "output_len": 24},
+        defects=llama_defects.DEFECTS,
+    ),
+    Table(
+        workload="llama-pretrain",
+        columns=("float32 twin", "gradient", "loss", "optimizer", "timed loss"),
+        case=llama_train_defects.case,
+        sizes={"batch": 2, "seq_len": 64},
+        defects=llama_train_defects.DEFECTS,
+    ),
+)
+
+
+def row(table: Table, name: str, checks: list[Parity]) -> str:
     """One line of the table: a check that catches is bold."""
     shares = {check.name: check.share for check in checks}
-    cells = [_cell(shares[column]) for column in COLUMNS]
-    return f"| {name} | {' | '.join(cells)} |"
+    return f"| {name} | {' | '.join(_cell(shares[column]) for column in table.columns)} |"
 
 
 def _cell(share: float) -> str:
@@ -36,35 +66,42 @@ def _cell(share: float) -> str:
     return f"**{text}**" if share > 1 else text
 
 
+def judge(table: Table, depth: int, width: int, cache: ReferenceCache) -> list[str]:
+    """Print one table; what was wrongly judged."""
+    workload = registry.workload(table.workload)
+    wrong = []
+    print(f"\n### `{table.workload}`, {depth} layers\n\n| | {' | '.join(table.columns)} |")
+    print("|---|" + "--:|" * len(table.columns))
+    for name, tied in (("correct", False), ("correct, tied head", True)):
+        case = table.case(depth, width, tied=tied, **table.sizes)
+        checks = llama_defects.outcome(workload, case, llama_defects.none, cache)
+        print(row(table, name, checks), flush=True)
+        wrong += [f"{name}: {check.name}" for check in checks if not check.ok]
+    for name, defect in table.defects.items():
+        case = table.case(depth, width, **table.sizes)
+        checks = llama_defects.outcome(workload, case, defect, cache)
+        print(row(table, name, checks), flush=True)
+        if all(check.ok for check in checks):
+            wrong.append(f"{name} at {depth} layers")
+    return wrong
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--depths", default="16,32,80")
     parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--workload", choices=[table.workload for table in TABLES])
     asked = parser.parse_args()
     torch.set_num_threads(1)  # small operators are slower on two busy cores than on one
-    workload = registry.workload("llama-infer")
-    missed = []
     print(f"torch {torch.__version__}, width {asked.width}")
+    wrong: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         cache = ReferenceCache(Path(folder))
-        for depth in map(int, asked.depths.split(",")):
-            print(f"\n### {depth} layers\n\n| | {' | '.join(COLUMNS)} |")
-            print("|---|" + "--:|" * len(COLUMNS))
-            for tied in (False, True):
-                checks = outcome(
-                    workload, case(depth, asked.width, tied=tied, **SIZES), none, cache
-                )
-                name = "correct, tied head" if tied else "correct"
-                print(row(name, checks), flush=True)
-                missed += [f"{name}: {check.name}" for check in checks if not check.ok]
-            for name, defect in DEFECTS.items():
-                checks = outcome(
-                    workload, case(depth, asked.width, tied=False, **SIZES), defect, cache
-                )
-                print(row(name, checks), flush=True)
-                if all(check.ok for check in checks):
-                    missed.append(f"{name} at {depth} layers")
-    print(f"\nWrongly judged: {', '.join(missed) or 'none'}")
+        for table in TABLES:
+            if asked.workload in (None, table.workload):
+                for depth in map(int, asked.depths.split(",")):
+                    wrong += judge(table, depth, asked.width, cache)
+    print(f"\nWrongly judged: {', '.join(wrong) or 'none'}")
 
 
 if __name__ == "__main__":

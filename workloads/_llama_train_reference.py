@@ -1,23 +1,26 @@
-"""Training steps of a Llama in float32 on the CPU, written from the formulas.
+"""Loss and gradients of a Llama written from its formulas: what a training step is held against.
 
-What the parity check of a training step compares with. It shares with the program under test only
-the shapes and the rotary frequencies: attention is spelled out, rotation is a complex product, the
-optimizer is the published algorithm, and the backward pass goes layer by layer, so that no more
-than one layer's gradients exist at a time. Host memory: 12 bytes a parameter.
+The forward pass is that of ``_llama_reference.py``; the backward pass goes layer by layer, so that
+no more than one layer's gradients exist at a time. There is no optimizer here: each step is judged
+at the weights that the program itself had, and what AdamW makes of a gradient is a formula for each
+element alone (:func:`adamw`).
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tpubench.workloads._llama import rope_frequencies
 from tpubench.workloads._llama_config import LlamaConfig
+from tpubench.workloads._llama_reference import Place, decoder_layer, rms_norm, rotation
+from tpubench.workloads._llama_train import IGNORED
+from tpubench.workloads._llama_weights import shapes
 
-Weights = dict[str, Tensor]
+Get = Callable[[str], Tensor]
+"""One weight by name: float32, on the device of the computation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,114 +38,115 @@ class AdamWSettings:
     weight_decay: float = 0.1
 
 
-@dataclass(slots=True, kw_only=True)
-class _AdamW:
-    settings: AdamWSettings
-    step: int = 1
-    moments: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-
-    def update(self, weight: Tensor, gradient: Tensor) -> None:
-        s = self.settings
-        if id(weight) not in self.moments:
-            self.moments[id(weight)] = torch.zeros_like(weight), torch.zeros_like(weight)
-        mean, square = self.moments[id(weight)]
-        mean.mul_(s.beta1).add_(gradient, alpha=1 - s.beta1)
-        square.mul_(s.beta2).addcmul_(gradient, gradient, value=1 - s.beta2)
-        denominator = (square / (1 - s.beta2**self.step)).sqrt_().add_(s.eps)
-        weight.mul_(1 - s.lr * s.weight_decay)
-        weight.addcdiv_(mean, denominator, value=-s.lr / (1 - s.beta1**self.step))
+def adamw(weight: Tensor, gradients: Sequence[Tensor], s: AdamWSettings) -> Tensor:
+    """The weight after one step for each gradient, from no moments: in float64."""
+    weight = weight.double()
+    mean, square = torch.zeros_like(weight), torch.zeros_like(weight)
+    for step, gradient in enumerate(gradients, start=1):
+        g = gradient.double()
+        mean = s.beta1 * mean + (1 - s.beta1) * g
+        square = s.beta2 * square + (1 - s.beta2) * g * g
+        scaled = mean / (1 - s.beta1**step)
+        denominator = (square / (1 - s.beta2**step)).sqrt() + s.eps
+        weight = weight * (1 - s.lr * s.weight_decay) - s.lr * scaled / denominator
+    return weight
 
 
-def train(
+def loss(config: LlamaConfig, get: Get, ids_BL: Tensor, targets_BL: Tensor, place: Place) -> Tensor:
+    """Sum of −log p(target) in float32 over all targets that are not IGNORED; a scalar."""
+    with torch.no_grad(), place.exact():
+        *_, (_, last_BLD) = _inputs(config, get, ids_BL, torch.float32, place)
+        total = torch.zeros((), device=place.device)
+        head_VD = get(_head(config))
+        norm_D = get("norm.weight")
+        for x_LD, targets_L in zip(last_BLD, targets_BL, strict=True):
+            for x, targets in zip(x_LD.split(_ROWS), targets_L.split(_ROWS), strict=True):
+                total = total + _nll(config, x, head_VD, norm_D, targets)
+            place.flush()
+        return total
+
+
+def gradients(
     config: LlamaConfig,
-    layers: list[Weights],
-    rest: Weights,
-    tokens_L: Tensor,
-    targets_L: Tensor,
+    get: Get,
+    ids_BL: Tensor,
+    targets_BL: Tensor,
     *,
-    steps: int,
-    settings: AdamWSettings,
-) -> tuple[Tensor, Weights]:
-    """Losses of ``steps`` steps on the same tokens, and the first layer's gradients in the first.
+    scale: float,
+    dtype: torch.dtype,
+    place: Place,
+) -> Iterator[tuple[str, Tensor]]:
+    """("loss", scale · summed loss), then every weight's name and float32 gradient, once each.
 
-    layers: each decoder layer's float32 weights by name; rest: ``embedding.weight``,
-    ``norm.weight`` and, unless it is tied, ``head.weight``. Both are updated in place.
-    Loss: the mean of −log p(target).
+    dtype: precision of the arithmetic; weights and their gradients are float32. The computation
+    goes on as the iterator is read, under its own precision.
     """
-    optimizer = _AdamW(settings=settings)
-    angles_LC = torch.outer(torch.arange(len(tokens_L)).float(), rope_frequencies(config))
-    turn_LC = torch.polar(torch.ones_like(angles_LC), angles_LC)
-    losses, first = [], Weights()
-    for step in range(1, steps + 1):
-        optimizer.step = step
-        inputs = [rest["embedding.weight"][tokens_L]]
-        for weights in layers:
-            inputs.append(_layer(config, weights, inputs[-1], turn_LC))
-        loss, x_gradient, head_gradient, norm_gradient = _head(config, rest, inputs, targets_L)
-        losses.append(loss)
-        if step == steps:
-            break
-        for index in reversed(range(len(layers))):
-            weights = layers[index]
-            live = {name: weight.requires_grad_() for name, weight in weights.items()}
-            x_LD = inputs[index].requires_grad_()
-            y_LD = _layer(config, live, x_LD, turn_LC)
-            x_gradient, *gradients = torch.autograd.grad(y_LD, [x_LD, *live.values()], x_gradient)
-            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-                weight.requires_grad_(False)
-                if index == 0 and step == 1:
-                    first[name] = gradient.clone()
-                optimizer.update(weight, gradient)
-        table_gradient = torch.zeros_like(rest["embedding.weight"])
-        table_gradient.index_add_(0, tokens_L, x_gradient)
-        optimizer.update(rest["norm.weight"], norm_gradient)
-        if config.tied:
-            table_gradient += head_gradient
-        else:
-            optimizer.update(rest["head.weight"], head_gradient)
-        optimizer.update(rest["embedding.weight"], table_gradient)
-    return torch.stack(losses), first
+    inputs = list(_inputs(config, get, ids_BL, dtype, place))
+    with torch.enable_grad(), place.exact():
+        x_BLD = inputs[-1][1].detach().requires_grad_()
+        head_VD, norm_D = (get(n).detach().requires_grad_() for n in (_head(config), "norm.weight"))
+        total = scale * _nll(config, x_BLD, head_VD.to(dtype), norm_D.to(dtype), targets_BL)
+        x_gradient, head_gradient, norm_gradient = torch.autograd.grad(
+            total, [x_BLD, head_VD, norm_D]
+        )
+        place.flush()
+    yield "loss", total.detach()
+    yield "norm.weight", norm_gradient
+    if not config.tied:
+        yield "head.weight", head_gradient
+    turn = rotation(config, ids_BL.shape[1], dtype, place.device)
+    for index in reversed(range(config.n_layers)):
+        prefix, x_BLD = inputs[index]
+        with torch.enable_grad(), place.exact():
+            live = {name: get(prefix + name).detach().requires_grad_() for name in _names(config)}
+            x_BLD = x_BLD.detach().requires_grad_()
+            layer = {name: weight.to(dtype) for name, weight in live.items()}
+            y_BLD = decoder_layer(config, layer, x_BLD, turn)
+            x_gradient, *found = torch.autograd.grad(y_BLD, [x_BLD, *live.values()], x_gradient)
+            place.flush()
+        yield from zip((prefix + name for name in live), found, strict=True)
+    table_gradient = torch.zeros_like(get("embedding.weight"))
+    rows = x_gradient.flatten(0, 1).to(table_gradient.dtype)
+    table_gradient.index_add_(0, ids_BL.flatten().to(place.device), rows)
+    yield "embedding.weight", table_gradient + head_gradient if config.tied else table_gradient
 
 
-def _head(
-    config: LlamaConfig, rest: Weights, inputs: list[Tensor], targets_L: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The loss, and its gradients to the last layer's output, the head and the final norm."""
-    x_LD = inputs[-1].detach().requires_grad_()
-    head_VD = rest["embedding.weight" if config.tied else "head.weight"].detach().requires_grad_()
-    norm_D = rest["norm.weight"].detach().requires_grad_()
-    logits_LV = _rms(x_LD, norm_D, config.norm_eps) @ head_VD.T
-    chosen_L = logits_LV.gather(1, targets_L.unsqueeze(1)).squeeze(1)
-    loss = (torch.logsumexp(logits_LV, dim=1) - chosen_L).mean()
-    x_gradient, head_gradient, norm_gradient = torch.autograd.grad(loss, [x_LD, head_VD, norm_D])
-    return loss.detach(), x_gradient, head_gradient, norm_gradient
+_ROWS = 1024
+"""Positions whose logits exist at a time."""
 
 
-def _layer(config: LlamaConfig, weights: Weights, x_LD: Tensor, turn_LC: Tensor) -> Tensor:
-    L, N, K, H = len(x_LD), config.n_heads, config.n_kv_heads, config.head_dim
-
-    def linear(name: str, x: Tensor) -> Tensor:
-        y = x @ weights[f"{name}.weight"].T
-        return y + weights[f"{name}.bias"] if f"{name}.bias" in weights else y
-
-    def turned(x_LMH: Tensor) -> Tensor:
-        first_LMC, second_LMC = torch.split(x_LMH, H // 2, dim=2)
-        z_LMC = torch.complex(first_LMC, second_LMC) * turn_LC.unsqueeze(1)
-        return torch.cat((z_LMC.real, z_LMC.imag), dim=2)
-
-    normed_LD = _rms(x_LD, weights["attention_norm.weight"], config.norm_eps)
-    qkv_LMH = linear("attention.qkv", normed_LD).view(L, -1, H)
-    q, k, v_LKH = torch.split(qkv_LMH, [N, K, K], dim=1)
-    q_LKGH = turned(q).view(L, K, N // K, H)
-    scores_KGLS = torch.einsum("lkgh,skh->kgls", q_LKGH, turned(k)) / math.sqrt(H)
-    future_LS = torch.ones(L, L, dtype=torch.bool).triu(1)
-    attend_KGLS = scores_KGLS.masked_fill(future_LS, -math.inf).softmax(dim=3)
-    y_LD = torch.einsum("kgls,skh->lkgh", attend_KGLS, v_LKH).reshape(L, N * H)
-    h_LD = x_LD + linear("attention.out", y_LD)
-    normed_LD = _rms(h_LD, weights["ffn_norm.weight"], config.norm_eps)
-    gate_LF, up_LF = torch.split(linear("ffn.gate_up", normed_LD), config.d_ffn, dim=1)
-    return h_LD + linear("ffn.down", gate_LF * torch.sigmoid(gate_LF) * up_LF)
+@torch.no_grad()
+def _inputs(
+    config: LlamaConfig, get: Get, ids_BL: Tensor, dtype: torch.dtype, place: Place
+) -> Iterator[tuple[str, Tensor]]:
+    """Prefix and input of each layer, and last ("", what comes out of the last one)."""
+    ids_BL = ids_BL.to(place.device)
+    turn = rotation(config, ids_BL.shape[1], dtype, place.device)
+    x_BLD = get("embedding.weight")[ids_BL].to(dtype)
+    for index in range(config.n_layers):
+        prefix = f"blocks.{index}."
+        yield prefix, x_BLD
+        with place.exact():
+            layer = {name: get(prefix + name).to(dtype) for name in _names(config)}
+            parts = [decoder_layer(config, layer, x, turn) for x in torch.split(x_BLD, 1)]
+            x_BLD = torch.cat(parts)
+            place.flush()
+    yield "", x_BLD
 
 
-def _rms(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + eps) * weight
+def _nll(
+    config: LlamaConfig, x: Tensor, head_VD: Tensor, norm_D: Tensor, targets: Tensor
+) -> Tensor:
+    logits = (rms_norm(x, norm_D, config.norm_eps) @ head_VD.T).float()
+    targets = targets.to(logits.device)
+    wanted = targets.clamp_min(0).unsqueeze(-1)
+    nll = torch.logsumexp(logits, dim=-1) - logits.gather(-1, wanted).squeeze(-1)
+    return (nll * (targets != IGNORED)).sum()
+
+
+def _head(config: LlamaConfig) -> str:
+    return "embedding.weight" if config.tied else "head.weight"
+
+
+def _names(config: LlamaConfig) -> list[str]:
+    return [name.removeprefix("blocks.0.") for name in shapes(config) if "blocks.0." in name]

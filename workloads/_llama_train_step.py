@@ -11,16 +11,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from tpubench.suite.workload import Case, Device, Mark, Step, UsageError
 from tpubench.workloads._llama_config import LlamaConfig
 from tpubench.workloads._llama_train import IGNORED, TrainedLlama
-from tpubench.workloads._llama_train_reference import AdamWSettings, train
+from tpubench.workloads._llama_train_reference import AdamWSettings
+from tpubench.workloads._llama_weights import Drawn, Source, whole
 
-PARITY_STEPS = 3
-"""Losses compared with the reference; the optimizer has run between them."""
 PARITY_TOKENS = 64
 """Tokens of the first sequence that carry a loss in the parity check. Being causal, they need
 nothing of what follows them, so the reference computes only these; the program under test runs
 its full shape, with every other target ignored."""
-SAMPLES = 4096
-"""Elements of each weight's gradient that are compared, evenly spaced."""
 
 
 class TrainStep(Step):
@@ -33,10 +30,15 @@ class TrainStep(Step):
     marks = ("step",)
     trains = True
 
-    def __init__(self, model: TrainedLlama, tokens_BL: Tensor, device: Device, seed: int) -> None:
-        """tokens_BL: the whole batch on the CPU, one token longer than the sequence."""
+    def __init__(
+        self, model: TrainedLlama, tokens_BL: Tensor, device: Device, weights: Source
+    ) -> None:
+        """tokens_BL: the whole batch on the CPU, one token longer than the sequence.
+
+        weights: those that the model begins with.
+        """
         self.module = self.model = model
-        self.device, self.seed = device, seed
+        self.device, self.weights, self.all_tokens_BL = device, weights, tokens_BL
         batch, length = tokens_BL.shape[0], tokens_BL.shape[1] - 1
         rows = batch // device.ranks
         mine = slice(device.rank * rows, (device.rank + 1) * rows)
@@ -44,7 +46,7 @@ class TrainStep(Step):
         judged = min(PARITY_TOKENS, length)
         judged_BL = torch.full_like(targets_BL, IGNORED)
         judged_BL[0, :judged] = targets_BL[0, :judged]
-        self.judged_tokens_L = tokens_BL[0, : judged + 1]
+        self.judged = judged
 
         def here(values: Tensor) -> Tensor:
             return values.contiguous().to(device.torch_device)
@@ -57,75 +59,40 @@ class TrainStep(Step):
         self.scale = here(torch.tensor(device.ranks / (batch * length)))
         self.judged_scale = here(torch.tensor(device.ranks / judged))
         self.optimizer = adamw(model.parameters(), AdamWSettings())
-        self.loss: Tensor | None = None
-        """Loss of the last step, on the device; of this rank's share, times the ranks."""
+        self.losses: list[Tensor] = []
+        """Loss of each pass, on the device; of this rank's share, times the ranks."""
 
     def splits(self) -> list[tuple[Tensor, int]]:
         """The batch, by sequences; the weights are spread by ``Device.shard``."""
         return [(self.tokens_BL, 0), (self.targets_BL, 0), (self.judged_BL, 0)]
 
     def run(self, mark: Mark) -> None:
-        self.loss = self._loss_and_gradients(self.targets_BL, self.scale)
-        self._update()
-        mark(self.loss)
+        loss = self.loss_and_gradients(self.targets_BL, self.scale)
+        self.losses.append(loss)
+        self.update()
+        mark(loss)
 
-    def _loss_and_gradients(self, targets_BL: Tensor, scale: Tensor) -> Tensor:
+    def loss_and_gradients(self, targets_BL: Tensor, scale: Tensor) -> Tensor:
+        """Loss of this rank's share, times the ranks; gradients are left in the parameters."""
         loss: Tensor = self.model(self.tokens_BL, targets_BL) * scale
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().clone()  # the next replay writes into its own
 
-    def _update(self) -> None:
+    def update(self) -> None:
+        """One step of the optimizer; no gradient is left."""
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def probe(self) -> Tensor:
-        """From the initial weights: losses, then gradient samples: [1 + pieces, SAMPLES].
-
-        Row 0 begins with the PARITY_STEPS losses; each further row is one weight matrix or norm
-        of the first decoder layer, its gradient in the first step.
-        """
-        self._start_again()
-        losses, rows = [], []
-        for step in range(PARITY_STEPS):
-            losses.append(self._loss_and_gradients(self.judged_BL, self.judged_scale))
-            if step == 0:
-                first = self.model.blocks[0].named_parameters()
-                gradients = ((name, _gradient(parameter)) for name, parameter in first)
-                pieces = _pieces(self.model.config, gradients)
-                rows = [_sample(piece).clone() for piece in pieces]  # overwritten by the next step
-            self._update()
-            self.barrier()
-        loss_S = torch.stack(losses)
-        if self.device.ranks > 1:
-            torch.distributed.all_reduce(loss_S)
-            loss_S /= self.device.ranks
-        host = [tensor.to("cpu", torch.float32) for tensor in (loss_S, *rows)]
-        return _table(host)
-
-    def reference(self) -> Tensor:
-        """The same in float32 on the CPU from the model's initial weights."""
-        config, tokens_L = self.model.config, self.judged_tokens_L
-        layers = [_on_host(block.named_parameters()) for block in self.model.blocks]
-        losses, gradients = train(
-            config,
-            layers,
-            _on_host(_own_parameters(self.model)),
-            tokens_L[:-1],
-            tokens_L[1:],
-            steps=PARITY_STEPS,
-            settings=AdamWSettings(),
-        )
-        return _table([losses, *(_sample(p) for p in _pieces(config, gradients.items()))])
-
-    def _start_again(self) -> None:
+    def start_again(self) -> None:
         """Weights and optimizer as they were before the first step, in place."""
-        normals = Normals(self.seed)
-        for unit in (*self.model.blocks, self.model):
-            initialise(unit, normals)
+        where = self.device.torch_device
+        for name, parameter in self.model.named_parameters():
+            place_values(parameter, whole(self.weights, name, held=torch.float32, device=where))
         with torch.no_grad():
             for state in self.optimizer.state.values():
                 for value in state.values():
                     value.zero_()
+        self.losses = []
         self.barrier()
 
 
@@ -159,18 +126,21 @@ def build(case: Case, config: LlamaConfig, device: Device) -> TrainStep:
     with torch.device("meta"):
         model = _model(case, config)
     seed = case.number("seed")
-    normals = Normals(seed)
-    for unit in (*model.blocks, model):
-        materialise(unit, device.torch_device)
+    where = device.torch_device
+    weights = Drawn(config, seed, where)
+    for unit, prefix in [*((b, f"blocks.{i}.") for i, b in enumerate(model.blocks)), (model, "")]:
+        materialise(unit, where)
         if unit is model:
             model.tie()
-        initialise(unit, normals)
+        for name, parameter in own_parameters(unit):
+            values = whole(weights, prefix + name, held=torch.float32, device=where)
+            place_values(parameter, values)
         if device.shard is not None:
             device.shard(unit)
-    model.place_tables(torch.device(device.torch_device))
+    model.place_tables(torch.device(where))
     generator = torch.Generator().manual_seed(seed)
     tokens_BL = torch.randint(0, config.vocab, (batch, length + 1), generator=generator)
-    return TrainStep(model, tokens_BL, device, seed)
+    return TrainStep(model, tokens_BL, device, weights)
 
 
 def _model(case: Case, config: LlamaConfig) -> TrainedLlama:
@@ -190,95 +160,32 @@ def materialise(unit: nn.Module, device: str) -> None:
                 setattr(module, name, nn.Parameter(torch.empty_like(parameter, device=device)))
 
 
-class Normals:
-    """An endless stream of N(0, 0.02²) values: the same on every device and for any sharding.
-
-    Drawn on the CPU, because not every device draws the same values again from the same seed. It
-    repeats itself after PERIOD values, a prime, so that no two rows of a matrix are alike: drawing
-    each value of 8 billion would take minutes.
-    """
-
-    PERIOD = 4_194_301
-
-    def __init__(self, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        self.table = torch.randn(self.PERIOD, generator=generator) * 0.02
-        self.taken = 0
-
-    def take(self, shape: torch.Size) -> Tensor:
-        """The next values, on the CPU."""
-        start, n = self.taken % self.PERIOD, shape.numel()
-        self.taken += n
-        return self.table.repeat(-(-(start + n) // self.PERIOD))[start : start + n].view(shape)
-
-
-def initialise(unit: nn.Module, normals: Normals) -> None:
-    """Random weights in place, norms at one; not those of ``unit``'s own decoder layers."""
-    with torch.no_grad():
-        for name, parameter in _own_parameters(unit):
-            if "norm" in name:
-                parameter.fill_(1.0)
-            else:
-                parameter.copy_(_placed_as(parameter, normals.take(parameter.shape)))
-
-
-def _placed_as(parameter: Tensor, values: Tensor) -> Tensor:
-    """``values`` on the device of ``parameter``; sharded as it is, when it is."""
+@torch.no_grad()
+def place_values(parameter: nn.Parameter, values: Tensor) -> None:
+    """Copy whole values into a parameter; each rank its part, where it is sharded."""
     if not hasattr(parameter, "full_tensor"):
-        return values.to(parameter.device)
+        parameter.copy_(values.to(parameter.device))
+        return
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     assert isinstance(parameter, DTensor)
     values = values.to(parameter.to_local().device)
     mesh, placements = parameter.device_mesh, parameter.placements
-    return distribute_tensor(values, mesh, placements, src_data_rank=None)
+    parameter.copy_(distribute_tensor(values, mesh, placements, src_data_rank=None))
 
 
-def _own_parameters(unit: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def gathered(tensor: Tensor) -> Tensor:
+    """The whole of a tensor; all ranks together, where it is sharded."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def own_parameters(unit: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters of a layer, or of the model without its layers."""
     return (
         (name, parameter)
         for name, parameter in unit.named_parameters()
         if not name.startswith("blocks.")
     )
-
-
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    # A weight that the loss never reached has no gradient: a wrong one, not an error.
-    return _whole(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-
-
-def _on_host(named: Iterable[tuple[str, nn.Parameter]]) -> dict[str, Tensor]:
-    """Float32 copies on the CPU, which may be changed."""
-    return {
-        name: _whole(parameter.detach()).to("cpu", torch.float32, copy=True)
-        for name, parameter in named
-    }
-
-
-def _pieces(config: LlamaConfig, named: Iterable[tuple[str, Tensor]]) -> Iterator[Tensor]:
-    """Query, key, value, gate and up apart: one would hide the errors of another."""
-    q, k = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
-    for name, tensor in named:
-        if name.startswith("attention.qkv."):
-            yield from torch.split(tensor, [q, k, k])
-        elif name.startswith("ffn.gate_up."):
-            yield from torch.split(tensor, config.d_ffn)
-        else:
-            yield tensor
-
-
-def _sample(tensor: Tensor) -> Tensor:
-    flat = tensor.reshape(-1)
-    return flat[:: max(1, len(flat) // SAMPLES)][:SAMPLES]
-
-
-def _table(rows: list[Tensor]) -> Tensor:
-    padded = [nn.functional.pad(row, (0, SAMPLES - len(row))) for row in rows]
-    return torch.stack(padded)
 
 
 def count(case: Case, config: LlamaConfig) -> Mapping[str, int]:

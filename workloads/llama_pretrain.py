@@ -14,15 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from tpubench.suite.workload import (
     DTYPES,
     Case,
+    Checks,
     Device,
     Laps,
+    Means,
     Parameter,
-    Parity,
     Phase,
     Program,
     Step,
@@ -34,9 +35,6 @@ from tpubench.suite.workload import (
 )
 from tpubench.workloads import _llama_config as arithmetic
 from tpubench.workloads._llama_config import PRESETS, LlamaConfig
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _SUBSETS = {"llama-3.1-70b": 4, "llama-3.1-405b": 1}
 """Layers trained unless ``layers`` says otherwise: 88 GB and 118 GB of weights and optimizer."""
@@ -72,16 +70,18 @@ class LlamaPretrain(Workload):
     sources: ClassVar = (
         "_llama.py",
         "_llama_config.py",
+        "_llama_recall.py",
+        "_llama_reference.py",
         "_llama_train.py",
+        "_llama_train_observed.py",
+        "_llama_train_parity.py",
         "_llama_train_reference.py",
         "_llama_train_step.py",
+        "_llama_weights.py",
     )
     primary_metric = "step_time_s"
     parallelism = "fsdp"
     trains = True
-    tolerance: ClassVar = {"float32": 1e-3, "bfloat16": 5e-2}
-    """For the relative L2 error of the gradient of each weight of the first layer. The first loss
-    is held to a tenth of it, and how far the loss falls over the parity steps to a fifth."""
 
     def default_preset(self, accelerator: bool) -> tuple[str, str]:
         if accelerator:
@@ -121,6 +121,13 @@ class LlamaPretrain(Workload):
         from tpubench.workloads._llama_train_step import build
 
         return build(case, _config(case), device)
+
+    def checks(self, case: Case, step: Step, means: Means) -> Checks:
+        from tpubench.workloads._llama_train_parity import checks
+        from tpubench.workloads._llama_train_step import TrainStep
+
+        assert isinstance(step, TrainStep)
+        return checks(case, step, means)
 
     def phases(self, case: Case) -> Mapping[str, Phase]:
         return {"step": Phase()}
@@ -162,29 +169,6 @@ class LlamaPretrain(Workload):
             why = f"{layers} of {whole} layers: the figure would be another model's"
             return Laps(samples=samples, missing=dict.fromkeys(_RATES, why))
         return Laps(samples={**samples, "train_tok_s": [tokens / t for t in step_s]})
-
-    def check(self, case: Case, expected: Tensor, actual: Tensor) -> Parity:
-        """The worst of the losses' and the gradients' relative errors."""
-        from tpubench.workloads._llama_train_step import PARITY_STEPS
-
-        loss, other = (table[0, :PARITY_STEPS].double() for table in (expected, actual))
-        fall, other_fall = loss[0] - loss[-1], other[0] - other[-1]
-        distance = (actual[1:].double() - expected[1:].double()).norm(dim=1)
-        gradient = distance / expected[1:].double().norm(dim=1).clamp_min(1e-30)
-        errors = {
-            "relative L2 error of the worst gradient in the first layer": gradient.max(),
-            "ten times the relative error of the first loss": 10 * abs(other[0] / loss[0] - 1),
-            f"five times the relative error of the loss's fall in {PARITY_STEPS} steps": (
-                5 * abs(other_fall / fall - 1)
-            ),
-        }
-        # A NaN is the worst of all.
-        what = max(errors, key=lambda name: (bool(errors[name].isnan()), float(errors[name])))
-        return Parity(
-            error=float(errors[what]),
-            tolerance=self.tolerance[case.dtype],
-            what=f"{what}, against the float32 CPU reference,",
-        )
 
 
 def _config(case: Case) -> LlamaConfig:

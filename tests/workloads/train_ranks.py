@@ -1,12 +1,13 @@
 """One rank of a sharded training: ``python train_ranks.py RANK RANKS FOLDER DTYPE``.
 
-Writes the losses of three steps, and the table of the parity check, to ``FOLDER/RANKS-RANK.pt``.
+Writes the losses of three steps, and the parity checks after them, to ``FOLDER/RANKS-RANK.pt``.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from tpubench.suite import registry
+from tpubench.suite.parity_means import means_of
 from tpubench.suite.workload import Device, Weights
 from tpubench.workloads._llama_train_step import TrainStep
 
@@ -34,18 +36,20 @@ def main(rank: int, ranks: int, folder: Path, dtype: str) -> None:
     workload = registry.workload("llama-pretrain")
     (case,) = workload.cases("tiny", {"batch": ["4"], "seq_len": ["48"], "dtype": [dtype]})
     device = Device(torch_device="cpu", rank=rank, ranks=ranks, shard=shard if ranks > 1 else None)
-    step = workload.build(workload.prepare(case, Weights()), device, Weights())
+    case = workload.prepare(case, Weights())
+    step = workload.build(case, device, Weights())
     assert isinstance(step, TrainStep)
     held = sum(_local(p).numel() for p in step.model.parameters())
-    reference = step.reference()
+    means = means_of(workload, registry.backend("cpu"), device, "eager")
+    checks = workload.checks(case, step, means)
     losses = []
     for _ in range(3):
         step.run(lambda output=None: None)
-        assert step.loss is not None
-        loss = step.loss.clone()
+        loss = step.losses[-1].clone()
         dist.all_reduce(loss)
         losses.append(float(loss) / ranks)
-    found = {"losses": losses, "reference": reference, "probe": step.probe(), "held": held}
+    parity = [asdict(check) for check in checks()]
+    found = {"losses": losses, "parity": parity, "held": held}
     torch.save(found, folder / f"{ranks}-{rank}.pt")
     dist.barrier()
     os._exit(0)  # the threads of gloo may abort an orderly exit, after all is done

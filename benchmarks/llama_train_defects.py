@@ -1,0 +1,228 @@
+"""Faults that a training program can have, put into one on purpose.
+
+As ``llama_defects.py`` has them for a program that generates: each changes a built step in place,
+and a twin is built with the same defect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from llama_defects import around, with_attention
+from torch import Tensor, nn
+
+from tpubench.suite import registry
+from tpubench.suite.workload import Case, Weights
+from tpubench.workloads._llama_config import LlamaConfig
+from tpubench.workloads._llama_train import Block
+from tpubench.workloads._llama_train_step import TrainStep
+
+
+def case(depth: int, width: int, *, tied: bool = False, **settings: int | str) -> Case:
+    """``llama-pretrain`` of a model with so many layers, four query heads a key/value head."""
+    config = LlamaConfig(
+        d_model=width,
+        n_layers=depth,
+        n_heads=8,
+        n_kv_heads=2,
+        head_dim=width // 8,
+        d_ffn=3 * width,
+        vocab=16 * width,
+        tied=tied,
+        rope_theta=500_000.0,
+    )
+    workload = registry.workload("llama-pretrain")
+    texts = {key: [str(value)] for key, value in settings.items()}
+    (tiny,) = workload.cases("tiny", texts)
+    params = {**workload.prepare(tiny, Weights()).params, "layers": depth}
+    return replace(tiny, preset=f"{depth} layers", params=params, shape=config.to_json())
+
+
+def blocks(step: TrainStep) -> list[Block]:
+    return cast("list[Block]", list(step.model.blocks))
+
+
+def middle(step: TrainStep) -> Block:
+    layers = blocks(step)
+    return layers[len(layers) // 2]
+
+
+def none(step: TrainStep) -> None:
+    """The program as it is."""
+
+
+def missing_layer(step: TrainStep) -> None:
+    middle(step).forward = lambda x_BLD, *rest: x_BLD  # type: ignore[method-assign]
+
+
+def last_layer_missing(step: TrainStep) -> None:
+    blocks(step)[-1].forward = lambda x_BLD, *rest: x_BLD  # type: ignore[method-assign]
+
+
+def missing_layer_when_deep(step: TrainStep) -> None:
+    """As a fault of a long chain would be: a shallow twin does not have it."""
+    if step.model.config.n_layers > 4:
+        missing_layer(step)
+
+
+def layers_swapped(step: TrainStep) -> None:
+    first, second, *_ = blocks(step)
+    first.ffn.forward = second.ffn.forward  # type: ignore[method-assign]
+
+
+def rope_backwards(step: TrainStep) -> None:
+    step.model.sin.neg_()
+
+
+def no_rope(step: TrainStep) -> None:
+    step.model.sin.zero_()
+    step.model.cos.fill_(1.0)
+
+
+def not_causal(step: TrainStep) -> None:
+    with_attention(step.model, lambda settings: {**settings, "is_causal": False})
+
+
+def loss_not_shifted(step: TrainStep) -> None:
+    """Each token predicts itself."""
+    around(
+        step.model,
+        "forward",
+        lambda plain, ids_BL, targets_BL: plain(ids_BL, _as(targets_BL, ids_BL)),
+    )
+
+
+def loss_shifted_twice(step: TrainStep) -> None:
+    around(
+        step.model,
+        "forward",
+        lambda plain, ids_BL, targets_BL: plain(ids_BL, _as(targets_BL, ids_BL.roll(-2, 1))),
+    )
+
+
+def _as(targets_BL: Tensor, other_BL: Tensor) -> Tensor:
+    return torch.where(targets_BL < 0, targets_BL, other_BL)
+
+
+def loss_of_the_first_sequence_alone(step: TrainStep) -> None:
+    def forward(plain: Callable[..., Tensor], ids_BL: Tensor, targets_BL: Tensor) -> Tensor:
+        return plain(ids_BL[:1], targets_BL[:1]) * len(ids_BL)
+
+    around(step.model, "forward", forward)
+
+
+def stale_loss(step: TrainStep) -> None:
+    """Each pass gives the loss of the one before: a value read too early."""
+    previous = torch.zeros(())
+
+    def run(plain: Callable[..., None], mark: Any) -> None:
+        nonlocal previous
+        plain(mark)
+        previous, step.losses[-1] = step.losses[-1], previous
+
+    around(step, "run", run)
+
+
+def detached_layer(step: TrainStep) -> None:
+    around(middle(step).attention, "forward", lambda plain, *inputs: plain(*inputs).detach())
+
+
+def gradient_of_a_block_zeroed(step: TrainStep) -> None:
+    for parameter in middle(step).parameters():
+        parameter.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
+
+
+def biased_gradient(step: TrainStep) -> None:
+    middle(step).ffn.down.weight.register_hook(lambda gradient: 1.1 * gradient)  # type: ignore[no-untyped-call]
+
+
+def gradients_accumulate(step: TrainStep) -> None:
+    around(step.optimizer, "zero_grad", lambda plain, **named: None)
+
+
+def idle_optimizer(step: TrainStep) -> None:
+    around(step.optimizer, "step", lambda plain: None)
+
+
+def idle_optimizer_in_the_window(step: TrainStep) -> None:
+    def run(plain: Callable[..., None], mark: Any) -> None:
+        update, step.update = step.update, step.optimizer.zero_grad  # type: ignore[method-assign]
+        plain(mark)
+        step.update = update  # type: ignore[method-assign]
+
+    around(step, "run", run)
+
+
+def hasty_optimizer(step: TrainStep) -> None:
+    step.optimizer.param_groups[0]["lr"] *= 1.2
+
+
+def forgetful_optimizer(step: TrainStep) -> None:
+    step.optimizer.param_groups[0]["betas"] = (0.0, 0.95)
+
+
+def no_weight_decay(step: TrainStep) -> None:
+    step.optimizer.param_groups[0]["weight_decay"] = 0.0
+
+
+def weights_kept_in_bfloat16(step: TrainStep) -> None:
+    def update(plain: Callable[[], None]) -> None:
+        plain()
+        with torch.no_grad():
+            for parameter in step.model.parameters():
+                parameter.copy_(parameter.bfloat16())
+
+    around(step, "update", update)
+
+
+def int8_products(step: TrainStep) -> None:
+    """Every projection multiplies by weights rounded to 8 bits, a scale for each row."""
+
+    def forward(linear: nn.Linear, x: Tensor) -> Tensor:
+        scale = linear.weight.detach().abs().amax(dim=1, keepdim=True) / 127
+        rounded = (linear.weight.detach() / scale).round() * scale
+        weight = linear.weight + (rounded - linear.weight).detach()
+        return F.linear(x, weight.to(x.dtype))
+
+    for block in blocks(step):
+        for linear in (block.attention.qkv, block.attention.out, block.ffn.gate_up, block.ffn.down):
+            linear.forward = forward.__get__(linear)  # type: ignore[method-assign]
+
+
+def norm_eps_wrong(step: TrainStep) -> None:
+    for block in blocks(step):
+        block.attention_norm.eps = block.ffn_norm.eps = 1e-6
+
+
+DEFECTS: dict[str, Callable[[TrainStep], None]] = {
+    defect.__name__.replace("_", " "): defect
+    for defect in (
+        missing_layer,
+        last_layer_missing,
+        missing_layer_when_deep,
+        layers_swapped,
+        rope_backwards,
+        no_rope,
+        not_causal,
+        loss_not_shifted,
+        loss_shifted_twice,
+        loss_of_the_first_sequence_alone,
+        stale_loss,
+        detached_layer,
+        gradient_of_a_block_zeroed,
+        biased_gradient,
+        gradients_accumulate,
+        idle_optimizer,
+        idle_optimizer_in_the_window,
+        hasty_optimizer,
+        forgetful_optimizer,
+        no_weight_decay,
+        weights_kept_in_bfloat16,
+        int8_products,
+        norm_eps_wrong,
+    )
+}

@@ -1,0 +1,189 @@
+"""A correct training program passes every parity check; every defect fails one, by name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_checkpoints import save
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from llama_defects import around, outcome
+from llama_train_defects import DEFECTS, case, none
+
+from tpubench.suite import registry
+from tpubench.suite.parity import Parity
+from tpubench.suite.reference_cache import ReferenceCache
+from tpubench.suite.workload import Case, Device, Weights
+from tpubench.workloads._checkpoint import read_config
+from tpubench.workloads._llama_reference import Place
+from tpubench.workloads._llama_train_parity import twin_case
+from tpubench.workloads._llama_train_reference import AdamWSettings, adamw, gradients
+from tpubench.workloads._llama_train_reference import loss as reference_loss
+from tpubench.workloads._llama_train_step import TrainStep
+from tpubench.workloads._llama_weights import Stored, whole
+
+SIZES = {"batch": 2, "seq_len": 32}
+DEPTH, WIDTH = 6, 64
+NAMES = {"float32 twin", "gradient", "loss", "optimizer", "timed loss"}
+CAUGHT_BY = {
+    "missing layer when deep": "gradient",
+    "loss of the first sequence alone": "timed loss",
+    "stale loss": "timed loss",
+    "gradient of a block zeroed": "gradient",
+    "idle optimizer": "optimizer",
+    "idle optimizer in the window": "optimizer",
+    "hasty optimizer": "optimizer",
+    "forgetful optimizer": "optimizer",
+    "no weight decay": "optimizer",
+    "weights kept in bfloat16": "optimizer",
+}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> ReferenceCache:
+    return ReferenceCache(tmp_path_factory.mktemp("references"))
+
+
+def judged(
+    found: Case, defect: Callable[[TrainStep], None], cache: ReferenceCache
+) -> dict[str, Parity]:
+    return {p.name: p for p in outcome(registry.workload("llama-pretrain"), found, defect, cache)}
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["own head", "tied head"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_correct_program_passes(dtype: str, tied: bool, cache: ReferenceCache) -> None:
+    checks = judged(case(DEPTH, WIDTH, tied=tied, dtype=dtype, **SIZES), none, cache)
+    assert set(checks) == NAMES
+    for check in checks.values():
+        assert check.ok, check.fault()
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_defect_is_caught(name: str, cache: ReferenceCache) -> None:
+    checks = judged(case(DEPTH, WIDTH, dtype="bfloat16", **SIZES), DEFECTS[name], cache)
+    caught = {name for name, check in checks.items() if not check.ok}
+    assert CAUGHT_BY.get(name, "float32 twin") in caught
+
+
+def test_a_replay_that_overwrites_its_outputs_is_no_fault(cache: ReferenceCache) -> None:
+    """As CUDA graphs do: the loss and every gradient are the same tensors at each call."""
+
+    def replayed(step: TrainStep) -> None:
+        loss = torch.zeros(())
+        around(
+            step.model, "forward", lambda plain, *inputs: Overwritten.apply(plain(*inputs), loss)
+        )
+        for parameter in step.model.parameters():
+            kept = torch.zeros_like(parameter)
+
+            def write(owner: torch.nn.Parameter, kept: Tensor = kept) -> None:
+                owner.grad = kept.copy_(owner.grad)
+
+            parameter.register_post_accumulate_grad_hook(write)
+
+    checks = judged(case(DEPTH, WIDTH, dtype="bfloat16", **SIZES), replayed, cache)
+    assert all(check.ok for check in checks.values())
+
+
+class Overwritten(torch.autograd.Function):
+    """A value, in memory that the next call writes into."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, memory: Tensor) -> Tensor:
+        memory.copy_(value)
+        return memory.detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+def test_the_check_begins_from_the_initial_weights(cache: ReferenceCache) -> None:
+    workload, found = registry.workload("llama-pretrain"), case(DEPTH, WIDTH, **SIZES)
+
+    def trained(step: TrainStep) -> None:
+        for _ in range(5):
+            step.run(lambda *_: None)
+
+    checks = {p.name: p for p in outcome(workload, found, trained, cache)}
+    assert all(check.ok for check in checks.values())
+    assert checks["gradient"] == judged(found, none, cache)["gradient"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"tie_word_embeddings": True, "attention_bias": True}, {"head_dim": 32}],
+    ids=["plain", "tied, biases", "wide heads"],
+)
+def test_the_reference_computes_what_transformers_does(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    theirs = save(tmp_path, **changes)
+    config = read_config(tmp_path)
+    weights = Stored(config, tmp_path)
+    generator = torch.Generator().manual_seed(1)
+    tokens_BL = torch.randint(0, config.vocab, (2, 41), generator=generator)
+    ids_BL, targets_BL = tokens_BL[:, :-1], tokens_BL[:, 1:]
+    expected = F.cross_entropy(theirs(ids_BL).logits.flatten(0, 1), targets_BL.flatten())
+    expected.backward()
+
+    def get(name: str) -> Tensor:
+        return whole(weights, name, held=torch.float32, device="cpu")
+
+    found = dict(
+        gradients(config, get, ids_BL, targets_BL, scale=1 / 80, dtype=torch.float32, place=Place())
+    )
+    assert float(found["loss"]) == pytest.approx(float(expected.detach()), rel=1e-5)
+    total = reference_loss(config, get, ids_BL, targets_BL, Place())
+    assert float(total) / 80 == pytest.approx(float(expected.detach()), rel=1e-5)
+    layers = theirs.model.layers
+    ours_and_theirs = {
+        "norm.weight": theirs.model.norm.weight,
+        "embedding.weight": theirs.model.embed_tokens.weight,
+        "blocks.0.attention.out.weight": layers[0].self_attn.o_proj.weight,
+        "blocks.1.ffn.down.weight": layers[1].mlp.down_proj.weight,
+        "blocks.1.attention_norm.weight": layers[1].input_layernorm.weight,
+    }
+    for name, parameter in ours_and_theirs.items():
+        assert (found[name] - parameter.grad).norm() <= 1e-4 * parameter.grad.norm(), name
+    attention = layers[0].self_attn
+    qkv = torch.cat([p.weight.grad for p in (attention.q_proj, attention.k_proj, attention.v_proj)])
+    assert (found["blocks.0.attention.qkv.weight"] - qkv).norm() <= 1e-4 * qkv.norm()
+
+
+def test_adamw_is_torchs() -> None:
+    settings = AdamWSettings()
+    parameter = torch.nn.Parameter(torch.randn(100, generator=torch.manual_seed(0)))
+    before = parameter.detach().clone()
+    optimizer = torch.optim.AdamW(
+        [parameter],
+        lr=settings.lr,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )
+    steps = list(torch.randn(4, 100) * torch.logspace(-9, 0, 100))
+    for gradient in steps:
+        parameter.grad = gradient
+        optimizer.step()
+    ours = adamw(before, steps, settings)
+    torch.testing.assert_close(parameter.detach(), ours.float(), rtol=1e-6, atol=1e-7)
+
+
+def test_a_batch_must_divide_among_the_ranks_of_its_twin_too() -> None:
+    twin = twin_case(case(DEPTH, WIDTH, batch=12, seq_len=64), ranks=3)
+    assert (twin.params["batch"], twin.params["seq_len"], twin.params["dtype"]) == (
+        6,
+        32,
+        "float32",
+    )
+    step = registry.workload("llama-pretrain").build(twin, Device(torch_device="cpu"), Weights())
+    assert isinstance(step, TrainStep) and step.model.config.n_layers == 4
