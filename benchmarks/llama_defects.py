@@ -48,14 +48,8 @@ def case(depth: int, width: int, *, tied: bool = False, **settings: int | str) -
     )
 
 
-def outcome(
-    workload: Workload,
-    case: Case,
-    defect: Callable[[Any], None],
-    cache: ReferenceCache,
-    weights: Weights | None = None,
-) -> list[Parity]:
-    """What the checks say of the program with a defect, as written (eager) on the CPU."""
+def means(workload: Workload, defect: Callable[[Any], None], cache: ReferenceCache) -> Means:
+    """What the CPU lends, for programs as written (eager); a twin is built with the defect."""
     device = Device(torch_device="cpu")
 
     def build(case: Case) -> Any:
@@ -63,7 +57,7 @@ def outcome(
         defect(step)
         return step
 
-    means = Means(
+    return Means(
         device=device,
         accelerator=False,
         build=build,
@@ -73,8 +67,18 @@ def outcome(
         flush=lambda: None,
         references=cache,
     )
-    step = workload.build(case, device, weights or Weights())
-    checks = workload.checks(case, step, means)
+
+
+def outcome(
+    workload: Workload,
+    case: Case,
+    defect: Callable[[Any], None],
+    cache: ReferenceCache,
+    weights: Weights | None = None,
+) -> list[Parity]:
+    """What the checks say of the program with a defect after one pass."""
+    step = workload.build(case, Device(torch_device="cpu"), weights or Weights())
+    checks = workload.checks(case, step, means(workload, defect, cache))
     defect(step)
     step.run(lambda *_: None)
     return list(checks())

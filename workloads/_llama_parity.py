@@ -20,7 +20,7 @@ from tpubench.suite.workload import Case, Checks, Means, Parity
 from tpubench.workloads import _llama_reference as reference
 from tpubench.workloads._llama_config import LlamaConfig
 from tpubench.workloads._llama_observed import Observed, observe
-from tpubench.workloads._llama_recall import Asked, place, recalled
+from tpubench.workloads._llama_recall import Asked, eager, floor, place, recalled
 from tpubench.workloads._llama_reference import Place, Task
 from tpubench.workloads._llama_step import LlamaStep
 from tpubench.workloads._llama_weights import Drawn
@@ -34,8 +34,6 @@ EAGER_RATIO = 1.5
 """How much more than an eager run of the same weights and precision a program may err."""
 CAP = 0.1
 """The most that random weights may err, whatever an eager run does."""
-FLOOR = {torch.float32: 1e-4}
-"""Allowed where an eager run errs less, as a very shallow one does; 5e-3 in smaller precisions."""
 REGRET, REGRET_OF_ONE, WORST_REGRET = 0.01, 0.05, 1.0
 """Mean regret allowed of many tokens, what is added for one (and over √n for n), and the most of
 any one. Rounding makes near ties fall otherwise: with logits off by ε standard deviations the mean
@@ -140,25 +138,25 @@ def twin_case(case: Case, ranks: int) -> Case:
 
 def _judged(case: Case, step: LlamaStep, seen: Observed, means: Means) -> Iterator[Parity]:
     """The logits of the drawn sequences, and the regret of every sequence's tokens."""
-    dtype: torch.dtype = getattr(torch, case.dtype)
-    exact = dtype is torch.float32 and means.float32_precision == "float32"
+    measured = eager(case, means)
+    exact = measured is None
+    dtype, as_stated = measured or (torch.float32, True)
     rest = [row for row in range(len(seen.ids)) if row not in seen.drawn]
     keep = tuple(seen.kept)
     asked = [
         Asked(rows=seen.drawn, dtype=torch.float32, keep=keep, exact=True),
-        Asked(rows=[] if exact else seen.drawn, dtype=dtype, keep=keep, exact=False),
-        Asked(rows=rest, dtype=dtype, keep=(), exact=exact),
+        Asked(rows=[] if exact else seen.drawn, dtype=dtype, keep=keep, exact=as_stated),
+        Asked(rows=rest, dtype=dtype, keep=(), exact=as_stated),
     ]
-    truth, eager, others = recalled(case, step.weights, seen.ids, seen.judged_from, asked, means)
+    truth, usual, others = recalled(case, step.weights, seen.ids, seen.judged_from, asked, means)
     assert truth is not None
-    floor = FLOOR.get(dtype, 5e-3)
-    allowed, against = floor, "float32"
-    if eager is not None:
-        usual = _root_mean_square(truth.logits, eager.logits)
-        random_weights = case.params.get("weights", "random") == "random"
-        allowed = max(floor, EAGER_RATIO * usual)
-        allowed = min(allowed, CAP) if random_weights else allowed
-        against = f"float32 (an eager {case.dtype} run: {usual:.3g})"
+    allowed, against = floor(case, means), "float32"
+    if usual is not None:
+        cost = _root_mean_square(truth.logits, usual.logits)
+        allowed = max(allowed, EAGER_RATIO * cost)
+        if case.params.get("weights", "random") == "random":
+            allowed = min(allowed, CAP)
+        against = f"float32 (an eager {_name(dtype)} run: {cost:.3g})"
     yield Parity(
         name="logits",
         error=_root_mean_square(truth.logits, seen.logits),
@@ -168,7 +166,7 @@ def _judged(case: Case, step: LlamaStep, seen: Observed, means: Means) -> Iterat
     scale = 0.1 if exact else 1.0
     for name, forced, precision in (
         ("regret", truth, "float32"),
-        ("regret of the rest", others, case.dtype),
+        ("regret of the rest", others, _name(dtype)),
     ):
         if forced is not None:
             sequences, tokens = forced.regret.shape
@@ -203,6 +201,10 @@ def device_reference(case: Case, means: Means) -> Parity:
         tolerance=TWIN_TOLERANCE,
         what="relative L2 distance of the reference on the device from that on the host",
     )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _rows(expected_BPV: Tensor, actual_BPV: Tensor) -> Tensor:

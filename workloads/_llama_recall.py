@@ -105,6 +105,29 @@ def recalled(
     ]
 
 
+def eager(case: Case, means: Means) -> tuple[torch.dtype, bool] | None:
+    """How to compute what the precision of a case costs: a dtype, and whether its float32 is exact.
+
+    None where there is nothing to cost: exact float32. A TPU's float32 that is multiplied in
+    bfloat16 is measured by a bfloat16 run: torch_xla would take the program that it compiled for
+    exact float32 for the same one, since their recordings are alike.
+    """
+    dtype: torch.dtype = getattr(torch, case.dtype)
+    if dtype is not torch.float32:
+        return dtype, True
+    return {
+        "float32": None,
+        "tf32": (torch.float32, False),
+        "bfloat16": (torch.bfloat16, True),
+    }[means.float32_precision]
+
+
+def floor(case: Case, means: Means) -> float:
+    """Error allowed where an eager run errs less, as a very shallow one does."""
+    stated = means.float32_precision if case.dtype == "float32" else case.dtype
+    return {"float32": 1e-4, "tf32": 2e-3}.get(stated, 5e-3)
+
+
 def place(means: Means) -> Place:
     """The device itself when it is an accelerator, else the host."""
     if not means.accelerator:

@@ -22,7 +22,7 @@ from torch import Tensor
 from tpubench.suite.workload import Case, Checks, Means, Parity
 from tpubench.workloads import _llama_train_reference as reference
 from tpubench.workloads._llama_config import LlamaConfig
-from tpubench.workloads._llama_recall import place
+from tpubench.workloads._llama_recall import eager, floor, place
 from tpubench.workloads._llama_train_observed import (
     Updates,
     pieces,
@@ -41,10 +41,8 @@ EAGER_RATIO = 1.5
 """How much more than an eager run in the same precision the worst gradient may err."""
 CAP = 0.1
 """The most that a gradient may err, whatever an eager run does."""
-FLOOR = {torch.float32: 1e-4}
-"""Allowed where an eager run errs less; 5e-3 in bfloat16."""
-LOSS = {torch.float32: 1e-4}
-"""Relative error allowed of a mean loss; 5e-3 in bfloat16, of which a mean keeps little."""
+EXACT_LOSS, LOSS = 1e-4, 5e-3
+"""Relative error allowed of a mean loss in float32, and in less: rounding averages out."""
 UPDATE_TOLERANCE = 1e-3
 """A weight of one moves by 3e-4 a step, and float32 rounds it to 6e-8."""
 _SOURCES = (
@@ -104,13 +102,12 @@ def _timed_loss(case: Case, step: TrainStep, means: Means) -> Parity:
 def _judged(
     case: Case, step: TrainStep, seen: Mapping[str, Tensor], means: Means
 ) -> Iterator[Parity]:
-    dtype: torch.dtype = getattr(torch, case.dtype)
     truth = _recalled(step, torch.float32, True, means)
-    allowed, against = FLOOR.get(dtype, 5e-3), "float32"
-    if not _exact(case, means):
-        usual = worst_gradient(truth, _recalled(step, dtype, False, means))[0]
-        allowed = min(CAP, max(allowed, EAGER_RATIO * usual))
-        against = f"float32 (an eager {case.dtype} run: {usual:.3g})"
+    allowed, against, measured = floor(case, means), "float32", eager(case, means)
+    if measured is not None:
+        cost = worst_gradient(truth, _recalled(step, *measured, means))[0]
+        allowed = min(CAP, max(allowed, EAGER_RATIO * cost))
+        against = f"float32 (an eager run: {cost:.3g})"
     error, name = worst_gradient(truth, seen)
     yield Parity(
         name="gradient",
@@ -253,9 +250,5 @@ def _judged_ids(step: TrainStep) -> Tensor:
     return step.all_tokens_BL[0, : step.judged]
 
 
-def _exact(case: Case, means: Means) -> bool:
-    return case.dtype == "float32" and means.float32_precision == "float32"
-
-
 def _loss_tolerance(case: Case, means: Means) -> float:
-    return LOSS[torch.float32] if _exact(case, means) else 5e-3
+    return EXACT_LOSS if eager(case, means) is None else LOSS

@@ -7,15 +7,18 @@ layers for 512 tokens, and squares.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tpubench.suite.workload import (
     DTYPES,
     Case,
+    Checks,
     Device,
     Laps,
     Mark,
+    Means,
     Parameter,
+    Parity,
     Phase,
     Program,
     Step,
@@ -77,6 +80,9 @@ class Gemm(Workload):
         del weights
         return _build(case, device)
 
+    def checks(self, case: Case, step: Step, means: Means) -> Checks:
+        return lambda: _checked(case, step, means)
+
     def phases(self, case: Case) -> Mapping[str, Phase]:
         return {"gemm": Phase(runs=case.number("steps"))}
 
@@ -111,23 +117,17 @@ class Gemm(Workload):
 
 def _build(case: Case, device: Device) -> Step:
     import torch
-    import torch.nn.functional as F
 
-    m, n, k, steps = (case.number(key) for key in ("m", "n", "k", "steps"))
-    dtype: torch.dtype = getattr(torch, case.dtype)
-    generator = torch.Generator().manual_seed(case.number("seed"))
-
-    def operand(rows: int, columns: int) -> Tensor:
-        values = torch.randn(rows, columns, generator=generator, dtype=torch.float32)
-        return values.to(device.torch_device, dtype)
+    n, k, steps = (case.number(key) for key in ("n", "k", "steps"))
+    a_MK, b_NK = (operand.to(device.torch_device) for operand in _operands(case))
 
     class GemmStep(Step):
         marks = ("gemm",)
 
         def __init__(self) -> None:
-            self.a_MK = operand(m, k)
-            linear = torch.nn.Linear(k, n, bias=False, device="meta", dtype=dtype)
-            linear.weight = torch.nn.Parameter(operand(n, k), requires_grad=False)
+            self.a_MK, self.c_MN = a_MK, torch.empty(0)
+            linear = torch.nn.Linear(k, n, bias=False, device="meta", dtype=b_NK.dtype)
+            linear.weight = torch.nn.Parameter(b_NK, requires_grad=False)
             # In a container, so that a backend can swap the layer as it would a model's.
             self.module = self.layer = torch.nn.Sequential(linear)
 
@@ -137,17 +137,6 @@ def _build(case: Case, device: Device) -> Step:
                 self.c_MN = self.layer(self.a_MK)
                 self.flush()
             mark(self.c_MN)
-
-        @torch.no_grad()
-        def probe(self) -> Tensor:
-            c_MN: Tensor = self.layer(self.a_MK)
-            return c_MN[:_PARITY_ROWS].to("cpu", torch.float32)
-
-        @torch.no_grad()
-        def reference(self) -> Tensor:
-            a_MK = self.a_MK[:_PARITY_ROWS].to("cpu", torch.float32)
-            b_NK = next(self.layer.parameters()).to("cpu", torch.float32)
-            return F.linear(a_MK, b_NK)
 
     return GemmStep()
 
@@ -167,5 +156,75 @@ def _program(case: Case, chips: int) -> Program:
     )
 
 
-_PARITY_ROWS = 16
-"""Rows of the product compared with the reference."""
+def _operands(case: Case) -> tuple[Tensor, Tensor]:
+    """A and B on the CPU, in the precision of the case."""
+    import torch
+
+    m, n, k = (case.number(key) for key in ("m", "n", "k"))
+    dtype: torch.dtype = getattr(torch, case.dtype)
+    generator = torch.Generator().manual_seed(case.number("seed"))
+    a_MK = torch.randn(m, k, generator=generator).to(dtype)
+    return a_MK, torch.randn(n, k, generator=generator).to(dtype)
+
+
+_ROWS = 16
+"""Rows, evenly spaced, that are compared with the same product on the host."""
+_TOLERANCE = {
+    # a row of the product; any one element, as a share of the root mean square of its row
+    "float32": (1e-5, 1e-4),
+    "tf32": (2e-3, 1.5e-2),
+    "bfloat16 products": (6e-3, 4e-2),
+    "float16": (1e-3, 1e-2),
+    "bfloat16": (6e-3, 5e-2),
+}
+"""Rounding both operands to p bits after the point errs by about 2^-p/2.4 of a row, rounding the
+result by 2^-p/4.8: 4e-4 for TF32 (p = 10), 2.3e-3 for float32 multiplied in bfloat16 (p = 7),
+1.6e-3 for a bfloat16 result; the worst of 10^8 elements by six times as much. Allowed is 2.5 times
+that and more, since partial sums may be rounded too; a row or an element left out errs by 1."""
+
+
+def _checked(case: Case, step: Any, means: Means) -> list[Parity]:
+    """What the last timed pass left: some rows held against the host, all against the device."""
+    import torch
+    import torch.nn.functional as F
+
+    means.barrier()
+    with torch.no_grad():
+        a_MK, b_NK = (operand.float() for operand in _operands(case))
+        c_MN = step.c_MN
+        rows = torch.arange(0, len(a_MK), max(1, len(a_MK) // _ROWS))
+        expected = F.linear(a_MK[rows].double(), b_NK.double())
+        given = c_MN.to("cpu", torch.float32)
+        row_error = _worst((given[rows] - expected).norm(dim=1) / expected.norm(dim=1))
+        with means.exact_float32():
+            # With a bias, if one of zeros: a device that records would take a product alone for
+            # the timed one, and use what it compiled for that in another precision.
+            zeros_N = torch.zeros(len(b_NK), device=c_MN.device)
+            whole = F.linear(a_MK.to(c_MN.device), b_NK.to(c_MN.device), zeros_N)
+            means.flush()
+            means.barrier()
+            whole = whole.cpu()
+        spread = whole.square().mean(dim=1, keepdim=True).sqrt()
+        element_error = _worst((given - whole).abs() / spread)
+    stated = means.float32_precision if case.dtype == "float32" else case.dtype
+    if case.dtype == "float32" and stated == "bfloat16":
+        stated = "bfloat16 products"
+    row_tolerance, element_tolerance = _TOLERANCE[stated]
+    return [
+        Parity(
+            name="rows",
+            error=row_error,
+            tolerance=row_tolerance,
+            what=f"relative L2 error of the worst of {len(rows)} rows ({stated})",
+        ),
+        Parity(
+            name="every element",
+            error=element_error,
+            tolerance=element_tolerance,
+            what=f"error of the worst element as a share of its row's root mean square ({stated})",
+        ),
+    ]
+
+
+def _worst(errors: Tensor) -> float:
+    return float(errors.max())  # NaN, where there is one

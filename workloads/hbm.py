@@ -7,15 +7,18 @@ McCalpin 1995): read n, copy 2n, triad 3n; a CPU's write-allocate traffic is not
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tpubench.suite.workload import (
     DTYPES,
     Case,
+    Checks,
     Device,
     Laps,
     Mark,
+    Means,
     Parameter,
+    Parity,
     Phase,
     Program,
     Step,
@@ -63,6 +66,9 @@ class Hbm(Workload):
         del weights
         return _build(case, device)
 
+    def checks(self, case: Case, step: Step, means: Means) -> Checks:
+        return lambda: _checked(case, step, means)
+
     def phases(self, case: Case) -> Mapping[str, Phase]:
         return {"kernel": Phase(runs=case.number("steps"))}
 
@@ -106,7 +112,7 @@ def _build(case: Case, device: Device) -> Step:
 
         def __init__(self) -> None:
             # Small whole numbers repeat, so that a sum of bfloat16 values has an exact answer.
-            pattern = torch.arange(7, dtype=dtype).repeat(elements // 7 + 1)[:elements]
+            pattern = torch.arange(_CYCLE, dtype=dtype).repeat(elements // _CYCLE + 1)[:elements]
             self.source = pattern.to(device.torch_device)
             self.target = torch.zeros_like(self.source)
             self.addend = self.source.clone() if kernel == "triad" else self.source
@@ -127,23 +133,63 @@ def _build(case: Case, device: Device) -> Step:
                 self.flush()
             mark(self.total if kernel == "read" else self.target)
 
-        @torch.no_grad()
-        def probe(self) -> Tensor:
-            self.target.zero_()
-            self._kernel()
-            if kernel == "read":
-                return self.total.to("cpu", torch.float32).reshape(1)
-            return self.target[:: max(1, elements // 4096)].to("cpu", torch.float32)
+        def output(self) -> Tensor:
+            """What the last kernel gave, on the device: the sum, or the array it wrote."""
+            return self.total if kernel == "read" else self.target
 
         @torch.no_grad()
-        def reference(self) -> Tensor:
-            source = self.source.to("cpu", torch.float64)
-            if kernel == "read":
-                return source.sum().reshape(1).float()
-            sample = source[:: max(1, elements // 4096)]
-            return (sample if kernel == "copy" else sample * 4.0).float()
+        def spoil(self, by: int) -> None:
+            """Add to what is read, and wipe what was written: nothing old may pass for new."""
+            self.source.add_(by)
+            if kernel == "triad":
+                self.addend.add_(by)
+            self.target.zero_()
 
     return HbmStep()
+
+
+_CYCLE = 7
+_SUM_TOLERANCE = 1e-4
+"""Float32 partial sums of whole numbers; correct: 1e-7 where a device adds in a tree."""
+
+
+def _checked(case: Case, step: Any, means: Means) -> list[Parity]:
+    """Every element that the last timed pass left, then those of one more pass on other values."""
+    checks = []
+    for name, by in (("window", 0), ("other values", 1)):
+        if by:
+            step.spoil(by)
+            step.run(lambda *_: None)
+        means.flush()
+        means.barrier()
+        checks.append(_compared(case, name, step.output(), by))
+    step.spoil(-1)
+    return checks
+
+
+def _compared(case: Case, name: str, output: Tensor, by: int) -> Parity:
+    """by: what was added to every element of the arrays that are read."""
+    import torch
+
+    given = output.to("cpu")
+    cycle = torch.arange(_CYCLE) + by
+    if case.params["kernel"] == "read":
+        elements = case.number("mib") * _MIB // DTYPES[case.dtype]
+        cycles, rest = divmod(elements, _CYCLE)
+        total = cycles * int(cycle.sum()) + int(cycle[:rest].sum())
+        return Parity(
+            name=name,
+            error=abs(float(given) / total - 1),
+            tolerance=_SUM_TOLERANCE,
+            what="relative error of the sum",
+        )
+    wanted = (cycle * (1 if case.params["kernel"] == "copy" else 4)).to(given.dtype)
+    whole = len(given) // _CYCLE * _CYCLE
+    wrong = int((given[:whole].view(-1, _CYCLE) != wanted).sum())
+    wrong += int((given[whole:] != wanted[: len(given) - whole]).sum())
+    return Parity(
+        name=name, error=wrong / len(given), tolerance=0.0, what="share of elements that are wrong"
+    )
 
 
 def _program(case: Case, chips: int) -> Program:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -145,8 +146,13 @@ class Xla(TpuRuntime):
 
     @contextmanager
     def exact_float32(self) -> Iterator[None]:
+        """A recording like one that was compiled outside runs as it was compiled there.
+
+        torch_xla tells programs apart by what was recorded, which does not hold the precision.
+        """
         from torch_xla import backends
 
+        logging.getLogger(backends.__name__).setLevel(logging.ERROR)  # it warns at each change
         usual = backends.get_mat_mul_precision()
         self.barrier()  # what was recorded before is compiled as it was meant
         backends.set_mat_mul_precision("highest")

@@ -49,6 +49,14 @@ def test_a_new_shape_inside_the_window_is_caught(real: Library, scenarios: dict[
         assert "recompilations" in changed["reason"]
 
 
+def test_exact_float32_asks_for_all_of_its_bits(scenarios: dict[str, Any]) -> None:
+    found = scenarios["exact float32"]
+    before, after = found["outside"]
+    assert before == after != "highest"
+    assert found["inside"] == "highest"
+    assert "highest" in found["program"]
+
+
 def test_an_operator_that_would_run_on_the_host_is_caught(
     real: Library, scenarios: dict[str, Any]
 ) -> None:

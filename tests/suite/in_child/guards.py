@@ -137,6 +137,31 @@ def clock(backend: Backend, barrier: Callable[[], None] | None) -> dict[str, Any
     return {"fault": fault, "left_over": timings.left_over}
 
 
+def precision(backend: Backend) -> dict[str, Any]:
+    """Settings, outside and inside, and what torch_xla compiles inside for a product."""
+    device = backend.open(backend.compile_modes[0]).torch_device
+    x = torch.ones(4, 4).to(device)
+    before = _setting(backend)
+    with backend.exact_float32():
+        inside, y = _setting(backend), x @ x
+        program = _program(y) if backend.name == "xla" else "highest"
+    return {"outside": [before, _setting(backend)], "inside": inside, "program": program}
+
+
+def _setting(backend: Backend) -> str:
+    if backend.name == "xla":
+        from torch_xla import backends
+
+        return str(backends.get_mat_mul_precision())
+    return torch.get_float32_matmul_precision()
+
+
+def _program(tensor: torch.Tensor) -> str:
+    import torch_xla
+
+    return str(torch_xla._XLAC._get_xla_tensors_hlo([tensor]))
+
+
 def no_wait() -> None:
     """What looks like a barrier of torch_xla and is none: it waits for nothing on the device."""
     import torch_xla
@@ -152,6 +177,7 @@ def main(name: str) -> None:
     weak = no_wait if name == "xla" else lambda: None
     tell("clock without a wait", clock(backend, weak))
     del backend.barrier
+    tell("exact float32", precision(backend))
     for mode in backend.compile_modes:
         tell(f"{mode}: plain", run(name, mode, plain))
         tell(f"{mode}: a new shape", run(name, mode, new_shape))
