@@ -59,6 +59,7 @@ def loss(config: LlamaConfig, get: Get, ids_BL: Tensor, targets_BL: Tensor, plac
         total = torch.zeros((), device=place.device)
         head_VD = get(_head(config))
         norm_D = get("norm.weight")
+        targets_BL = targets_BL.to(place.device)
         for x_LD, targets_L in zip(last_BLD, targets_BL, strict=True):
             for x, targets in zip(x_LD.split(_ROWS), targets_L.split(_ROWS), strict=True):
                 total = total + _nll(config, x, head_VD, norm_D, targets)
@@ -82,6 +83,7 @@ def gradients(
     goes on as the iterator is read, under its own precision.
     """
     inputs = list(_inputs(config, get, ids_BL, dtype, place))
+    targets_BL = targets_BL.to(place.device)
     with torch.enable_grad(), place.exact():
         x_BLD = inputs[-1][1].detach().requires_grad_()
         head_VD, norm_D = (get(n).detach().requires_grad_() for n in (_head(config), "norm.weight"))
@@ -138,7 +140,6 @@ def _nll(
     config: LlamaConfig, x: Tensor, head_VD: Tensor, norm_D: Tensor, targets: Tensor
 ) -> Tensor:
     logits = (rms_norm(x, norm_D, config.norm_eps) @ head_VD.T).float()
-    targets = targets.to(logits.device)
     wanted = targets.clamp_min(0).unsqueeze(-1)
     nll = torch.logsumexp(logits, dim=-1) - logits.gather(-1, wanted).squeeze(-1)
     return (nll * (targets != IGNORED)).sum()

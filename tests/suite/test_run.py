@@ -164,6 +164,22 @@ def test_a_cpu_is_placed_against_peaks_measured_in_the_same_run(tmp_path: Path) 
     assert mfu.value is not None and 0 < mfu.value < 1
 
 
+def test_every_parity_check_is_stored_and_a_failed_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(monkeypatch, faults={"1": ["build", "wrong"]})
+    rows = {row.repetition: row for row in run(tmp_path, repeats=2).rows}
+    checks = json.loads(rows[0].environment)["timing"]["parity"]
+    assert {"float32 twin", "poisoned cache", "logits", "regret", "worst token"} <= set(checks)
+    assert all(check["error"] <= check["tolerance"] for check in checks.values())
+    timing = json.loads(rows[1].environment)["timing"]
+    worst = max(timing["parity"], key=lambda name: timing["parity"][name]["error"])
+    assert rows[1].status == "invalid"
+    assert str(rows[1].reason).startswith("parity check failed: ")
+    assert timing["parity_error"] > timing["parity_tolerance"]
+    assert worst in timing["parity"]
+
+
 def test_a_limit_is_not_measured_against_itself(tmp_path: Path) -> None:
     settings = {"m": ["8"], "n": ["8"], "k": ["8"]}
     report = run(tmp_path, workload="gemm", preset="square-512", overrides=settings, repeats=2)
