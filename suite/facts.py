@@ -8,6 +8,7 @@ reason in place of the value.
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -337,13 +338,18 @@ def _how_it_was_timed(job: Job, outcome: Outcome) -> dict[str, Any]:
         "compile_cache": None if outcome.compile_cache is None else dict(outcome.compile_cache),
         "spent_s": dict(outcome.spent_s),
         "energy": None if outcome.energy is None else dict(outcome.energy),
-        "parity_error": outcome.parity_error,
+        "parity_error": _finite(outcome.parity_error),
         "parity_tolerance": outcome.parity_tolerance,
         "parity": {
-            check["name"]: {"error": check["error"], "tolerance": check["tolerance"]}
+            check["name"]: {"error": _finite(check["error"]), "tolerance": check["tolerance"]}
             for check in outcome.parity
         },
     }
+
+
+def _finite(error: float | None) -> float | None:
+    """An error as JSON can hold it: none where it is infinite or no number, and so a failure."""
+    return error if error is not None and math.isfinite(error) else None
 
 
 def _work(work: Work) -> dict[str, dict[str, int]]:
