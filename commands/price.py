@@ -99,20 +99,21 @@ def price_apply(
         float | None, typer.Option(help="Price of one chip for one hour, US dollars.")
     ] = None,
     run_id: Annotated[
-        list[str] | None, typer.Option("--run", help="Only rates of this run. Repeatable.")
+        list[str] | None,
+        typer.Option("--run", metavar="RUN", help="Only this run's; 'latest' too. Repeatable."),
     ] = None,
     prices: Prices = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Price stored rates again: new figures in a new run, the old ones kept, nothing re-run."""
+    """Price stored rates again: new figures in their run, the old ones kept, nothing re-run."""
     from tpubench.costs.price_files import asked_price
     from tpubench.costs.reprice import store_repriced
     from tpubench.reports import terminal_money
     from tpubench.results.store import default_store
 
     price = asked_price(price_id, usd_per_chip_hour, prices or [])
-    done = store_repriced(store or default_store(), price, set(run_id or []))
+    done = store_repriced(store or default_store(), price, run_id or [])
     terminal_money.show_repriced(
         list(done.rows), done.figures, price, done.skipped, as_json=as_json
     )

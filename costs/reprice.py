@@ -1,16 +1,17 @@
-"""Stored rates at another price: new rows in new runs, the old figures untouched.
+"""Stored rates at another price: $ figures beside them, in the same run; nothing is copied.
 
-A $ figure is a rate and a price; the rate was measured and stays. Nothing is run again. Each run
-that is priced gets a new run beside it with its rates and their $ figures, so that no table mixes
-two prices without showing two runs, and every $ figure can be verified from its own run.
+A $ figure is a rate and a price; the rate was measured and stays where it is. Nothing is run again,
+and the old figures stay: of several prices, summaries show the one that was put last
+(:mod:`tpubench.results.summary`), and ``price_id=`` selects an earlier one.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import json
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,21 @@ from typing import Any
 from tpubench.costs.token_cost import usd_per_items
 from tpubench.devices.prices import Price
 from tpubench.errors import UsageError
-from tpubench.results import store
+from tpubench.results import published, store
+from tpubench.results.fingerprint import canonical_json
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.row import SCHEMA_VERSION, Row
+from tpubench.results.select import select
 from tpubench.results.statistics import within
+from tpubench.results.summary import PRICED_AT, case_key
 
 ANY_ACCELERATOR = "any"
-COPIED = "as stored in run "
-"""Start of the reason of a rate that was copied; copies are not priced once more."""
+ALREADY = "it has this price already"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repriced:
-    """New rows by new run, and how many rates were left out for which reason."""
+    """New $ rows by run, and how many rates were left out for which reason."""
 
     rows: Mapping[str, list[Row]]
     skipped: Mapping[str, int]
@@ -38,63 +41,77 @@ class Repriced:
     @property
     def figures(self) -> int:
         """How many $ figures were made."""
-        rows = [row for part in self.rows.values() for row in part]
-        return sum(METRICS[row.metric].usd_of is not None for row in rows)
+        return sum(map(len, self.rows.values()))
 
 
 def reprice(rows: Iterable[Row], price: Price, now: dt.datetime) -> Repriced:
-    """A $ row for every stored rate that ``price`` fits, in new runs started at ``now`` (UTC).
+    """A $ row for every stored rate that ``price`` fits, put at ``now`` (UTC).
 
-    Rates of another device than the price's accelerator are left out and counted.
+    Rates of another device than the price's accelerator, and those that have this very price, are
+    left out and counted.
     """
-    priced: dict[str, list[Metric]] = {}
+    rows = list(rows)
+    of_rate: dict[str, list[Metric]] = {}
     for metric in METRICS.values():
         if metric.usd_of:
-            priced.setdefault(metric.usd_of, []).append(metric)
-    run_ids: dict[str, str] = {}
-    found: dict[str, list[Row]] = {}
+            of_rate.setdefault(metric.usd_of, []).append(metric)
+    have = {
+        (_case(row), METRICS[row.metric].usd_of)
+        for row in rows
+        if row.price_sha256 == price.sha256 and row.metric in METRICS
+    }
+    new: dict[str, list[Row]] = {}
     skipped: Counter[str] = Counter()
     for row in rows:
-        if row.metric not in priced or (row.reason or "").startswith(COPIED):
+        if row.metric not in of_rate:
             continue
         if row.status != "ok" or row.value is None:
             skipped[f"the rate is {row.status if row.status != 'ok' else 'missing'}"] += 1
         elif price.accelerator not in {ANY_ACCELERATOR, row.device}:
             skipped[f"the price is for {price.accelerator}, the rate for {row.device}"] += 1
+        elif (_case(row), row.metric) in have:
+            skipped[ALREADY] += 1
         else:
-            if row.run_id not in run_ids:
-                run_ids[row.run_id] = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-            run_id = run_ids[row.run_id]
-            copy = replace(row, run_id=run_id, started_at=now, reason=f"{COPIED}{row.run_id}")
-            figures = [
-                priced_row(
-                    row,
-                    metric,
-                    price,
-                    run_id=run_id,
-                    started_at=now,
-                    reason=f"{metric.usd_of} of run {row.run_id}, priced again",
-                )
-                for metric in priced[row.metric]
-            ]
-            found.setdefault(run_id, []).extend([copy, *figures])
-    return Repriced(rows=found, skipped=dict(skipped))
+            environment = {**json.loads(row.environment), PRICED_AT: now.isoformat()}
+            try:
+                figures = [
+                    priced_row(
+                        row,
+                        metric,
+                        price,
+                        environment=canonical_json(environment),
+                        reason=f"{metric.usd_of} priced again on {now:%Y-%m-%d}",
+                    )
+                    for metric in of_rate[row.metric]
+                ]
+            except UsageError as error:
+                skipped[str(error)] += 1
+                continue
+            new.setdefault(row.run_id, []).extend(figures)
+    return Repriced(rows=new, skipped=dict(skipped))
 
 
-def store_repriced(folder: Path, price: Price, run_ids: set[str] | None = None) -> Repriced:
-    """Reprice what ``folder`` holds (or only the runs named) and store the new runs there.
+def store_repriced(folder: Path, price: Price, selectors: Sequence[str] = ()) -> Repriced:
+    """Reprice what ``folder`` holds (or only the runs selected) and store the figures with it.
 
     UsageError when no stored rate fits the price, with the reasons.
     """
-    scan = store.scan(store.files(folder))
-    rows = [row for row in store.iter_rows(scan.table) if not run_ids or row.run_id in run_ids]
-    done = reprice(rows, price, dt.datetime.now(dt.UTC))
+    if published.SELECTOR in selectors:
+        raise UsageError("the published results are not stored here: show them with --prices FILE")
+    table = select(folder, selectors).table if selectors else store.scan(store.files(folder)).table
+    now = dt.datetime.now(dt.UTC)
+    done = reprice(store.iter_rows(table), price, now)
     if not done.rows:
         why = "; ".join(f"{reason} ({n})" for reason, n in done.skipped.items())
         raise UsageError(f"nothing to price in {folder}: {why or 'no rates are stored there'}")
     for part in done.rows.values():
-        store.write(folder, "priced-again", part)
+        store.write(folder, f"priced-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", part)
     return done
+
+
+def _case(row: Row) -> tuple[object, ...]:
+    """A repetition of a case on a device."""
+    return (*case_key(row), row.device, row.repetition, row.source)
 
 
 def priced_row(row: Row, metric: Metric, price: Price, **changes: Any) -> Row:

@@ -150,7 +150,7 @@ def show_diff(changes: Sequence[Change], before: str, after: str, *, as_json: bo
 def show_repriced(
     run_ids: Sequence[str], rows: int, price: Price, skipped: Mapping[str, int], *, as_json: bool
 ) -> None:
-    """The new runs that hold old rates at another price."""
+    """The runs whose rates have another price now."""
     if as_json:
         document = {"run_ids": list(run_ids), "rows": rows, "price": price.record()}
         print_json({**document, "skipped": dict(skipped)})
@@ -165,6 +165,7 @@ def show_repriced(
         markup=False,
         soft_wrap=True,
     )
+    out.print("next: tpubench show    (an earlier price: price_id=ID)", style="dim")
 
 
 def show_figures(figures: Mapping[str, Any], price: Price | None = None, *, as_json: bool) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tpubench.results.row import Row
 from tpubench.results.statistics import Estimate, between
@@ -13,6 +14,8 @@ CaseKey = tuple[object, ...]
 
 IMPORTED = "imported"
 """Backend of rows that another tool or a publication made."""
+PRICED_AT = "priced_at"
+"""Key of the environment of a $ figure that was priced after its run: UTC time, ISO 8601."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,7 @@ class Summary:
 def summarise(rows: Iterable[Row]) -> list[Summary]:
     """Group by run, case and metric; repetitions of a group are aggregated by :func:`between`.
 
+    Of figures at several prices, those of the price that was put last are summarised.
     A repetition that failed has one row under the workload's primary metric only; it is counted
     in every group of its case.
     """
@@ -56,16 +60,15 @@ def summarise(rows: Iterable[Row]) -> list[Summary]:
             continue  # a copied file is no further repetition
         seen.add(row_key(row))
         if row.status == "ok":
-            groups.setdefault((*case_key(row), row.device, row.metric, row.price_id), []).append(
-                row
-            )
+            price = (row.price_id, row.price_sha256)
+            groups.setdefault((*case_key(row), row.device, row.metric, price), []).append(row)
         else:
             failures.setdefault(case_key(row), []).append(row)
     for case, failed in failures.items():
         if not any(key[: len(case)] == case for key in groups):
-            groups[(*case, failed[0].device, failed[0].metric, None)] = []
+            groups[(*case, failed[0].device, failed[0].metric, (None, None))] = []
     found = []
-    for key, good in groups.items():
+    for key, good in _at_the_last_price(groups).items():
         bad = failures.get(key[:-3], [])
         values = [row.value for row in good if row.value is not None]
         reasons = [row.reason for row in (*good, *bad) if row.reason]
@@ -81,6 +84,30 @@ def summarise(rows: Iterable[Row]) -> list[Summary]:
             )
         )
     return found
+
+
+def _at_the_last_price(groups: dict[CaseKey, list[Row]]) -> dict[CaseKey, list[Row]]:
+    """The groups without those of which another one holds the same at a later price."""
+    rivals: dict[CaseKey, list[CaseKey]] = {}
+    for key in groups:
+        rivals.setdefault(key[:-1], []).append(key)
+    last = {
+        keys[0] if len(keys) == 1 else max(keys, key=lambda key: _priced(groups[key]))
+        for keys in rivals.values()
+    }
+    return {key: rows for key, rows in groups.items() if key in last}
+
+
+def _priced(rows: Sequence[Row]) -> tuple[bool, str]:
+    """Orders groups of one figure: a value before none, a price put later before an earlier one."""
+    with_value = any(row.value is not None for row in rows)
+    return with_value, max((_priced_at(row.environment) for row in rows), default="")
+
+
+@lru_cache(maxsize=4096)
+def _priced_at(environment: str) -> str:
+    found = json.loads(environment)
+    return str(found.get(PRICED_AT, "")) if isinstance(found, dict) else ""
 
 
 def _estimate(good: list[Row], values: list[float]) -> Estimate | None:
@@ -104,7 +131,8 @@ def _params(text: str) -> dict[str, object]:
 
 def row_key(row: Row) -> tuple[object, ...]:
     """What no two facts share."""
-    return (*case_key(row), row.device, row.repetition, row.metric, row.price_id, row.source)
+    price = (row.price_id, row.price_sha256)
+    return (*case_key(row), row.device, row.repetition, row.metric, *price, row.source)
 
 
 def case_key(row: Row) -> CaseKey:
