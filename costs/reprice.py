@@ -80,7 +80,7 @@ def reprice(rows: Iterable[Row], price: Price, now: dt.datetime) -> Repriced:
                         metric,
                         price,
                         environment=canonical_json(environment),
-                        reason=f"{metric.usd_of} priced again on {now:%Y-%m-%d}",
+                        reason=f"priced again on {now:%Y-%m-%d}",
                     )
                     for metric in of_rate[row.metric]
                 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -48,7 +48,7 @@ class Summary:
 def summarise(rows: Iterable[Row]) -> list[Summary]:
     """Group by run, case and metric; repetitions of a group are aggregated by :func:`between`.
 
-    Of figures at several prices, those of the price that was put last are summarised.
+    Of a figure that was priced again, the price that was put last is summarised.
     A repetition that failed has one row under the workload's primary metric only; it is counted
     in every group of its case.
     """
@@ -87,21 +87,20 @@ def summarise(rows: Iterable[Row]) -> list[Summary]:
 
 
 def _at_the_last_price(groups: dict[CaseKey, list[Row]]) -> dict[CaseKey, list[Row]]:
-    """The groups without those of which another one holds the same at a later price."""
+    """The groups without those whose figure was priced again later; several prices that were there
+    from the start stay side by side.
+    """
     rivals: dict[CaseKey, list[CaseKey]] = {}
     for key in groups:
         rivals.setdefault(key[:-1], []).append(key)
-    last = {
-        keys[0] if len(keys) == 1 else max(keys, key=lambda key: _priced(groups[key]))
-        for keys in rivals.values()
-    }
-    return {key: rows for key, rows in groups.items() if key in last}
-
-
-def _priced(rows: Sequence[Row]) -> tuple[bool, str]:
-    """Orders groups of one figure: a value before none, a price put later before an earlier one."""
-    with_value = any(row.value is not None for row in rows)
-    return with_value, max((_priced_at(row.environment) for row in rows), default="")
+    overtaken: set[CaseKey] = set()
+    for keys in rivals.values():
+        if len(keys) > 1:
+            priced = {key: max(_priced_at(row.environment) for row in groups[key]) for key in keys}
+            last = max(keys, key=priced.__getitem__)
+            if priced[last]:
+                overtaken |= {key for key in keys if key != last}
+    return {key: rows for key, rows in groups.items() if key not in overtaken}
 
 
 @lru_cache(maxsize=4096)

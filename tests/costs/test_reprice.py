@@ -78,7 +78,7 @@ def test_a_rate_gets_the_new_price_and_names_it() -> None:
     assert priced.samples == [usd_per_mtok(2.7, 4, rate) for rate in (1900, 2000, 2111)]
     assert (priced.price_id, priced.price_as_of) == (V6E, "2024-12-23")
     assert priced.price_sha256 == price(V6E).sha256
-    assert priced.reason == "output_tok_s priced again on 2026-11-22"
+    assert priced.reason == "priced again on 2026-11-22"
     assert priced.evidence == "measured"
 
 
