@@ -96,7 +96,10 @@ def _at_the_last_price(groups: dict[CaseKey, list[Row]]) -> dict[CaseKey, list[R
     overtaken: set[CaseKey] = set()
     for keys in rivals.values():
         if len(keys) > 1:
-            priced = {key: max(_priced_at(row.environment) for row in groups[key]) for key in keys}
+            priced = {
+                key: max((_priced_at(row.environment) for row in groups[key]), default="")
+                for key in keys
+            }
             last = max(keys, key=priced.__getitem__)
             if priced[last]:
                 overtaken |= {key for key in keys if key != last}
