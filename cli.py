@@ -14,7 +14,18 @@ from typing import Annotated
 
 import typer
 
-from tpubench.commands import about, allocate, cost, estimate, facts, gate, import_, price, run
+from tpubench.commands import (
+    about,
+    allocate,
+    cost,
+    estimate,
+    facts,
+    gate,
+    import_,
+    price,
+    run,
+    runs,
+)
 from tpubench.errors import TpubenchError, UsageError
 
 
@@ -47,7 +58,7 @@ def _options(
 
 
 # In the order that --help shows.
-for group in (run, estimate, facts, gate, import_, about, price, cost, allocate):
+for group in (run, estimate, facts, runs, gate, import_, about, price, cost, allocate):
     app.add_typer(group.app)
 
 

@@ -95,7 +95,7 @@ def write(store: Path, name: str, rows: list[Row]) -> Path:
                 pq.write_table(table, stream, compression="zstd", write_page_checksum=True)
                 stream.flush()
                 os.fsync(stream.fileno())
-            _publish(temporary, final)
+            publish(temporary, final)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -217,7 +217,7 @@ def _json_value(value: Any) -> str:
     return str(value.isoformat()) if hasattr(value, "isoformat") else repr(value)
 
 
-def _publish(temporary: Path, final: Path) -> None:
+def publish(temporary: Path, final: Path) -> None:
     try:
         final.hardlink_to(temporary)
     except OSError as error:

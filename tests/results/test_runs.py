@@ -1,0 +1,117 @@
+"""Runs of a store: listed, tagged, noted, deleted and brought back; nothing is lost by accident."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from pathlib import Path
+
+import pytest
+from sample_rows import make_row
+
+from tpubench.errors import UsageError
+from tpubench.results import labels, runs
+from tpubench.results import store as facts
+from tpubench.results.select import select
+
+FIRST, LAST = "20260101T000000-aaaaaa", "20260102T000000-bbbbbb"
+EARLY, LATE = (dt.datetime(2026, 1, day, tzinfo=dt.UTC) for day in (1, 2))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    failed = {"status": "failed", "value": None, "samples": None, "ci_low": None, "ci_high": None}
+    facts.write(tmp_path, "case-000", [make_row(run_id=LAST, started_at=LATE)])
+    facts.write(
+        *(tmp_path, "case-000"),
+        [
+            make_row(run_id=FIRST, started_at=EARLY),
+            make_row("ttft_s", run_id=FIRST, started_at=EARLY),
+            make_row(run_id=FIRST, started_at=EARLY, repetition=1, reason="oom", **failed),
+        ],
+    )
+    return tmp_path
+
+
+def listed(store: Path, *selectors: str) -> dict[str, runs.Run]:
+    return {run.run_id: run for run in runs.stored_runs(store, selectors)[0]}
+
+
+def test_runs_are_listed_oldest_first_with_what_failed(store: Path) -> None:
+    found = listed(store)
+    assert list(found) == [FIRST, LAST]
+    assert (found[FIRST].cases, found[FIRST].repetitions, found[FIRST].failed) == (1, 2, 1)
+    assert list(listed(store, "latest")) == [LAST]
+
+
+def test_tags_and_notes_add_up_and_writers_need_not_know_of_each_other(store: Path) -> None:
+    labels.say(store, FIRST, tags=["baseline", "v1.2"])
+    labels.say(store, FIRST, tags=["slow"], note="before the upgrade")
+    labels.say(store, FIRST, untags=["slow", "absent"], note="and after")
+    found = labels.of_run(store, FIRST)
+    assert found.tags == ("baseline", "v1.2")
+    assert [note.text for note in found.notes] == ["before the upgrade", "and after"]
+    assert labels.of_store(store) == {FIRST: found} and listed(store)[LAST].labels.tags == ()
+    assert len(list((store / FIRST).glob("*.label.json"))) == 3  # nothing said was overwritten
+    assert not list((store / FIRST).glob(".*"))
+
+
+@pytest.mark.parametrize("tag", ["", "a b", "../x", "-x", "é", "x" * 65, "a\n"])
+def test_a_tag_is_a_plain_word(store: Path, tag: str) -> None:
+    with pytest.raises(UsageError, match="is no tag"):
+        labels.say(store, FIRST, tags=[tag])
+
+
+@pytest.mark.parametrize("note", ["", " ", "\x1b[2J", "x" * 2001])
+def test_a_note_is_a_sentence(store: Path, note: str) -> None:
+    with pytest.raises(UsageError, match="a note is"):
+        labels.say(store, FIRST, note=note)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", "null", '{"tags": [1], "untags": [], "note": null, "at": ""}', "[" * 9999],
+)
+def test_a_label_that_is_none_is_named_and_hides_no_other(store: Path, content: str) -> None:
+    labels.say(store, FIRST, tags=["kept"])
+    odd = store / FIRST / "0.label.json"
+    odd.write_text(content)
+    os.mkfifo(store / FIRST / "1.label.json")
+    found, left_out = runs.stored_runs(store, [])
+    assert found[0].labels.tags == ("kept",)
+    assert left_out[0] == f"{odd} is no label" and len(left_out) == 2
+
+
+def test_a_deleted_run_is_out_of_sight_and_comes_back_whole(store: Path) -> None:
+    labels.say(store, FIRST, tags=["baseline"])
+    before = {path.name: path.read_bytes() for path in (store / FIRST).iterdir()}
+    kept = runs.delete(store, FIRST)
+    assert list(listed(store)) == [LAST] and runs.deleted(store) == [FIRST]
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+    # The run was still being written, and is deleted once more.
+    facts.write(store, "case-001", [make_row(run_id=FIRST, started_at=EARLY, repetition=2)])
+    runs.delete(store, FIRST)
+    assert runs.restore(store, FIRST) == 3
+    assert {path.name for path in (store / FIRST).iterdir()} == {*before, "case-001.parquet"}
+    assert runs.deleted(store) == [] and list(listed(store)) == [FIRST, LAST]
+
+
+def test_bringing_back_replaces_nothing(store: Path) -> None:
+    runs.delete(store, FIRST)
+    facts.write(store, "case-000", [make_row(run_id=FIRST, started_at=EARLY, value=9.0)])
+    with pytest.raises(UsageError, match="exists"):
+        runs.restore(store, FIRST)
+    assert select(store, [FIRST]).table["value"].to_pylist() == [9.0]
+    assert runs.deleted(store) == [FIRST]
+
+
+def test_one_run_is_named_and_no_folder_outside(store: Path) -> None:
+    assert runs.one(store, "latest") == LAST
+    for odd in ("..", ".", "nowhere", "metric=ttft_s", "published"):
+        with pytest.raises(UsageError):
+            runs.one(store, odd)
+    facts.write(store / "inner", "x", [make_row(run_id="20260103T000000-cccccc")])
+    with pytest.raises(UsageError, match="do not lie in a folder"):
+        runs.one(store, "20260103T000000-cccccc")
+    (store / FIRST / "case-000.parquet").write_bytes(b"damaged")
+    assert runs.one(store, FIRST) == FIRST  # a damaged run can be deleted too

@@ -1,0 +1,88 @@
+"""``tpubench runs`` and ``merge`` from the outside: JSON, plain text, asking, exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sample_rows import make_row
+
+from tpubench import cli
+from tpubench.results import store as facts
+
+RUN = "20260101T000000-aaaaaa"
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Call:
+    monkeypatch.chdir(tmp_path)
+    facts.write(tmp_path / "bench-results", "case-000", [make_row(run_id=RUN)])
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["tpubench", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+def test_a_run_is_tagged_noted_and_listed(call: Call) -> None:
+    assert call("runs", "tag", "latest", "baseline", "old")[0] == 0
+    assert call("runs", "tag", RUN, "--remove", "old")[1] == f"{RUN}: tags: baseline\n"
+    assert call("runs", "note", RUN, "a [bold] word")[0] == 0
+    (listed,) = json.loads(call("runs", "list", "--json")[1])
+    assert (listed["run_id"], listed["tags"]) == (RUN, ["baseline"])
+    assert [note["text"] for note in listed["notes"]] == ["a [bold] word"]
+    text = call("runs", "list")[1]
+    assert RUN in text and "baseline" in text and "a [bold] word" in text
+
+
+def test_deleting_is_asked_for_and_undone(call: Call) -> None:
+    code, out, err = call("runs", "delete", "latest")
+    assert (code, out) == (2, "") and f"would delete {RUN}: say --yes" in err
+    code, out, _ = call("runs", "delete", "latest", "--yes")
+    assert code == 0 and f"runs restore {RUN}" in out
+    assert json.loads(call("runs", "list", "--deleted", "--json")[1]) == [RUN]
+    assert call("show")[0] == 2
+    assert call("runs", "restore", RUN)[0] == 0
+    assert call("show")[0] == 0
+
+
+def test_a_merge_that_meets_a_contradiction_exits_1_and_names_it(
+    call: Call, tmp_path: Path
+) -> None:
+    facts.write(tmp_path / "other", "case-000", [make_row(run_id=RUN, reason="another")])
+    code, out, _ = call("merge", "other", "--into", "bench-results")
+    assert code == 1 and out.startswith("conflict: ") and RUN in out
+    code, out, _ = call("merge", "other", "--into", "new", "--json")
+    assert code == 0 and json.loads(out)["rows"] == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("runs", "tag", "latest"),
+        ("runs", "tag", "latest", "not a tag"),
+        ("runs", "note", "latest", "\x1b[2J"),
+        ("runs", "delete", "..", "--yes"),
+        ("runs", "restore", RUN),
+        ("runs", "list", "--store", "nowhere"),
+        ("runs", "list", "--deleted", "latest"),
+        ("merge", "bench-results", "--into", "bench-results"),
+        ("merge", "nowhere", "--into", "new"),
+        ("merge", "--into", "new"),
+    ],
+)
+def test_nonsense_is_one_line(call: Call, arguments: tuple[str, ...]) -> None:
+    code, out, err = call(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("tpubench: error: ")
