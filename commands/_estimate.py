@@ -37,16 +37,16 @@ class Compiling:
     timeout_s: float
 
 
-def run(method: str, asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
+def run(method: str, asked: Asked, compiling: Compiling, *, as_json: bool, explain: bool) -> bool:
     """Estimate, store and print every case; False when one does not fit the device's memory."""
     if method == "roofline":
-        return _roofline(asked, compiling, as_json=as_json)
+        return _roofline(asked, compiling, as_json=as_json, explain=explain)
     if method == "compile":
-        return _compile(asked, compiling, as_json=as_json)
+        return _compile(asked, compiling, as_json=as_json, explain=explain)
     raise UsageError(f"unknown method {method[:40]!r}; known: roofline, compile")
 
 
-def _roofline(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
+def _roofline(asked: Asked, compiling: Compiling, *, as_json: bool, explain: bool) -> bool:
     from tpubench.costs.price_files import all_prices, chosen_price
     from tpubench.estimates.modelled import examine
     from tpubench.estimates.request import parse
@@ -86,11 +86,11 @@ def _roofline(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
             write(asked.store, name, list(found.rows))
         rows += found.rows
         notes += [note for note in found.notes if note not in notes]
-    terminal_estimate.show(rows, notes, asked.store, as_json=as_json)
+    terminal_estimate.show(rows, notes, asked.store, as_json=as_json, explain=explain)
     return all(row.status == "ok" for row in rows)
 
 
-def _compile(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
+def _compile(asked: Asked, compiling: Compiling, *, as_json: bool, explain: bool) -> bool:
     from tpubench.costs.price_files import all_prices, chosen_price
     from tpubench.estimates.compiled import estimate
     from tpubench.estimates.compiled.request import parse
@@ -124,5 +124,5 @@ def _compile(asked: Asked, compiling: Compiling, *, as_json: bool) -> bool:
         if asked.store is not None:
             write(asked.store, request.case.key, found)
         rows += found
-    terminal_compiled.show(rows, asked.store, as_json=as_json)
+    terminal_compiled.show(rows, asked.store, as_json=as_json, explain=explain)
     return all(row.status == "ok" for row in rows)

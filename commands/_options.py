@@ -16,6 +16,7 @@ Store = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Explain = Annotated[bool, typer.Option("--explain", help="Also say how each figure is defined.")]
 Prices = Annotated[
     list[Path] | None,
     typer.Option(

@@ -54,5 +54,5 @@ def run(file: Path | None, given: Mapping[str, Any]) -> int:
     with progress.observer(show=leader and not asked["as_json"]) as observe:
         outcome = suite_run.execute(plan, where, observe)
     if leader:
-        terminal.show_run(outcome, as_json=asked["as_json"])
+        terminal.show_run(outcome, as_json=asked["as_json"], explain=asked["explain"])
     return outcome.exit_code

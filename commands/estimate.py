@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tpubench.commands._app import App
-from tpubench.commands._options import Json, Prices
+from tpubench.commands._options import Explain, Json, Prices
 from tpubench.errors import UsageError
 
 app = App()
@@ -71,6 +71,7 @@ def estimate(
         Path | None, typer.Option(help="Store the rows there, like those of a run.")
     ] = None,
     as_json: Json = False,
+    explain: Explain = False,
 ) -> None:
     """Estimate a workload on a device that is not there; --validate judges the estimates."""
     if validate is not None:
@@ -103,6 +104,6 @@ def estimate(
     compiling = _estimate.Compiling(
         topology=topology, weight_dtype=weight_dtype, full=full, python=python, timeout_s=timeout
     )
-    fits = _estimate.run(method, what, compiling, as_json=as_json)
+    fits = _estimate.run(method, what, compiling, as_json=as_json, explain=explain)
     # 1: the answer is no, it does not fit.
     raise typer.Exit(0 if fits else 1)

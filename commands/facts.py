@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tpubench.commands._app import App
-from tpubench.commands._options import Filters, Json, Prices, Store
+from tpubench.commands._options import Explain, Filters, Json, Prices, Store
 
 app = App()
 
@@ -20,6 +20,7 @@ def show(
     as_json: Json = False,
     prices: Prices = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the rows as CSV.")] = False,
+    explain: Explain = False,
 ) -> None:
     """Show stored facts: the latest run, or whatever the selectors pick."""
     from tpubench.costs.price_files import all_prices
@@ -30,7 +31,7 @@ def show(
 
     table = all_prices(prices or [])
     found = with_list_prices(select(store or default_store(), selectors or ["latest"]), table)
-    terminal.show_rows(found, as_json=as_json, as_csv=as_csv)
+    terminal.show_rows(found, as_json=as_json, as_csv=as_csv, explain=explain)
 
 
 @app.command()
@@ -39,6 +40,7 @@ def compare(
     b: Annotated[str, typer.Argument(metavar="B", help="Selector of the other side.")],
     store: Store = None,
     as_json: Json = False,
+    explain: Explain = False,
 ) -> None:
     """Compare B with A, figure by figure: ratio, interval, and what else differs."""
     from tpubench.reports import terminal_compare
@@ -46,7 +48,7 @@ def compare(
     from tpubench.results.store import default_store
 
     found, unreadable = compare_selected(store or default_store(), a, b)
-    terminal_compare.show(found, unreadable, as_json=as_json)
+    terminal_compare.show(found, unreadable, as_json=as_json, explain=explain)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tpubench.commands._app import App
-from tpubench.commands._options import Filters, Json, Store
+from tpubench.commands._options import Explain, Filters, Json, Store
 from tpubench.errors import UsageError
 
 app = App()
@@ -65,6 +65,7 @@ def ab(
     markdown: Markdown = None,
     store: Store = None,
     as_json: Json = False,
+    explain: Explain = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be compared, and run nothing.")
     ] = False,
@@ -109,7 +110,7 @@ def ab(
     with terminal_gate.watcher(show=not as_json) as watch:
         found = contest.run(arranged, store or default_store(), watch)
     gate_files.write(found, junit=junit, markdown=markdown)
-    terminal_gate.show(found, [], as_json=as_json)
+    terminal_gate.show(found, [], as_json=as_json, explain=explain)
     raise typer.Exit(found.exit_code)
 
 
@@ -136,6 +137,7 @@ def gate(
     markdown: Markdown = None,
     store: Store = None,
     as_json: Json = False,
+    explain: Explain = False,
 ) -> None:
     """Judge stored rows: 0 ok, 1 regressed, 3 inconclusive, 4 not comparable."""
     from tpubench.reports import gate_files, terminal_gate
@@ -147,7 +149,7 @@ def gate(
         store or default_store(), baseline, candidate, rules, confirm
     )
     gate_files.write(found, junit=junit, markdown=markdown)
-    terminal_gate.show(found, unreadable, as_json=as_json)
+    terminal_gate.show(found, unreadable, as_json=as_json, explain=explain)
     raise typer.Exit(found.exit_code)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tpubench.commands._app import App
-from tpubench.commands._options import Json, Prices, Store
+from tpubench.commands._options import Explain, Json, Prices, Store
 
 app = App()
 
@@ -62,6 +62,7 @@ def run(
     prices: Prices = None,
     store: Store = None,
     as_json: Json = False,
+    explain: Explain = False,
     seed: Annotated[int | None, typer.Option(help="Seed of random weights and inputs.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")

@@ -16,9 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from tpubench.devices.prices import stale_on, today
-from tpubench.reports import quantity, time_spent
+from tpubench.reports import definitions, quantity, time_spent
 from tpubench.results.events import RunReport
-from tpubench.results.metrics import METRICS
+from tpubench.results.metrics import METRICS, of_row
 from tpubench.results.row import COLUMNS, Row
 from tpubench.results.store import Scan, Unreadable, iter_rows
 from tpubench.results.summary import IMPORTED, Summary, summarise
@@ -46,8 +46,28 @@ def print_json(document: Any) -> None:
 
 
 def records(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Rows as JSON values: the JSON columns stay the text that is stored."""
-    return [{name: _json_value(getattr(row, name)) for name in COLUMNS} for row in rows]
+    """Rows as JSON values: what is stored as the text of a JSON object is that object."""
+    return [
+        {**_cells(row), "params": _object(row.params), "environment": _object(row.environment)}
+        for row in rows
+    ]
+
+
+def _cells(row: Row) -> dict[str, Any]:
+    return {name: _json_value(getattr(row, name)) for name in COLUMNS}
+
+
+def _object(text: str) -> Any:
+    """The object that a JSON column holds; of a column that holds none, its text."""
+    try:
+        found = json.loads(text, parse_constant=_refuse)
+    except (TypeError, ValueError, RecursionError):
+        return text
+    return found if isinstance(found, dict) else text
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
 
 
 def show_plan(plan: Mapping[str, Any], *, as_json: bool) -> None:
@@ -72,8 +92,8 @@ def show_plan(plan: Mapping[str, Any], *, as_json: bool) -> None:
     out.print(f"{plan['repeats']} repetitions of each case; nothing was run")
 
 
-def show_run(report: RunReport, *, as_json: bool) -> None:
-    """What was measured, and where it is."""
+def show_run(report: RunReport, *, as_json: bool, explain: bool = False) -> None:
+    """What was measured, and where it is; ``explain``: and how each figure is defined."""
     if as_json:
         document: dict[str, Any] = {
             "run_id": report.run_id,
@@ -86,7 +106,7 @@ def show_run(report: RunReport, *, as_json: bool) -> None:
         return
     out = console()
     _notes(out, report.notes)
-    _tables(out, report.rows, {"store": report.store_s})
+    _tables(out, report.rows, {"store": report.store_s}, explain=explain)
     if report.generated is not None:
         text = report.generated.text
         out.print("generated:", markup=False, style="bold")
@@ -95,7 +115,7 @@ def show_run(report: RunReport, *, as_json: bool) -> None:
     out.print("next: tpubench report    (HTML page and charts)", style="dim")
 
 
-def show_rows(found: Scan, *, as_json: bool, as_csv: bool) -> None:
+def show_rows(found: Scan, *, as_json: bool, as_csv: bool, explain: bool = False) -> None:
     """Stored rows as tables, JSON or CSV; files that could not be read are named on stderr."""
     if found.unreadable and not found.table.num_rows:
         raise found.unreadable[0].error
@@ -106,7 +126,7 @@ def show_rows(found: Scan, *, as_json: bool, as_csv: bool) -> None:
     elif as_csv:
         _csv(rows)
     elif rows:
-        _tables(console(), rows)
+        _tables(console(), rows, explain=explain)
     else:
         console().print("no rows match")
 
@@ -196,7 +216,13 @@ def warn_unreadable(unreadable: Sequence[Unreadable]) -> None:
         print(f"tpubench: warning: left out: {bad.error}", file=sys.stderr)
 
 
-def _tables(out: Console, rows: Sequence[Row], also_s: Mapping[str, float] | None = None) -> None:
+def _tables(
+    out: Console,
+    rows: Sequence[Row],
+    also_s: Mapping[str, float] | None = None,
+    *,
+    explain: bool,
+) -> None:
     """also_s: seconds that a run spent outside of its children."""
     groups: dict[tuple[object, ...], list[Summary]] = {}
     for summary in summarise(rows):
@@ -209,22 +235,18 @@ def _tables(out: Console, rows: Sequence[Row], also_s: Mapping[str, float] | Non
             shown = [summary for summary in summaries if summary.first.params in chunk]
             _table(out, chunk, shown)
             used |= set(_metrics_shown(shown))
-    out.print("Values: geometric mean of repetitions [95 % interval between them].", style="dim")
-    if any(s.estimate and quantity.useless(s.estimate) for shown in groups.values() for s in shown):
-        out.print(
-            f"Unusable: the 95 % interval exceeds a factor of {quantity.USELESS};"
-            " more repetitions narrow it where it was measured.",
-            style="dim",
-        )
-    if any(summary.estimated for shown in groups.values() for summary in shown):
-        out.print(
-            "Estimated: the estimate [95 % interval of the model, where there is one].", style="dim"
-        )
     for line in time_spent.lines(rows, also_s):
         out.print(line, markup=False, style="dim")
-    for name in METRICS:
-        if name in used:
-            out.print(f"{name}: {METRICS[name].formula}", style="dim", markup=False, soft_wrap=True)
+    also = ["Values: geometric mean of repetitions [95 % interval between them]."]
+    if any(s.estimate and quantity.useless(s.estimate) for shown in groups.values() for s in shown):
+        also.append(
+            f"Unusable: the 95 % interval exceeds a factor of {quantity.USELESS};"
+            " more repetitions narrow it where it was measured."
+        )
+    if any(summary.estimated for shown in groups.values() for summary in shown):
+        also.append("Estimated: the estimate [95 % interval of the model, where there is one].")
+    shown_rows = (row for row in rows if row.metric in used)
+    definitions.show(out, shown_rows, explain=explain, also=also)
 
 
 def _table_key(row: Row) -> tuple[object, ...]:
@@ -262,12 +284,13 @@ def _table(out: Console, cases: Sequence[str], summaries: Sequence[Summary]) -> 
 
 def _metrics_shown(summaries: Sequence[Summary]) -> list[str]:
     """Metrics in their order; on one chip, a figure per chip would only repeat."""
-    present = {s.first.metric for s in summaries}
+    present = {s.first.metric: of_row(s.first) for s in summaries}
     one_chip = all(s.first.chips == 1 for s in summaries)
+    own = [name for name in present if name not in METRICS]
     return [
         name
-        for name, metric in METRICS.items()
-        if name in present and not (one_chip and metric.per_chip_of)
+        for name in (*METRICS, *own)
+        if name in present and not (one_chip and present[name].per_chip_of)
     ]
 
 
@@ -287,7 +310,7 @@ def _cell(summary: Summary | None, notes: list[str]) -> str:
 
 def price_words(row: Row) -> str | None:
     """The price behind a $ figure, in words; None for any other figure."""
-    if row.usd_per_chip_hour is None or METRICS[row.metric].usd_of is None:
+    if row.usd_per_chip_hour is None or of_row(row).usd_of is None:
         return None
     dated = f", of {row.price_as_of}" if row.price_as_of else ""
     stale = ", stale" if stale_on(row.price_as_of, today()) else ""
@@ -306,8 +329,8 @@ def _label(params: Mapping[str, Any]) -> str:
 def _csv(rows: Sequence[Row]) -> None:
     writer = csv.writer(sys.stdout)
     writer.writerow(COLUMNS)
-    for record in records(rows):
-        writer.writerow([_csv_cell(value) for value in record.values()])
+    for row in rows:
+        writer.writerow([_csv_cell(value) for value in _cells(row).values()])
 
 
 def _csv_cell(value: Any) -> Any:

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from tpubench.reports import quantity
+from tpubench.reports import definitions, quantity
 from tpubench.reports.terminal import console, print_json, warn_unreadable
 from tpubench.results.compare import Compared, Comparison
-from tpubench.results.metrics import METRICS
 from tpubench.results.statistics import Estimate
 from tpubench.results.store import Unreadable
 
 _STYLE = {"better": "green", "worse": "red", "unclear": "dim"}
 
 
-def show(found: Compared, unreadable: Sequence[Unreadable], *, as_json: bool) -> None:
+def show(
+    found: Compared, unreadable: Sequence[Unreadable], *, as_json: bool, explain: bool = False
+) -> None:
     """Ratios as a table or one JSON document; files left out are named on stderr."""
     warn_unreadable(unreadable)
     if as_json:
@@ -49,15 +50,12 @@ def show(found: Compared, unreadable: Sequence[Unreadable], *, as_json: bool) ->
         out.print(f"differs: {name}: A {a}, B {b}", markup=False, soft_wrap=True)
     if found.only_a or found.only_b:
         out.print(f"left out: {found.only_a} figures only in A, {found.only_b} only in B")
-    out.print(
+    better = (
         "better or worse: the 95 % interval of the ratio (Welch, on logarithms, between"
-        " repetitions) excludes 1",
-        style="dim",
-        soft_wrap=True,
+        " repetitions) excludes 1"
     )
-    for name in dict.fromkeys(comparison.a.first.metric for comparison in found.comparisons):
-        if name in METRICS:
-            out.print(f"{name}: {METRICS[name].formula}", style="dim", markup=False, soft_wrap=True)
+    rows = (comparison.a.first for comparison in found.comparisons)
+    definitions.show(out, rows, explain=explain, also=[better])
 
 
 def _ratio(found: Estimate) -> str:

@@ -9,15 +9,14 @@ from typing import Any
 
 from rich.table import Table
 
-from tpubench.reports import quantity
+from tpubench.reports import definitions, quantity
 from tpubench.reports.terminal import console, price_words, print_json, records
-from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
 
 _GIB = 2**30
 
 
-def show(rows: Sequence[Row], store: Path | None, *, as_json: bool) -> None:
+def show(rows: Sequence[Row], store: Path | None, *, as_json: bool, explain: bool = False) -> None:
     """One block a case: its rows, then the parts of each phase; or the rows as JSON."""
     if as_json:
         document: dict[str, Any] = {"rows": records(rows)}
@@ -40,9 +39,7 @@ def show(rows: Sequence[Row], store: Path | None, *, as_json: bool) -> None:
         out.print()
     for words in dict.fromkeys(filter(None, map(price_words, rows))):
         out.print(words, soft_wrap=True, markup=False)
-    formulas = {row.metric: METRICS[row.metric].formula for row in rows if row.value is not None}
-    for name, formula in formulas.items():
-        out.print(f"{name}: {formula}", soft_wrap=True, markup=False)
+    definitions.show(out, (row for row in rows if row.value is not None), explain=explain)
     if store is not None:
         out.print(f"stored in {store}", soft_wrap=True, markup=False)
 

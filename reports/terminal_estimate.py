@@ -10,16 +10,22 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from tpubench.reports import quantity
+from tpubench.reports import definitions, quantity
 from tpubench.reports.terminal import console, price_words, print_json, records
-from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
 
 MOST_GROUPS = 40
 """Lines of a table of groups; the rest is in ``--json``."""
 
 
-def show(rows: Sequence[Row], notes: Sequence[str], store: Path | None, *, as_json: bool) -> None:
+def show(
+    rows: Sequence[Row],
+    notes: Sequence[str],
+    store: Path | None,
+    *,
+    as_json: bool,
+    explain: bool = False,
+) -> None:
     """Rows of an estimate with their 90 % interval and what binds them."""
     by_run: dict[str, list[Row]] = {}
     for row in rows:
@@ -37,8 +43,7 @@ def show(rows: Sequence[Row], notes: Sequence[str], store: Path | None, *, as_js
         out.print(_table(own))
     for words in dict.fromkeys(filter(None, map(price_words, rows))):
         out.print(words, markup=False, soft_wrap=True)
-    for name in dict.fromkeys(row.metric for row in rows):
-        out.print(f"{name}: {METRICS[name].formula}", style="dim", markup=False, soft_wrap=True)
+    definitions.show(out, rows, explain=explain)
     if store is not None and rows:
         out.print(f"run {', '.join(by_run)} is stored in {store}", markup=False, soft_wrap=True)
 

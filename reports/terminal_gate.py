@@ -45,7 +45,9 @@ class Taken(Protocol):
     def confirming(self) -> bool: ...
 
 
-def show(found: GateReport, unreadable: Sequence[Unreadable], *, as_json: bool) -> None:
+def show(
+    found: GateReport, unreadable: Sequence[Unreadable], *, as_json: bool, explain: bool = False
+) -> None:
     """The verdicts as a table or one JSON document; files left out are named on stderr."""
     warn_unreadable(unreadable)
     if as_json:
@@ -75,13 +77,13 @@ def show(found: GateReport, unreadable: Sequence[Unreadable], *, as_json: bool) 
     for finding in found.findings:
         what = f"{finding.state}: {finding.case}: {finding.metric}"
         out.print(f"{what}: {finding.reason}{cause(finding)}", markup=False, soft_wrap=True)
-    _legend(out, found)
+    _legend(out, found, explain=explain)
     for run in found.runs[:1]:
         out.print(f"stored as runs {run} and {found.runs[-1]}", markup=False)
     out.print(f"gate: {found.state}", style=STYLE[found.state])
 
 
-def _legend(out: Any, found: GateReport) -> None:
+def _legend(out: Any, found: GateReport, *, explain: bool) -> None:
     policies = {(f.policy.margin, f.policy.limit, f.policy.alpha, f.policy.ok_alpha)
                 for f in found.findings}  # fmt: skip
     for margin, limit, alpha, ok_alpha in sorted(policies):
@@ -91,6 +93,9 @@ def _legend(out: Any, found: GateReport) -> None:
             style="dim",
             soft_wrap=True,
         )
+    if not explain:
+        out.print("--explain says how each figure is defined", style="dim")
+        return
     out.print(
         "worse by: Hodges-Lehmann ratio [95 % interval]; σ: spread of its logarithm from process to"
         " process; detectable: smallest true change flagged 95 times in 100",

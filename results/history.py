@@ -70,18 +70,20 @@ class Series:
 
 def history(rows: Iterable[Row], metric_name: str) -> list[Series]:
     """Every case's series of one metric. UsageError when no run has a value of it."""
-    known = metric(metric_name)
+    rows = list(rows)
+    if not any(row.metric == metric_name for row in rows):
+        metric(metric_name)  # a name that is no metric at all is a slip
     groups: dict[tuple[str, ...], list[Summary]] = {}
     for summary in summarise(rows):
         row = summary.first
-        if row.metric != known.name or summary.estimate is None:
+        if row.metric != metric_name or summary.estimate is None:
             continue
         case = f"{row.workload} {row.preset} {summary.label()}"
         key = (case, row.dtype, str(row.workload_version), row.device, row.backend, row.evidence)
         groups.setdefault(key, []).append(summary)
     if not groups:
         raise UsageError(f"no run among these has a value of {metric_name}")
-    return [_series(known.name, summaries) for summaries in groups.values()]
+    return [_series(metric_name, summaries) for summaries in groups.values()]
 
 
 def _series(metric_name: str, summaries: Sequence[Summary]) -> Series:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tpubench.errors import UsageError
-from tpubench.results.metrics import METRICS, Metric
+from tpubench.results.metrics import Metric, of_row, says_how
 from tpubench.results.row import Row
 from tpubench.results.statistics import within
 from tpubench.results.store import Unreadable, files, iter_rows, scan
@@ -77,9 +77,9 @@ def verify(rows: Iterable[Row]) -> list[Mismatch]:
 
 
 def _problem(row: Row, siblings: Siblings) -> str | None:
-    metric = METRICS.get(row.metric)
-    if metric is None or row.value is None:
-        return None  # another version's metric, or nothing claimed
+    if row.value is None or not says_how(row):
+        return None  # nothing claimed, or another version's metric
+    metric = of_row(row)
     if (row.unit, row.better) != (metric.unit, metric.better):
         return f"unit or direction is not that of {metric.name}"
     if not row.samples:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tpubench.devices.sheets import devices
 from tpubench.errors import UsageError
-from tpubench.results.metrics import METRICS
+from tpubench.results.metrics import METRICS, Metric
 from tpubench.suite import registry
 
 Cell = str | float | int | None
@@ -70,8 +70,13 @@ def _metrics() -> list[dict[str, Cell]]:
             "value": metric.aggregate.replace("_", " "),
             "definition": metric.formula,
         }
-        for metric in METRICS.values()
+        for metric in (*METRICS.values(), *_own_metrics())
     ]
+
+
+def _own_metrics() -> list[Metric]:
+    """Metrics that only a third party's workload defines."""
+    return [metric for each in registry.workloads().values() for metric in each.metrics]
 
 
 def _devices() -> list[dict[str, Cell]]:

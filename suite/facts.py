@@ -19,7 +19,7 @@ from tpubench.devices import prices
 from tpubench.devices.precisions import TF32
 from tpubench.devices.sheets import devices
 from tpubench.results import fingerprint
-from tpubench.results.metrics import METRICS, Metric
+from tpubench.results.metrics import METRICS, OWN, Metric
 from tpubench.results.row import SCHEMA_VERSION, Row
 from tpubench.results.statistics import within
 from tpubench.suite.backend import Backend
@@ -81,6 +81,11 @@ def rows(
     if outcome.status == "ok":
         laps = workload.measure(job.case, outcome.windows)
         samples, missing = dict(laps.samples), dict(laps.missing)
+        unknown = [name for name in (*samples, *missing) if workload.metric(name) is None]
+        if unknown:
+            why = f"{workload.name} gives {unknown[0]!r}, which its Workload.metrics do not declare"
+            outcome = replace(outcome, status="failed", reason=why)
+    if outcome.status == "ok":
         _add_one_offs(samples, missing, work, outcome)
         _add_fractions(samples, missing, workload, job, outcome, peaks)
         _add_per_chip(samples, outcome.chips)
@@ -90,12 +95,18 @@ def rows(
             outcome = _invalid(outcome, beaten)
     template = _Template(context, backend, workload, job, outcome, peaks)
     if outcome.status != "ok":
-        return [template(METRICS[workload.primary_metric], None, outcome.reason)]
+        return [template(_primary(workload), None, outcome.reason)]
+    own = [metric for metric in workload.metrics if metric.name not in METRICS]
     return [
-        template(METRICS[name], samples.get(name), missing.get(name))
-        for name in METRICS
-        if name in samples or name in missing
+        template(metric, samples.get(metric.name), missing.get(metric.name))
+        for metric in (*METRICS.values(), *own)
+        if metric.name in samples or metric.name in missing
     ]
+
+
+def _primary(workload: Workload) -> Metric:
+    """The metric of a row that says why there is none; any will do where the workload errs."""
+    return workload.metric(workload.primary_metric) or METRICS["step_time_s"]
 
 
 def one_row(
@@ -250,15 +261,14 @@ class _Template:
         self.context, self.backend, self.job, self.outcome = context, backend, job, outcome
         match = _must_match(backend, workload, job, outcome)
         self.fingerprint = fingerprint.sha256(match)
-        self.environment = fingerprint.canonical_json(
-            {
-                "fingerprint": match,
-                "host": fingerprint.host(),
-                "timing": _how_it_was_timed(job, outcome),
-                "peaks": _peaks_used(job, peaks),
-                "work": _work(workload.work(job.case)),
-            }
-        )
+        self.environment = {
+            "fingerprint": match,
+            "host": fingerprint.host(),
+            "timing": _how_it_was_timed(job, outcome),
+            "peaks": _peaks_used(job, peaks),
+            "work": _work(workload.work(job.case)),
+        }
+        self.environment_json = fingerprint.canonical_json(self.environment)
 
     def __call__(self, metric: Metric, samples: list[float] | None, reason: str | None) -> Row:
         context, job, outcome = self.context, self.job, self.outcome
@@ -295,10 +305,17 @@ class _Template:
             price_sha256=price.sha256 if price else None,
             source=f"tpubench {version('tpubench')}",
             fingerprint=self.fingerprint,
-            environment=self.environment,
+            environment=self._environment(metric),
             git_sha=context.git.sha,
             git_dirty=context.git.dirty,
         )
+
+    def _environment(self, metric: Metric) -> str:
+        """As JSON; with what the metric means where only the workload knows."""
+        if metric.name in METRICS:
+            return self.environment_json
+        own = {"aggregate": metric.aggregate, "formula": metric.formula}
+        return fingerprint.canonical_json({**self.environment, OWN: own})
 
 
 def _must_match(backend: Backend, workload: Workload, job: Job, outcome: Outcome) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class RunFile(Checked):
     store: str | None = None
     seed: int | None = None
     as_json: bool | None = Field(default=None, alias="json")
+    explain: bool | None = None
     dry_run: bool | None = None
 
 

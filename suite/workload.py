@@ -15,9 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from tpubench.devices.precisions import PRECISIONS, named
+from tpubench.devices.precisions import PRECISIONS
 from tpubench.errors import UsageError as UsageError
 from tpubench.results.fingerprint import canonical_json
+from tpubench.results.metrics import METRICS
+from tpubench.results.metrics import Metric as Metric
+from tpubench.suite.parameter import Parameter as Parameter
 from tpubench.suite.parity import Checks as Checks
 from tpubench.suite.parity import Means as Means
 from tpubench.suite.parity import Parity as Parity
@@ -38,33 +41,6 @@ DTYPES: dict[str, int] = {
 
 _UNSAID = {"seed", "weights", "prompt"}
 """Parameters that a label leaves out."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
-    """A ``--set`` key: its type, default, least value and meaning."""
-
-    default: int | str
-    doc: str
-    minimum: int | None = None
-    choices: tuple[str, ...] | None = None
-
-    def parse(self, key: str, text: str) -> int | str:
-        """The value of ``text``; UsageError naming the key when it does not fit."""
-        if self.choices is not None:
-            value = named(text) or text
-            if value not in self.choices:
-                raise UsageError(f"{key}={text!r} is not one of {', '.join(self.choices)}")
-            return value
-        try:
-            number = int(text)
-        except ValueError:
-            raise UsageError(f"{key}={text!r} is not a whole number") from None
-        if self.minimum is not None and number < self.minimum:
-            raise UsageError(f"{key}={number} is below {self.minimum}")
-        if number > 2**62:
-            raise UsageError(f"{key}={text} is too large")
-        return number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,12 +233,20 @@ class Workload(ABC):
     """Whether a checkpoint and a prompt mean anything to this workload."""
     primary_metric: ClassVar[str]
     """The metric under which a repetition that failed is recorded."""
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+    """Metrics of this workload's own, beside those of ``tpubench list metrics``: what ``measure``
+    gives under another name must be declared here. Each row carries its definition."""
     tolerance: ClassVar[Mapping[str, float]] = {
         "float32": 1e-3,
         "bfloat16": 5e-2,
         "float16": 1e-2,
     }
     """Largest relative error against the float32 reference, by precision."""
+
+    def metric(self, name: str) -> Metric | None:
+        """The metric of that name, shared or this workload's own; None when there is none."""
+        own = {metric.name: metric for metric in self.metrics}
+        return METRICS.get(name) or own.get(name)
 
     def default_preset(self, accelerator: bool) -> tuple[str, str]:
         """Preset to use when none is named, and why."""

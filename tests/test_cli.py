@@ -61,6 +61,8 @@ def test_run_json_is_the_contract_and_nothing_else(call) -> None:  # type: ignor
     document = json.loads(done.out)
     assert set(document) == {"run_id", "store", "rows"}
     assert all(list(row) == list(COLUMNS) for row in document["rows"])
+    assert document["rows"][0]["params"]["batch"] == 1  # objects, not strings of JSON
+    assert document["rows"][0]["environment"]["timing"]["steadiness"]
     (stored,) = facts.files(Path(document["store"]))
     assert stored.parent.name == document["run_id"]
     (cost,) = [row for row in document["rows"] if row["metric"] == "usd_per_mtok_out"]
@@ -73,11 +75,13 @@ def test_prompt_ids_add_generated(call) -> None:  # type: ignore[no-untyped-def]
     assert len(generated["ids"]) == 3 and generated["text"] is None
 
 
-def test_a_run_prints_its_table_its_definitions_and_where_it_is(call) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_prints_its_table_and_where_it_is_and_definitions_when_asked(call) -> None:  # type: ignore[no-untyped-def]
     done = call(*SMALL, "--repeats", "2")
     assert done.code == 0
-    for text in ("output_tok_s", "modelled", "2 repetitions", "÷ window", "is stored in"):
+    for text in ("output_tok_s", "modelled", "2 repetitions", "is stored in", "--explain"):
         assert text in done.out
+    assert "÷ window" not in done.out
+    assert "output_tok_s: output tokens ÷ window" in call("show", "--explain").out
     assert "[2/2]" in done.err
     assert "\x1b" not in done.out + done.err
 

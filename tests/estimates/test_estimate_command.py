@@ -49,7 +49,7 @@ def test_rows_say_that_they_are_modelled_and_what_binds(call: Call) -> None:
     for row in rows.values():
         assert (row["evidence"], row["device"], row["chips"]) == ("modelled", "tpu-v6e", 8)
     tpot = rows["tpot_s"]
-    told = json.loads(tpot["environment"])["estimate"]
+    told = tpot["environment"]["estimate"]
     assert told["bound"] == "HBM"
     assert tpot["ci_low"] < told["low_90"] < tpot["value"] < told["high_90"] < tpot["ci_high"]
     assert sum(told["share_of_time"].values()) == pytest.approx(1, abs=0.001)
@@ -114,7 +114,7 @@ def test_training_and_crossed_cases(call: Call) -> None:
 def test_a_device_never_fitted_has_a_wider_interval_and_a_note(call: Call) -> None:
     def width(device: str) -> float:
         _, out, _ = call(*BASIC[:-1], device, "--json")
-        told = json.loads(rows_of(out)["tpot_s"]["environment"])["estimate"]
+        told = rows_of(out)["tpot_s"]["environment"]["estimate"]
         return float(told["high_90"] / told["low_90"])
 
     _, out, _ = call(*BASIC[:-1], "mi355x", "--json")
