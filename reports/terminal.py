@@ -237,12 +237,13 @@ def _tables(
             used |= set(_metrics_shown(shown))
     for line in time_spent.lines(rows, also_s):
         out.print(line, markup=False, style="dim")
-    also = ["Values: geometric mean of repetitions [95 % interval between them]."]
     if any(s.estimate and quantity.useless(s.estimate) for shown in groups.values() for s in shown):
-        also.append(
+        out.print(
             f"Unusable: the 95 % interval exceeds a factor of {quantity.USELESS};"
-            " more repetitions narrow it where it was measured."
+            " more repetitions narrow it where it was measured.",
+            style="dim",
         )
+    also = ["Values: geometric mean of repetitions [95 % interval between them]."]
     if any(summary.estimated for shown in groups.values() for summary in shown):
         also.append("Estimated: the estimate [95 % interval of the model, where there is one].")
     shown_rows = (row for row in rows if row.metric in used)
