@@ -22,6 +22,7 @@ def list_(
     from tpubench.suite.catalogue import catalogue
 
     listed = catalogue(what)
+    terminal.warn(listed.notes)
     terminal.show_catalogue(listed.title, listed.records, as_json=as_json)
 
 

@@ -56,6 +56,9 @@ def ab(
     design: Annotated[
         str, typer.Option(help="duet, runs, or auto: as the device allows.")
     ] = "auto",
+    cores: Annotated[
+        str, typer.Option(metavar="N|all", help="Cores of the CPU that both sides share.")
+    ] = "1",
     confirm: Annotated[
         bool, typer.Option(help="An alarm must be proven again by fresh pairs.")
     ] = True,
@@ -75,6 +78,7 @@ def ab(
     from tpubench.results import gate_policy
     from tpubench.results.store import default_store
     from tpubench.suite import ab as contest
+    from tpubench.suite import cores as processor
     from tpubench.suite import processes, request
 
     rules = gate_policy.load(policy)
@@ -103,6 +107,7 @@ def ab(
         design=contest.parse_design(design),
         quads=quads,
         confirm=confirm,
+        on_cores=processor.parse(cores),
     )
     if dry_run:
         terminal_gate.show_contest(contest.planned(arranged), as_json=as_json)

@@ -212,8 +212,13 @@ def open_page(path: Path) -> None:
 
 def warn_unreadable(unreadable: Sequence[Unreadable]) -> None:
     """Name on stderr the files that were left out."""
-    for bad in unreadable:
-        print(f"tpubench: warning: left out: {bad.error}", file=sys.stderr)
+    warn([f"left out: {bad.error}" for bad in unreadable])
+
+
+def warn(lines: Sequence[str]) -> None:
+    """What a user should know besides the answer, on stderr."""
+    for line in lines:
+        print(f"tpubench: warning: {line}", file=sys.stderr)
 
 
 def _tables(

@@ -57,6 +57,21 @@ def finding(
     )
 
 
+def refused(label: str, policy: Policy, *, evidence: str, reason: str) -> Finding:
+    """The finding of a case whose sides may not be compared."""
+    return Finding(
+        case=label,
+        metric=METRIC,
+        unit=METRICS[METRIC].unit,
+        better=METRICS[METRIC].better,
+        state="refused",
+        reason=f"not comparable: {reason}",
+        evidence=evidence,
+        policy=policy,
+        test=policy.test,
+    )
+
+
 def gate_stored(baseline: Iterable[Row], candidate: Iterable[Row], rules: Rules) -> GateReport:
     """The verdicts of a stored duet again, from its block times. UsageError when it is not one."""
     baseline, candidate = list(baseline), list(candidate)

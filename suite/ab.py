@@ -10,25 +10,28 @@ from __future__ import annotations
 import datetime as dt
 import json
 import secrets
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import cast, get_args
 
-from tpubench.errors import RunFailedError, UsageError
+from tpubench.errors import NotComparableError, RunFailedError, UsageError
 from tpubench.results import duet as facts_of_duet
 from tpubench.results import fingerprint, store
 from tpubench.results.duet import Design, log_ratio
-from tpubench.results.gate_duet import confirmed, finding
+from tpubench.results.gate_duet import confirmed, finding, refused
 from tpubench.results.gate_looks import Judged, judge
 from tpubench.results.gate_policy import Policy, Rules
 from tpubench.results.gate_report import Finding, GateReport
 from tpubench.results.row import Row
-from tpubench.suite import facts, refs, registry, sides
+from tpubench.suite import cores, facts, refs, registry, sides
 from tpubench.suite.duet import Taken, design_for, stage
 from tpubench.suite.job import Outcome
 from tpubench.suite.partner import Side
+from tpubench.suite.proof import Witness
+from tpubench.suite.refs import Built
 from tpubench.suite.request import Request
 
 
@@ -61,6 +64,8 @@ class Contest:
     """ABBA turns a pair; None for 15, fewer of long ones."""
     confirm: bool = True
     """Whether an alarm must be proven again by fresh pairs, taken after all other cases."""
+    cores: int | None = cores.DEFAULT
+    """Of the CPU, where that is what is compared; None for all."""
     notes: tuple[str, ...] = ()
 
 
@@ -83,6 +88,7 @@ def arrange(
     design: Design | None = None,
     quads: int | None = None,
     confirm: bool = True,
+    on_cores: int | None = cores.DEFAULT,
 ) -> Contest:
     """Everything decided before anything runs; git revisions are built here.
 
@@ -91,14 +97,19 @@ def arrange(
     if quads is not None and not 1 <= quads <= 1000:
         raise UsageError(f"--quads {quads} is not between 1 and 1000")
     specs = [sides.parse(baseline), sides.parse(candidate)]
+    _refuse_itself(specs)
+    built = sides.built(specs)
+    _offer(built)
     plans = [sides.plan(spec, request) for spec in specs]
     counts = [len(plan.cases) for plan in plans]
     if counts[0] != counts[1]:
         raise UsageError(f"the baseline has {counts[0]} cases, the candidate {counts[1]}")
-    _refuse_itself(specs)
+    watched = _watched(request.workload, built)
     a, b = (
-        sides.sides(spec, plan, name)
-        for spec, plan, name in zip(specs, plans, ("baseline", "candidate"), strict=True)
+        [replace(side, watched=watched) for side in sides.sides(spec, plan, name, tree)]
+        for spec, plan, name, tree in zip(
+            specs, plans, ("baseline", "candidate"), built, strict=True
+        )
     )
     notes = [*a[0].notes, *b[0].notes]
     if specs[0].ref and specs[1].ref:
@@ -116,8 +127,30 @@ def arrange(
         design=design,
         quads=quads,
         confirm=confirm,
+        cores=on_cores,
         notes=tuple(notes),
     )
+
+
+def _offer(built: Sequence[Built | None]) -> None:
+    """Have what the candidate's tree, else the baseline's, offers be known here too.
+
+    The plan needs the workload's cases, and what is installed of it may be older, or nothing.
+    """
+    for tree in reversed(built):
+        if tree is not None and tree.code.offers:
+            sys.path.insert(0, str(tree.code.folder))
+            registry.forget()
+            return
+
+
+def _watched(workload: str, built: Sequence[Built | None]) -> tuple[str, ...]:
+    """Top-level modules of which each side must say where they come from."""
+    names = {
+        module.partition(".")[0]
+        for module in (__name__, type(registry.workload(workload)).__module__)
+    }
+    return tuple(sorted(names.union(*(tree.code.names for tree in built if tree is not None))))
 
 
 def _refuse_itself(specs: Sequence[sides.Spec]) -> None:
@@ -137,21 +170,30 @@ def run(contest: Contest, where: Path, watch: Watch) -> GateReport:
     """
     store.prepare(where)
     recorder = _Recorder(contest=contest, where=where)
+    host = not any(registry.backend(b.job.backend).accelerator for _, b in contest.cases)
     try:
-        found = [
-            _case(contest, index, recorder, watch, confirming=False)
-            for index in range(len(contest.cases))
-        ]
-        for index, first in enumerate(found):
-            if contest.confirm and first.state == "regressed":
-                second = _case(contest, index, recorder, watch, confirming=True)
-                found[index] = confirmed(first, second)
+        with cores.held(contest.cores if host else None) as which:
+            if host:
+                recorder.notes.append(which)
+            found = [
+                _case(contest, index, recorder, watch, confirming=False)
+                for index in range(len(contest.cases))
+            ]
+            for index, first in enumerate(found):
+                if contest.confirm and first.state == "regressed":
+                    second = _case(contest, index, recorder, watch, confirming=True)
+                    found[index] = confirmed(first, second)
     except KeyboardInterrupt:
         raise RunFailedError(
             f"interrupted: {recorder.stored} pairs are kept in {where}, runs"
             f" {' and '.join(contest.runs)}"
         ) from None
-    return GateReport(title=contest.title, findings=found, notes=contest.notes, runs=contest.runs)
+    return GateReport(
+        title=contest.title,
+        findings=found,
+        notes=(*contest.notes, *recorder.notes),
+        runs=contest.runs if recorder.stored else (),
+    )
 
 
 def _case(
@@ -161,26 +203,38 @@ def _case(
     case = b.job.case
     policy: Policy = contest.rules.policy(case.workload, facts_of_duet.METRIC)
     label = f"{case.workload} {case.preset} {case.label()}"
+    evidence = registry.backend(b.job.backend).evidence
     taken: list[Taken] = []
     judged = judge([], policy)
-    with stage(
-        a, b, timeout_s=contest.timeout_s, design=contest.design, quads=contest.quads
-    ) as duet:
-        while not judged.final:
-            taken.append(duet.pair())
-            recorder.keep(index, taken[-1], (a, b), confirming=confirming)
-            judged = judge([log_ratio(one.pair) for one in taken], policy)
-            watch(
-                PairTaken(
-                    case=label,
-                    number=len(taken),
-                    done=index,
-                    cases=len(contest.cases),
-                    judged=judged,
-                    confirming=confirming,
+    witness = recorder.witnesses.setdefault(index, Witness(sides=(a, b)))
+    try:
+        with stage(
+            a, b, timeout_s=contest.timeout_s, design=contest.design, quads=contest.quads
+        ) as duet:
+            while not judged.final:
+                pair = duet.pair()
+                code = [
+                    witness.see(pair.prepared["A"], a),
+                    witness.see(pair.prepared["B"], b),
+                ]
+                differing = witness.differing()
+                taken.append(pair)
+                recorder.keep(index, pair, (a, b), code, confirming=confirming)
+                judged = judge([log_ratio(one.pair) for one in taken], policy)
+                watch(
+                    PairTaken(
+                        case=label,
+                        number=len(taken),
+                        done=index,
+                        cases=len(contest.cases),
+                        judged=judged,
+                        confirming=confirming,
+                    )
                 )
-            )
-    evidence = registry.backend(b.job.backend).evidence
+    except NotComparableError as error:
+        return refused(label, policy, evidence=evidence, reason=str(error))
+    if differing and not confirming:
+        recorder.notes.append(f"{label}: {differing}" if len(contest.cases) > 1 else differing)
     unsteady = sum(
         prepared["steadiness"] != "steady" for one in taken for prepared in one.prepared.values()
     )
@@ -201,11 +255,23 @@ class _Recorder:
     contest: Contest
     where: Path
     stored: int = 0
+    witnesses: dict[int, Witness] = field(default_factory=dict)
+    """By case: what its sides import must not change from the first pair to the last."""
+    notes: list[str] = field(default_factory=list)
+    """What was learnt while it ran."""
     numbers: dict[str, int] = field(default_factory=dict)
     git: fingerprint.GitState = field(default_factory=lambda: fingerprint.git_state(Path.cwd()))
 
-    def keep(self, index: int, taken: Taken, pair: Sequence[Side], *, confirming: bool) -> None:
-        """One file for each side of a pair."""
+    def keep(
+        self,
+        index: int,
+        taken: Taken,
+        pair: Sequence[Side],
+        code: Sequence[str],
+        *,
+        confirming: bool,
+    ) -> None:
+        """One file for each side of a pair. ``code``: SHA-256 of what each imported."""
         stage_name = facts_of_duet.CONFIRMATION if confirming else facts_of_duet.FIRST
         name = f"{pair[0].job.case.workload}-{index:03d}-{stage_name}"
         number = self.numbers.get(str(index), 0)
@@ -224,6 +290,7 @@ class _Recorder:
                 "stage": stage_name,
                 "quads": len(taken.pair.order) // 4,
                 "passes_a_block": len(taken.passes_s["A"][0]),
+                "code_sha256": code[place],
             }
             row = replace(row, environment=fingerprint.canonical_json(environment))
             store.write(self.where, f"{name}-{number:03d}", [row])

@@ -19,13 +19,16 @@ class Catalogue:
 
     title: str
     records: list[dict[str, Cell]]
+    notes: list[str]
+    """What third parties offer and cannot be listed, and why."""
 
 
 def catalogue(what: str) -> Catalogue:
     """The list of that name; UsageError naming the known ones otherwise."""
     if what not in _LISTS:
         raise UsageError(f"cannot list {what!r}; known: {', '.join(_LISTS)}")
-    return Catalogue(title=what, records=_LISTS[what]())
+    notes = registry.faults() if what in ("workloads", "backends", "presets") else []
+    return Catalogue(title=what, records=_LISTS[what](), notes=notes)
 
 
 def _workloads() -> list[dict[str, Cell]]:

@@ -18,6 +18,7 @@ import select
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
@@ -63,8 +64,16 @@ class Conversation:
             self._poll.register(self._death, select.POLLIN)
 
     @classmethod
-    def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> Self:
-        """Run ``command FD`` in a session of its own. CannotStartError when it cannot."""
+    def start(
+        cls,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path | None = None,
+    ) -> Self:
+        """Run ``command FD`` in a session of its own. CannotStartError when it cannot.
+
+        ``folder``: its working directory; this process's when None.
+        """
         reader, writer = os.pipe()
         mark = processes.new_mark()
         try:
@@ -75,6 +84,7 @@ class Conversation:
                 stderr=subprocess.STDOUT,
                 pass_fds=[writer],
                 start_new_session=True,
+                cwd=folder,
                 env=processes.marked(dict(environment), mark),
             )
         except OSError as error:

@@ -73,6 +73,9 @@ def examine() -> Examination:
                 fix=found.fix,
             )
         )
+    for fault in registry.faults():
+        fix = "mend or uninstall it"
+        findings.append(Finding(backend="extension", available=False, detail=fault, fix=fix))
     return Examination(
         findings=findings,
         host=fingerprint.host(),

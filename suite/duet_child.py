@@ -4,7 +4,7 @@ Strict question and answer, one JSON line each: questions on standard input, ans
 descriptor FD. Between them this process is blocked in a read, so the other side has the machine to
 itself. The first line is the job. Then::
 
-    {"do": "pair", "parity": true}  → {"prepared": …}   a new process of this side is warm
+    {"do": "pair", "parity": true, "watched": […]}  → {"prepared": …}   a new process is warm
     {"do": "block", "passes": 20}   → {"passes_s": […], "disturbed": {}}
     {"do": "end"}                   → {"ended": 0}
 
@@ -23,12 +23,12 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
 from tpubench.errors import RunFailedError, TpubenchError
-from tpubench.suite import clock_check, registry
+from tpubench.suite import clock_check, loaded, registry
 from tpubench.suite.backend import Backend
 from tpubench.suite.job import Job
 from tpubench.suite.lifeline import die_with_parent
@@ -54,7 +54,7 @@ def _open(job: Job, backend: Backend) -> Device:
     return replace(device, shard=sharding(backend, device, job.case.dtype))
 
 
-def _prepared(ready: Prepared) -> dict[str, Any]:
+def _prepared(ready: Prepared, watched: Iterable[str]) -> dict[str, Any]:
     """What the parent must know of a program before its first block."""
     job, backend = ready.job, ready.backend
     workload = registry.workload(job.case.workload)
@@ -69,6 +69,7 @@ def _prepared(ready: Prepared) -> dict[str, Any]:
         "description": backend.describe(),
         "workload_version": workload.version,
         "workload_sha256": workload.source_sha256(),
+        "loaded": loaded.report(watched),
     }
 
 
@@ -106,8 +107,11 @@ class Stage:
             data = data[os.write(self.descriptor, data) :]
 
 
-def perform(job: Job, stage: Stage) -> None:
-    """One pair's process: prepare, then blocks until told to end."""
+def perform(job: Job, stage: Stage, watched: Iterable[str]) -> None:
+    """One pair's process: prepare, then blocks until told to end.
+
+    ``watched``: top-level modules whose files it tells.
+    """
     backend = registry.backend(job.backend)
 
     def say(phase: str, expected_s: float | None) -> None:
@@ -118,7 +122,7 @@ def perform(job: Job, stage: Stage) -> None:
         device = _open(job, backend)
         with backend.running():
             ready = prepare(job, backend, device, say)
-            told = _prepared(ready)
+            told = _prepared(ready, watched)
             # What lives now lives on: later collections need not look at it.
             gc.collect()
             gc.freeze()
@@ -133,7 +137,7 @@ def perform(job: Job, stage: Stage) -> None:
         stage.answer({"failed": str(error)})
 
 
-def _forked(job: Job, stage: Stage) -> int:
+def _forked(job: Job, stage: Stage, watched: Iterable[str]) -> int:
     """Perform in a fork; its wait status."""
     child = os.fork()
     if child:
@@ -142,7 +146,7 @@ def _forked(job: Job, stage: Stage) -> int:
     try:
         die_with_parent()
         pads = _shuffle_memory()
-        perform(job, stage)
+        perform(job, stage, watched)
         del pads
         code = 0
     except BaseException:  # noqa: BLE001 — a fork must never return into its parent's stack
@@ -167,10 +171,11 @@ def _shuffle_memory() -> list[Any]:
 def _import_ahead(workload: Workload) -> None:
     """What building the program will import; nothing is run."""
     importlib.import_module("torch")
-    room = type(workload).__module__.rpartition(".")[0]
+    room = sys.modules[type(workload).__module__].__package__
     for source in workload.sources:
         if source.endswith(".py"):
-            importlib.import_module(f"{room}.{source.removesuffix('.py').replace('/', '.')}")
+            name = source.removesuffix(".py").replace("/", ".")
+            importlib.import_module(f"{room}.{name}" if room else name)
 
 
 def main() -> None:
@@ -184,11 +189,12 @@ def main() -> None:
         _import_ahead(registry.workload(job.case.workload))
         gc.freeze()
     for line in questions:  # each one asks for a pair
-        asked = replace(job, parity=job.parity and json.loads(line)["parity"])
+        question = json.loads(line)
+        asked, watched = replace(job, parity=job.parity and question["parity"]), question["watched"]
         if not backend.forks:
-            perform(asked, stage)
+            perform(asked, stage, watched)
             return
-        status = _forked(asked, stage)
+        status = _forked(asked, stage, watched)
         stage.answer({"ended": os.waitstatus_to_exitcode(status)})
 
 

@@ -29,6 +29,18 @@ class Parity:
     error: float
     tolerance: float
     ok: bool
+    name: str = "reference"
+    """Which of the checks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A module that a process has imported; see :mod:`tpubench.suite.loaded`."""
+
+    module: str
+    file: str
+    sha256: str | None
+    installed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +56,8 @@ class Prepared:
     description: Mapping[str, Any]
     workload_version: int
     workload_sha256: str
+    loaded: list[Loaded] | None = None
+    """None from a version that does not say."""
 
 
 class NonsenseError(Exception):

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeGuard
 
@@ -16,6 +17,7 @@ from tpubench.suite import messages, processes, registry
 from tpubench.suite.conversation import CannotStartError, Conversation, FloodError
 from tpubench.suite.job import Job
 from tpubench.suite.launch import why_it_ended
+from tpubench.suite.trees import Code
 
 _LEAVE_S = 10.0
 
@@ -29,6 +31,14 @@ class Side:
     python: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     commit: str | None = None
+    code: Code | None = None
+    """The tree that it stands for; None for what its interpreter has installed."""
+    foreign: bool = False
+    """Whether it stands for another interpreter than the one at hand."""
+    folder: Path | None = None
+    """Where it runs; None for the working directory."""
+    watched: tuple[str, ...] = ()
+    """Top-level modules whose origin it must tell, besides all that is not installed."""
     notes: tuple[str, ...] = ()
 
 
@@ -69,7 +79,9 @@ class Partner:
         if self._child is None:
             self._child = self._start()
         self.phase = "preparing"
-        answer = self._ask({"do": "pair", "parity": parity}, "prepared")
+        answer = self._ask(
+            {"do": "pair", "parity": parity, "watched": self.side.watched}, "prepared"
+        )
         try:
             prepared = asdict(messages.prepared(answer["prepared"]))
         except messages.NonsenseError as error:
@@ -111,7 +123,7 @@ class Partner:
             backend.child_environment(self.side.job.chips), self.side.environment
         )
         try:
-            child = Conversation.start(command, environment)
+            child = Conversation.start(command, environment, self.side.folder)
         except CannotStartError as error:
             raise RunFailedError(f"{self.side.label}: {error}") from None
         child.say(self.side.job.to_json().encode())

@@ -1,13 +1,15 @@
 """A git revision as something that can run: its tree, and an interpreter with its dependencies.
 
 The tree is unpacked once into a cache (``$XDG_CACHE_HOME/tpubench/refs/<commit>``), so the checkout
-is not touched. Where the revision's dependency files are those of the checkout, its code is put in
-front of this interpreter's path. Otherwise it gets an environment of its own, layered over this
-one, in which pip installs what differs.
+is not touched. Where the revision's dependency files are those of the checkout, its modules are put
+in front of this interpreter's path (see :mod:`tpubench.suite.trees`). Otherwise it gets an
+environment of its own, layered over this one, in which pip installs what differs. Held against a
+revision, the working tree is put in front likewise, whatever of it is installed.
 """
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import shutil
@@ -18,29 +20,33 @@ import tempfile
 import venv
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tpubench.errors import RunFailedError, UsageError
 from tpubench.results import git
-from tpubench.suite import processes
+from tpubench.suite import processes, trees
+from tpubench.suite.trees import Code
 
 DEPENDENCY_FILES = (
     *("pyproject.toml", "constraints.txt", "requirements.txt", "setup.py", "setup.cfg"),
     *("uv.lock", "poetry.lock", "pdm.lock"),
 )
-CODE_FOLDERS = (".import", "src", ".")
-"""Where a project's packages stand in its tree: the first of these that is there."""
 RELEASE = "release"
 RELEASE_TAGS = "v[0-9]*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """A revision that can run, and how it came about."""
+    """A revision or the working tree, ready to run, and how it came about."""
 
-    commit: str
+    commit: str | None
+    """None for the working tree."""
     python: str
     environment: Mapping[str, str]
+    code: Code
+    folder: Path
+    """Where it is to run: the working directory's place in its tree."""
     how: str
 
 
@@ -76,19 +82,61 @@ def build(revision: str) -> Built:
     sha = commit(revision)
     if sha is None:
         raise UsageError(f"{revision!r} is no git revision here")
+    here = checkout()
     tree = _cache() / sha / "tree"
     if not tree.is_dir():
         _unpack(sha, tree)
-    code = next(tree / name for name in CODE_FOLDERS if (tree / name).exists())
-    path = [str(code.resolve() if code.name != ".import" else code)]
-    path += processes.python_path()
-    environment = {"PYTHONPATH": os.pathsep.join(path)}
-    if _dependencies(tree) == _dependencies(checkout()):
-        how = "its code in front of this environment (same dependency files)"
-        return Built(commit=sha, python=sys.executable, environment=environment, how=how)
-    python = _own_environment(tree, _cache() / sha / "environment")
-    how = "in an environment of its own (its dependency files differ)"
-    return Built(commit=sha, python=str(python), environment=environment, how=how)
+    code = trees.mirror(
+        tree, trees.walk(tree), checkout=here, into=tree.parent, what=f"commit {sha[:12]}"
+    )
+    python, how = sys.executable, "its code in front of this environment (same dependency files)"
+    if _dependencies(tree) != _dependencies(here):
+        python = str(_own_environment(tree, _cache() / sha / "environment"))
+        how = "in an environment of its own (its dependency files differ)"
+    place = tree / Path.cwd().resolve().relative_to(here.resolve())
+    return Built(
+        commit=sha,
+        python=python,
+        environment=_in_front(code, here),
+        code=code,
+        folder=place if place.is_dir() else tree,
+        how=how,
+    )
+
+
+@cache
+def working_tree() -> Built:
+    """The files of the checkout as they are now, in front of this interpreter's path."""
+    here = checkout()
+    ignored = ("--others", "--ignored", "--exclude-standard", "--", "*.so")  # compiled in place
+    listed = [
+        git.ask("ls-files", "-z", *options, directory=here) or ""
+        for options in (("--cached", "--others", "--exclude-standard"), ignored)
+    ]
+    files = {path for text in listed for path in text.split("\0") if (here / path).is_file()}
+    folder = tempfile.TemporaryDirectory(prefix="tpubench-", ignore_cleanup_errors=True)
+    atexit.register(folder.cleanup)
+    code = trees.mirror(
+        here, sorted(files), checkout=here, into=Path(folder.name), what="the working tree"
+    )
+    return Built(
+        commit=None,
+        python=sys.executable,
+        environment=_in_front(code, here),
+        code=code,
+        folder=Path.cwd(),
+        how="its code in front of this environment",
+    )
+
+
+def _in_front(code: Code, here: Path) -> dict[str, str]:
+    """The variables that put a tree's modules first. Those of the checkout give way to them."""
+    others = [
+        entry
+        for entry in processes.python_path()
+        if not Path(entry).resolve().is_relative_to(here.resolve()) or "site-packages" in entry
+    ]
+    return {"PYTHONPATH": os.pathsep.join([str(code.folder), *others])}
 
 
 def _cache() -> Path:

@@ -1,7 +1,9 @@
 """Finds workloads and backends: by file name in their folders, and through entry points.
 
 There is no list to edit. ``workloads/llama_infer.py`` is ``llama-infer``; a third party offers
-``tpubench.workloads`` or ``tpubench.backends`` entry points that name a subclass.
+``tpubench.workloads`` or ``tpubench.backends`` entry points that name a subclass. A third party's
+code runs when it is asked for by the name of its entry point; what is broken there is named, and
+hinders nothing else.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import importlib
 import inspect
 import pkgutil
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import TypeVar
 
@@ -19,29 +21,49 @@ from tpubench.suite.backend import Backend
 from tpubench.suite.workload import Workload
 
 Kind = TypeVar("Kind", Workload, Backend)
+_WORKLOADS, _BACKENDS = "tpubench.workloads", "tpubench.backends"
 
 
 @cache
 def workloads() -> dict[str, Workload]:
-    """Every workload by name."""
-    return _discover("tpubench.workloads", Workload)  # type: ignore[type-abstract]
+    """Every workload by name; of third parties, those that can be loaded."""
+    return _with_others(_standard_workloads(), _WORKLOADS, Workload)  # type: ignore[type-abstract]
 
 
 @cache
 def backends() -> dict[str, Backend]:
-    """Every backend by name, the preferred one first."""
-    found = _discover("tpubench.suite.backends", Backend)  # type: ignore[type-abstract]
+    """Every backend by name, the preferred one first; of third parties, those that load."""
+    found = _with_others(_standard_backends(), _BACKENDS, Backend)  # type: ignore[type-abstract]
     return dict(sorted(found.items(), key=lambda item: -item[1].rank))
 
 
 def workload(name: str) -> Workload:
     """The workload of that name; UsageError naming the known ones otherwise."""
-    return _lookup(name, "workload", workloads())
+    found = _standard_workloads().get(name) or _named(name, _WORKLOADS, Workload)  # type: ignore[type-abstract]
+    return found or _lookup(name, "workload", workloads())
 
 
 def backend(name: str) -> Backend:
     """The backend of that name; UsageError naming the known ones otherwise."""
-    return _lookup(name, "backend", backends())
+    found = _standard_backends().get(name) or _named(name, _BACKENDS, Backend)  # type: ignore[type-abstract]
+    return found or _lookup(name, "backend", backends())
+
+
+def faults() -> list[str]:
+    """A line for each thing that a third party offers and that cannot be used."""
+    workloads(), backends()
+    return sorted(_faults.values())
+
+
+def forget() -> None:
+    """Look anew: what is installed, or first on the path, has changed."""
+    importlib.invalidate_caches()
+    for remembered in (workloads, backends, _entries, _loaded):
+        remembered.cache_clear()
+    _faults.clear()
+
+
+_faults: dict[tuple[str, str], str] = {}
 
 
 def _lookup(name: str, what: str, known: dict[str, Kind]) -> Kind:
@@ -50,21 +72,78 @@ def _lookup(name: str, what: str, known: dict[str, Kind]) -> Kind:
     return known[name]
 
 
+@cache
+def _standard_workloads() -> dict[str, Workload]:
+    return _discover("tpubench.workloads", Workload)  # type: ignore[type-abstract]
+
+
+@cache
+def _standard_backends() -> dict[str, Backend]:
+    return _discover("tpubench.suite.backends", Backend)  # type: ignore[type-abstract]
+
+
 def _discover(package: str, kind: type[Kind]) -> dict[str, Kind]:
     modules = [
         importlib.import_module(f"{package}.{info.name}")
         for info in pkgutil.iter_modules(importlib.import_module(package).__path__)
         if not info.name.startswith("_")
     ]
-    classes = [found for module in modules for found in _defined(module, kind)]
-    group = "tpubench.workloads" if kind is Workload else "tpubench.backends"
-    classes += [entry.load() for entry in entry_points(group=group)]
     found: dict[str, Kind] = {}
-    for defined in classes:
+    for defined in (each for module in modules for each in _defined(module, kind)):
         if defined.name in found:
-            raise UsageError(f"two definitions of {defined.name!r} in {group}")
+            raise UsageError(f"two definitions of {defined.name!r} in {package}")
         found[defined.name] = defined()
     return found
+
+
+@cache
+def _entries(group: str) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=group))
+
+
+def _named(name: str, group: str, kind: type[Kind]) -> Kind | None:
+    """What the entry point of that name offers, if it goes by the same name."""
+    entries = [entry for entry in _entries(group) if entry.name == name]
+    if not entries:
+        return None
+    if len(entries) > 1:
+        raise UsageError(f"{name!r} is offered by {' and by '.join(map(_who, entries))}")
+    offered = _loaded(entries[0], kind)
+    return offered if offered.name == name else None
+
+
+def _with_others(standard: dict[str, Kind], group: str, kind: type[Kind]) -> dict[str, Kind]:
+    found = dict(standard)
+    for entry in _entries(group):
+        try:
+            offered = _loaded(entry, kind)
+            if offered.name in found:
+                raise UsageError(f"{_who(entry)} offers {offered.name!r}, which there is already")
+            found[offered.name] = offered
+        except UsageError as error:
+            _faults[group, entry.name] = str(error)
+    return found
+
+
+@cache
+def _loaded(entry: EntryPoint, kind: type[Kind]) -> Kind:
+    """An instance of what an entry point names; UsageError saying whose it is and what is wrong."""
+    try:
+        offered = entry.load()
+        if not (inspect.isclass(offered) and issubclass(offered, kind)):
+            raise TypeError(f"{entry.value} is no {kind.__name__}")
+        made: Kind = offered()
+        if not isinstance(made.name, str):
+            raise TypeError(f"the name of {entry.value} is no string")
+    except (Exception, SystemExit) as error:
+        what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise UsageError(f"{entry.name!r} of {_who(entry)} cannot be loaded: {what}") from error
+    return made
+
+
+def _who(entry: EntryPoint) -> str:
+    dist = entry.dist
+    return f"{dist.name} {dist.version}" if dist is not None else entry.value
 
 
 def _defined(module: ModuleType, kind: type[Kind]) -> list[type[Kind]]:

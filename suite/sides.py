@@ -13,7 +13,7 @@ A side is one clause, or several joined by ``+``:
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from tpubench.errors import UsageError
 from tpubench.suite import refs
 from tpubench.suite.job import Job
 from tpubench.suite.partner import Side
+from tpubench.suite.refs import Built
 from tpubench.suite.request import Request
 from tpubench.suite.run import Plan, make_plan
 from tpubench.suite.timing import Pace
@@ -108,29 +109,49 @@ def plan(spec: Spec, request: Request) -> Plan:
     )
 
 
-def sides(spec: Spec, planned: Plan, name: str) -> list[Side]:
-    """One side for each case of its plan; a git revision is built first, or found built."""
-    python, environment = planned.python, dict[str, str]()
-    commit, notes = None, tuple[str, ...]()
-    if spec.ref is not None:
-        if spec.python is not None:
+def built(specs: Sequence[Spec]) -> list[Built | None]:
+    """The tree of each side, in front of an interpreter; None for what its interpreter has.
+
+    Held against a revision, ``.`` is the working tree and not what of it is installed. UsageError
+    or RunFailedError when a revision cannot be had.
+    """
+    found: list[Built | None] = []
+    for spec in specs:
+        if spec.ref is not None and spec.python is not None:
             raise UsageError(f"{spec.text!r}: a revision brings its own interpreter; drop python:")
-        built = refs.build(spec.ref)
-        python, environment, commit = built.python, dict(built.environment), built.commit
-        notes = (f"{name} {spec.text}: commit {built.commit[:12]}, {built.how}",)
+        if spec.ref is not None:
+            found.append(refs.build(spec.ref))
+        elif spec.python is None and any(other.ref is not None for other in specs):
+            found.append(refs.working_tree())
+        else:
+            found.append(None)
+    return found
+
+
+def sides(spec: Spec, planned: Plan, name: str, tree: Built | None) -> list[Side]:
+    """One side for each case of its plan."""
+    weights = planned.weights
+    if weights.path is not None:  # a side may run in another folder
+        weights = replace(weights, path=weights.path.absolute())
     pace = planned.backend.pace if planned.backend.accelerator else DUET_PACE
+    notes = tuple[str, ...]()
+    if tree is not None:
+        notes = (f"{name} {spec.text}: {tree.code.what}, {tree.how}",)
     return [
         Side(
             label=name,
-            python=python,
-            environment=environment,
-            commit=commit,
+            python=planned.python if tree is None else tree.python,
+            environment={} if tree is None else tree.environment,
+            commit=None if tree is None else tree.commit,
+            code=None if tree is None else tree.code,
+            folder=None if tree is None else tree.folder,
+            foreign=spec.python is not None,
             notes=notes,
             job=Job(
                 backend=planned.backend.name,
                 compile_mode=planned.compile_mode,
                 case=case,
-                weights=planned.weights,
+                weights=weights,
                 pace=pace,
                 repetition=0,
             ),

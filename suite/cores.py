@@ -1,0 +1,73 @@
+"""Which of the machine's cores a duet on the CPU has.
+
+Threads of one program wait for each other, so whatever else runs on any core stops them all: on a
+shared machine the passes of a program on two cores scatter by tens of per cent from pair to pair,
+those on one core by less than one. So a duet has one core unless more are asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tpubench.errors import UsageError
+
+DEFAULT = 1
+_LOOK_S = 0.2
+
+
+def parse(text: str) -> int | None:
+    """``--cores``: a number, or None for ``all``. UsageError for anything else."""
+    if text == "all":
+        return None
+    if text.isascii() and text.isdigit() and int(text) >= 1:
+        return int(text)
+    raise UsageError(f"--cores {text!r} is neither a number of cores nor 'all'")
+
+
+@contextmanager
+def held(count: int | None) -> Iterator[str]:
+    """Run on the ``count`` idlest cores, children too; yields which, in words."""
+    usable = os.sched_getaffinity(0)
+    if count is None or count >= len(usable):
+        yield f"on all {len(usable)} cores" if len(usable) > 1 else "on one core"
+        return
+    chosen = sorted(usable, key=_idle_shares(usable).__getitem__)[-count:]
+    os.sched_setaffinity(0, chosen)
+    try:
+        which = (
+            f"core {chosen[0]}" if count == 1 else f"cores {', '.join(map(str, sorted(chosen)))}"
+        )
+        yield f"on {which} of {len(usable)} (--cores all for every one)"
+    finally:
+        os.sched_setaffinity(0, usable)
+
+
+def _idle_shares(cores: set[int]) -> dict[int, float]:
+    """Share of a moment that each core was idle; 0 where the kernel does not say."""
+    before = _ticks()
+    time.sleep(_LOOK_S)
+    after = _ticks()
+    found = dict.fromkeys(cores, 0.0)
+    for core in cores & before.keys() & after.keys():
+        idle, total = (after[core][i] - before[core][i] for i in (0, 1))
+        found[core] = idle / total if total > 0 else 0.0
+    return found
+
+
+def _ticks() -> dict[int, tuple[int, int]]:
+    """Idle and all clock ticks of each core since the start (proc_stat(5): idle and iowait)."""
+    found = {}
+    try:
+        text = Path("/proc/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return {}
+    for line in text.splitlines():
+        name, _, rest = line.partition(" ")
+        if name.startswith("cpu") and name[3:].isdigit():
+            ticks = [int(word) for word in rest.split()[:8]]
+            found[int(name[3:])] = (sum(ticks[3:5]), sum(ticks))
+    return found

@@ -1,0 +1,92 @@
+"""What third parties offer: loaded when asked for, named when broken, and in nobody's way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tpubench.errors import UsageError
+from tpubench.suite import doctor, registry
+from tpubench.suite.catalogue import catalogue
+
+GOOD = """
+from tpubench.workloads.gemm import Gemm
+class Good(Gemm):
+    name = "good"
+class Twin(Gemm):
+    name = "gemm"
+class Nameless(Gemm):
+    name = None
+class Other:
+    pass
+class Unfinished(Gemm):
+    name = "unfinished"
+    def __init__(self):
+        raise RuntimeError("half\\nof it")
+"""
+OFFERED = {
+    "good": "third_party:Good",
+    "alias": "third_party:Alias",
+    "broken": "third_party_broken:Broken",
+    "exits": "third_party_exits:Exits",
+    "absent": "third_party_absent:Absent",
+    "gemm": "third_party:Twin",
+    "nameless": "third_party:Nameless",
+    "other": "third_party:Other",
+    "unfinished": "third_party:Unfinished",
+}
+
+
+@pytest.fixture
+def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "third_party.py").write_text(GOOD)
+    (tmp_path / "third_party_broken.py").write_text("1 / 0\n")
+    (tmp_path / "third_party_exits.py").write_text("raise SystemExit(3)\n")
+    info = tmp_path / "third_party-2.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third-party\nVersion: 2.0\n")
+    lines = "\n".join(f"{name} = {value}" for name, value in OFFERED.items())
+    (info / "entry_points.txt").write_text(f"[tpubench.workloads]\n{lines}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.forget()
+    yield
+    monkeypatch.undo()
+    registry.forget()
+
+
+@pytest.mark.usefixtures("third_party")
+def test_a_third_party_is_found_by_its_name_and_hinders_nothing() -> None:
+    assert registry.workload("good").name == "good"
+    assert registry.workload("gemm").__class__.__module__ == "tpubench.workloads.gemm"
+    assert {"good", "gemm", "llama-infer"} <= registry.workloads().keys()
+    assert not {"broken", "other", "unfinished"} & registry.workloads().keys()
+
+
+@pytest.mark.usefixtures("third_party")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("broken", "'broken' of third-party 2.0 cannot be loaded: ZeroDivisionError"),
+        ("exits", "'exits' of third-party 2.0 cannot be loaded: SystemExit: 3"),
+        ("absent", "'absent' of third-party 2.0 cannot be loaded: ModuleNotFoundError"),
+        ("alias", "'alias' of third-party 2.0 cannot be loaded: AttributeError"),
+        ("other", "third_party:Other is no Workload"),
+        ("nameless", "third_party:Nameless is no string"),
+        ("unfinished", "cannot be loaded: RuntimeError: half$"),
+    ],
+)
+def test_one_that_is_broken_is_named_when_asked_for(name: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        registry.workload(name)
+
+
+@pytest.mark.usefixtures("third_party")
+def test_all_that_are_broken_are_listed_beside_what_is_not() -> None:
+    listed = catalogue("workloads")
+    assert "good" in {record["name"] for record in listed.records}
+    assert len(listed.notes) == len(OFFERED) - 1
+    assert any("offers 'gemm', which there is already" in note for note in listed.notes)
+    details = [finding.detail for finding in doctor.examine().findings]
+    assert set(listed.notes) <= set(details)
