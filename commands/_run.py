@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tpubench.errors import UsageError
+from tpubench.errors import RunFailedError, UsageError
 
 
 def run(file: Path | None, given: Mapping[str, Any]) -> int:
@@ -55,4 +55,6 @@ def run(file: Path | None, given: Mapping[str, Any]) -> int:
         outcome = suite_run.execute(plan, where, observe)
     if leader:
         terminal.show_run(outcome, as_json=asked["as_json"], explain=asked["explain"])
+    if outcome.cut_short is not None:
+        raise RunFailedError(outcome.cut_short)
     return outcome.exit_code

@@ -9,7 +9,7 @@ import typer
 
 from tpubench.commands._app import App
 from tpubench.commands._options import Explain, Filters, Json, Store
-from tpubench.errors import UsageError
+from tpubench.errors import RunFailedError, UsageError
 
 app = App()
 
@@ -116,18 +116,21 @@ def ab(
         found = contest.run(arranged, store or default_store(), watch)
     gate_files.write(found, junit=junit, markdown=markdown)
     terminal_gate.show(found, [], as_json=as_json, explain=explain)
+    if found.cut_short is not None:
+        raise RunFailedError(found.cut_short)
     raise typer.Exit(found.exit_code)
 
 
 @app.command()
 def gate(
     baseline: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="SELECTOR",
-            help="Stored rows: run id, commit, git revision, 'release', column=value, …",
+            help="Stored rows: run id, commit, git revision, 'release', column=value, …"
+            "  [default: the last release, else the first run]",
         ),
-    ],
+    ] = None,
     candidate: Annotated[str, typer.Option(metavar="SELECTOR", help="The same.")] = "latest",
     confirm: Annotated[
         str | None,

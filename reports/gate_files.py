@@ -18,6 +18,7 @@ _MARK = {
     "missing": "❔",
     "failed": "💥",
     "refused": "🚫",
+    "first": "✅",
 }
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold at all, escaped or not."""

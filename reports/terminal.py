@@ -100,6 +100,8 @@ def show_run(report: RunReport, *, as_json: bool, explain: bool = False) -> None
             "store": str(report.store),
             "rows": records(report.rows),
         }
+        if report.cut_short is not None:
+            document["cut_short"] = report.cut_short
         if report.generated is not None:
             document["generated"] = {"ids": report.generated.ids, "text": report.generated.text}
         print_json(document)

@@ -25,6 +25,7 @@ STYLE = {
     "missing": "yellow",
     "failed": "red",
     "refused": "magenta",
+    "first": "green",
 }
 
 
@@ -56,6 +57,15 @@ def show(
     out = console()
     for note in found.notes:
         out.print(note, markup=False, soft_wrap=True)
+    if found.findings:
+        _table(out, found)
+    for run in found.runs[:1]:
+        out.print(f"stored as runs {run} and {found.runs[-1]}", markup=False)
+    words = {"first": "nothing to compare with yet"}.get(found.state, found.state)
+    out.print(f"gate: {words}", style=STYLE[found.state])
+
+
+def _table(out: Any, found: GateReport) -> None:
     table = Table(title=escape(found.title))
     for heading in ("case", "metric", "baseline", "candidate", "worse by", "σ", "detectable", "n"):
         right = heading not in {"case", "metric"}
@@ -78,9 +88,6 @@ def show(
         what = f"{finding.state}: {finding.case}: {finding.metric}"
         out.print(f"{what}: {finding.reason}{cause(finding)}", markup=False, soft_wrap=True)
     _legend(out, found, explain=explain)
-    for run in found.runs[:1]:
-        out.print(f"stored as runs {run} and {found.runs[-1]}", markup=False)
-    out.print(f"gate: {found.state}", style=STYLE[found.state])
 
 
 def _legend(out: Any, found: GateReport, *, explain: bool) -> None:
@@ -135,6 +142,7 @@ def document(found: GateReport) -> dict[str, Any]:
         "title": found.title,
         "notes": list(found.notes),
         "runs": list(found.runs),
+        "cut_short": found.cut_short,
         "findings": [_record(finding) for finding in found.findings],
     }
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tpubench.errors import UsageError
+from tpubench.results.calibration import results_of
 from tpubench.results.row import Row
 from tpubench.results.select import select
 from tpubench.results.statistics import CONFIDENCE, Estimate
@@ -65,7 +66,7 @@ def compare_selected(store: Path, a: str, b: str) -> tuple[Compared, list[Unread
 
 def compare(a: Iterable[Row], b: Iterable[Row]) -> Compared:
     """B against A. UsageError when the two sides share no case."""
-    left, right = _by_case(a), _by_case(b)
+    left, right = _by_case(results_of(a)), _by_case(results_of(b))
     shared = [key for key in left if key in right]
     if not shared:
         raise UsageError(

@@ -70,6 +70,17 @@ def is_duet(rows: Iterable[Row]) -> bool:
     return any(row.metric == METRIC for row in rows)
 
 
+def partner_of(row: Row) -> str | None:
+    """The run that a duet's row was measured against; None for any other row."""
+    partner = _duet(row).get("partner")
+    return partner if isinstance(partner, str) else None
+
+
+def is_baseline(row: Row) -> bool:
+    """Whether a duet's row is of its baseline."""
+    return _duet(row).get("side") == "baseline"
+
+
 def stored_pairs(
     baseline: Iterable[Row], candidate: Iterable[Row]
 ) -> dict[tuple[str, str], list[tuple[Pair, Row, Row]]]:

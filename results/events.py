@@ -52,7 +52,9 @@ class RunReport:
     generated: Generated | None = None
     store_s: float = 0.0
     """What turning outcomes into rows and storing them took."""
+    cut_short: str | None = None
+    """Why it stopped before its plan was done; None when it did not."""
 
     @property
     def exit_code(self) -> int:
-        return 5 if self.failed else 0
+        return 5 if self.failed or self.cut_short else 0

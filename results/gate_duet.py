@@ -107,6 +107,11 @@ def confirmed(first: Finding, second: Finding) -> Finding:
     )
 
 
+def unconfirmed(first: Finding) -> Finding:
+    """A first-stage alarm while nothing has confirmed it."""
+    return replace(first, state="inconclusive", reason=f"{first.reason}; not confirmed yet")
+
+
 def _unsteady(rows: Sequence[Row]) -> float:
     told = [(json.loads(row.environment).get("timing") or {}).get("steadiness") for row in rows]
     return float(sum(word != "steady" for word in told) / len(told))

@@ -9,7 +9,7 @@ from typing import Literal
 from tpubench.results.gate_policy import Policy
 from tpubench.results.statistics import Estimate
 
-State = Literal["regressed", "ok", "inconclusive", "missing", "failed", "refused"]
+State = Literal["regressed", "ok", "inconclusive", "missing", "failed", "refused", "first"]
 
 EXIT_CODES: dict[State, int] = {
     "regressed": 1,
@@ -18,6 +18,7 @@ EXIT_CODES: dict[State, int] = {
     "missing": 3,
     "inconclusive": 3,
     "ok": 0,
+    "first": 0,
 }
 """In order of precedence: the first state that any case has decides."""
 
@@ -68,13 +69,19 @@ class GateReport:
     notes: Sequence[str] = field(default_factory=tuple)
     runs: tuple[str, ...] = ()
     """Run ids under which the two sides are stored."""
+    first: bool = False
+    """Nothing was stored before: there is no verdict, and what was judged becomes the baseline."""
+    cut_short: str | None = None
+    """Why it stopped before its end; None when it did not."""
 
     @property
     def state(self) -> State:
         """The state that decides; inconclusive when nothing was gated."""
+        if self.first and not self.findings:
+            return "first"
         present = {finding.state for finding in self.findings}
         return next((state for state in EXIT_CODES if state in present), "inconclusive")
 
     @property
     def exit_code(self) -> int:
-        return EXIT_CODES[self.state]
+        return 5 if self.cut_short else EXIT_CODES[self.state]

@@ -16,6 +16,7 @@ from statistics import NormalDist, stdev
 from typing import Any
 
 from tpubench.errors import UsageError
+from tpubench.results.calibration import results_of
 from tpubench.results.gate_looks import as_ratio
 from tpubench.results.gate_policy import Policy, Rules, headline
 from tpubench.results.gate_report import Cause, Finding, GateReport
@@ -66,7 +67,7 @@ class _Side:
     """One side's newest summary of each metric, by case; repetitions of one run."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self.rows = list(rows)
+        self.rows = results_of(rows)
         self.runs = {row.run_id for row in self.rows}
         self.cases: dict[tuple[str, str, str], dict[str, Summary]] = {}
         for summary in sorted(summarise(self.rows), key=lambda s: s.first.run_id):

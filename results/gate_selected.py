@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tpubench.errors import UsageError
 from tpubench.results import gate_duet, gate_rows, git
-from tpubench.results.duet import is_duet
+from tpubench.results.calibration import results_of
+from tpubench.results.duet import is_baseline, is_duet, partner_of
 from tpubench.results.gate_duet import gate_stored
 from tpubench.results.gate_policy import Rules
 from tpubench.results.gate_report import GateReport
@@ -19,24 +22,104 @@ _RELEASE_TAGS = "v[0-9]*"
 
 
 def gate_selected(
-    store: Path, baseline: str, candidate: str, rules: Rules, confirm: str | None = None
+    store: Path,
+    baseline: str | None,
+    candidate: str,
+    rules: Rules,
+    confirm: str | None = None,
 ) -> tuple[GateReport, list[Unreadable]]:
     """The verdict on stored rows, and files that could not be read.
 
-    Several ``column=value`` of a side are joined by commas. With ``confirm``, an alarm stands only
-    if those later rows raise it too. UsageError when a side picks nothing.
+    Without a ``baseline``: the last release, else the first run of the same cases; and no verdict
+    where there is none before. Several ``column=value`` of a side are joined by commas. With
+    ``confirm``, an alarm stands only if those later rows raise it too. UsageError when a side picks
+    nothing.
     """
-    sides, unreadable = [], []
-    for selector in (baseline, candidate, *([confirm] if confirm else [])):
-        rows, bad = _rows(store, selector)
-        sides.append(rows)
-        unreadable += bad
-    if is_duet(sides[0]) and is_duet(sides[1]):
-        return gate_stored(sides[0], sides[1], rules), unreadable
-    found = gate_rows.gate(sides[0], sides[1], rules)
+    new, unreadable = _rows(store, candidate)
+    if baseline is None or baseline == RELEASE:
+        found = _before(store, new, released=baseline == RELEASE)
+        unreadable += [bad for bad in found.unreadable if bad not in unreadable]
+        old, note = found.rows, found.note
+        if is_duet(new) and is_baseline(new[0]):
+            old, new = new, old
+    else:
+        old, bad = _rows(store, baseline)
+        unreadable, note = bad + unreadable, None
+    if not old or not new:
+        return GateReport(title="gate", findings=[], notes=[note or ""], first=True), unreadable
+    later: list[Row] = []
     if confirm:
-        found = _confirmed(found, gate_rows.gate(sides[0], sides[2], rules))
-    return found, unreadable
+        later, bad = _rows(store, confirm)
+        unreadable += bad
+    if is_duet(old) and is_duet(new):
+        report = gate_stored(old, new, rules)
+    else:
+        report = gate_rows.gate(old, new, rules)
+        if later:
+            report = _confirmed(report, gate_rows.gate(old, later, rules))
+    notes = [*([] if note is None else [note]), *report.notes]
+    return replace(report, notes=notes), unreadable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Before:
+    """What a run is held against, in words, and files that could not be read."""
+
+    rows: list[Row]
+    note: str
+    unreadable: list[Unreadable]
+
+
+def _before(store: Path, new: Sequence[Row], *, released: bool) -> _Before:
+    """The rows that come before ``new``: the documented rule of docs/gate.md.
+
+    UsageError where only a release will do and none has rows.
+    """
+    scanned = scan(files(store))
+    mine = {row.run_id for row in new}
+    others = [row for row in iter_rows(scanned.table) if row.run_id not in mine]
+    if is_duet(new):
+        partners = {partner_of(row) for row in new}
+        rows = [row for row in others if row.run_id in partners]
+        return _Before(rows=rows, note="baseline: the other side", unreadable=scanned.unreadable)
+    runs = [row for row in others if row.evidence == new[0].evidence and not is_duet([row])]
+    for tag, sha in _releases(new):
+        rows = [row for row in runs if row.git_sha == sha]
+        if rows:
+            note = f"baseline: release {tag}, commit {sha[:12]}"
+            return _Before(rows=rows, note=note, unreadable=scanned.unreadable)
+    if released:
+        raise UsageError(
+            "no release (tag v*) that the candidate descends from has other rows in the store"
+        )
+    cases = {_case(row) for row in results_of(new)}
+    first = min((row.run_id for row in runs if _case(row) in cases), default=None)
+    if first is None:
+        note = (
+            f"run {max(mine)} is the first of its cases in {store}: later ones are held against it"
+        )
+        return _Before(rows=[], note=note, unreadable=scanned.unreadable)
+    rows = [row for row in runs if row.run_id == first]
+    note = f"baseline: run {first}, the first of these cases (no release has rows here)"
+    return _Before(rows=rows, note=note, unreadable=scanned.unreadable)
+
+
+def _case(row: Row) -> tuple[str, str, str]:
+    return row.workload, row.preset, row.params
+
+
+def _releases(new: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """Release tags that the candidate descends from, and their commits, the newest first."""
+    for head in (new[0].git_sha, "HEAD"):
+        query = ("tag", "--list", _RELEASE_TAGS, "--sort=-version:refname", "--merged")
+        tags = git.ask(*query, head) if head is not None else None
+        if tags is None:  # no such commit here
+            continue
+        for tag in tags.splitlines():
+            sha = git.ask("rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}")
+            if sha is not None:
+                yield tag, sha
+        return
 
 
 def _confirmed(first: GateReport, second: GateReport) -> GateReport:
@@ -57,7 +140,7 @@ def _rows(store: Path, selector: str) -> tuple[list[Row], list[Unreadable]]:
     try:
         found = select(store, sources)
     except UsageError:
-        commits = [commit for text in sources if (commit := _commit(store, text)) is not None]
+        commits = [commit for text in sources if (commit := _commit(text)) is not None]
         if len(commits) != len([text for text in sources if "=" not in text]):
             raise
         pairs = [text for text in sources if "=" in text]
@@ -70,16 +153,8 @@ def _rows(store: Path, selector: str) -> tuple[list[Row], list[Unreadable]]:
     return rows, found.unreadable
 
 
-def _commit(store: Path, text: str) -> str | None:
-    """The commit that a git revision names here; ``release``: the newest tagged one with rows."""
+def _commit(text: str) -> str | None:
+    """The commit that a git revision names here."""
     if "=" in text:
         return None
-    if text != RELEASE:
-        return git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}")
-    tags = git.ask("tag", "--list", _RELEASE_TAGS, "--merged", "HEAD", "--sort=-version:refname")
-    stored = {sha for sha in scan(files(store)).table["git_sha"].to_pylist() if sha}
-    for tag in (tags or "").splitlines():
-        sha = git.ask("rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}")
-        if sha in stored:
-            return sha
-    raise UsageError("no release (tag v*) that this checkout descends from has rows in the store")
+    return git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tpubench.errors import UsageError
+from tpubench.results.calibration import results_of
 from tpubench.results.metrics import metric
 from tpubench.results.row import Row
 from tpubench.results.statistics import Estimate
@@ -74,7 +75,7 @@ def history(rows: Iterable[Row], metric_name: str) -> list[Series]:
     if not any(row.metric == metric_name for row in rows):
         metric(metric_name)  # a name that is no metric at all is a slip
     groups: dict[tuple[str, ...], list[Summary]] = {}
-    for summary in summarise(rows):
+    for summary in summarise(results_of(rows)):
         row = summary.first
         if row.metric != metric_name or summary.estimate is None:
             continue

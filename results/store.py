@@ -28,7 +28,16 @@ if TYPE_CHECKING:
 
 DIGEST_KEY = b"tpubench.rows_sha256"
 DEFAULT_STORE = "bench-results"
+_PROBE_BYTES = 1 << 16
+"""About what a repetition takes: a full disk still has room for an empty file."""
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+class NotStoredError(TpubenchError):
+    """The disk refused what was measured: it is full, or fails. What was stored before stays."""
+
+    exit_code = 5
 
 
 class NewerSchemaError(TpubenchError):
@@ -61,22 +70,24 @@ def default_store() -> Path:
 def prepare(store: Path) -> None:
     """Make the folder and prove that it can be written, before an hour of measuring.
 
-    UsageError when it cannot.
+    UsageError when it cannot; NotStoredError when it is full.
     """
     probe = store / f".probe-{secrets.token_hex(4)}"
     try:
         store.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
+        probe.write_bytes(bytes(_PROBE_BYTES))
         probe.unlink()
     except OSError as error:
-        raise UsageError(f"store {store} cannot be written: {_why(error)}") from None
+        kind = NotStoredError if error.errno in _FULL else UsageError
+        raise kind(f"store {store} cannot be written: {_why(error)}") from None
 
 
 def write(store: Path, name: str, rows: list[Row]) -> Path:
     """Store ``rows`` as one new immutable file ``<store>/<run_id>/<name>.parquet``.
 
-    Returns only when the file and its directory entry are on disk. TpubenchError when the disk
-    refuses (full, read-only) or the name is taken; nothing half-written is ever visible.
+    Returns only when the file and its directory entry are on disk. NotStoredError when the disk
+    refuses (full, read-only), UsageError when the name is taken; nothing half-written is ever
+    visible.
     """
     import pyarrow.parquet as pq
 
@@ -104,7 +115,9 @@ def write(store: Path, name: str, rows: list[Row]) -> Path:
     except FileExistsError:
         raise UsageError(f"{final} exists already: facts are never overwritten") from None
     except OSError as error:
-        raise UsageError(f"cannot store {final}: {_why(error)}") from None
+        raise NotStoredError(
+            f"cannot store {final}: {_why(error)}; what had ended before is kept"
+        ) from None
     return final
 
 

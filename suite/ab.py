@@ -17,11 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import cast, get_args
 
-from tpubench.errors import NotComparableError, RunFailedError, UsageError
+from tpubench.errors import NotComparableError, UsageError
 from tpubench.results import duet as facts_of_duet
 from tpubench.results import fingerprint, store
 from tpubench.results.duet import Design, log_ratio
-from tpubench.results.gate_duet import confirmed, finding, refused
+from tpubench.results.gate_duet import confirmed, finding, refused, unconfirmed
 from tpubench.results.gate_looks import Judged, judge
 from tpubench.results.gate_policy import Policy, Rules
 from tpubench.results.gate_report import Finding, GateReport
@@ -166,33 +166,39 @@ def _refuse_itself(specs: Sequence[sides.Spec]) -> None:
 def run(contest: Contest, where: Path, watch: Watch) -> GateReport:
     """Take pairs until each case is decided; store them; say what they prove.
 
-    RunFailedError when a process dies or the run is interrupted; pairs taken by then are stored.
+    Cut short by an interruption or a full disk, it reports what was decided by then; RunFailedError
+    when a process dies. Pairs taken by then are stored.
     """
     store.prepare(where)
     recorder = _Recorder(contest=contest, where=where)
+    found: list[Finding] = []
+    cut_short = None
     host = not any(registry.backend(b.job.backend).accelerator for _, b in contest.cases)
     try:
         with cores.held(contest.cores if host else None) as which:
             if host:
                 recorder.notes.append(which)
-            found = [
-                _case(contest, index, recorder, watch, confirming=False)
-                for index in range(len(contest.cases))
-            ]
-            for index, first in enumerate(found):
-                if contest.confirm and first.state == "regressed":
+            for index in range(len(contest.cases)):
+                found.append(_case(contest, index, recorder, watch, confirming=False))
+            if contest.confirm:
+                alarms = {n: first for n, first in enumerate(found) if first.state == "regressed"}
+                found = [unconfirmed(one) if n in alarms else one for n, one in enumerate(found)]
+                for index, first in alarms.items():
                     second = _case(contest, index, recorder, watch, confirming=True)
                     found[index] = confirmed(first, second)
     except KeyboardInterrupt:
-        raise RunFailedError(
+        cut_short = (
             f"interrupted: {recorder.stored} pairs are kept in {where}, runs"
             f" {' and '.join(contest.runs)}"
-        ) from None
+        )
+    except store.NotStoredError as error:
+        cut_short = str(error)
     return GateReport(
         title=contest.title,
         findings=found,
         notes=(*contest.notes, *recorder.notes),
         runs=contest.runs if recorder.stored else (),
+        cut_short=cut_short,
     )
 
 

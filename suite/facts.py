@@ -188,7 +188,7 @@ def _add_fractions(
             fractions = [amount / (t * outcome.chips * peak) for t in times_s]
             if peaks.measured and within("harmonic_mean", fractions).point > 1:
                 missing[name] = (
-                    f"faster than the peak measured in this run ({peak:.3g}/s): the working set"
+                    f"faster than the peak measured here ({peak:.3g}/s): the working set"
                     " fits in a cache, or the machine was slower when the peak was measured"
                 )
             else:

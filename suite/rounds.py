@@ -17,18 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tpubench.results import fingerprint, store
+from tpubench.results.calibration import as_calibration
 from tpubench.results.events import Event, Generated, Observer
 from tpubench.results.row import Row
-from tpubench.suite import facts, ranks, registry
+from tpubench.suite import calibration, facts, ranks, registry
 from tpubench.suite.job import Job, Outcome
 from tpubench.suite.launch import Ended, run_jobs
-from tpubench.suite.timing import Pace
 from tpubench.suite.workload import Case, Weights, Workload
 
 if TYPE_CHECKING:
     from tpubench.suite.run import Plan
-
-LIMIT_PACE = Pace(warm_up_s=0.5, window_s=1.0, most_warm_up_s=2.0)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +50,12 @@ class Rounds:
     """Seconds of each case, by key, in the rounds so far."""
     compiling_s: float = 0.0
     store_s: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    memory: calibration.Memory | None = None
+    best: list[calibration.Best] = field(default_factory=list)
+    """The best rates of this machine, remembered or measured in the first round."""
+    measuring: list[Case] = field(default_factory=list)
+    """What measures them, where nothing of today is remembered."""
 
     def run(self, repetition: int) -> None:
         """One round: first, before any other, the cases that measure this machine's peaks."""
@@ -60,11 +64,28 @@ class Rounds:
         # Ranks that torchrun started are runs of their own, and must agree.
         seed = plan.run_id if ranks.from_environment() == ranks.ALONE else ""
         random.Random(f"{seed} {repetition}").shuffle(together)
-        limits = plan.limits if repetition == 0 else []
+        limits = self._calibration() if repetition == 0 else []
         self._process(repetition, [*limits, *together])
         for case in plan.cases:
             if case.key in self.alone and case not in together:
                 self._process(repetition, [case])
+
+    def _calibration(self) -> list[Case]:
+        """The cases that measure this machine's peaks, but those measured earlier today."""
+        plan = self.plan
+        if not plan.limits:
+            return []
+        self.memory = calibration.Memory(plan.backend, plan.interpreter, plan.compile_mode)
+        for case in plan.limits:
+            known = self.memory.recall(case)
+            self.best += known or []
+            if known is None:
+                self.measuring.append(case)
+        if self.best:
+            self.notes.append(
+                f"peaks {self.memory.source}: once a day, kept in {self.memory.folder}"
+            )
+        return self.measuring
 
     def another_fits(self) -> bool:
         """Whether a further round would end within the budget."""
@@ -112,7 +133,7 @@ class Rounds:
             compile_mode=plan.compile_mode,
             case=case,
             weights=plan.weights if own else Weights(),
-            pace=plan.pace if own else LIMIT_PACE,
+            pace=plan.pace if own else calibration.PACE,
             repetition=repetition,
             chips=plan.chips if own else 1,
         )
@@ -123,7 +144,7 @@ class Rounds:
             case=f"{job.case.workload} {job.case.label()}",
             repetition=job.repetition,
             done=self.stored,
-            total=len(self.plan.limits) + self.plan.repeats * len(self.plan.cases),
+            total=len(self.measuring) + self.plan.repeats * len(self.plan.cases),
             left_s=self._left_s(),
         )
         self.observe(event)
@@ -156,13 +177,15 @@ class Rounds:
             git=self.git,
         )
         peaks = facts.data_sheet(outcome.device) if outcome.device else None
-        if own and peaks is None:
-            limits = {case.workload for case in plan.limits}
-            peaks = measured_peaks([row for row in self.rows if row.workload in limits])
+        if own and peaks is None and self.memory is not None:
+            peaks = calibration.peaks(self.best, self.memory.source)
         rows = facts.rows(context, plan.backend, workload, job, outcome, peaks)
+        if not own:
+            rows = [as_calibration(row) for row in rows]
+            self._remember(case, rows)
+        self.rows += rows
         if ranks.from_environment().rank == 0:  # under torchrun every rank is a run; one keeps it
             store.write(self.where, f"{case.workload}-{case.key}-{job.repetition:03d}", rows)
-        self.rows += rows
         self.stored += 1
         status, reason = rows[0].status, rows[0].reason
         self.failed += own and status != "ok"
@@ -178,27 +201,15 @@ class Rounds:
         reason = None if status == "ok" else reason
         self.observe(replace(end, reason=reason, left_s=self._left_s()))
 
+    def _remember(self, case: Case, rows: Sequence[Row]) -> None:
+        best = calibration.best_of(rows)
+        self.best += best
+        if self.memory is not None:
+            self.memory.keep(case, best)
+
 
 def _generated(workload: Workload, job: Job, outcome: Outcome) -> Generated | None:
     if outcome.status != "ok" or outcome.generated_ids is None:
         return None
     text = workload.decode(outcome.generated_ids, job.weights)
     return Generated(ids=outcome.generated_ids, text=text)
-
-
-def measured_peaks(rows: Sequence[Row]) -> facts.Peaks | None:
-    """The highest rates that ``gemm`` and ``hbm`` reached in ``rows``; None if they did not run."""
-    flop_s: dict[str, float] = {}
-    bytes_s: float | None = None
-    for row in rows:
-        if row.status != "ok" or not row.samples:
-            continue
-        best = max(row.samples)
-        if row.metric == "flop_s":
-            flop_s[row.dtype] = max(best, flop_s.get(row.dtype, 0.0))
-        elif row.metric == "bandwidth_bytes_s":
-            bytes_s = max(best, bytes_s or 0.0)
-    if not flop_s and bytes_s is None:
-        return None
-    source = "measured by gemm and hbm in this run"
-    return facts.Peaks(flop_s=flop_s, bytes_s=bytes_s, source=source, measured=True)

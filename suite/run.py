@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from tpubench.devices.prices import Price, today
 from tpubench.errors import RunFailedError, UsageError
 from tpubench.results import fingerprint, store
 from tpubench.results.events import Observer, RunReport
-from tpubench.suite import config, ranks, registry
+from tpubench.suite import calibration, config, ranks, registry
 from tpubench.suite.backend import Backend
 from tpubench.suite.interpreters import Interpreter
 from tpubench.suite.request import Request
@@ -30,7 +29,6 @@ from tpubench.suite.workload import Case, Weights, Workload
 DEFAULT_REPEATS = 3
 UNASKED_BUDGET_S = 108.0
 """With no ``--repeats``: no further round is begun that would end later than this."""
-_LIMIT_PRESETS = {"hbm": "read", "gemm": "square-2048"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +46,16 @@ class Plan:
     repeats_asked: bool
     chips: int
     weights: Weights
-    python: str | None
+    interpreter: Interpreter
     timeout_s: float
     price: Price | None
     pace: Pace
     notes: list[str]
+
+    @property
+    def python(self) -> str | None:
+        """Interpreter of the children; None for this one."""
+        return self.interpreter.path
 
     def describe(self) -> dict[str, Any]:
         """The plan as JSON values."""
@@ -147,13 +150,13 @@ def make_plan(request: Request) -> Plan:
         compile_mode=mode,
         cases=unique,
         # What one process reaches is no limit of several.
-        limits=_limit_cases(backend, workload, unique) if request.chips == 1 else [],
+        limits=calibration.cases(backend, workload, unique) if request.chips == 1 else [],
         repeats=request.repeats or (DEFAULT_REPEATS if weights.prompt_ids is None else 1),
         # Ranks that torchrun started must all run the same repetitions.
         repeats_asked=request.repeats is not None or ranks.from_environment() != ranks.ALONE,
         chips=request.chips,
         weights=weights,
-        python=interpreter.path,
+        interpreter=interpreter,
         timeout_s=request.timeout_s,
         price=request.price,
         pace=request.pace or backend.pace,
@@ -166,7 +169,8 @@ def execute(plan: Plan, where: Path, observe: Observer) -> RunReport:
 
     Rounds go through all cases before any case is repeated, so that the machine's moods spread
     over all of them. With no number of repetitions asked for, rounds stop when the next one would
-    not end within the budget. RunFailedError when interrupted; what had ended is stored.
+    not end within the budget. Cut short by an interruption or a full disk, it reports what had
+    ended.
     """
     store.prepare(where)
     done = Rounds(
@@ -176,39 +180,28 @@ def execute(plan: Plan, where: Path, observe: Observer) -> RunReport:
         observe=observe,
         budget_s=UNASKED_BUDGET_S,
     )
+    cut_short = None
     try:
         for repetition in range(plan.repeats):
             done.run(repetition)
             if not plan.repeats_asked and not done.another_fits():
                 break
     except KeyboardInterrupt:
-        raise RunFailedError(
+        cut_short = (
             f"interrupted: {done.stored} finished repetitions are kept in {where / plan.run_id}"
-        ) from None
+        )
+    except store.NotStoredError as error:
+        cut_short = str(error)
     return RunReport(
         run_id=plan.run_id,
         store=where,
         rows=done.rows,
-        notes=plan.notes,
+        notes=[*plan.notes, *done.notes],
         failed=done.failed,
         generated=done.generated,
         store_s=done.store_s,
+        cut_short=cut_short,
     )
-
-
-def _limit_cases(backend: Backend, workload: Workload, cases: Sequence[Case]) -> list[Case]:
-    if workload.name in backend.limits:
-        return []
-    cache_mib = (fingerprint.last_level_cache_bytes() or 0) // 2**20
-    overrides = {
-        "hbm": {"mib": [str(max(256, 4 * cache_mib))]},
-        "gemm": {"dtype": sorted({case.dtype for case in cases})},
-    }
-    return [
-        case
-        for name in backend.limits
-        for case in registry.workload(name).cases(_LIMIT_PRESETS[name], overrides[name])
-    ]
 
 
 def _refuse_contradictions(workload: Workload, request: Request) -> None:

@@ -15,6 +15,7 @@ from junitparser import Error, Failure, JUnitXml
 
 from tpubench import cli
 from tpubench.results import store as facts
+from tpubench.results.calibration import as_calibration
 from tpubench.results.row import Row
 
 STEADY = [100.0, 101.0, 99.0, 100.5, 99.5, 100.2]
@@ -102,7 +103,6 @@ def test_hostile_names_stay_text_in_every_output(call, tmp_path: Path) -> None: 
         (["--baseline", BASE, "--candidate", NEW, "--metric", "speed"], "unknown metric"),
         (["--baseline", BASE, "--candidate", NEW, "--policy", "none.toml"], "cannot read"),
         (["--baseline", BASE, "--candidate", NEW, "--junit", "/proc/x/y"], "cannot write"),
-        (["--candidate", NEW], "--baseline"),
     ],
 )
 def test_bad_input_is_one_line(call, tmp_path: Path, arguments: list[str], reason: str) -> None:  # type: ignore[no-untyped-def]
@@ -150,6 +150,86 @@ def test_a_baseline_by_git_revision_and_by_last_release(call, tmp_path: Path) ->
         assert call("gate", "--baseline", baseline, "--candidate", "HEAD").code == 0
     done = call("gate", "--baseline", "HEAD~1", "--candidate", "HEAD")
     assert done.code == 2
+
+
+def repository(commits: int) -> list[str]:
+    """A repository in the working directory with so many commits; their names."""
+    identity = ["-c", "user.name=T", "-c", "user.email=t@example.invalid"]
+
+    def git(*arguments: str) -> str:
+        command = ["git", *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet")
+    for number in range(commits):
+        git("commit", "--quiet", "--allow-empty", "-m", str(number))
+    return git("rev-list", "--reverse", "HEAD").splitlines()
+
+
+def judged(call) -> tuple[int, str, str]:  # type: ignore[no-untyped-def]
+    """Exit code, verdict and first note of a gate without selectors."""
+    done = call("gate", "--json")
+    document = json.loads(done.out)
+    return done.code, document["verdict"], document["notes"][0]
+
+
+def test_without_selectors_the_first_run_is_the_baseline_of_later_ones(  # type: ignore[no-untyped-def]
+    call, tmp_path: Path
+) -> None:
+    put(tmp_path, run_of(STEADY))
+    code, verdict, note = judged(call)
+    assert (code, verdict) == (0, "first") and f"run {BASE} is the first" in note
+    text = call("gate", "--junit", "g.xml", "--markdown", "g.md")
+    assert text.code == 0 and "nothing to compare with yet" in text.out
+    assert JUnitXml.fromfile(str(tmp_path / "g.xml")).tests == 0
+    put(tmp_path, run_of(STEADY, NEW))
+    code, verdict, note = judged(call)
+    assert (code, verdict) == (0, "ok") and f"run {BASE}, the first" in note
+    put(tmp_path, run_of([v * 0.8 for v in STEADY], LATER))
+    assert judged(call)[:2] == (1, "regressed")
+
+
+def test_without_selectors_the_last_release_goes_before_the_first_run(  # type: ignore[no-untyped-def]
+    call, tmp_path: Path
+) -> None:
+    shas = repository(4)
+    for tag, sha in (("v1.9", shas[0]), ("v1.10", shas[1]), ("nightly", shas[2])):
+        subprocess.run(["git", "tag", tag, sha], check=True)
+    put(tmp_path, run_of([50.0] * 6, BASE, git_sha=shas[0]))
+    put(tmp_path, run_of(STEADY, NEW, git_sha=shas[1]))
+    put(tmp_path, run_of(STEADY, LATER, git_sha=shas[3]))
+    code, verdict, note = judged(call)
+    assert (code, verdict) == (0, "ok") and f"release v1.10, commit {shas[1][:12]}" in note
+
+
+def test_a_run_of_the_release_itself_is_held_against_an_earlier_one(  # type: ignore[no-untyped-def]
+    call, tmp_path: Path
+) -> None:
+    (sha,) = repository(1)
+    subprocess.run(["git", "tag", "v1.0", sha], check=True)
+    put(tmp_path, run_of(STEADY, BASE, git_sha=sha))
+    assert call("gate", "--baseline", "release").code == 2
+    assert judged(call)[1] == "first"
+    put(tmp_path, run_of(STEADY, NEW, git_sha=sha))
+    for arguments in ([], ["--baseline", "release"]):
+        done = call("gate", *arguments)
+        assert done.code == 0 and "release v1.0" in done.out
+
+
+def test_what_measured_the_machine_is_not_gated_and_no_headline(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    def peak(rate: float, run_id: str) -> list[Row]:
+        rows = run_of([rate], run_id, metric="flop_s", workload="gemm", params='{"m": 2048}')
+        return [as_calibration(row) for row in rows]
+
+    put(tmp_path, [*run_of(STEADY), *peak(1e12, BASE)])
+    put(tmp_path, [*run_of(STEADY, NEW), *peak(1e11, NEW)])
+    done = call("gate", "--json")
+    assert done.code == 0
+    assert {finding["metric"] for finding in json.loads(done.out)["findings"]} == {"output_tok_s"}
+    compared = call("compare", BASE, NEW, "--json").out
+    assert "output_tok_s" in compared and "flop_s" not in compared
+    sides = [f"run_id={run},workload=gemm" for run in (BASE, NEW)]
+    assert "flop_s" in call("compare", *sides, "--json").out
 
 
 def test_history_names_the_commit_where_the_level_changed(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,10 +19,13 @@ import torch
 from tpubench.devices import prices
 from tpubench.errors import RunFailedError, UsageError
 from tpubench.results import store as facts
+from tpubench.results.calibration import is_calibration
 from tpubench.results.events import Event, RunReport
 from tpubench.results.row import Row
 from tpubench.results.verify import verify
+from tpubench.suite import calibration, registry
 from tpubench.suite import run as suite_run
+from tpubench.suite.interpreters import OWN
 from tpubench.suite.request import Request
 
 TINY = {"batch": ["1"], "input_len": ["4"], "output_len": ["3"]}
@@ -152,16 +156,34 @@ def test_a_secret_in_the_environment_or_a_traceback_is_not_stored(
         assert canary not in json.dumps(facts.load(path).to_pylist(), default=str)
 
 
-def test_a_cpu_is_placed_against_peaks_measured_in_the_same_run(tmp_path: Path) -> None:
+def test_a_cpu_is_placed_against_its_own_peaks_measured_once_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     overrides = {"batch": ["1"], "input_len": ["64"], "output_len": ["4"], "dtype": ["float32"]}
     report = run(tmp_path, backend="cpu", overrides=overrides)
     assert report.failed == 0
     assert {row.workload for row in report.rows} == {"hbm", "gemm", "llama-infer"}
+    assert {row.workload for row in report.rows if is_calibration(row)} == {"hbm", "gemm"}
     (mfu,) = [r for r in report.rows if r.metric == "mfu" and r.workload == "llama-infer"]
     peaks = json.loads(mfu.environment)["peaks"]
     assert peaks["measured"] is True
-    assert peaks["source"] == "measured by gemm and hbm in this run"
+    assert re.fullmatch(
+        r"measured by hbm and gemm on this machine, \d{4}-\d\d-\d\d", peaks["source"]
+    )
     assert mfu.value is not None and 0 < mfu.value < 1
+
+    again = run(tmp_path, backend="cpu", overrides=overrides)
+    assert {row.workload for row in again.rows} == {"llama-infer"}
+    (mfu,) = [row for row in again.rows if row.metric == "mfu"]
+    assert json.loads(mfu.environment)["peaks"] == peaks
+    assert any("measured by hbm and gemm" in note and "once a day" in note for note in again.notes)
+
+    (held,) = (tmp_path / "cache" / "tpubench" / "calibration").iterdir()
+    for damage in ('{"', "[]", '{"hbm-x": 7}', held.read_text().replace('"value": ', '"value": -')):
+        held.write_text(damage)
+        memory = calibration.Memory(registry.backend("cpu"), OWN, "eager")
+        assert memory.recall(registry.workload("hbm").cases("read", {})[0]) is None
 
 
 def test_every_parity_check_is_stored_and_a_failed_one_is_named(
