@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tpubench.reports import quantity
-from tpubench.reports.terminal import console, print_json, warn_unreadable
+from tpubench.reports.terminal import console, print_json, warn, warn_unreadable
 from tpubench.results.gate_looks import LOOKS, Judged
 from tpubench.results.gate_report import Finding, GateReport
 from tpubench.results.metrics import METRICS
@@ -51,6 +51,7 @@ def show(
 ) -> None:
     """The verdicts as a table or one JSON document; files left out are named on stderr."""
     warn_unreadable(unreadable)
+    warn(_too_noisy(found))
     if as_json:
         print_json(document(found))
         return
@@ -63,6 +64,17 @@ def show(
         out.print(f"stored as runs {run} and {found.runs[-1]}", markup=False)
     words = {"first": "nothing to compare with yet"}.get(found.state, found.state)
     out.print(f"gate: {words}", style=STYLE[found.state])
+
+
+def _too_noisy(found: GateReport) -> list[str]:
+    """A line for each figure that scattered too much for any verdict."""
+    return [
+        f"too noisy for a verdict: {one.case}: {one.metric} scatters by {100 * one.sigma:.1f} %, so"
+        f" that only a change of {100 * (one.mde - 1):.0f} % would show; try again in a quieter"
+        " moment, or on a quieter machine"
+        for one in found.findings
+        if one.state == "inconclusive" and one.sigma and one.mde and one.mde > one.policy.limit
+    ]
 
 
 def _table(out: Any, found: GateReport) -> None:

@@ -173,19 +173,20 @@ def run(contest: Contest, where: Path, watch: Watch) -> GateReport:
     recorder = _Recorder(contest=contest, where=where)
     found: list[Finding] = []
     cut_short = None
-    host = not any(registry.backend(b.job.backend).accelerator for _, b in contest.cases)
+    if not any(registry.backend(b.job.backend).accelerator for _, b in contest.cases):
+        chosen = cores.idlest(contest.cores)
+        recorder.notes.append(cores.in_words(chosen))
+        pairs = [(replace(a, cores=chosen), replace(b, cores=chosen)) for a, b in contest.cases]
+        contest = replace(contest, cases=pairs)
     try:
-        with cores.held(contest.cores if host else None) as which:
-            if host:
-                recorder.notes.append(which)
-            for index in range(len(contest.cases)):
-                found.append(_case(contest, index, recorder, watch, confirming=False))
-            if contest.confirm:
-                alarms = {n: first for n, first in enumerate(found) if first.state == "regressed"}
-                found = [unconfirmed(one) if n in alarms else one for n, one in enumerate(found)]
-                for index, first in alarms.items():
-                    second = _case(contest, index, recorder, watch, confirming=True)
-                    found[index] = confirmed(first, second)
+        for index in range(len(contest.cases)):
+            found.append(_case(contest, index, recorder, watch, confirming=False))
+        if contest.confirm:
+            alarms = {n: first for n, first in enumerate(found) if first.state == "regressed"}
+            found = [unconfirmed(one) if n in alarms else one for n, one in enumerate(found)]
+            for index, first in alarms.items():
+                second = _case(contest, index, recorder, watch, confirming=True)
+                found[index] = confirmed(first, second)
     except KeyboardInterrupt:
         cut_short = (
             f"interrupted: {recorder.stored} pairs are kept in {where}, runs"
@@ -297,6 +298,7 @@ class _Recorder:
                 "quads": len(taken.pair.order) // 4,
                 "passes_a_block": len(taken.passes_s["A"][0]),
                 "code_sha256": code[place],
+                "cores": side.cores,
             }
             row = replace(row, environment=fingerprint.canonical_json(environment))
             store.write(self.where, f"{name}-{number:03d}", [row])

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tpubench.errors import UsageError
@@ -28,22 +26,21 @@ def parse(text: str) -> int | None:
     raise UsageError(f"--cores {text!r} is neither a number of cores nor 'all'")
 
 
-@contextmanager
-def held(count: int | None) -> Iterator[str]:
-    """Run on the ``count`` idlest cores, children too; yields which, in words."""
+def idlest(count: int | None) -> tuple[int, ...] | None:
+    """The ``count`` cores that are least busy now; None where that is all there are."""
     usable = os.sched_getaffinity(0)
     if count is None or count >= len(usable):
-        yield f"on all {len(usable)} cores" if len(usable) > 1 else "on one core"
-        return
-    chosen = sorted(usable, key=_idle_shares(usable).__getitem__)[-count:]
-    os.sched_setaffinity(0, chosen)
-    try:
-        which = (
-            f"core {chosen[0]}" if count == 1 else f"cores {', '.join(map(str, sorted(chosen)))}"
-        )
-        yield f"on {which} of {len(usable)} (--cores all for every one)"
-    finally:
-        os.sched_setaffinity(0, usable)
+        return None
+    return tuple(sorted(sorted(usable, key=_idle_shares(usable).__getitem__)[-count:]))
+
+
+def in_words(chosen: tuple[int, ...] | None) -> str:
+    """``on core 1 of 2 (--cores all for every one)``."""
+    total = len(os.sched_getaffinity(0))
+    if chosen is None:
+        return f"on all {total} cores" if total > 1 else "on one core"
+    named = f"core{'s' if len(chosen) > 1 else ''} {', '.join(map(str, chosen))}"
+    return f"on {named} of {total} (--cores all for every one)"
 
 
 def _idle_shares(cores: set[int]) -> dict[int, float]:

@@ -65,6 +65,8 @@ class Duet:
         if self.taken % PAIRS_AN_INTERPRETER == 0:
             for partner in self.partners.values():
                 partner.renew()
+            for partner in self.partners.values() if self.design == "duet" else ():
+                partner.start()
         self.taken += 1
         return self._in_turns() if self.design == "duet" else self._in_runs()
 

@@ -4,7 +4,8 @@ Strict question and answer, one JSON line each: questions on standard input, ans
 descriptor FD. Between them this process is blocked in a read, so the other side has the machine to
 itself. The first line is the job. Then::
 
-    {"do": "pair", "parity": true, "watched": […]}  → {"prepared": …}   a new process is warm
+    {"do": "pair", "parity": true, "watched": […], "cores": [0]}
+                                    → {"prepared": …}   a new process of this side is warm
     {"do": "block", "passes": 20}   → {"passes_s": […], "disturbed": {}}
     {"do": "end"}                   → {"ended": 0}
 
@@ -137,7 +138,13 @@ def perform(job: Job, stage: Stage, watched: Iterable[str]) -> None:
         stage.answer({"failed": str(error)})
 
 
-def _forked(job: Job, stage: Stage, watched: Iterable[str]) -> int:
+def _hold(cores: Iterable[int] | None) -> None:
+    """Run on these cores only, from now on; None for all."""
+    if cores is not None:
+        os.sched_setaffinity(0, cores)
+
+
+def _forked(job: Job, stage: Stage, watched: Iterable[str], cores: Iterable[int] | None) -> int:
     """Perform in a fork; its wait status."""
     child = os.fork()
     if child:
@@ -145,6 +152,7 @@ def _forked(job: Job, stage: Stage, watched: Iterable[str]) -> int:
     code = 1
     try:
         die_with_parent()
+        _hold(cores)
         pads = _shuffle_memory()
         perform(job, stage, watched)
         del pads
@@ -192,9 +200,10 @@ def main() -> None:
         question = json.loads(line)
         asked, watched = replace(job, parity=job.parity and question["parity"]), question["watched"]
         if not backend.forks:
+            _hold(question["cores"])
             perform(asked, stage, watched)
             return
-        status = _forked(asked, stage, watched)
+        status = _forked(asked, stage, watched, question["cores"])
         stage.answer({"ended": os.waitstatus_to_exitcode(status)})
 
 

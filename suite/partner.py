@@ -37,6 +37,8 @@ class Side:
     """Whether it stands for another interpreter than the one at hand."""
     folder: Path | None = None
     """Where it runs; None for the working directory."""
+    cores: tuple[int, ...] | None = None
+    """Where its programs run; None for every core. Its interpreter starts on any."""
     watched: tuple[str, ...] = ()
     """Top-level modules whose origin it must tell, besides all that is not installed."""
     notes: tuple[str, ...] = ()
@@ -76,12 +78,15 @@ class Partner:
 
         RunFailedError when it cannot.
         """
-        if self._child is None:
-            self._child = self._start()
+        self.start()
         self.phase = "preparing"
-        answer = self._ask(
-            {"do": "pair", "parity": parity, "watched": self.side.watched}, "prepared"
-        )
+        question = {
+            "do": "pair",
+            "parity": parity,
+            "watched": self.side.watched,
+            "cores": self.side.cores,
+        }
+        answer = self._ask(question, "prepared")
         try:
             prepared = asdict(messages.prepared(answer["prepared"]))
         except messages.NonsenseError as error:
@@ -115,6 +120,11 @@ class Partner:
     def renew(self) -> None:
         """A new interpreter for the pairs to come."""
         self._close()
+
+    def start(self) -> None:
+        """Start its interpreter, unless it runs: it imports what it needs while others do."""
+        if self._child is None:
+            self._child = self._start()
 
     def _start(self) -> Conversation:
         command = processes.command(self.side.python, "tpubench.suite.duet_child")

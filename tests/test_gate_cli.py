@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 from gate_rows import BASE, LATER, NEW, changed, run_of
 from junitparser import Error, Failure, JUnitXml
 
@@ -293,6 +295,43 @@ def test_the_workflows_in_the_documentation_are_valid(name: str, schema: str) ->
     for word in path.read_text(encoding="utf-8").split():
         if word.startswith("--") and word not in {"--body-file", "--edit-last", "--create-if-none"}:
             assert word in known, word
+
+
+def nightly_steps() -> str:
+    """What the nightly job of the documentation runs, as one script; nothing is installed."""
+    job = yaml.safe_load((ROOT / "docs" / "ci" / "github.yml").read_text(encoding="utf-8"))
+    steps = [step["run"] for step in job["jobs"]["nightly"]["steps"] if "run" in step]
+    return "\n".join(f"( {step} )" for step in steps if not step.startswith("pip"))
+
+
+@pytest.mark.parametrize("backend", ["fake", pytest.param("cpu", marks=pytest.mark.nightly)])
+def test_the_nightly_job_of_the_documentation_is_green_on_an_unchanged_machine(
+    tmp_path: Path, backend: str
+) -> None:
+    script = nightly_steps().replace("tpubench run", f"tpubench run --backend {backend}")
+    if backend == "fake":
+        script = script.replace("--repeats 8", "--repeats 5 --set output_len=2")
+    variables = {
+        "HOME": str(tmp_path / "home"),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    (tmp_path / "home").mkdir()
+    verdicts = []
+    for _night in range(2):
+        done = subprocess.run(
+            ["bash", "-e", "-o", "pipefail", "-c", script],
+            cwd=tmp_path / "home",
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        verdicts.append(done.stdout.partition("gate: ")[2].splitlines()[0])
+    assert verdicts[0] == "nothing to compare with yet"
+    assert verdicts[1] == "ok" or (backend == "cpu" and verdicts[1] == "inconclusive")
 
 
 def cli_options() -> list[str]:

@@ -40,13 +40,23 @@ def test_nothing_is_said_between_looks() -> None:
 
 def test_too_much_noise_is_inconclusive_and_says_what_could_be_seen() -> None:
     found = judge(pairs(1.04, 0.4, 3), POLICY)
-    assert (found.verdict, found.final, found.pairs) == ("inconclusive", True, 40)
+    assert (found.verdict, found.final) == ("inconclusive", True)
     assert found.sigma is not None and minimum_detectable(found.sigma, POLICY) > 1.2
 
 
 def test_noise_that_would_hide_the_limit_is_never_ok() -> None:
     for seed in range(50):
         assert judge(pairs(0.8, 0.12, seed), POLICY).verdict != "ok"
+
+
+def test_no_pairs_are_asked_for_that_could_prove_nothing() -> None:
+    ended = [judge(pairs(1.0, 0.3, seed), POLICY).pairs for seed in range(100)]
+    assert sum(n == LOOKS[0] for n in ended) > 50 and sum(n == LOOKS[-1] for n in ended) < 25
+    # An alarm that may yet come is waited for; and where ok can come, nothing is given up.
+    doubled = [judge(pairs(2.0, 0.6, seed), POLICY) for seed in range(100)]
+    assert sum(found.verdict == "regressed" for found in doubled) > 95
+    for seed in range(50):
+        assert judge(pairs(1.0, 0.01, seed), POLICY).verdict == "ok"
 
 
 def test_a_verdict_stands_whatever_comes_after() -> None:

@@ -92,7 +92,7 @@ def test_a_disk_that_refuses_is_reported_and_leaves_a_valid_store(
             patch.setattr(Path, "open", refuse)
         else:
             patch.setattr(pq, "write_table", refuse)
-        with pytest.raises(UsageError, match=os.strerror(code)):
+        with pytest.raises(facts.NotStoredError, match=os.strerror(code)):
             facts.write(tmp_path, "during", [make_row()])
     found = facts.scan(facts.files(tmp_path))
     assert not found.unreadable

@@ -14,6 +14,7 @@ from tpubench.results import store
 from tpubench.results.duet import Pair, block_time_s, log_ratio, stored_pairs
 from tpubench.results.gate_duet import gate_stored
 from tpubench.results.gate_policy import Rules
+from tpubench.results.row import Row
 from tpubench.results.verify import verify_store
 from tpubench.suite import ab, duet
 from tpubench.suite.request import Request
@@ -93,6 +94,25 @@ def test_a_side_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("TPUBENCH_FAKE", json.dumps({"faults": {"*": ["open", "hang"]}}))
     with pytest.raises(RunFailedError, match="timed out after 20 s"):
         ab.run(contest(timeout_s=20.0), tmp_path, lambda taken: None)
+
+
+def test_a_disk_that_fills_up_keeps_the_pairs_and_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[str] = []
+    write = store.write
+
+    def refuse(where: Path, name: str, rows: list[Row]) -> Path:
+        if len(kept) == 6:
+            raise store.NotStoredError("cannot store: No space left on device")
+        kept.append(name)
+        return write(where, name, rows)
+
+    monkeypatch.setattr(store, "write", refuse)
+    found = ab.run(contest(), tmp_path, lambda taken: None)
+    assert (found.exit_code, found.findings) == (5, [])
+    assert "No space left" in str(found.cut_short)
+    assert len(store.files(tmp_path)) == 6
 
 
 def test_a_wrong_result_is_no_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

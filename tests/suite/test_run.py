@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 
+from tpubench import cli
 from tpubench.devices import prices
 from tpubench.errors import RunFailedError, UsageError
 from tpubench.results import store as facts
@@ -331,6 +334,53 @@ def test_an_interruption_keeps_what_was_finished(tmp_path: Path) -> None:
     found = facts.scan(facts.files(tmp_path))
     assert found.table.num_rows > 0 and not found.unreadable
     assert _children_of(process.pid) == []
+
+
+def a_full_disk(monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
+    """So many files are stored, then no more."""
+    sync, synced = os.fsync, []
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            synced.append(descriptor)
+            if len(synced) > after:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+def test_a_disk_that_fills_up_keeps_what_had_ended_and_still_prints_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_full_disk(monkeypatch, after=1)
+    words = ["run", "--workload", "llama-infer", "--backend", "fake", "--preset", "tiny"]
+    words += [word for key, (value,) in TINY.items() for word in ("--set", f"{key}={value}")]
+    monkeypatch.setattr(
+        sys, "argv", ["tpubench", *words, "--repeats", "3", "--json", "--store", str(tmp_path)]
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert ended.value.code == 5
+    (line,) = err.strip().splitlines()
+    assert "No space left on device" in line and "what had ended before is kept" in line
+    document = json.loads(out)
+    assert {row["repetition"] for row in document["rows"]} == {0, 1}  # the second is only printed
+    assert "No space left" in document["cut_short"]
+    found = facts.scan(facts.files(tmp_path))
+    assert set(found.table["repetition"].to_pylist()) == {0} and not found.unreadable
+
+
+def test_a_store_on_a_full_disk_is_said_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(facts.NotStoredError, match="cannot be written: No space left on device"):
+        run(tmp_path)
 
 
 def _children_of(pid: int) -> list[int]:
