@@ -59,7 +59,7 @@ def show(
     for note in found.notes:
         out.print(note, markup=False, soft_wrap=True)
     if found.findings:
-        _table(out, found)
+        _table(out, found, explain=explain)
     for run in found.runs[:1]:
         out.print(f"stored as runs {run} and {found.runs[-1]}", markup=False)
     words = {"first": "nothing to compare with yet"}.get(found.state, found.state)
@@ -77,7 +77,7 @@ def _too_noisy(found: GateReport) -> list[str]:
     ]
 
 
-def _table(out: Any, found: GateReport) -> None:
+def _table(out: Any, found: GateReport, *, explain: bool) -> None:
     table = Table(title=escape(found.title))
     for heading in ("case", "metric", "baseline", "candidate", "worse by", "σ", "detectable", "n"):
         right = heading not in {"case", "metric"}
