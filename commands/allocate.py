@@ -9,6 +9,7 @@ import typer
 
 from tpubench.commands._app import App
 from tpubench.commands._options import Json, Prices, Store
+from tpubench.errors import UsageError
 
 app = App()
 
@@ -39,6 +40,8 @@ def allocate(
     from tpubench.reports import terminal_plan
     from tpubench.results.store import default_store
 
+    if store is not None and not store.exists():
+        raise UsageError(f"there is no store {store}")
     outcome = answer.allocate(
         plan,
         all_prices(prices or []),

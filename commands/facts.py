@@ -79,9 +79,9 @@ def report(
     from tpubench.costs.published_cost import with_list_prices
     from tpubench.reports import page, terminal
     from tpubench.results.select import select_for_report
-    from tpubench.results.store import default_store
 
-    found, note = select_for_report(store or default_store(), selectors or [])
+    found, note = select_for_report(store, selectors or [])
+    terminal.warn_unreadable(found.unreadable)
     table = all_prices(prices or [])
     written = page.write(with_list_prices(found, table), out, table=table)
     terminal.show_written(written, as_json=as_json, note=note)

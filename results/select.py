@@ -2,12 +2,14 @@
 
 A selector is a run id, ``latest``, ``published`` (the published results that ship with tpubench),
 a path to a Parquet file, a git revision, or ``column=value`` (a column of the row, or a parameter
-of the case). Several ``column=value`` must all hold; several
-runs or files add up.
+of the case). ``tag=NAME`` is what ``tpubench runs tag`` put. Devices and precisions may be written
+as people write them (``device=v6e``, ``dtype=bf16``). Several ``column=value`` must all hold;
+several runs or files add up.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 from collections.abc import Sequence
@@ -15,13 +17,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tpubench.errors import UsageError
-from tpubench.results import published
+from tpubench.results import labels, published, spelling
 from tpubench.results.metrics import metric
 from tpubench.results.row import COLUMNS, to_table
-from tpubench.results.store import Scan, files, scan
+from tpubench.results.store import (
+    Scan,
+    Unreadable,
+    default_store,
+    files,
+    is_named_by_environment,
+    scan,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+CLOCKS_DIFFER = dt.timedelta(minutes=5)
+"""What the clocks of two machines that share a store may be apart."""
 
 
 def select(store: Path, selectors: Sequence[str]) -> Scan:
@@ -62,13 +74,20 @@ def select(store: Path, selectors: Sequence[str]) -> Scan:
     if shipped:
         table = _with_published(table)
     for column, value in pairs:
-        table = _where(table, column, value)
-    return Scan(table=table, unreadable=result.unreadable)
+        table = _tagged(table, store, value) if column == "tag" else _where(table, column, value)
+    hiding = _hiding(store, everything) if "latest" in sources else []
+    return Scan(table=table, unreadable=[*result.unreadable, *hiding])
 
 
-def select_for_report(store: Path, selectors: Sequence[str]) -> tuple[Scan, str | None]:
-    """As :func:`select`; of an empty store, the published results, and a sentence that says so."""
-    if files(store) or any("=" not in text for text in selectors):
+def select_for_report(named: Path | None, selectors: Sequence[str]) -> tuple[Scan, str | None]:
+    """As :func:`select`; of an empty store that nobody named, the published results, and a sentence
+    that says so.
+
+    named: the store that the user asked for; without one, that of the environment or the default.
+    """
+    store = named or default_store()
+    asked = named is not None or is_named_by_environment()
+    if asked or files(store) or any("=" not in text for text in selectors):
         return select(store, selectors), None
     note = (
         f"there are no results in {store}: this is from the published results that ship with"
@@ -112,6 +131,33 @@ def _latest(files: Sequence[Path]) -> list[Path]:
     return [path for path in last if path.parent.name in names]
 
 
+def _hiding(store: Path, everything: Sequence[Path]) -> list[Unreadable]:
+    """That ``latest`` took a run that starts in the future, and left others out by it."""
+    ids = sorted(
+        {p.parent.name for p in everything if p.parent.parent == store and _is_run(p.parent.name)}
+    )
+    limit = f"{dt.datetime.now(dt.UTC) + CLOCKS_DIFFER:%Y%m%dT%H%M%S}"
+    if len(ids) < 2 or ids[-1] <= limit:
+        return []
+    present = [run_id for run_id in ids if run_id <= limit] or ids[:-1]
+    why = (
+        f"{present[-1]}, the last run before now: 'latest' is {ids[-1]}, which says that it starts"
+        " in the future; name the run you mean, or take that one away with tpubench runs delete"
+    )
+    return [Unreadable(path=store / present[-1], error=UsageError(why))]
+
+
+def _is_run(name: str) -> bool:
+    return _RUN_ID.fullmatch(name) is not None
+
+
+def _tagged(table: pa.Table, store: Path, tag: str) -> pa.Table:
+    ids = {run_id for run_id, said in labels.of_store(store).items() if tag in said.tags}
+    if not ids:
+        raise UsageError(f"no run in {store} has the tag {tag!r}: tpubench runs list shows tags")
+    return _keep(table, [run_id in ids for run_id in table["run_id"].to_pylist()])
+
+
 def _is(sha: str | None, revision: str) -> bool:
     return sha is not None and len(revision) >= 7 and sha.startswith(revision)
 
@@ -119,6 +165,11 @@ def _is(sha: str | None, revision: str) -> bool:
 def _where(table: pa.Table, column: str, value: str) -> pa.Table:
     if column in table.column_names and column not in {"samples", "environment", "params"}:
         found = [_text(cell) for cell in table[column].to_pylist()]
+        chips = spelling.chips(column, value) if value not in found else None
+        if chips is not None:
+            kept = _where(table, "chips", chips)
+            return _where(kept, column, spelling.meant(column, value, set(found)))
+        value = spelling.meant(column, value, set(found))
         if column == "metric" and value not in found:
             metric(value)  # a name that is no metric at all is a slip, not an empty answer
         return _keep(table, [cell == value for cell in found])
@@ -128,7 +179,9 @@ def _where(table: pa.Table, column: str, value: str) -> pa.Table:
             f"{column!r} is neither a column nor a parameter of these results;"
             f" columns: {', '.join(COLUMNS)}"
         )
-    return _keep(table, [_text(case.get(column)) == value for case in params])
+    texts = [_text(case.get(column)) for case in params]
+    value = spelling.meant(column, value, set(texts))
+    return _keep(table, [text == value for text in texts])
 
 
 def _text(value: Any) -> str:

@@ -67,6 +67,11 @@ def default_store() -> Path:
     return Path(os.environ.get("TPUBENCH_STORE") or DEFAULT_STORE)
 
 
+def is_named_by_environment() -> bool:
+    """Whether ``$TPUBENCH_STORE`` says where the store is."""
+    return bool(os.environ.get("TPUBENCH_STORE"))
+
+
 def prepare(store: Path) -> None:
     """Make the folder and prove that it can be written, before an hour of measuring.
 

@@ -252,7 +252,21 @@ def test_compare_takes_published_results_of_two_devices(call) -> None:  # type: 
     assert {tuple(one["evidence"]) for one in found} == {("published", "published")}
 
 
-def test_a_report_of_an_empty_store_compares_published_results(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_a_report_of_a_store_that_is_not_there_is_an_error(  # type: ignore[no-untyped-def]
+    call, tmp_path: Path, how: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    named = [("--store", "wrong"), ("--store", "empty")] if how == "option" else [()]
+    for options in named:
+        assert "no results in" in one_error_line(call("report", *options), 2)
+    assert not (tmp_path / "bench-report").exists()
+
+
+def test_a_report_with_no_store_at_all_compares_published_results(  # type: ignore[no-untyped-def]
+    call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TPUBENCH_STORE")
     done = call("report", "--out", str(tmp_path / "page"))
     assert done.code == 0
     assert "none of them measured here" in done.err

@@ -88,8 +88,11 @@ def test_the_selector_takes_them_without_a_store(tmp_path: Path) -> None:
         select(tmp_path / "none", ["latest"])
 
 
-def test_an_empty_store_is_reported_from_them_and_says_so(tmp_path: Path) -> None:
-    found, note = select_for_report(tmp_path / "none", ["device=tpu-v6e"])
+def test_an_empty_store_is_reported_from_them_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found, note = select_for_report(None, ["device=tpu-v6e"])
     assert found.table.num_rows
     assert "none of them measured here" in str(note)
 

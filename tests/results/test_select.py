@@ -12,6 +12,7 @@ from sample_rows import make_row
 
 import tpubench.results
 from tpubench.errors import DamagedError, UsageError
+from tpubench.results import labels
 from tpubench.results import store as facts
 from tpubench.results.select import select
 
@@ -97,3 +98,43 @@ def test_python_does_not_leave_damage_out_silently(store: Path) -> None:
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(DamagedError, match=str(path)):
         tpubench.results.read(store)
+
+
+def test_a_device_and_a_precision_by_any_of_their_names(tmp_path: Path) -> None:
+    for chips, device in ((1, "tpu-v6e"), (4, "tpu-v6e"), (1, "nvidia-h100-sxm"), (1, "cpu")):
+        facts.write(tmp_path, f"{device}-{chips}", [make_row(device=device, chips=chips)])
+
+    def devices(*selectors: str) -> list[tuple[str, int]]:
+        table = select(tmp_path, selectors).table
+        return sorted(zip(table["device"].to_pylist(), table["chips"].to_pylist(), strict=True))
+
+    assert devices("device=v6e") == [("tpu-v6e", 1), ("tpu-v6e", 4)]
+    assert devices("device=TPU v6 lite") == devices("device=v6e")
+    assert devices("device=v6e-4") == [("tpu-v6e", 4)]  # a slice says how many chips
+    assert devices("device=NVIDIA H100 80GB HBM3") == [("nvidia-h100-sxm", 1)]
+    assert devices("device=CPU", "dtype=bf16") == [("cpu", 1)]
+    assert devices("device=v5p") == devices("dtype=fp8") == []  # known, and not here
+    assert len(devices("workload=llama_infer")) == 4
+    with pytest.raises(UsageError, match=r"perhaps nvidia-h100-sxm; here: cpu, "):
+        devices("device=h100")
+    with pytest.raises(UsageError, match="names no device"):
+        devices("device=abacus")
+
+
+def test_a_run_is_found_by_its_tag(store: Path) -> None:
+    labels.say(store, "20260101T000000-aaaaaa", tags=["baseline"])
+    assert runs(store, "tag=baseline") == {"20260101T000000-aaaaaa"}
+    assert runs(store, "tag=baseline", "batch=8") == set()
+    with pytest.raises(UsageError, match=r"no run in .* has the tag 'base'"):
+        runs(store, "tag=base")
+
+
+def test_latest_says_so_when_a_run_from_the_future_hides_others(store: Path) -> None:
+    assert select(store, ["latest"]).unreadable == []
+    future = "29990101T000000-ffffff"
+    facts.write(store, "case-000", [make_row(run_id=future)])
+    found = select(store, ["latest"])
+    assert set(found.table["run_id"].to_pylist()) == {future}
+    (note,) = found.unreadable
+    assert "20260102T000000-bbbbbb" in str(note.error) and future in str(note.error)
+    assert select(store, [future]).unreadable == []  # it was asked for
