@@ -76,4 +76,4 @@ def test_selectors_pick_the_sides(tmp_path: Path) -> None:
     assert not unreadable
     assert found.comparisons[0].b.first.device == "tpu-v6e"
     with pytest.raises(UsageError, match="no rows match"):
-        compare_selected(tmp_path, "device=none", "latest")
+        compare_selected(tmp_path, "device=v5p", "latest")
