@@ -100,7 +100,8 @@ def test_hostile_names_stay_text_in_every_output(call, tmp_path: Path) -> None: 
     [
         (["--baseline", BASE, "--candidate", BASE], "the same rows"),
         (["--baseline", "nothing", "--candidate", NEW], "no run id, file or commit"),
-        (["--baseline", "", "--candidate", NEW], "empty selector"),
+        (["--baseline", "", "--candidate", NEW], "--baseline is empty"),
+        (["--baseline", f"{BASE},", "--candidate", NEW], "empty selector"),
         (["--baseline", "batch=77", "--candidate", NEW], "no rows match"),
         (["--baseline", BASE, "--candidate", NEW, "--metric", "speed"], "unknown metric"),
         (["--baseline", BASE, "--candidate", NEW, "--policy", "none.toml"], "cannot read"),
