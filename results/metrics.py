@@ -163,8 +163,8 @@ _BASE = (
         unit="s",
         better="lower",
         aggregate="median",
-        formula="the backend's compile or weight packing, and what the first pass took longer than"
-        " a warm one; nothing of it came from a cache",
+        formula="the backend's compile or weight packing and, where passes compile, what the first took"
+        " longer than a warm one; nothing of it came from a cache",
     ),
     Metric(
         name="warm_compile_time_s",
@@ -185,7 +185,7 @@ _BASE = (
         unit="byte",
         better="lower",
         aggregate="max",
-        formula="highest memory held by the device (cpu: resident set of the child process)",
+        formula="most bytes of tensors on any one device (cpu: resident set of the child process)",
     ),
     Metric(
         name="mfu",

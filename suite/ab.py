@@ -242,6 +242,8 @@ def _case(
         return refused(label, policy, evidence=evidence, reason=str(error))
     if differing and not confirming:
         recorder.notes.append(f"{label}: {differing}" if len(contest.cases) > 1 else differing)
+    if duet.note is not None and duet.note not in recorder.notes:
+        recorder.notes.append(duet.note)
     unsteady = sum(
         prepared["steadiness"] != "steady" for one in taken for prepared in one.prepared.values()
     )

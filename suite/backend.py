@@ -101,6 +101,20 @@ class Backend(ABC):
         ``python`` is where the children would run.
         """
 
+    def visible_chips(self) -> int | None:
+        """Physical chips of this machine that a child may use; None where nothing limits them.
+
+        Asked in the parent, without torch.
+        """
+        return None
+
+    def one_process(self) -> str | None:
+        """Why the device admits one process at a time; None where it admits several.
+
+        Asked in the parent, without torch.
+        """
+        return None if self.shares_device else f"a device of {self.name} admits one process"
+
     def default_mode(self, *, trains: bool = False) -> tuple[str, str | None]:
         """Compile mode to use when none is asked for, and a note when it is not the usual one.
 
@@ -244,6 +258,11 @@ class Backend(ABC):
         """
         gc.collect()
 
+    def mode_fault(self, mode: str) -> str | None:
+        """Why what ran is not what ``mode`` promises, once it has run; None when it is."""
+        del mode
+        return None
+
     def free_memory_bytes(self) -> int | None:
         """Memory that a program could take on each chip now; None when the device does not tell."""
         return None
@@ -254,7 +273,7 @@ class Backend(ABC):
 
     @abstractmethod
     def peak_memory_bytes(self) -> int | None:
-        """Highest memory held since the reset; None when the device does not tell."""
+        """Most memory that tensors took since the reset; None when the device does not tell."""
 
     @abstractmethod
     def describe(self) -> dict[str, str | int | float | bool | None]:

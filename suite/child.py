@@ -19,7 +19,7 @@ from typing import Any
 from tpubench.errors import RunFailedError, TpubenchError
 from tpubench.suite import clock_check, ranks, registry, timing
 from tpubench.suite.backend import Backend
-from tpubench.suite.energy import Energy
+from tpubench.suite.energy import SLOWDOWNS, Energy
 from tpubench.suite.job import Job, Outcome, from_line
 from tpubench.suite.lifeline import die_with_parent
 from tpubench.suite.parity import worst as worst_of
@@ -91,10 +91,11 @@ def _measure(
         timed = ready.throughput(main, passes, wall_s)
     say("other windows", None)
     windows = {"pass": timed, **ready.also_timed()}
-    fault = _window_fault(ready.step, windows)
+    fault = _window_fault(ready.step, windows) or backend.mode_fault(job.compile_mode)
+    peak = backend.peak_memory_bytes()
     if device.ranks > 1:
         energy, fault = _of_all_ranks(energy, fault, device)
-    peak = backend.peak_memory_bytes()
+        peak = _most_of_any_rank(peak, device)
     generated = ready.step.generated()
     say("check", None)
     parity = ready.parity()
@@ -167,6 +168,12 @@ def _of_all_ranks(
     joules = math.nan if energy is None or energy.joules is None else energy.joules
     total = sum(ranks.gathered(joules, device.torch_device, device.ranks))
     faults = ranks.gathered(float(fault is not None), device.torch_device, device.ranks)
+    slowed_s = {
+        cause: max(ranks.gathered(seconds, device.torch_device, device.ranks))
+        for cause, seconds in _causes(energy).items()
+    }
+    if energy is not None:
+        energy = replace(energy, slowed_s=slowed_s)
     if energy is not None and energy.joules is not None:
         if math.isnan(total):
             energy = replace(energy, joules=None, reason="a rank could not tell its energy")
@@ -176,6 +183,18 @@ def _of_all_ranks(
         rank = faults.index(1.0)
         fault = f"rank {rank} of {device.ranks} was disturbed inside the timed window"
     return energy, fault
+
+
+def _causes(energy: Energy | None) -> dict[str, float]:
+    """Seconds by every cause that there is, so that all ranks gather the same."""
+    known = {} if energy is None else energy.slowed_s
+    return {cause: known.get(cause, 0.0) for cause in SLOWDOWNS}
+
+
+def _most_of_any_rank(peak: int | None, device: Device) -> int | None:
+    """The peak of the rank that held the most: what decides whether a chip is large enough."""
+    peaks = ranks.gathered(math.nan if peak is None else peak, device.torch_device, device.ranks)
+    return None if any(map(math.isnan, peaks)) else int(max(peaks))
 
 
 def main() -> None:

@@ -29,6 +29,8 @@ MOST_PASSES = 1000
 LEAST_QUADS, MOST_QUADS, PAIR_S = 3, 15, 2.0
 """Quads of a pair: the most, or as many as fit into PAIR_S, but never fewer than the least."""
 TRIAL_PASSES = 5
+MEMORY_ROOM = 1.1
+"""What a process takes beside its tensors: its context and the compiler's work space."""
 PAIRS_AN_INTERPRETER = 10
 """Processes forked from one interpreter share where its code lies, worth 0.2 to 0.6 % between
 identical programs; no number of their pairs averages that out, so interpreters are renewed, and an
@@ -56,6 +58,8 @@ class Duet:
     passes: int | None = None
     """Quads a pair and passes a block, the same on both sides; decided in the first pair."""
     taken: int = 0
+    note: str | None = None
+    """Why the design is another than was planned."""
     checked: set[Who] = field(default_factory=set)
     """Sides whose output has been held against the reference: once each, in their first process."""
 
@@ -73,7 +77,13 @@ class Duet:
     def _in_turns(self) -> Taken:
         first: list[Who] = ["A", "B"]
         self.chance.shuffle(first)
-        prepared = {who: self._prepare(who) for who in first}
+        prepared = {first[0]: self._prepare(first[0])}
+        why = too_large(prepared[first[0]])
+        if why is not None:
+            self.design, self.note = "runs", why
+            self.partners[first[0]].end()
+            return self._in_runs()
+        prepared[first[1]] = self._prepare(first[1])
         self._compare(prepared)
         passes, quads = self._size("A")
         order = "".join(self.chance.choice(("ABBA", "BAAB")) for _ in range(quads))
@@ -145,11 +155,26 @@ class Duet:
         return Taken(pair=pair, prepared=prepared, passes_s=blocks)
 
 
+def too_large(prepared: Mapping[str, Any]) -> str | None:
+    """Why a second process like this one does not fit on its device; None when it does."""
+    needed, free = prepared.get("peak_memory_bytes"), prepared.get("free_memory_bytes")
+    if needed is None or free is None or needed * MEMORY_ROOM <= free:
+        return None
+    return (
+        f"pairs ran one after the other: a second process needs {needed / 1e9:.3g} GB beside the"
+        f" first, {free / 1e9:.3g} GB are free"
+    )
+
+
 def design_for(backend: str, asked: Design | None) -> Design:
-    """The design asked for, or the one that the backend's device allows."""
-    if asked is not None:
-        return asked
-    return "duet" if registry.backend(backend).shares_device else "runs"
+    """The design asked for, or the one that the backend's device allows.
+
+    RunFailedError when a duet is asked for on a device that admits one process.
+    """
+    why = registry.backend(backend).one_process()
+    if asked == "duet" and why is not None:
+        raise RunFailedError(f"--design duet cannot run: {why}; use --design runs")
+    return asked or ("duet" if why is None else "runs")
 
 
 @contextmanager

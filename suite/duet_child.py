@@ -65,6 +65,8 @@ def _prepared(ready: Prepared, watched: Iterable[str]) -> dict[str, Any]:
         "steadiness": ready.warm.steadiness,
         "compile_s": ready.compile_s,
         "parity": worst and {**asdict(worst), "ok": worst.ok},
+        "peak_memory_bytes": backend.peak_memory_bytes(),
+        "free_memory_bytes": backend.free_memory_bytes(),
         "device": backend.device_name(),
         "chips": max(job.chips, backend.physical_chips(1)),
         "description": backend.describe(),

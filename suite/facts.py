@@ -23,6 +23,7 @@ from tpubench.results.metrics import METRICS, OWN, Metric
 from tpubench.results.row import SCHEMA_VERSION, Row
 from tpubench.results.statistics import within
 from tpubench.suite.backend import Backend
+from tpubench.suite.energy import Energy, slowdown
 from tpubench.suite.job import Job, Outcome
 from tpubench.suite.workload import Work, Workload
 
@@ -97,8 +98,9 @@ def rows(
     if outcome.status != "ok":
         return [template(_primary(workload), None, outcome.reason)]
     own = [metric for metric in workload.metrics if metric.name not in METRICS]
+    slowed = _slowdown(outcome)
     return [
-        template(metric, samples.get(metric.name), missing.get(metric.name))
+        template(metric, samples.get(metric.name), missing.get(metric.name, slowed))
         for metric in (*METRICS.values(), *own)
         if metric.name in samples or metric.name in missing
     ]
@@ -163,6 +165,13 @@ def _add_energy(
     else:
         tokens = work.items * outcome.windows["pass"].passes
         samples["joules_per_token"] = [energy["joules"] / tokens]
+
+
+def _slowdown(outcome: Outcome) -> str | None:
+    """What held the device back inside the main window; None for nothing, or where none counts."""
+    if outcome.energy is None:
+        return None
+    return slowdown(Energy(**outcome.energy), outcome.windows["pass"].wall_s)
 
 
 def _add_fractions(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from tpubench.results.statistics import median
 from tpubench.suite import ranks, registry, timing
 from tpubench.suite.backend import Backend
 from tpubench.suite.energy import Energy, PowerMeter
@@ -32,10 +33,10 @@ CROSS_CHECK_TOLERANCE = 0.1
 class Prepared:
     """A warm program and the clock around it.
 
-    compile_s: the backend's preparation, and what the first pass took longer than the quickest of
-    the warm-up, because most compilers work when a program is first called. compile_cache: programs
-    that the persistent cache gave then and did not; None where it does not say. checks: the parity
-    checks, None where none was asked for.
+    compile_s: the backend's preparation and, where programs were compiled or fetched in the first
+    passes, as by compilers that wait for a call, what the first took longer than the quickest of the
+    warm-up. compile_cache: programs that the persistent cache gave then and did not; None where it
+    does not say. checks: the parity checks, None where none was asked for.
     """
 
     job: Job
@@ -223,10 +224,12 @@ def prepare(job: Job, backend: Backend, device: Device, say: Say) -> Prepared:
     agreed = partial(ranks.agreed, device=device.torch_device) if device.ranks > 1 else float
     works = clockwork(backend, agreed)
     backend.reset_peak_memory()
+    compiled = backend.recompiles()
     first_s = timing.first_pass_s(works, pass_window(step))
     say("warm-up", None)
     warm = timing.warm_up(works, pass_window(step), job.pace, first_s)
-    compile_s += max(0.0, first_s - min(warm.passes_s))
+    if backend.recompiles() > compiled or backend.compile_cache() != cached:
+        compile_s += max(0.0, first_s - min(warm.passes_s))
     return Prepared(
         job=job,
         backend=backend,

@@ -9,6 +9,7 @@ as it ends, so an interruption loses only the one in flight.
 from __future__ import annotations
 
 import datetime as dt
+import math
 import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,6 +131,7 @@ def make_plan(request: Request) -> Plan:
     _refuse_contradictions(workload, request)
     if request.chips > 1:
         _refuse_many_chips(workload, backend, request.chips)
+        _refuse_more_than_visible(backend, request.chips)
     weights = _weights(workload, request)
     overrides = dict(request.overrides)
     if request.seed is not None:
@@ -224,6 +226,16 @@ def _refuse_many_chips(workload: Workload, backend: Backend, chips: int) -> None
         raise UsageError(f"--chips {chips}: {workload.name} runs on one chip")
     if backend.collectives is None and backend.processes(2) > 1:
         raise UsageError(f"--chips {chips}: backend {backend.name} runs on one chip")
+
+
+def _refuse_more_than_visible(backend: Backend, chips: int) -> None:
+    """RunFailedError when this machine's share of the chips is more than a child may see."""
+    here, visible = math.ceil(chips / ranks.from_environment().hosts), backend.visible_chips()
+    if visible is not None and here > visible:
+        raise RunFailedError(
+            f"--chips {chips}: {visible} chip{'s' * (visible != 1)} of {backend.name} can be seen"
+            f" here; give --chips {visible}, or make more visible"
+        )
 
 
 def _weights(workload: Workload, request: Request) -> Weights:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 
-from tpubench.suite.energy import Energy, PowerMeter, integrate
+from tpubench.suite.energy import POWER_BRAKE, POWER_CAP, THERMAL, Energy, PowerMeter, integrate
 
 SAMPLE_EVERY_S = 0.05
 """Between two readings of the power, where the GPU has no energy counter."""
-SHORTEST_S = 0.5
-"""The counter and the power reading move some ten times a second: less is not a measurement."""
+SHORTEST_S = 2.0
+"""The counter and the power reading move some ten times a second: each end of the window is off by
+up to 0.1 s of power, which is 10 % of 2 s at the very worst, and 40 % of half a second."""
 _SCOPE = "board"
 
 
@@ -31,27 +34,99 @@ def library() -> ModuleType | None:
     return found
 
 
-def handles(nvml: ModuleType, uuids: Sequence[str]) -> list[Any]:
-    """The GPUs of these UUIDs: by UUID, since CUDA and NVML may number them differently."""
-    return [nvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in uuids]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """One device as NVML knows it. handle: None where it does not know it."""
+
+    handle: Any = None
+    mig: bool = False
+    """Whether the device is a slice of a GPU, so that the board's joules are not its own."""
+
+
+def board(nvml: Any, uuid: str) -> Board:
+    """The board of a CUDA device: by UUID, since CUDA and NVML may number them differently.
+
+    uuid: as torch gives it, without what NVML writes in front: ``GPU-``, or ``MIG-`` for a slice.
+    """
+    for prefix in ("GPU-", "MIG-"):
+        try:
+            handle = nvml.nvmlDeviceGetHandleByUUID(prefix + uuid.removeprefix(prefix))
+        except nvml.NVMLError:
+            continue
+        return Board(handle=handle, mig=prefix == "MIG-" or _cut_up(nvml, handle))
+    return Board()
+
+
+def _cut_up(nvml: Any, handle: Any) -> bool:
+    """Whether MIG is on: then what a process holds is a slice, whatever its UUID says."""
+    return bool((_ask(nvml, handle, "nvmlDeviceGetMigMode") or [0])[0])
+
+
+def exclusive(nvml: Any, uuids: Sequence[str]) -> bool:
+    """Whether one of these GPUs admits one process at a time; unknown ones count as shared."""
+    found = [board(nvml, uuid.lower().removeprefix("gpu-")).handle for uuid in uuids]
+    modes = [_ask(nvml, one, "nvmlDeviceGetComputeMode") for one in found if one is not None]
+    return any(
+        mode in (nvml.NVML_COMPUTEMODE_EXCLUSIVE_THREAD, nvml.NVML_COMPUTEMODE_EXCLUSIVE_PROCESS)
+        for mode in modes
+    )
+
+
+def _ask(nvml: Any, handle: Any, name: str, *arguments: Any) -> Any:
+    try:
+        return getattr(nvml, name)(handle, *arguments)
+    except nvml.NVMLError:
+        return None
 
 
 def describe(nvml: ModuleType, handle: Any) -> dict[str, str | int | float | bool | None]:
     """Settings of one GPU that decide its speed; None for what it does not tell."""
-
-    def ask(name: str, *arguments: Any) -> Any:
-        try:
-            return getattr(nvml, name)(handle, *arguments)
-        except nvml.NVMLError:
-            return None
-
+    ask = partial(_ask, nvml, handle)
     limit_mw = ask("nvmlDeviceGetPowerManagementLimit")
     return {
         "driver": str(nvml.nvmlSystemGetDriverVersion()),
         "power_limit_w": None if limit_mw is None else limit_mw / 1000,
         "max_sm_clock_mhz": ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM),
         "max_memory_clock_mhz": ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_MEM),
-        "mig": bool((ask("nvmlDeviceGetMigMode") or [0])[0]),
+        "mig": _cut_up(nvml, handle),
+    }
+
+
+_CAUSES = {74: POWER_CAP, 75: THERMAL, 269: THERMAL, 270: THERMAL, 271: POWER_BRAKE}
+"""NVML's field ids, each a counter of nanoseconds for which the clocks were held back: the policy
+counters of older drivers (74, 75), and the clock event reasons: software thermal (269), hardware
+thermal (270), hardware power brake (271). nvml.h; 74 is also the software power cap."""
+
+
+def held_back_ns(nvml: Any, handle: Any) -> dict[int, int]:
+    """Nanoseconds since the driver was loaded, by field; without those the GPU does not count."""
+    try:
+        values = nvml.nvmlDeviceGetFieldValues(handle, list(_CAUSES))
+    except nvml.NVMLError:
+        return {}
+    return {v.fieldId: int(v.value.ullVal) for v in values if v.nvmlReturn == nvml.NVML_SUCCESS}
+
+
+def slowed_s(before: Mapping[int, int], after: Mapping[int, int]) -> dict[str, float]:
+    """Seconds between two readings, by cause; of counters of one cause the largest."""
+    seconds: dict[str, float] = {}
+    for field, ended in after.items():
+        if field in before:
+            cause = _CAUSES[field]
+            seconds[cause] = max(seconds.get(cause, 0.0), (ended - before[field]) / 1e9)
+    return seconds
+
+
+def state(nvml: Any, handle: Any) -> dict[str, float | None]:
+    """Clocks, power and temperature now."""
+    ask = partial(_ask, nvml, handle)
+    milliwatts = ask("nvmlDeviceGetPowerUsage")
+    return {
+        "sm_clock_mhz": ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
+        "memory_clock_mhz": ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
+        "power_w": None if milliwatts is None else milliwatts / 1000,
+        "temperature_c": ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
+        "event_reasons": ask("nvmlDeviceGetCurrentClocksEventReasons"),
     }
 
 
@@ -67,8 +142,10 @@ class BoardMeter(PowerMeter):
         self._stopped = threading.Event()
         self._sampler: threading.Thread | None = None
         self._lost: str | None = None
+        self._held_back_ns: list[dict[int, int]] = []
 
     def start(self) -> None:
+        self._held_back_ns = [held_back_ns(self._nvml, board) for board in self._held]
         self._began_s = time.monotonic()
         try:
             self._counted_mj = self._counters_mj()
@@ -78,6 +155,7 @@ class BoardMeter(PowerMeter):
 
     def stop(self) -> Energy:
         lasted_s = time.monotonic() - self._began_s
+        at_end = state(self._nvml, self._held[0])
         method = "energy counter" if self._counted_mj is not None else "power, integrated"
         joules: float | None = None
         reason: str | None = None
@@ -94,7 +172,21 @@ class BoardMeter(PowerMeter):
             joules, reason = None, f"NVML: {self._lost}"
         if joules is not None and lasted_s < SHORTEST_S:
             joules, reason = None, f"a window of {lasted_s:.2g} s is too short to tell the energy"
-        return Energy(joules=joules, scope=_SCOPE, method=method, reason=reason)
+        return Energy(
+            joules=joules,
+            scope=_SCOPE,
+            method=method,
+            reason=reason,
+            slowed_s=self._slowed_s(),
+            at_end=at_end,
+        )
+
+    def _slowed_s(self) -> dict[str, float]:
+        longest: dict[str, float] = {}
+        for board, before in zip(self._held, self._held_back_ns, strict=True):
+            for cause, seconds in slowed_s(before, held_back_ns(self._nvml, board)).items():
+                longest[cause] = max(longest.get(cause, 0.0), seconds)
+        return longest
 
     def _counters_mj(self) -> list[int]:
         """Millijoules since the driver was loaded, of each board."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,7 +11,7 @@ from tpubench.devices.names import canonical
 from tpubench.errors import RunFailedError
 from tpubench.suite import compile_cache, ranks
 from tpubench.suite.backend import Backend, Probe
-from tpubench.suite.backends import _chips, _dynamo, _nvml
+from tpubench.suite.backends import _dynamo, _gpus, _nvml
 from tpubench.suite.energy import PowerMeter
 from tpubench.suite.interpreters import OWN, Interpreter
 from tpubench.suite.marks import DEVICE_EVENTS, Marks
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _INSTALL = "pip install 'tpubench[cuda]'"
+_SLICE = "{} is a MIG slice: no peak, price or joule of a whole GPU is its own"
+_WHOLE = "CUDA_VISIBLE_DEVICES with the index or UUID of a whole GPU"
 
 
 class _EventMarks(Marks):
@@ -73,6 +76,10 @@ class Cuda(Backend):
             r"|an illegal memory access|device-side assert",
             "the GPU was lost, or a kernel on it failed",
         ),
+        (
+            r"(?:device\(s\) is/are|devices? (?:is|are)) busy or unavailable",
+            "another process holds the GPU, whose compute mode admits one at a time",
+        ),
         (r"no CUDA-capable device|No CUDA GPUs are available", "no usable GPU on this machine"),
         (r"no kernel image is available", "this build of torch has no kernels for this GPU"),
     )
@@ -86,12 +93,21 @@ class Cuda(Backend):
         version = python.versions(["torch"])["torch"]
         if version is None:
             return Probe(available=False, detail="torch is not installed", fix=_INSTALL)
-        found = _chips.nvidia_gpus()
-        if not found:
+        present = _gpus.present()
+        if not present:
             return Probe(
                 available=False,
                 detail=f"no GPU under the Nvidia driver (torch {version})",
                 fix="nvidia-smi, which says whether the driver sees one",
+            )
+        seen = _gpus.visible(present, os.environ)
+        if seen.mig is not None:
+            return Probe(available=False, detail=_SLICE.format(seen.mig), fix=_WHOLE)
+        if not seen.gpus:
+            return Probe(
+                available=False,
+                detail=f"{seen.hidden_by} hides all {len(present)} GPUs",
+                fix=_WHOLE,
             )
         if version.endswith("+cpu"):
             return Probe(
@@ -99,7 +115,21 @@ class Cuda(Backend):
                 detail=f"torch {version} is built for the CPU alone",
                 fix=f"pip uninstall torch, then {_INSTALL}",
             )
-        return Probe(available=True, detail=f"{len(found)} × {found[0]}, torch {version}")
+        hidden = f" of {len(present)} ({seen.hidden_by})" if seen.hidden_by else ""
+        return Probe(
+            available=True,
+            detail=f"{len(seen.gpus)}{hidden} × {seen.gpus[0].name}, torch {version}",
+        )
+
+    def visible_chips(self) -> int | None:
+        return len(_gpus.visible(_gpus.present(), os.environ).gpus)
+
+    def one_process(self) -> str | None:
+        nvml = _nvml.library()
+        uuids = [gpu.uuid for gpu in _gpus.visible(_gpus.present(), os.environ).gpus if gpu.uuid]
+        if nvml is None or not _nvml.exclusive(nvml, uuids):
+            return None
+        return "the GPU's compute mode admits one process at a time"
 
     def child_environment(self, chips: int = 1) -> Mapping[str, str]:
         return {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", **compile_cache.inductor(self.name)}
@@ -114,9 +144,14 @@ class Cuda(Backend):
         local = ranks.from_environment().local_rank
         torch.cuda.set_device(local)
         self._nvml = _nvml.library()
+        properties = torch.cuda.get_device_properties(local)
         if self._nvml is not None:
-            uuid = f"GPU-{torch.cuda.get_device_properties(local).uuid}"
-            self._held = _nvml.handles(self._nvml, [uuid])
+            held = _nvml.board(self._nvml, str(properties.uuid))
+            if held.mig:
+                raise RunFailedError(f"cuda cannot run: {_SLICE.format(properties.name)}; {_WHOLE}")
+            self._held = [] if held.handle is None else [held.handle]
+        if " MIG " in properties.name:
+            raise RunFailedError(f"cuda cannot run: {_SLICE.format(properties.name)}; {_WHOLE}")
         self._one = torch.ones((), device="cuda")
         self.barrier()
         return Device(torch_device="cuda")
@@ -183,12 +218,23 @@ class Cuda(Backend):
     def peak_memory_bytes(self) -> int | None:
         import torch
 
-        return int(torch.cuda.max_memory_reserved())
+        return int(torch.cuda.max_memory_allocated())
+
+    def free_memory_bytes(self) -> int | None:
+        import torch
+
+        return int(torch.cuda.mem_get_info()[0])
+
+    def mode_fault(self, mode: str) -> str | None:
+        skipped = _dynamo.skipped_cuda_graphs()
+        if mode != "graphs" or not skipped:
+            return None
+        return f"{skipped} programs ran without CUDA graphs: use --compile-mode compiled"
 
     def describe(self) -> dict[str, str | int | float | bool | None]:
         import torch
 
-        told = _nvml.describe(self._nvml, self._held[0]) if self._held else {}
+        settings = _nvml.describe(self._nvml, self._held[0]) if self._held else {}
         return {
             "torch": torch.__version__,
             "cuda": torch.version.cuda,
@@ -198,5 +244,5 @@ class Cuda(Backend):
             "tf32_cudnn": torch.backends.cudnn.allow_tf32,
             "graph_breaks": _dynamo.graph_breaks(),
             "skipped_cuda_graphs": _dynamo.skipped_cuda_graphs(),
-            **told,
+            **settings,
         }

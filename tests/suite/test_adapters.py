@@ -45,14 +45,6 @@ def test_googles_other_cards_are_no_tpus(tmp_path: Path) -> None:
     assert _chips.tpus(tmp_path / "no bus") == []
 
 
-def test_gpus_are_read_from_the_drivers_files(tmp_path: Path) -> None:
-    folder = tmp_path / "gpus" / "0000:01:00.0"
-    folder.mkdir(parents=True)
-    (folder / "information").write_text("Model: \t\t NVIDIA H100 80GB HBM3\nIRQ: 1\n")
-    assert _chips.nvidia_gpus(tmp_path) == ["NVIDIA H100 80GB HBM3"]
-    assert _chips.nvidia_gpus(tmp_path / "none") == []
-
-
 @pytest.mark.parametrize(
     ("told", "name"),
     [

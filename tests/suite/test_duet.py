@@ -49,6 +49,21 @@ def test_a_pair_alternates_and_its_ratio_ignores_a_drift() -> None:
     assert block_time_s(list(range(1, 21))) == 2
 
 
+def test_two_processes_that_do_not_fit_together_run_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = {"pass_s": [0.1], "free_memory_bytes": 10**6}
+    monkeypatch.setenv("TPUBENCH_FAKE", json.dumps(script))
+    found = ab.run(contest(), tmp_path, lambda taken: None)
+    (finding,) = found.findings
+    assert (finding.state, finding.n) == ("ok", (10, 10))
+    (note,) = found.notes
+    assert "one after the other" in note and "0.001 GB are free" in note
+    rows = store.scan(store.files([tmp_path])).table.to_pylist()
+    designs = {json.loads(row["environment"])["duet"]["design"] for row in rows}
+    assert designs == {"runs"}
+
+
 def test_one_duet_is_stored_verified_and_judged_again(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     # Every mark is 100 ms after the last, so both sides take equally long.
     monkeypatch.setenv("TPUBENCH_FAKE", json.dumps({"pass_s": [0.1]}))

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import pynvml
 import pytest
 
 from tpubench.suite import facts
 from tpubench.suite.backends import _nvml
-from tpubench.suite.energy import integrate
+from tpubench.suite.energy import Energy, integrate, slowdown
 from tpubench.suite.job import Outcome
 from tpubench.suite.workload import Timed, Work
 
@@ -46,14 +47,38 @@ class NVMLError(Exception):
     pass
 
 
-def scripted(counters_mj: Iterator[int] | None, milliwatts: int = 300_000) -> Any:
+def scripted(
+    counters_mj: Iterator[int] | None,
+    milliwatts: int = 300_000,
+    held_back_ns: Iterator[dict[int, int]] | None = None,
+) -> Any:
     def total(board: str) -> int:
         if counters_mj is None:
             raise NVMLError("Not Supported")
         return next(counters_mj)
 
+    def field_values(board: str, fields: list[int]) -> list[pynvml.c_nvmlFieldValue_t]:
+        known = {} if held_back_ns is None else next(held_back_ns)
+        values = []
+        for field in fields:
+            value = pynvml.c_nvmlFieldValue_t(fieldId=field)
+            value.nvmlReturn = (
+                pynvml.NVML_SUCCESS if field in known else pynvml.NVML_ERROR_NOT_SUPPORTED
+            )
+            value.value.ullVal = known.get(field, 0)
+            values.append(value)
+        return values
+
     return SimpleNamespace(
         NVMLError=NVMLError,
+        NVML_SUCCESS=pynvml.NVML_SUCCESS,
+        NVML_CLOCK_SM=pynvml.NVML_CLOCK_SM,
+        NVML_CLOCK_MEM=pynvml.NVML_CLOCK_MEM,
+        NVML_TEMPERATURE_GPU=pynvml.NVML_TEMPERATURE_GPU,
+        nvmlDeviceGetFieldValues=field_values,
+        nvmlDeviceGetClockInfo=lambda board, clock: 1755 if clock == pynvml.NVML_CLOCK_SM else 2619,
+        nvmlDeviceGetTemperature=lambda board, sensor: 61,
+        nvmlDeviceGetCurrentClocksEventReasons=lambda board: 4,
         nvmlDeviceGetTotalEnergyConsumption=total,
         nvmlDeviceGetPowerUsage=lambda board: milliwatts,
     )
@@ -95,7 +120,7 @@ def test_without_a_counter_the_power_is_integrated(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_short_window_has_a_reason_in_place_of_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock(monkeypatch, 0.0, 0.1)
+    clock(monkeypatch, 0.0, 1.5)  # the counter moves ten times a second: 13 % either way
     meter = _nvml.BoardMeter(scripted(iter([0, 30_000])), ["a"])
     meter.start()
     energy = meter.stop()
@@ -141,3 +166,59 @@ def test_a_tpu_reports_no_power() -> None:
     work = Work(items=50, unit="token", flops=0, bytes=0)
     facts._add_energy({}, missing, work, Outcome(status="ok", device="tpu-v6e"))
     assert missing == {"joules_per_token": "tpu-v6e reports no power"}
+
+
+POWER, POLICY_THERMAL, SW_THERMAL, HW_THERMAL, BRAKE = 74, 75, 269, 270, 271
+
+
+def test_the_fields_are_those_of_the_drivers_own_header() -> None:
+    names = ("SW_POWER_CAP", "SW_THERM_SLOWDOWN", "HW_THERM_SLOWDOWN", "HW_POWER_BRAKE_SLOWDOWN")
+    fields = [getattr(pynvml, f"NVML_FI_DEV_CLOCKS_EVENT_REASON_{name}") for name in names]
+    assert fields == [POWER, SW_THERMAL, HW_THERMAL, BRAKE]
+    assert pynvml.NVML_FI_DEV_PERF_POLICY_THERMAL == POLICY_THERMAL
+
+
+def held_back(
+    monkeypatch: pytest.MonkeyPatch, before: dict[int, int], after: dict[int, int]
+) -> Energy:
+    clock(monkeypatch, 0.0, 2.0)
+    nvml = scripted(iter([0, 1_000_000]), held_back_ns=iter([before, after]))
+    meter = _nvml.BoardMeter(nvml, ["a"])
+    meter.start()
+    return meter.stop()
+
+
+def test_a_power_cap_is_context_and_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    second = 10**9
+    energy = held_back(monkeypatch, {POWER: 7 * second}, {POWER: 9 * second})
+    assert energy.slowed_s == {"power cap": 2.0}
+    assert slowdown(energy, 2.0) is None
+
+
+@pytest.mark.parametrize("field", [POLICY_THERMAL, SW_THERMAL, HW_THERMAL])
+def test_any_counter_of_heat_marks_the_row(monkeypatch: pytest.MonkeyPatch, field: int) -> None:
+    before = {POLICY_THERMAL: 5, SW_THERMAL: 5, HW_THERMAL: 5}
+    energy = held_back(monkeypatch, before, {**before, field: 500_000_005})
+    assert slowdown(energy, 2.0) == "thermal slowdown for 0.5 s of 2 s"
+
+
+def test_a_counter_that_stands_still_marks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = {SW_THERMAL: 10**12, BRAKE: 10**10}  # since the driver was loaded, long ago
+    assert slowdown(held_back(monkeypatch, ended, ended), 2.0) is None
+
+
+def test_a_gpu_that_counts_nothing_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    energy = held_back(monkeypatch, {}, {})
+    assert (energy.slowed_s, energy.joules) == ({}, 1000.0)
+
+
+def test_clocks_power_and_heat_are_those_at_the_end_of_the_window(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert held_back(monkeypatch, {}, {}).at_end == {
+        "sm_clock_mhz": 1755,
+        "memory_clock_mhz": 2619,
+        "power_w": 300.0,
+        "temperature_c": 61,
+        "event_reasons": 4,
+    }
