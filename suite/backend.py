@@ -132,6 +132,10 @@ class Backend(ABC):
         """What the program runs under, from building to checking; nothing for most."""
         return nullcontext()
 
+    def devices(self, chips: int) -> int:
+        """Devices, as the library counts them, of so many chips: a TPU v7 chip shows as two."""
+        return chips
+
     def processes(self, chips: int) -> int:
         """Processes that hold ``chips`` chips together; 1 when one process spreads the program."""
         return chips

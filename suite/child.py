@@ -150,8 +150,8 @@ def _window_fault(step: Step, windows: Mapping[str, Timed]) -> str | None:
 
 def _where(backend: Backend, job: Job) -> dict[str, Any]:
     world = ranks.from_environment()
-    devices = max(world.size, job.chips)
     how = registry.workload(job.case.workload).parallelism
+    devices = max(world.size, backend.devices(job.chips)) if how else 1
     return {
         "device": backend.device_name(),
         "chips": max(job.chips, backend.physical_chips(world.size)),
@@ -221,7 +221,9 @@ def main() -> None:
 
         peers = None
         backend = registry.backend(jobs[0].backend)
-        processes = backend.processes(jobs[0].chips)
+        # A workload that does not spread runs on one device, be it half a chip.
+        spreads = registry.workload(jobs[0].case.workload).parallelism is not None
+        processes = backend.processes(jobs[0].chips) if spreads else 1
         try:
             if processes > 1 and ranks.from_environment() == ranks.ALONE:
                 backend.before_ranks(processes)

@@ -194,7 +194,8 @@ def _add_fractions(
         elif peaks is None or peak is None:
             missing[name] = f"no known peak of {outcome.device} for {dtype}"
         else:
-            fractions = [amount / (t * outcome.chips * peak) for t in times_s]
+            held = outcome.chips * _share_of_a_chip(workload, outcome)
+            fractions = [amount / (t * held * peak) for t in times_s]
             if peaks.measured and within("harmonic_mean", fractions).point > 1:
                 missing[name] = (
                     f"faster than the peak measured here ({peak:.3g}/s): the working set"
@@ -202,6 +203,12 @@ def _add_fractions(
                 )
             else:
                 samples[name] = fractions
+
+
+def _share_of_a_chip(workload: Workload, outcome: Outcome) -> float:
+    """The part of a chip's peaks that one device of it has, where the workload uses one device."""
+    sheet = devices().get(outcome.device or "")
+    return 1 / sheet.devices_per_chip if sheet and workload.parallelism is None else 1.0
 
 
 def _phase_times(outcome: Outcome, phase: str | None) -> list[float]:

@@ -205,6 +205,10 @@ class Step(ABC):
         """
         return []
 
+    def written(self) -> list[torch.Tensor]:
+        """Tensors that a pass overwrites in place, and that must not be copied for it."""
+        return []
+
     def generated(self) -> list[int] | None:
         """Token ids produced by the last pass for the first sequence; None if there are none."""
         return None

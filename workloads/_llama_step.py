@@ -101,6 +101,9 @@ class LlamaStep(Step):
             cut += [(attention.out.weight, 1), (ffn.gate_up.weight, 0), (ffn.down.weight, 1)]
         return cut + [(buffer, 1) for buffer in self.cache.buffers()]
 
+    def written(self) -> list[Tensor]:
+        return list(self.cache.buffers())
+
 
 def build(case: Case, config: LlamaConfig, device: Device, weights: Weights) -> LlamaStep:
     """Model, cache and prompt of ``case`` on ``device``; weights created in their own dtype."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from abc import abstractmethod
 from typing import ClassVar
 
@@ -10,6 +11,13 @@ from tpubench.devices.sheets import devices
 from tpubench.suite.backend import Backend, Probe
 from tpubench.suite.backends import _chips, _tpu_faults
 from tpubench.suite.interpreters import OWN, Interpreter
+
+VISIBLE_VARIABLE = "TPU_VISIBLE_CHIPS"
+_ONE_CHIP = {
+    VISIBLE_VARIABLE: "0",
+    "TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1",
+    "TPU_PROCESS_BOUNDS": "1,1,1",
+}
 
 
 class TpuRuntime(Backend):
@@ -54,6 +62,20 @@ class TpuRuntime(Backend):
         if versions["libtpu"] is None:
             return Probe(available=False, detail="libtpu is not installed", fix=fix)
         return Probe(available=True, detail=f"{len(found)} × {found[0]}, {told}")
+
+    def devices(self, chips: int) -> int:
+        present = [] if self.on_cpu() else _chips.tpus()
+        sheet = devices().get(present[0]) if present else None
+        return chips * (sheet.devices_per_chip if sheet else 1)
+
+    def one_chip(self, chips: int) -> dict[str, str]:
+        """Variables by which libtpu leaves the other chips of the machine alone, if one is asked.
+
+        Those of ``torch_xla._internal.tpu.configure_one_chip_topology``. What is set stays.
+        """
+        if chips > 1 or self.on_cpu():
+            return {}
+        return {name: os.environ.get(name, value) for name, value in _ONE_CHIP.items()}
 
     def physical_chips(self, devices_held: int) -> int:
         sheet = devices().get(self.device_name())

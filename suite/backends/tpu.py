@@ -14,11 +14,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 from tpubench.devices.names import canonical
-from tpubench.devices.sheets import device
 from tpubench.errors import RunFailedError
 from tpubench.suite import compile_cache
 from tpubench.suite.backends import _chips, _dynamo
-from tpubench.suite.backends._tpu_runtime import TpuRuntime
+from tpubench.suite.backends._tpu_runtime import VISIBLE_VARIABLE, TpuRuntime
 from tpubench.suite.interpreters import OWN
 from tpubench.suite.workload import Device, Step
 
@@ -51,7 +50,13 @@ class Tpu(TpuRuntime):
         cache = compile_cache.folder(self.name)
         if cache is not None:
             environment[_CACHE_VARIABLE] = str(cache)
-        return environment
+        ranks_follow = self.devices(chips) > 1  # the library lays out their chips itself
+        return environment if ranks_follow else {**environment, **self.one_chip(chips)}
+
+    def visible_chips(self) -> int | None:
+        asked = os.environ.get(VISIBLE_VARIABLE)
+        count = len(_chips.tpus()) if asked is None else len([c for c in asked.split(",") if c])
+        return None if self.on_cpu() else count
 
     def running(self) -> AbstractContextManager[Any]:
         if not self.on_cpu():
@@ -80,9 +85,7 @@ class Tpu(TpuRuntime):
         return Device(torch_device="tpu")
 
     def processes(self, chips: int) -> int:
-        found = _chips.tpus()
-        per_chip = device(found[0]).devices_per_chip if found and found[0] != "tpu" else 1
-        return chips * per_chip if chips > 1 else 1
+        return self.devices(chips)
 
     def before_ranks(self, size: int) -> None:
         from torch_tpu._internal.distributed import distributed

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -60,7 +60,7 @@ class Xla(TpuRuntime):
         if cache is not None:  # what torch_xla.runtime.initialize_cache sets
             environment["XLA_PERSISTENT_CACHE_PATH"] = str(cache)
             environment["XLA_PERSISTENT_CACHE_READ_ONLY"] = "0"
-        return {**environment, _DEVICE_VARIABLE: "TPU"}
+        return {**environment, _DEVICE_VARIABLE: "TPU", **self.one_chip(chips)}
 
     def open(self, mode: str) -> Device:
         try:
@@ -89,6 +89,7 @@ class Xla(TpuRuntime):
             raise RunFailedError(f"{_NO_TRAINING}: use --compile-mode lazy")
         if step.module is not None and mode == "openxla":
             _dynamo.compile_in_place(step.module, backend="openxla")
+            _donate(step.module, step.written())
 
     def spread(self, step: Step) -> None:
         if self._mesh is not None:
@@ -107,11 +108,11 @@ class Xla(TpuRuntime):
         return cut_rows
 
     def _all_devices(self, chips: int) -> Any:
-        """Every device in one row, after switching to SPMD; None for one chip.
+        """Every device in one row, after switching to SPMD; None for one device.
 
         RunFailedError unless they are the chips asked for: SPMD holds all that there are.
         """
-        if chips == 1:
+        if self.devices(chips) == 1:
             return None
         import numpy as np
         from torch_xla import runtime
@@ -226,7 +227,7 @@ class Xla(TpuRuntime):
         return int(limit) - int(found.get("bytes_used", 0)) if limit else None
 
     def reset_peak_memory(self) -> None:
-        """PJRT has no reset: its peak is the process's."""
+        """PJRT has no reset: its peak is the process's, the building of the weights included."""
 
     def peak_memory_bytes(self) -> int | None:
         from torch_xla.core import xla_model
@@ -251,6 +252,25 @@ class Xla(TpuRuntime):
             "matmul_precision": backends.get_mat_mul_precision(),
             "graph_breaks": _dynamo.graph_breaks(),
         }
+
+
+def _donate(module: torch.nn.Module, written: Sequence[torch.Tensor]) -> None:
+    """Let each compiled program write to these tensors where they lie, instead of into copies.
+
+    A program takes the permission when it is compiled, in its first call, so it is given before
+    every one: what a program wrote is a new tensor to torch_xla, without it.
+    """
+    import torch_xla
+
+    compiled, permit = module.forward, torch_xla._XLAC._set_buffer_donation
+
+    def forward(*inputs: Any, **named: Any) -> Any:
+        for tensor in written:
+            permit(tensor, True)
+        return compiled(*inputs, **named)
+
+    if written:
+        module.forward = forward
 
 
 _EXECUTIONS = ("ExecuteTime", "ExecuteReplicatedTime")

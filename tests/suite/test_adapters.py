@@ -9,9 +9,10 @@ import torch
 
 from tpubench.devices.names import canonical
 from tpubench.devices.sheets import devices
-from tpubench.suite import clock_check, registry
+from tpubench.suite import clock_check, facts, registry
 from tpubench.suite.backends import _chips, _dynamo
 from tpubench.suite.backends.tpu import Tpu
+from tpubench.suite.job import Outcome
 
 
 def pci(bus: Path, *ids: tuple[str, str]) -> Path:
@@ -70,6 +71,49 @@ def test_a_v7_chip_is_two_devices_and_one_chip(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(backend, "device_name", lambda: "tpu-v7")
     assert backend.processes(4) == 8
     assert [backend.physical_chips(held) for held in (1, 2, 8)] == [1, 1, 4]
+    # Both devices of a single chip work, each a rank; XLA's SPMD spreads over both.
+    assert backend.processes(1) == 2
+    assert registry.backend("xla").devices(1) == 2
+
+
+def test_one_chip_of_several_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PJRT_DEVICE", raising=False)
+    monkeypatch.setattr(_chips, "tpus", lambda: ["tpu-v6e"] * 4)
+    one_chip = {
+        "TPU_VISIBLE_CHIPS": "0",
+        "TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1",
+        "TPU_PROCESS_BOUNDS": "1,1,1",
+    }
+    for name in ("xla", "tpu"):
+        backend = registry.backend(name)
+        assert one_chip.items() <= backend.child_environment(1).items()
+        assert not one_chip.keys() & backend.child_environment(4).keys()
+    monkeypatch.setenv("TPU_VISIBLE_CHIPS", "2")
+    assert registry.backend("xla").child_environment(1)["TPU_VISIBLE_CHIPS"] == "2"
+
+
+def test_chips_that_are_not_visible_cannot_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Tpu()
+    monkeypatch.setattr(_chips, "tpus", lambda: ["tpu-v6e"] * 4)
+    assert backend.visible_chips() == 4
+    monkeypatch.setenv("TPU_VISIBLE_CHIPS", "1,2")
+    assert backend.visible_chips() == 2
+
+
+@pytest.mark.parametrize(
+    ("workload", "device", "share"),
+    [
+        ("gemm", "tpu-v7", 0.5),  # one device of the two
+        ("llama-infer", "tpu-v7", 1.0),  # both
+        ("gemm", "tpu-v6e", 1.0),
+        ("gemm", "cpu", 1.0),
+    ],
+)
+def test_one_device_of_two_is_held_against_half_the_chip(
+    workload: str, device: str, share: float
+) -> None:
+    outcome = Outcome(status="ok", device=device)
+    assert facts._share_of_a_chip(registry.workload(workload), outcome) == share
 
 
 @pytest.mark.parametrize("options", [{}, {"mode": "reduce-overhead"}])

@@ -59,7 +59,7 @@ def test_two_processes_that_do_not_fit_together_run_one_after_the_other(
     assert (finding.state, finding.n) == ("ok", (10, 10))
     (note,) = found.notes
     assert "one after the other" in note and "0.001 GB are free" in note
-    rows = store.scan(store.files([tmp_path])).table.to_pylist()
+    rows = store.scan(store.files(tmp_path)).table.to_pylist()
     designs = {json.loads(row["environment"])["duet"]["design"] for row in rows}
     assert designs == {"runs"}
 
