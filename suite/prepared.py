@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from tpubench.results.statistics import median
 from tpubench.suite import ranks, registry, timing
 from tpubench.suite.backend import Backend
 from tpubench.suite.energy import Energy, PowerMeter

@@ -148,6 +148,13 @@ class Tpu(TpuRuntime):
         # Zero where the plugin keeps no statistics, as the CPU's does not.
         return int(torch.accelerator.max_memory_allocated()) or None
 
+    def free_memory_bytes(self) -> int | None:
+        import torch
+
+        # Both zero where the plugin keeps no statistics.
+        free, total = torch.accelerator.get_memory_info()
+        return int(free) if total else None
+
     def describe(self) -> dict[str, str | int | float | bool | None]:
         import torch
 

@@ -230,14 +230,12 @@ class Xla(TpuRuntime):
         """PJRT has no reset: its peak is the process's, the building of the weights included."""
 
     def peak_memory_bytes(self) -> int | None:
-        from torch_xla.core import xla_model
+        return _memory().get("peak_bytes_used") or None
 
-        try:
-            found = xla_model.get_memory_info()
-        except RuntimeError:  # UNIMPLEMENTED by the CPU plugin
-            return None
-        peak = found.get("peak_bytes_used")
-        return int(peak) if peak else None
+    def free_memory_bytes(self) -> int | None:
+        memory = _memory()
+        limit = memory.get("bytes_limit")
+        return limit - memory.get("bytes_used", 0) if limit else None
 
     def describe(self) -> dict[str, str | int | float | bool | None]:
         import torch
@@ -279,6 +277,16 @@ _SUBMISSIONS = ("CachedCompile", "UncachedCompile")
 """torch_xla's counts of programs that were found compiled, and that were not."""
 _READ_BACK = "aten::_local_scalar_dense"
 """Counted for every ``.item()``: a transfer of one element, no computation on the CPU."""
+
+
+def _memory() -> dict[str, int]:
+    """What PJRT counts of the first device's memory; empty where it counts nothing."""
+    from torch_xla.core import xla_model
+
+    try:
+        return {name: int(value) for name, value in xla_model.get_memory_info().items()}
+    except RuntimeError:  # UNIMPLEMENTED by the CPU plugin
+        return {}
 
 
 def _seed_the_device_too() -> None:
