@@ -16,7 +16,7 @@ from test_contract import QUICK
 
 from tpubench.suite import registry
 from tpubench.suite.job import Job
-from tpubench.suite.workload import Weights
+from tpubench.suite.workload import Device, Weights
 
 
 def test_prefill_and_decode_are_given_the_cache_to_write_into(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_prefill_and_decode_are_given_the_cache_to_write_into(tmp_path: Path) ->
     flags = f"--xla_dump_to={dump} --xla_dump_hlo_as_text"
     xla = dataclasses.replace(xla, environment={**xla.environment, "XLA_FLAGS": flags})
     workload = registry.workload("llama-infer")
-    (case, *_) = workload.cases("tiny", {"batch": ["1"], "dtype": ["float32"]})
+    (case, *_) = workload.cases("tiny", {"batch": ["1"], "dtype": ["float32"], "output_len": ["4"]})
     job = Job(
         backend="xla",
         compile_mode="openxla",
@@ -33,10 +33,14 @@ def test_prefill_and_decode_are_given_the_cache_to_write_into(tmp_path: Path) ->
         weights=Weights(),
         pace=QUICK,
         repetition=0,
+        parity=False,
     )
     (outcome,) = xla.lines("contract.py", stdin=job.to_json() + "\n")
-    # A cache that was given away and read again would show: the output is held against float32.
-    assert (outcome["status"], outcome["reason"]) == ("ok", None)
+    # A cache that was given away and read again would show in what is generated; how steadily this
+    # machine ran does not matter here.
+    plain = workload.build(job.case, Device(torch_device="cpu"), Weights())
+    plain.run(lambda *_: None)
+    assert outcome["generated_ids"] == plain.generated()
     caches = 2 * int(str(case.shape["n_layers"]))  # keys and values of each layer
     donated = [
         len(re.findall(r"\(\d+, \{\}\)", found[1]))

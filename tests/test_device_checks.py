@@ -1,0 +1,53 @@
+"""The scripts for whoever owns a GPU or a TPU run to their end, on what every machine has."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+REHEARSAL = {
+    "REHEARSE": "1",
+    "BACKEND": "fake",
+    "PRESET": "tiny",
+    "TRAIN": "tiny",
+    "SQUARE": "square-512",
+    "TPUBENCH": str(Path(sys.executable).parent / "tpubench"),
+}
+
+
+def script(name: str, out: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", str(ROOT / "benchmarks" / name)],
+        env={**os.environ, **REHEARSAL, "OUT": str(out), **changes},
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
+    )
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["gpu_check.sh", "tpu_check.sh"])
+def test_every_step_passes_on_the_scripted_device(name: str, tmp_path: Path) -> None:
+    done = script(name, tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert {"gemm.log", "infer.log", "train.log", "verify.log"} <= {
+        path.name for path in (tmp_path / "logs").iterdir()
+    }
+    assert (tmp_path / "report" / "report.html").exists()
+    assert list((tmp_path / "store").rglob("*.parquet"))
+
+
+def test_a_step_that_fails_is_named_and_costs_no_other(tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text('#!/bin/sh\n[ "$1" != doctor ] || exit 3\necho "$@"\n')
+    tool.chmod(0o755)
+    done = script("gpu_check.sh", tmp_path / "out", TPUBENCH=str(tool))
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "failed: doctor"
+    assert "report --out" in (tmp_path / "out" / "logs" / "report.log").read_text()
