@@ -17,8 +17,8 @@ run() { # run NAME SECONDS OPTIONS…
   step "$name" "$limit" "$TPUBENCH" run --backend "$BACKEND" "$@"
 }
 LENGTHS="--set input_len=1024 --set output_len=128"
-MIB=""
-[ -z "$REHEARSE" ] || { LENGTHS="--set input_len=16 --set output_len=8"; MIB="--set mib=1"; }
+MIB="" BATCHES=1,64
+[ -z "$REHEARSE" ] || { LENGTHS="--set input_len=16 --set output_len=8"; MIB="--set mib=1"; BATCHES=1; }
 
 [ "$BACKEND" != cuda ] || step driver 30 nvidia-smi
 step doctor 60 "$TPUBENCH" doctor
@@ -27,7 +27,7 @@ run hbm 90 --workload hbm --preset copy $MIB --repeats 1
 run gemm 90 --workload gemm --preset "$SQUARE" --set dtype=bfloat16 --repeats 1
 run float32 90 --workload gemm --preset "$SQUARE" --set dtype=float32 --repeats 1
 # shellcheck disable=SC2086
-run infer 420 --workload llama-infer --preset "$PRESET" --set batch=1,64 $LENGTHS --repeats 1
+run infer 420 --workload llama-infer --preset "$PRESET" --set batch=$BATCHES $LENGTHS --repeats 1
 run train 240 --workload llama-pretrain --preset "$TRAIN" --repeats 1
 step verify 60 "$TPUBENCH" verify
 step report 120 "$TPUBENCH" report --out "$OUT/report"

@@ -19,8 +19,8 @@ run() { # run NAME SECONDS OPTIONS…
   step "$name" "$limit" "$TPUBENCH" run --backend "$BACKEND" "$@"
 }
 LENGTHS="--set input_len=1024 --set output_len=128"
-MIB=""
-[ -z "$REHEARSE" ] || { LENGTHS="--set input_len=16 --set output_len=8"; MIB="--set mib=1"; }
+MIB="" BATCHES=1,8
+[ -z "$REHEARSE" ] || { LENGTHS="--set input_len=16 --set output_len=8"; MIB="--set mib=1"; BATCHES=1; }
 
 step doctor 60 "$TPUBENCH" doctor
 # A copy costs nothing under torch_xla, which gives the value a second name.
@@ -29,7 +29,7 @@ run hbm 180 --workload hbm --preset read $MIB --repeats 1
 run gemm 180 --workload gemm --preset "$SQUARE" --set dtype=bfloat16 --repeats 1
 run float32 180 --workload gemm --preset "$SQUARE" --set dtype=float32 --repeats 1
 # shellcheck disable=SC2086
-run infer 600 --workload llama-infer --preset "$PRESET" --set batch=1,8 $LENGTHS --repeats 1
+run infer 600 --workload llama-infer --preset "$PRESET" --set batch=$BATCHES $LENGTHS --repeats 1
 run train 600 --workload llama-pretrain --preset "$TRAIN" --repeats 1
 if [ "$CHIPS" -gt 1 ]; then
   # shellcheck disable=SC2086

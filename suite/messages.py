@@ -58,6 +58,8 @@ class Prepared:
     workload_sha256: str
     loaded: list[Loaded] | None = None
     """None from a version that does not say."""
+    peak_memory_bytes: int | None = None
+    free_memory_bytes: int | None = None
 
 
 class NonsenseError(Exception):

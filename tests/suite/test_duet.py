@@ -50,18 +50,16 @@ def test_a_pair_alternates_and_its_ratio_ignores_a_drift() -> None:
 
 
 def test_two_processes_that_do_not_fit_together_run_one_after_the_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     script = {"pass_s": [0.1], "free_memory_bytes": 10**6}
     monkeypatch.setenv("TPUBENCH_FAKE", json.dumps(script))
-    found = ab.run(contest(), tmp_path, lambda taken: None)
-    (finding,) = found.findings
-    assert (finding.state, finding.n) == ("ok", (10, 10))
-    (note,) = found.notes
-    assert "one after the other" in note and "0.001 GB are free" in note
-    rows = store.scan(store.files(tmp_path)).table.to_pylist()
-    designs = {json.loads(row["environment"])["duet"]["design"] for row in rows}
-    assert designs == {"runs"}
+    ((a, b),) = contest().cases
+    with duet.stage(a, b, timeout_s=300.0, quads=1) as pairs:
+        taken = pairs.pair()
+    assert taken.pair.design == "runs"
+    assert len(taken.pair.baseline_s) == len(taken.pair.candidate_s) == 2
+    assert "one after the other" in str(pairs.note) and "0.001 GB are free" in str(pairs.note)
 
 
 def test_one_duet_is_stored_verified_and_judged_again(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
