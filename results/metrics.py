@@ -163,8 +163,8 @@ _BASE = (
         unit="s",
         better="lower",
         aggregate="median",
-        formula="the backend's compile or weight packing and, where passes compile, what the first took"
-        " longer than a warm one; nothing of it came from a cache",
+        formula="the backend's compile or weight packing and, where passes compile, what the first"
+        " took longer than a warm one; nothing of it came from a cache",
     ),
     Metric(
         name="warm_compile_time_s",

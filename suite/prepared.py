@@ -33,9 +33,9 @@ class Prepared:
     """A warm program and the clock around it.
 
     compile_s: the backend's preparation and, where programs were compiled or fetched in the first
-    passes, as by compilers that wait for a call, what the first took longer than the quickest of the
-    warm-up. compile_cache: programs that the persistent cache gave then and did not; None where it
-    does not say. checks: the parity checks, None where none was asked for.
+    passes, as by compilers that wait for a call, what the first took longer than the quickest of
+    the warm-up. compile_cache: programs that the persistent cache gave then and did not; None where
+    it does not say. checks: the parity checks, None where none was asked for.
     """
 
     job: Job

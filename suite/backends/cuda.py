@@ -220,11 +220,6 @@ class Cuda(Backend):
 
         return int(torch.cuda.max_memory_allocated())
 
-    def free_memory_bytes(self) -> int | None:
-        import torch
-
-        return int(torch.cuda.mem_get_info()[0])
-
     def mode_fault(self, mode: str) -> str | None:
         skipped = _dynamo.skipped_cuda_graphs()
         if mode != "graphs" or not skipped:

@@ -178,10 +178,6 @@ class Fake(Cpu):
         self._compiled += self._recompiling
         return self._compiled
 
-    def free_memory_bytes(self) -> int | None:
-        free: int | None = self._script.get("free_memory_bytes")
-        return free
-
     def describe(self) -> dict[str, str | int | float | bool | None]:
         return {**super().describe(), "clock": "scripted"}
 

@@ -216,16 +216,6 @@ class Xla(TpuRuntime):
         super().release()
         torch_xla.sync(wait=True)
 
-    def free_memory_bytes(self) -> int | None:
-        from torch_xla.core import xla_model
-
-        try:
-            found = xla_model.get_memory_info()
-        except RuntimeError:  # UNIMPLEMENTED by the CPU plugin
-            return None
-        limit = found.get("bytes_limit")
-        return int(limit) - int(found.get("bytes_used", 0)) if limit else None
-
     def reset_peak_memory(self) -> None:
         """PJRT has no reset: its peak is the process's, the building of the weights included."""
 

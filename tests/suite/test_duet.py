@@ -52,7 +52,7 @@ def test_a_pair_alternates_and_its_ratio_ignores_a_drift() -> None:
 def test_two_processes_that_do_not_fit_together_run_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    script = {"pass_s": [0.1], "free_memory_bytes": 10**6}
+    script = {"pass_s": [0.1], "free_bytes": 10**6}
     monkeypatch.setenv("TPUBENCH_FAKE", json.dumps(script))
     ((a, b),) = contest().cases
     with duet.stage(a, b, timeout_s=300.0, quads=1) as pairs:

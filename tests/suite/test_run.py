@@ -57,17 +57,6 @@ def script(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
     monkeypatch.setenv("TPUBENCH_FAKE", json.dumps(values))
 
 
-def test_a_device_too_small_for_the_case_is_refused_with_both_figures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script(monkeypatch, free_memory_bytes=10_000)
-    report = run(tmp_path)
-    (row,) = report.rows
-    assert (row.status, report.exit_code) == ("failed", 5)
-    assert "does not fit: llama-infer tiny needs at least" in str(row.reason)
-    assert "10,000 are free" in str(row.reason)
-
-
 def test_the_scripted_clock_decides_every_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
