@@ -87,6 +87,11 @@ def not_causal(step: TrainStep) -> None:
     with_attention(step.model, lambda settings: {**settings, "is_causal": False})
 
 
+def softmax_scale_wrong(step: TrainStep) -> None:
+    scale = 1 / step.model.config.head_dim
+    with_attention(step.model, lambda settings: {**settings, "scale": scale})
+
+
 def loss_not_shifted(step: TrainStep) -> None:
     """Each token predicts itself."""
     around(
@@ -127,6 +132,23 @@ def stale_loss(step: TrainStep) -> None:
     around(step, "run", run)
 
 
+def loss_read_too_early(step: TrainStep) -> None:
+    """What its memory held before the device came to it."""
+
+    def run(plain: Callable[..., None], mark: Any) -> None:
+        plain(mark)
+        step.losses[-1] = torch.full_like(step.losses[-1], float("nan"))
+
+    around(step, "run", run)
+
+
+def last_target_left_out(step: TrainStep) -> None:
+    def forward(plain: Callable[..., Tensor], ids_BL: Tensor, targets_BL: Tensor) -> Tensor:
+        return plain(ids_BL, torch.cat([targets_BL[:, :-1], targets_BL[:, -1:] * 0 - 100], dim=1))
+
+    around(step.model, "forward", forward)
+
+
 def detached_layer(step: TrainStep) -> None:
     around(middle(step).attention, "forward", lambda plain, *inputs: plain(*inputs).detach())
 
@@ -138,6 +160,20 @@ def gradient_of_a_block_zeroed(step: TrainStep) -> None:
 
 def biased_gradient(step: TrainStep) -> None:
     middle(step).ffn.down.weight.register_hook(lambda gradient: 1.1 * gradient)  # type: ignore[no-untyped-call]
+
+
+def gradients_rounded_to_bfloat16(step: TrainStep) -> None:
+    for parameter in step.model.parameters():
+        parameter.register_hook(lambda gradient: gradient.bfloat16().float())  # type: ignore[no-untyped-call]
+
+
+def gradients_accumulate_in_the_window(step: TrainStep) -> None:
+    def run(plain: Callable[..., None], mark: Any) -> None:
+        update, step.update = step.update, step.optimizer.step  # type: ignore[method-assign]
+        plain(mark)
+        step.update = update  # type: ignore[method-assign]
+
+    around(step, "run", run)
 
 
 def gradients_accumulate(step: TrainStep) -> None:
@@ -157,6 +193,61 @@ def idle_optimizer_in_the_window(step: TrainStep) -> None:
     around(step, "run", run)
 
 
+def no_learning_rate_in_the_window(step: TrainStep) -> None:
+    """Steps are taken and counted, and nothing moves."""
+
+    def run(plain: Callable[..., None], mark: Any) -> None:
+        (group,) = step.optimizer.param_groups
+        usual, group["lr"] = group["lr"], 0.0
+        plain(mark)
+        group["lr"] = usual
+
+    around(step, "run", run)
+
+
+def layer_without_an_optimizer(step: TrainStep) -> None:
+    (group,) = step.optimizer.param_groups
+    idle = set(middle(step).parameters())
+    group["params"] = [parameter for parameter in group["params"] if parameter not in idle]
+
+
+def moments_lost(step: TrainStep) -> None:
+    """Each step begins without them, though it is counted as a later one."""
+
+    def update(plain: Callable[[], None]) -> None:
+        for state in step.optimizer.state.values():
+            state["exp_avg"].zero_()
+            state["exp_avg_sq"].zero_()
+        plain()
+
+    around(step, "update", update)
+
+
+def stale_second_moment(step: TrainStep) -> None:
+    """It stays as the first step left it."""
+    kept: dict[Tensor, Tensor] = {}
+
+    def update(plain: Callable[[], None]) -> None:
+        plain()
+        for parameter, state in step.optimizer.state.items():
+            first = kept.setdefault(parameter, state["exp_avg_sq"].clone())
+            if state["step"] == 1:
+                first.copy_(state["exp_avg_sq"])
+            state["exp_avg_sq"].copy_(first)
+
+    around(step, "update", update)
+
+
+def gradients_clipped(step: TrainStep) -> None:
+    """To a norm of 0.1, as nobody asked for; AdamW hardly cares for a scale."""
+
+    def update(plain: Callable[[], None]) -> None:
+        nn.utils.clip_grad_norm_(step.model.parameters(), 0.1)
+        plain()
+
+    around(step, "update", update)
+
+
 def hasty_optimizer(step: TrainStep) -> None:
     step.optimizer.param_groups[0]["lr"] *= 1.2
 
@@ -167,6 +258,13 @@ def forgetful_optimizer(step: TrainStep) -> None:
 
 def no_weight_decay(step: TrainStep) -> None:
     step.optimizer.param_groups[0]["weight_decay"] = 0.0
+
+
+def norms_without_weight_decay(step: TrainStep) -> None:
+    (group,) = step.optimizer.param_groups
+    vectors = [parameter for parameter in group["params"] if parameter.ndim == 1]
+    group["params"] = [parameter for parameter in group["params"] if parameter.ndim > 1]
+    step.optimizer.add_param_group({**group, "params": vectors, "weight_decay": 0.0})
 
 
 def weights_kept_in_bfloat16(step: TrainStep) -> None:
@@ -208,21 +306,32 @@ DEFECTS: dict[str, Callable[[TrainStep], None]] = {
         rope_backwards,
         no_rope,
         not_causal,
+        softmax_scale_wrong,
+        int8_products,
+        norm_eps_wrong,
         loss_not_shifted,
         loss_shifted_twice,
+        last_target_left_out,
         loss_of_the_first_sequence_alone,
         stale_loss,
+        loss_read_too_early,
         detached_layer,
         gradient_of_a_block_zeroed,
         biased_gradient,
+        gradients_rounded_to_bfloat16,
+        gradients_clipped,
         gradients_accumulate,
+        gradients_accumulate_in_the_window,
         idle_optimizer,
         idle_optimizer_in_the_window,
+        no_learning_rate_in_the_window,
+        layer_without_an_optimizer,
         hasty_optimizer,
         forgetful_optimizer,
+        moments_lost,
+        stale_second_moment,
         no_weight_decay,
+        norms_without_weight_decay,
         weights_kept_in_bfloat16,
-        int8_products,
-        norm_eps_wrong,
     )
 }

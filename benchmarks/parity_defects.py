@@ -47,7 +47,7 @@ TABLES = (
     ),
     Table(
         workload="llama-pretrain",
-        columns=("float32 twin", "gradient", "loss", "optimizer", "timed loss"),
+        columns=("float32 twin", "gradient", "loss", "optimizer", "timed loss", "timed step"),
         case=llama_train_defects.case,
         sizes={"batch": 2, "seq_len": 64},
         defects=llama_train_defects.DEFECTS,

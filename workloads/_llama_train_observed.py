@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -9,7 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from tpubench.workloads._llama_config import LlamaConfig
-from tpubench.workloads._llama_train_reference import AdamWSettings, adamw
+from tpubench.workloads._llama_train_reference import (
+    AdamWSettings,
+    AdamWState,
+    adamw,
+    adamw_step,
+)
 from tpubench.workloads._llama_train_step import TrainStep, gathered
 
 STEPS = 3
@@ -80,12 +86,52 @@ def watch(
     )
 
 
-def timed_loss(step: TrainStep) -> float:
-    """Loss of one more pass, as the timed ones were, at the weights they left."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneMore:
+    """One more pass of the timed kind: its loss, and elements of the state around it.
+
+    gradient: what the program itself gives for this pass, computed apart from it.
+    """
+
+    loss: float
+    before: AdamWState
+    gradient: Tensor
+    after: AdamWState
+
+    def error(self) -> float:
+        """Of how far the weights moved, and of both moments: the worst relative L2 error."""
+        wanted = adamw_step(self.before, self.gradient, AdamWSettings())
+        start = self.before.weight.double()
+        pairs = (
+            (wanted.weight - start, self.after.weight - start),
+            (wanted.mean, self.after.mean),
+            (wanted.square, self.after.square),
+        )
+        errors = [float((given - right).norm() / right.norm()) for right, given in pairs]
+        return max(errors, key=lambda error: (math.isnan(error), error))
+
+
+def one_more(step: TrainStep) -> OneMore:
+    """One more pass from the weights and moments that the timed ones left."""
+    step.loss_and_gradients(step.targets_BL, step.scale)
+    step.barrier()
+    gradient = _elements(step.model, _gradient)
+    step.optimizer.zero_grad(set_to_none=True)
+    before = _state(step)
     step.run(lambda *_: None)
     loss = _mean_over_ranks(step, step.losses[-1])
     step.barrier()
-    return float(loss.cpu())
+    return OneMore(loss=float(loss.cpu()), before=before, gradient=gradient, after=_state(step))
+
+
+def worst_over_ranks(step: TrainStep, error: float) -> float:
+    """The largest error of any rank, each of which holds weights of its own; NaN is infinite."""
+    error = float("inf") if math.isnan(error) else error
+    if step.device.ranks == 1:
+        return error
+    errors = torch.tensor(error, device=step.device.torch_device)
+    torch.distributed.all_reduce(errors, op=torch.distributed.ReduceOp.MAX)
+    return float(errors)
 
 
 def weights_now(step: TrainStep, device: str) -> Callable[[str], Tensor]:
@@ -128,6 +174,22 @@ def sampled(tensor: Tensor, most: int = SAMPLES) -> Tensor:
 def _elements(model: nn.Module, of: Callable[[nn.Parameter], Tensor]) -> Tensor:
     """The same few elements of every weight that this process holds."""
     return torch.cat([sampled(_local(of(p)), _UPDATED) for p in model.parameters()])
+
+
+def _state(step: TrainStep) -> AdamWState:
+    def moment(name: str) -> Callable[[nn.Parameter], Tensor]:
+        def of(parameter: nn.Parameter) -> Tensor:
+            held = step.optimizer.state.get(parameter)
+            return held[name] if held else torch.zeros_like(parameter)
+
+        return of
+
+    return AdamWState(
+        weight=_elements(step.model, lambda parameter: parameter.detach()),
+        mean=_elements(step.model, moment("exp_avg")),
+        square=_elements(step.model, moment("exp_avg_sq")),
+        steps=_steps_taken(step),
+    )
 
 
 def _local(tensor: Tensor) -> Tensor:

@@ -4,7 +4,8 @@
   every gradient, each step judged at the weights the program had.
 - ``gradient`` and ``loss``: of the program itself, every layer, at the initial weights.
 - ``optimizer``: what it made of its own gradients, element by element.
-- ``timed loss``: of one more pass after the window, at the weights that the timed passes left.
+- ``timed loss`` and ``timed step``: of one more pass after the window, from the weights and the
+  moments that the timed passes left.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from tpubench.workloads import _llama_train_reference as reference
 from tpubench.workloads._llama_config import LlamaConfig
 from tpubench.workloads._llama_recall import eager, floor, place
 from tpubench.workloads._llama_train_observed import (
-    Updates,
+    one_more,
     pieces,
     sampled,
-    timed_loss,
     watch,
     weights_now,
+    worst_over_ranks,
 )
 from tpubench.workloads._llama_train_step import TrainStep
 from tpubench.workloads._llama_weights import whole
@@ -43,6 +44,9 @@ CAP = 0.1
 """The most that a gradient may err, whatever an eager run does."""
 EXACT_LOSS, LOSS = 1e-4, 5e-3
 """Relative error allowed of a mean loss in float32, and in less: rounding averages out."""
+TIMED_STEP = 0.03
+"""A device may add in another order at each pass, which moves a gradient by a hundredth at most;
+the weakest defect of docs/parity.md moves the step by 0.08."""
 UPDATE_TOLERANCE = 1e-3
 """A weight of one moves by 3e-4 a step, and float32 rounds it to 6e-8."""
 _SOURCES = (
@@ -62,7 +66,7 @@ def checks(case: Case, step: TrainStep, means: Means) -> Checks:
     """
 
     def run() -> list[Parity]:
-        timed = _timed_loss(case, step, means)
+        timed = _timed(case, step, means)
         seen: dict[str, Tensor] = {}
 
         def keep(number: int, loss: Tensor, named: Iterator[tuple[str, Tensor]]) -> None:
@@ -72,15 +76,16 @@ def checks(case: Case, step: TrainStep, means: Means) -> Checks:
                 seen.update(samples, loss=loss.to("cpu", torch.float32, copy=True))
 
         updates = watch(step, step.judged_BL, step.judged_scale, lambda number: None, keep)
+        update_error = worst_over_ranks(step, updates.error())
         twin = _twin(case, means)
         if means.device.rank > 0:
             return []
-        return [twin, *_judged(case, step, seen, means), _optimizer(updates), timed]
+        return [twin, *_judged(case, step, seen, means), _optimizer(update_error), *timed]
 
     return run
 
 
-def _timed_loss(case: Case, step: TrainStep, means: Means) -> Parity:
+def _timed(case: Case, step: TrainStep, means: Means) -> list[Parity]:
     where = place(means)
     expected = reference.loss(
         step.model.config, weights_now(step, where.device), step.tokens_BL, step.targets_BL, where
@@ -89,14 +94,22 @@ def _timed_loss(case: Case, step: TrainStep, means: Means) -> Parity:
         expected = expected.to(step.device.torch_device)
         torch.distributed.all_reduce(expected)
     wanted = float(expected.cpu()) / (case.number("batch") * case.number("seq_len"))
-    allowed = _loss_tolerance(case, means)
-    return Parity(
-        name="timed loss",
-        # A batch that was learnt by heart has a loss near nothing: then it is the error itself.
-        error=abs(timed_loss(step) - wanted) / max(wanted, 1.0),
-        tolerance=allowed,
-        what="relative error of the loss at the weights that the timed passes left",
-    )
+    more = one_more(step)
+    return [
+        Parity(
+            name="timed loss",
+            # A batch that was learnt by heart has a loss near nothing: then it is the error itself.
+            error=abs(more.loss - wanted) / max(wanted, 1.0),
+            tolerance=_loss_tolerance(case, means),
+            what="relative error of the loss at the weights that the timed passes left",
+        ),
+        Parity(
+            name="timed step",
+            error=worst_over_ranks(step, more.error()),
+            tolerance=TIMED_STEP,
+            what="relative L2 error of what one more pass makes of weights and moments",
+        ),
+    ]
 
 
 def _judged(
@@ -123,10 +136,10 @@ def _judged(
     )
 
 
-def _optimizer(updates: Updates) -> Parity:
+def _optimizer(error: float) -> Parity:
     return Parity(
         name="optimizer",
-        error=updates.error(),
+        error=error,
         tolerance=UPDATE_TOLERANCE,
         what="relative L2 error of what AdamW makes of the program's own gradients",
     )
@@ -170,7 +183,8 @@ def _twin(case: Case, means: Means) -> Parity:
             errors.append(worst_gradient(wanted, given)[0])
 
         updates = watch(step, step.targets_BL, step.scale, remember, compare)
-    errors.append(updates.error() * TWIN_TOLERANCE / UPDATE_TOLERANCE)
+    update_error = worst_over_ranks(step, updates.error())
+    errors.append(update_error * TWIN_TOLERANCE / UPDATE_TOLERANCE)
     return Parity(
         name="float32 twin",
         error=max(errors, key=lambda error: (math.isnan(error), error)),

@@ -38,18 +38,34 @@ class AdamWSettings:
     weight_decay: float = 0.1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdamWState:
+    """Elements of weights and of their moments, [n] each, after so many steps."""
+
+    weight: Tensor
+    mean: Tensor
+    square: Tensor
+    steps: int
+
+
+def adamw_step(before: AdamWState, gradient: Tensor, s: AdamWSettings) -> AdamWState:
+    """What one step makes of a state, element by element: in float64."""
+    g, steps = gradient.double(), before.steps + 1
+    mean = s.beta1 * before.mean.double() + (1 - s.beta1) * g
+    square = s.beta2 * before.square.double() + (1 - s.beta2) * g * g
+    scaled = mean / (1 - s.beta1**steps)
+    denominator = (square / (1 - s.beta2**steps)).sqrt() + s.eps
+    weight = before.weight.double() * (1 - s.lr * s.weight_decay) - s.lr * scaled / denominator
+    return AdamWState(weight=weight, mean=mean, square=square, steps=steps)
+
+
 def adamw(weight: Tensor, gradients: Sequence[Tensor], s: AdamWSettings) -> Tensor:
     """The weight after one step for each gradient, from no moments: in float64."""
-    weight = weight.double()
-    mean, square = torch.zeros_like(weight), torch.zeros_like(weight)
-    for step, gradient in enumerate(gradients, start=1):
-        g = gradient.double()
-        mean = s.beta1 * mean + (1 - s.beta1) * g
-        square = s.beta2 * square + (1 - s.beta2) * g * g
-        scaled = mean / (1 - s.beta1**step)
-        denominator = (square / (1 - s.beta2**step)).sqrt() + s.eps
-        weight = weight * (1 - s.lr * s.weight_decay) - s.lr * scaled / denominator
-    return weight
+    nothing = torch.zeros_like(weight)
+    state = AdamWState(weight=weight, mean=nothing, square=nothing, steps=0)
+    for gradient in gradients:
+        state = adamw_step(state, gradient, s)
+    return state.weight
 
 
 def loss(config: LlamaConfig, get: Get, ids_BL: Tensor, targets_BL: Tensor, place: Place) -> Tensor:

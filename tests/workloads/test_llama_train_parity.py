@@ -31,14 +31,22 @@ from tpubench.workloads._llama_weights import Stored, whole
 
 SIZES = {"batch": 2, "seq_len": 32}
 DEPTH, WIDTH = 6, 64
-NAMES = {"float32 twin", "gradient", "loss", "optimizer", "timed loss"}
+NAMES = {"float32 twin", "gradient", "loss", "optimizer", "timed loss", "timed step"}
 CAUGHT_BY = {
     "missing layer when deep": "gradient",
     "loss of the first sequence alone": "timed loss",
     "stale loss": "timed loss",
+    "loss read too early": "timed loss",
     "gradient of a block zeroed": "gradient",
     "idle optimizer": "optimizer",
     "idle optimizer in the window": "optimizer",
+    "gradients accumulate in the window": "timed step",
+    "gradients clipped": "timed step",
+    "no learning rate in the window": "timed step",
+    "layer without an optimizer": "optimizer",
+    "moments lost": "optimizer",
+    "stale second moment": "optimizer",
+    "norms without weight decay": "optimizer",
     "hasty optimizer": "optimizer",
     "forgetful optimizer": "optimizer",
     "no weight decay": "optimizer",

@@ -40,7 +40,7 @@ def test_two_ranks_train_as_one_does(dtype: str, tolerance: float, tmp_path: Pat
     for rank in two:
         assert rank["losses"] == pytest.approx(one["losses"], rel=tolerance)
     for checks in (one["parity"], two[0]["parity"]):
-        assert len(checks) == 5
+        assert len(checks) == 6
         assert all(check["error"] <= check["tolerance"] for check in checks), checks
     assert two[1]["parity"] == [], "one rank judges for all"
     assert one["losses"][0] > one["losses"][-1]
