@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import limits_defects
 import llama_defects
 import llama_train_defects
 import torch
@@ -55,10 +56,21 @@ TABLES = (
 )
 
 
-def row(table: Table, name: str, checks: list[Parity]) -> str:
-    """One line of the table: a check that catches is bold."""
+LIMITS = {
+    "gemm": ("rows", "every element", "other values"),
+    "hbm": ("window", "other values"),
+}
+"""Columns of the workloads that are no deeper than one kernel."""
+
+
+def row(columns: tuple[str, ...], name: str, checks: list[Parity]) -> str:
+    """One line of a table: a check that catches is bold."""
     shares = {check.name: check.share for check in checks}
-    return f"| {name} | {' | '.join(_cell(shares[column]) for column in table.columns)} |"
+    return f"| {name} | {' | '.join(_cell(shares[column]) for column in columns)} |"
+
+
+def header(columns: tuple[str, ...]) -> str:
+    return f"| | {' | '.join(columns)} |\n|---|{'--:|' * len(columns)}"
 
 
 def _cell(share: float) -> str:
@@ -70,19 +82,35 @@ def judge(table: Table, depth: int, width: int, cache: ReferenceCache) -> list[s
     """Print one table; what was wrongly judged."""
     workload = registry.workload(table.workload)
     wrong = []
-    print(f"\n### `{table.workload}`, {depth} layers\n\n| | {' | '.join(table.columns)} |")
-    print("|---|" + "--:|" * len(table.columns))
+    print(f"\n### `{table.workload}`, {depth} layers\n\n{header(table.columns)}")
     for name, tied in (("correct", False), ("correct, tied head", True)):
         case = table.case(depth, width, tied=tied, **table.sizes)
         checks = llama_defects.outcome(workload, case, llama_defects.none, cache)
-        print(row(table, name, checks), flush=True)
+        print(row(table.columns, name, checks), flush=True)
         wrong += [f"{name}: {check.name}" for check in checks if not check.ok]
     for name, defect in table.defects.items():
         case = table.case(depth, width, **table.sizes)
         checks = llama_defects.outcome(workload, case, defect, cache)
-        print(row(table, name, checks), flush=True)
+        print(row(table.columns, name, checks), flush=True)
         if all(check.ok for check in checks):
             wrong.append(f"{name} at {depth} layers")
+    return wrong
+
+
+def judge_limits(name: str, cache: ReferenceCache) -> list[str]:
+    """Likewise of a workload that is one kernel."""
+    workload, columns = registry.workload(name), LIMITS[name]
+    wrong = []
+    print(f"\n### `{name}`\n\n{header(columns)}")
+    for case, defects in limits_defects.BENCH:
+        if case.workload != name:
+            continue
+        what = str(case.params.get("kernel", case.dtype))
+        for defect_name, defect in {"correct": limits_defects.none, **defects}.items():
+            checks = llama_defects.outcome(workload, case, defect, cache)
+            print(row(columns, f"{what}: {defect_name}", checks), flush=True)
+            if all(check.ok for check in checks) != (defect_name == "correct"):
+                wrong.append(f"{name}, {what}: {defect_name}")
     return wrong
 
 
@@ -90,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--depths", default="16,32,80")
     parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--workload", choices=[table.workload for table in TABLES])
+    parser.add_argument("--workload", choices=[*(table.workload for table in TABLES), *LIMITS])
     asked = parser.parse_args()
     torch.set_num_threads(1)  # small operators are slower on two busy cores than on one
     print(f"torch {torch.__version__}, width {asked.width}")
@@ -101,6 +129,9 @@ def main() -> None:
             if asked.workload in (None, table.workload):
                 for depth in map(int, asked.depths.split(",")):
                     wrong += judge(table, depth, asked.width, cache)
+        for name in LIMITS:
+            if asked.workload in (None, name):
+                wrong += judge_limits(name, cache)
     print(f"\nWrongly judged: {', '.join(wrong) or 'none'}")
 
 

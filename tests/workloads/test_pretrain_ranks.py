@@ -14,7 +14,7 @@ import torch
 SCRIPT = Path(__file__).with_name("train_ranks.py")
 
 
-def trained(folder: Path, ranks: int, dtype: str) -> list[dict[str, Any]]:
+def trained(folder: Path, ranks: int, dtype: str, *more: str) -> list[dict[str, Any]]:
     """What each rank of ``ranks`` processes found."""
     # Loopback only, whatever interface carries the host's name.
     environment = {
@@ -25,7 +25,7 @@ def trained(folder: Path, ranks: int, dtype: str) -> list[dict[str, Any]]:
     }
     processes = [
         subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(rank), str(ranks), str(folder), dtype],
+            [sys.executable, str(SCRIPT), str(rank), str(ranks), str(folder), dtype, *more],
             env=environment,
         )
         for rank in range(ranks)
@@ -45,3 +45,9 @@ def test_two_ranks_train_as_one_does(dtype: str, tolerance: float, tmp_path: Pat
     assert two[1]["parity"] == [], "one rank judges for all"
     assert one["losses"][0] > one["losses"][-1]
     assert sum(rank["held"] for rank in two) == one["held"], "each rank holds its share"
+
+
+def test_a_fault_of_another_rank_is_caught_by_the_one_that_judges(tmp_path: Path) -> None:
+    judge, _ = trained(tmp_path, 2, "float32", "1")
+    failed = {check["name"] for check in judge["parity"] if check["error"] > check["tolerance"]}
+    assert failed == {"optimizer", "timed step"}

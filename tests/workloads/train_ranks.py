@@ -1,5 +1,6 @@
-"""One rank of a sharded training: ``python train_ranks.py RANK RANKS FOLDER DTYPE``.
+"""One rank of a sharded training: ``python train_ranks.py RANK RANKS FOLDER DTYPE [HASTY]``.
 
+HASTY is a rank whose learning rate is a fifth too high.
 Writes the losses of three steps, and the parity checks after them, to ``FOLDER/RANKS-RANK.pt``.
 """
 
@@ -22,7 +23,7 @@ from tpubench.suite.workload import Device, Weights
 from tpubench.workloads._llama_train_step import TrainStep
 
 
-def main(rank: int, ranks: int, folder: Path, dtype: str) -> None:
+def main(rank: int, ranks: int, folder: Path, dtype: str, hasty: int = -1) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting-{ranks}", rank=rank, world_size=ranks
@@ -39,6 +40,8 @@ def main(rank: int, ranks: int, folder: Path, dtype: str) -> None:
     case = workload.prepare(case, Weights())
     step = workload.build(case, device, Weights())
     assert isinstance(step, TrainStep)
+    if rank == hasty:
+        step.optimizer.param_groups[0]["lr"] *= 1.2
     held = sum(_local(p).numel() for p in step.model.parameters())
     means = means_of(workload, registry.backend("cpu"), device, "eager")
     checks = workload.checks(case, step, means)
@@ -60,4 +63,6 @@ def _local(parameter: torch.Tensor) -> torch.Tensor:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])
+    main(
+        int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4], *map(int, sys.argv[5:])
+    )
