@@ -68,22 +68,37 @@ def report(
     selectors: Filters = None,
     store: Store = None,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("bench-report"),
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", metavar="PLAN.toml", help="Show a plan instead: docs/money.md."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PATH[*]=VALUE",
+            help="Turn one input: 'price[tpu]*=0.8', readiness=0.7; of a plan, as in allocate."
+            " Repeatable.",
+        ),
+    ] = None,
     open_page: Annotated[
         bool, typer.Option("--open", help="Open the page, where there is a screen.")
     ] = False,
     prices: Prices = None,
     as_json: Json = False,
 ) -> None:
-    """Write a self-contained HTML page and PNG charts of the stored facts."""
+    """Write a self-contained HTML page: TPU, Nvidia or contract, and what it rests on."""
     from tpubench.costs.price_files import all_prices
-    from tpubench.costs.published_cost import with_list_prices
-    from tpubench.reports import page, terminal
-    from tpubench.results.select import select_for_report
+    from tpubench.reports import terminal, terminal_report
 
-    found, note = select_for_report(store, selectors or [])
-    terminal.warn_unreadable(found.unreadable)
     table = all_prices(prices or [])
-    written = page.write(with_list_prices(found, table), out, table=table)
-    terminal.show_written(written, as_json=as_json, note=note)
+    if plan is not None:
+        path = terminal_report.plan(
+            plan, selectors or [], table, store, out, settings or [], as_json=as_json
+        )
+    else:
+        path = terminal_report.facts(
+            selectors or [], table, store, out, settings or [], as_json=as_json
+        )
     if open_page:
-        terminal.open_page(written[0])
+        terminal.open_page(path)

@@ -52,32 +52,42 @@ def _shipped() -> Mapping[str, DevicePrice]:
     return MappingProxyType(_choose(prices().values()))
 
 
+def newest_of_each_provider(entries: Iterable[Price]) -> list[Price]:
+    """One price a provider: the newest, and of that day the cheapest."""
+    offers: dict[str, Price] = {}
+    for entry in entries:
+        offers[entry.provider] = _better(entry, offers.get(entry.provider))
+    return list(offers.values())
+
+
+def middle(offers: Iterable[Price]) -> Price:
+    """The middle one of several providers' prices, the lower of two. ValueError for none."""
+    ordered = sorted(offers, key=lambda price: (price.usd_per_chip_hour, price.id))
+    if not ordered:
+        raise ValueError("no offers")
+    return ordered[(len(ordered) - 1) // 2]
+
+
 def _choose(entries: Iterable[Price]) -> dict[str, DevicePrice]:
     own: dict[str, Price] = {}
-    listed: dict[str, dict[str, Price]] = {}
+    listed: dict[str, list[Price]] = {}
     for entry in entries:
         if not entry.includes_host or entry.suspect:
             continue
         if entry.layer != "list":
             own[entry.accelerator] = _better(entry, own.get(entry.accelerator))
         elif entry.term == "on_demand":
-            offers = listed.setdefault(entry.accelerator, {})
-            offers[entry.provider] = _better(entry, offers.get(entry.provider))
-    chosen = {device: _middle(offers.values()) for device, offers in listed.items()}
+            listed.setdefault(entry.accelerator, []).append(entry)
+    chosen = {device: _listed(newest_of_each_provider(all_)) for device, all_ in listed.items()}
     return chosen | {
         device: DevicePrice(price=entry, cheapest=entry, dearest=entry, rule=OWN_RULE)
         for device, entry in own.items()
     }
 
 
-def _middle(offers: Iterable[Price]) -> DevicePrice:
+def _listed(offers: list[Price]) -> DevicePrice:
     ordered = sorted(offers, key=lambda price: (price.usd_per_chip_hour, price.id))
-    return DevicePrice(
-        price=ordered[(len(ordered) - 1) // 2],
-        cheapest=ordered[0],
-        dearest=ordered[-1],
-        rule=RULE,
-    )
+    return DevicePrice(price=middle(ordered), cheapest=ordered[0], dearest=ordered[-1], rule=RULE)
 
 
 def _better(price: Price, held: Price | None) -> Price:

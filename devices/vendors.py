@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tpubench.devices.sheets import AMD, GOOGLE, NVIDIA, devices
 
-COLOURS = {GOOGLE: "blue", NVIDIA: "green", AMD: "vermillion"}
+COLOURS = {GOOGLE: "blue", NVIDIA: "orange", AMD: "green"}
 """Colour name of each maker in every chart, of Okabe and Ito's palette; others are grey."""
 
 

@@ -14,13 +14,19 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tpubench.costs.allocation.answer import Answer
 from tpubench.devices.prices import Price
 from tpubench.errors import UsageError
 from tpubench.reports import charts, png
+from tpubench.reports.answers import view, words
+from tpubench.reports.answers.build import Answers, build
+from tpubench.reports.answers.plan import plan_sections, plan_view
+from tpubench.reports.answers.settings import Settings
 from tpubench.reports.blocks import Section
 from tpubench.reports.findings import Findings, find, short
 from tpubench.reports.sections import sections
@@ -30,14 +36,23 @@ HTML_NAME = "report.html"
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """The files of a report, the page first, and what its first screen says."""
+
+    paths: list[Path]
+    answers: Answers
+
+
 def write(
     scan: Scan,
     out: Path,
     *,
     table: Mapping[str, Price] | None = None,
     now: dt.datetime | None = None,
-) -> list[Path]:
-    """Write the page and its PNGs into ``out``; their paths, the page first.
+    settings: Settings | None = None,
+) -> Written:
+    """Write the page and its PNGs into ``out``.
 
     Each file appears whole or not at all. UsageError when there is nothing to report, or when
     ``out`` cannot be written. ``table`` holds every known price by id, the shipped ones by
@@ -46,9 +61,22 @@ def write(
     findings = find(scan, now or dt.datetime.now(dt.UTC), table)
     if not findings.rows:
         raise UsageError(_nothing(findings))
+    answers = build(findings, settings)
     made = sections(findings)
     pictures = {chart.name: png.draw(chart) for one in made for chart in one.charts()}
-    page = render(findings, made, pictures)
+    page = render(findings, made, pictures, answers)
+    return Written(paths=_store(out, page, pictures), answers=answers)
+
+
+def write_plan(answer: Answer, out: Path, *, now: dt.datetime | None = None) -> list[Path]:
+    """Write the page of a solved plan into ``out``; UsageError when that cannot be written."""
+    first = {"plan": plan_view(answer)}
+    now = now or dt.datetime.now(dt.UTC)
+    page = _document("plan.html.j2", answer.name, first, plan_sections(answer), {}, now)
+    return _store(out, page, {})
+
+
+def _store(out: Path, page: str, pictures: dict[str, bytes]) -> list[Path]:
     contents = {HTML_NAME: page.encode("utf-8")}
     contents |= {f"{name}.png": picture for name, picture in pictures.items()}
     try:
@@ -59,8 +87,32 @@ def write(
         raise UsageError(f"cannot write the report to {out}: {why}; choose another --out") from None
 
 
-def render(findings: Findings, made: list[Section], pictures: dict[str, bytes]) -> str:
-    """The page as one HTML document. ``pictures`` are the charts' PNGs by name."""
+def render(
+    findings: Findings,
+    made: list[Section],
+    pictures: dict[str, bytes],
+    answers: Answers | None = None,
+) -> str:
+    """The page as one HTML document. ``pictures`` are the charts' PNGs by name; ``answers`` are
+    built under the neutral settings where none are given."""
+    answers = answers or build(findings)
+    first = {
+        "lines": view.line_views(answers),
+        "works": view.work_views(answers),
+        "trust": words.trust(answers.trust),
+    }
+    return _document("answers.html.j2", _title(findings), first, made, pictures, findings.now)
+
+
+def _document(
+    template: str,
+    title: str,
+    first: Mapping[str, Any],
+    made: list[Section],
+    pictures: dict[str, bytes],
+    now: dt.datetime,
+) -> str:
+    """A page with the first screen of ``template``, and the sections below it."""
     import jinja2
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
@@ -75,7 +127,9 @@ def render(findings: Findings, made: list[Section], pictures: dict[str, bytes]) 
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(
-        title=_title(findings),
+        title=title,
+        first_screen=template,
+        **first,
         sections=made,
         policy=_policy(scripts),
         # Not markup from outside: the vendored library, this suite's own script and style.
@@ -86,7 +140,7 @@ def render(findings: Findings, made: list[Section], pictures: dict[str, bytes]) 
             name: f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
             for name, picture in pictures.items()
         },
-        written=f"{findings.now:%Y-%m-%d %H:%M} UTC",
+        written=f"{now:%Y-%m-%d %H:%M} UTC",
         version=version("tpubench"),
     )
 

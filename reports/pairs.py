@@ -17,6 +17,7 @@ from tpubench.devices.list_price import DevicePrice
 from tpubench.devices.vendors import is_gpu, is_tpu
 from tpubench.reports import quantity
 from tpubench.reports.findings import Findings
+from tpubench.results.row import Row
 from tpubench.results.summary import Summary, case_key
 
 RATES = {
@@ -48,6 +49,8 @@ class Side:
     usd_per_chip_hour: float | None
     asked: DevicePrice | None
     """What the device costs where no price was named, and the ends of what others ask."""
+    priced: Row | None = None
+    """The stored $ figure of it, where a run was given its price."""
 
     @property
     def value(self) -> float:
@@ -119,8 +122,14 @@ def _priced(rate: Summary, usd: Summary | None, findings: Findings) -> Side:
     asked = findings.device_prices.get(rate.first.device)
     if usd is None or usd.estimate is None:
         return Side(rate=rate, cost=None, usd_per_chip_hour=None, asked=asked)
-    paid = usd.first.usd_per_chip_hour
-    return Side(rate=rate, cost=usd.estimate.point, usd_per_chip_hour=paid, asked=asked)
+    row = usd.first
+    return Side(
+        rate=rate,
+        cost=usd.estimate.point,
+        usd_per_chip_hour=row.usd_per_chip_hour,
+        asked=asked,
+        priced=row,
+    )
 
 
 def _trained(summary: Summary, findings: Findings) -> Side:

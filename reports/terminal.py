@@ -195,17 +195,6 @@ def show_doctor(examination: Mapping[str, Any], *, as_json: bool) -> None:
         out.print(f"{'ready  ' if version else 'missing'} {name} {version or ''}", markup=False)
 
 
-def show_written(paths: Sequence[Path], *, as_json: bool, note: str | None = None) -> None:
-    """Files that a report consists of; ``note`` says what it is about, on stderr."""
-    if note is not None:
-        print(f"tpubench: note: {note}", file=sys.stderr)
-    if as_json:
-        print_json({"written": [str(path) for path in paths]})
-        return
-    for path in paths:
-        print(path)
-
-
 def open_page(path: Path) -> None:
     """Show a page in the user's browser; nothing happens where there is no screen."""
     if sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):

@@ -15,11 +15,11 @@ from rich.table import Table
 
 from tpubench.costs.allocation.answer import Answer
 from tpubench.costs.allocation.statements import EXPECTED, SPENT
+from tpubench.reports.plan_words import dollars
 from tpubench.reports.quantity import MISSING, number
 from tpubench.reports.terminal import console, print_json
 
 WIDTH = 80
-_LARGE = ((1e12, " T"), (1e9, " B"), (1e6, " M"), (1e3, " k"))
 
 
 def show_plan(answer: Answer, *, as_json: bool) -> None:
@@ -64,18 +64,6 @@ def narrow() -> Console:
 def say(out: Console, text: str, *, bold: bool = False) -> None:
     """A line as it is, wrapped between words."""
     out.print(text, markup=False, style="bold" if bold else None)
-
-
-def dollars(usd: float | None) -> str:
-    """US dollars at a readable size: ``$1.24 B``."""
-    if usd is None:
-        return MISSING
-    sign = "−" if usd < 0 else ""
-    size = abs(usd)
-    for factor, suffix in _LARGE:
-        if size >= factor:
-            return f"{sign}${number(size / factor)}{suffix}"
-    return f"{sign}${number(size)}" if size else "$0"
 
 
 def table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
@@ -134,6 +122,13 @@ def _amounts(out: Console, answer: Answer) -> None:
     say(out, "buy and commitments: new that year; rent and contracts: mean over the scenarios")
     if spread:
         by_year(out, "Lowest to highest of the scenarios", ("chip", "how"), years, spread)
+    if any(power.mw > 0 for power in answer.power):
+        drawn = {power.year: f"{power.mw:,.1f}" for power in answer.power}
+        allowed = {p.year: f"{p.limit_mw:,.1f}" for p in answer.power if p.limit_mw is not None}
+        lines: dict[tuple[str, ...], dict[int, str]] = {("drawn",): drawn}
+        if allowed:
+            lines["allowed",] = allowed
+        by_year(out, "Megawatts at the meter", ("power",), years, lines)
     for port in answer.ports:
         say(out, f"port {port.workload} to {port.accelerator}: {dollars(port.usd)}")
 

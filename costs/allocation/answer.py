@@ -18,9 +18,11 @@ from tpubench.costs.allocation.build import build
 from tpubench.costs.allocation.chips import (
     Amount,
     Port,
+    PowerYear,
     TokenCost,
     chip_amounts,
     ports,
+    power_years,
     token_costs,
 )
 from tpubench.costs.allocation.highs import relaxed
@@ -67,6 +69,7 @@ class Answer:
     verdict: Verdict
     amounts: list[Amount]
     ports: list[Port]
+    power: list[PowerYear]
     cash: list[CashYear]
     profit: list[ProfitYear]
     whole: Whole
@@ -152,6 +155,7 @@ def answer(
         verdict=verdict,
         amounts=chip_amounts(program, solved.x),
         ports=ports(program, solved.x),
+        power=power_years(program, solved.x),
         cash=cash_years(program, solved.x),
         profit=profit_years(program, solved.x),
         whole=whole(program, solved.x),

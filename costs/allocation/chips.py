@@ -8,7 +8,7 @@ import numpy as np
 
 from tpubench.costs.allocation.program import Program
 from tpubench.costs.allocation.serving import work_of
-from tpubench.costs.allocation.supply import running_usd_year, yearly
+from tpubench.costs.allocation.supply import megawatts, running_usd_year, yearly
 from tpubench.costs.allocation.timeline import Floats
 
 NOTHING = 1e-6
@@ -35,6 +35,15 @@ class Port:
     accelerator: str
     workload: str
     usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerYear:
+    """Megawatts at the meter of all chips at the site in one year, and what the plan may draw."""
+
+    year: int
+    mw: float
+    limit_mw: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +121,27 @@ def ports(program: Program, x: Floats) -> list[Port]:
         Port(accelerator=pair.accelerator, workload=pair.workload, usd=pair.porting_usd)
         for p, pair in enumerate(plan.throughput)
         if program.at["port"][p] >= 0 and x[program.at["port"][p]] > 0.5 and used[p]
+    ]
+
+
+def power_years(program: Program, x: Floats) -> list[PowerYear]:
+    """What the plan's chips at the site draw, held ones included."""
+    plan = program.plan
+    drawn = program.matrix @ x
+    at = {name[1]: i for i, name in enumerate(program.row_names) if name[0] == "power"}
+    years, limits = plan.plan.years, plan.limits.megawatts
+    held = np.zeros(years)
+    for chip in plan.accelerator:
+        if chip.held_chips is not None:
+            held += yearly(chip.held_chips, years) * megawatts(plan, chip)
+    allowed = None if limits is None else yearly(limits, years)
+    return [
+        PowerYear(
+            year=plan.plan.first_year + y,
+            mw=float(drawn[at[y]] + held[y]),
+            limit_mw=None if allowed is None else float(allowed[y]),
+        )
+        for y in range(years)
     ]
 
 

@@ -81,7 +81,7 @@ def requests(browser: Any) -> list[str]:
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ordinary report."""
     rows = [*inference(batch=1), *inference(batch=8), *limits()]
-    return page.write(scan(rows), tmp_path_factory.mktemp("plain"))[0]
+    return page.write(scan(rows), tmp_path_factory.mktemp("plain")).paths[0]
 
 
 def test_every_chart_is_drawn_under_the_policy(browser: Any, plain: Path) -> None:
@@ -106,7 +106,7 @@ def test_the_page_never_scrolls_sideways(browser: Any, plain: Path, width: int) 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_published_results_fit_the_screen(browser: Any, tmp_path: Path, width: int) -> None:
     found = with_list_prices(select(tmp_path / "none", ["published"]))
-    written = page.write(found, tmp_path / "page")
+    written = page.write(found, tmp_path / "page").paths
     visit(browser, written[0], width)
     unfold = "for (const part of document.querySelectorAll('details')) part.open = true;"
     sizes = "const e = document.documentElement; return [e.scrollWidth, e.clientWidth]"

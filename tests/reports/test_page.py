@@ -74,7 +74,8 @@ def made(rows: Sequence[Row], unreadable: Sequence[Unreadable] = ()) -> Reader:
 
 
 def test_the_page_comes_first_and_each_chart_is_a_png(tmp_path: Path) -> None:
-    written = page.write(scan([*inference(), *limits()]), tmp_path / "new" / "folder", now=NOW)
+    rows = [*inference(), *limits()]
+    written = page.write(scan(rows), tmp_path / "new" / "folder", now=NOW).paths
     names = [path.name for path in written]
     assert names[:3] == ["report.html", "throughput.png", "latency.png"]
     assert {"cost.png", "roofline.png"} < set(names)
@@ -84,7 +85,7 @@ def test_the_page_comes_first_and_each_chart_is_a_png(tmp_path: Path) -> None:
 
 
 def test_the_page_is_one_file_that_loads_nothing(tmp_path: Path) -> None:
-    (written, *_) = page.write(scan([*inference(), *limits()]), tmp_path, now=NOW)
+    (written, *_) = page.write(scan([*inference(), *limits()]), tmp_path, now=NOW).paths
     html = written.read_text(encoding="utf-8")
     for tag, attributes in Reader(html).tags:
         for name in ("src", "href"):

@@ -1,0 +1,143 @@
+"""The first screen in words: the same sentences on the page, a terminal, and in Markdown.
+
+The page's script says them again after a slider has moved; what is shared with it is short.
+"""
+
+from __future__ import annotations
+
+from tpubench.devices.prices import STALE_AFTER_DAYS
+from tpubench.reports import quantity
+from tpubench.reports.answers.build import Trust
+from tpubench.reports.answers.verdicts import Flip, Verdict, WayCost, WorkAnswer
+
+_VENDORS = {"NVIDIA": "Nvidia", "AMD": "AMD"}
+_CLOSE = "Too close to call"
+_DECIDED = 0.001
+
+
+def usd(amount: float) -> str:
+    """Dollars: cents from ten of them on, three significant digits below."""
+    return f"${amount:,.2f}" if amount >= 0.1 else f"${quantity.number(amount)}"
+
+
+def chance(p: float) -> str:
+    """A probability as a share; beyond one in a thousand only that."""
+    if p < _DECIDED:
+        return "< 0.1 %"
+    if p > 1 - _DECIDED:
+        return "> 99.9 %"
+    percent = 100 * p
+    return f"{percent:.1f} %" if percent < 10 or percent > 90 else f"{percent:.0f} %"
+
+
+def winner(one: WorkAnswer, verdict: Verdict) -> str:
+    """Whose chip is cheaper on the figures."""
+    if verdict.compared.ratio > 1:
+        return "TPU"
+    maker = one.ways[verdict.gpu].vendor
+    return _VENDORS.get(maker, maker)
+
+
+def head(one: WorkAnswer, verdict: Verdict) -> str:
+    """The verdict in four words."""
+    if verdict.compared.word == "close":
+        return _CLOSE
+    return f"{winner(one, verdict)} {quantity.number(verdict.compared.times)} × cheaper"
+
+
+def sure(one: WorkAnswer, verdict: Verdict) -> str:
+    """How sure it is; where it is too close, what the bare figures say."""
+    text = f"P(TPU cheaper) {chance(verdict.compared.p_tpu_cheaper)}"
+    if verdict.compared.word == "close":
+        times = quantity.number(verdict.compared.times)
+        return f"{winner(one, verdict)} {times} × cheaper on the figures; {text}"
+    return f"{interval(verdict)}; {text}"
+
+
+def interval(verdict: Verdict) -> str:
+    """Ends of how many times cheaper it is."""
+    low, high = verdict.compared.low, verdict.compared.high
+    if verdict.compared.ratio < 1:
+        low, high = 1 / high, 1 / low
+    return f"{quantity.number(low)} to {quantity.number(high)} ×"
+
+
+def sides(one: WorkAnswer, verdict: Verdict) -> str:
+    """Which two are compared, each with its price."""
+    return ", ".join(side(one.ways[i], verdict) for i in (verdict.tpu, verdict.gpu))
+
+
+def side(way: WayCost, verdict: Verdict) -> str:
+    """A device with the price it is paid at, and the way where the verdict does not say it."""
+    how = "" if way.label in verdict.at else f" {way.label}"
+    return f"{device(way.name)} {usd(way.usd_per_chip_hour)}/h{how}"
+
+
+def device(name: str) -> str:
+    """A device without its maker, where that is plain: ``B200 SXM``."""
+    return name.removeprefix("NVIDIA ").removeprefix("AMD ")
+
+
+def about(one: WorkAnswer) -> str:
+    """The work and its precision."""
+    precision = "" if one.work.dtype == "not-stated" else f", {one.work.dtype}"
+    return f"{one.work.title}{precision}"
+
+
+def basis(one: WorkAnswer) -> str:
+    """Evidence, and how old the deciding prices are."""
+    ages = [one.ways[i].age_days for verdict in one.verdicts for i in (verdict.tpu, verdict.gpu)]
+    text = one.work.evidence
+    if ages:
+        low, high = min(ages), max(ages)
+        days = f"{low}" if low == high else f"{low}–{high}"
+        stale = ", stale" if high > STALE_AFTER_DAYS else ""
+        text += f"; prices {days} days old{stale}"
+    return text
+
+
+def flip(one: Flip) -> str:
+    """What would make both cost the same, and on which side of it the TPU wins."""
+    if one.at_usd is None or one.now_usd is None:
+        return (
+            f"{one.input} {one.tpu_wins} {quantity.number(one.at)} (now {quantity.number(one.now)})"
+        )
+    return (
+        f"{device(one.device)} {one.tpu_wins} {usd(one.at_usd)} an hour (now {usd(one.now_usd)}):"
+        f" {one.input} × {quantity.number(one.at)}"
+    )
+
+
+def trust(found: Trust) -> list[str]:
+    """What the answers rest on, a sentence each."""
+    total = sum(found.evidence.values())
+    if list(found.evidence) == ["published"]:
+        lines = [f"{total:,} published cases, none measured here"]
+    else:
+        parts = [f"{count:,} {kind}" for kind, count in found.evidence.items()]
+        lines = [f"cases: {', '.join(parts) or 'none'}"]
+    lines.append(
+        f"{found.pairs} like-for-like {'pair' if found.pairs == 1 else 'pairs'} of a TPU and a GPU"
+    )
+    if found.oldest_price is not None:
+        lines.append(
+            f"oldest deciding price: {found.oldest_days} days ({found.oldest_price});"
+            f" {found.stale_prices} of {found.deciding_prices} older than {STALE_AFTER_DAYS} days"
+        )
+    if found.assumed:
+        lines.append(
+            f"{found.assumed} deciding figures have no interval and are taken as known within"
+            f" ± {found.assumed_width:.0%}".replace("%", " %")
+        )
+    lines.append(f"greatest hole: {found.hole}")
+    return lines
+
+
+def span(one: WorkAnswer) -> str:
+    """Whether any list price of the two that decide on demand would turn the answer."""
+    if one.ratio_range is None:
+        return ""
+    low, high = one.ratio_range
+    if low < 1 < high:
+        return "the price decides: at some list price the other one is cheaper"
+    return f"{'TPU' if low >= 1 else 'GPU'} cheaper at every list price of the two"

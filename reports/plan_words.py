@@ -1,0 +1,119 @@
+"""A solved plan in words: the same sentences on a terminal, on the page and in Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tpubench.costs.allocation.flips import Flip
+from tpubench.costs.allocation.verdict import Verdict
+from tpubench.reports.quantity import MISSING, number
+
+NAMES = {"tpu": "TPU", "gpu": "GPU", "other": "other"}
+WAYS = {"buy": "bought", "commit": "under contract", "rent": "rented"}
+_LARGE = ((1e12, " T"), (1e9, " B"), (1e6, " M"), (1e3, " k"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sentence:
+    """One line; ``strong`` ones carry the answer."""
+
+    text: str
+    strong: bool = False
+
+
+def dollars(usd: float | None) -> str:
+    """US dollars at a readable size: ``$1.24 B``."""
+    if usd is None:
+        return MISSING
+    sign = "−" if usd < 0 else ""
+    size = abs(usd)
+    for factor, suffix in _LARGE:
+        if size >= factor:
+            return f"{sign}${number(size / factor)}{suffix}"
+    return f"{sign}${number(size)}" if size else "$0"
+
+
+def head(verdict: Verdict) -> str:
+    """Where the next dollar goes, in a few words."""
+    found = verdict.next_dollar
+    if found is None:
+        return "None"
+    text = f"{NAMES[found.side]}, {WAYS[found.how]}"
+    return f"A tie; by a little {text}" if verdict.tie else text
+
+
+def answer(verdict: Verdict) -> Iterable[Sentence]:
+    """The answer, what it consists of, and how sure it is."""
+    found = verdict.next_dollar
+    if found is None:
+        yield Sentence(text=f"No verdict: {verdict.missing}.", strong=True)
+        return
+    yield Sentence(
+        text=f"Next dollar: {NAMES[found.side]}, {WAYS[found.how]} ({found.option});"
+        f" {found.share:.0%} of {dollars(found.usd)} of new money over the plan",
+        strong=True,
+    )
+    yield Sentence(text=f"sides: {shares(found.shares)}; ways: {shares(found.how_shares)}")
+    yield Sentence(text=f"vendors: {shares(found.vendors)}")
+    first = f"{found.first_year_of}: {shares(found.first_year)}; " if found.first_year else ""
+    yield Sentence(text=f"{first}in whole lots: {shares(verdict.whole_shares)}")
+    if found.signed_usd > 0:
+        yield Sentence(text=f"signed already, apart from this: {dollars(found.signed_usd)}")
+    if verdict.tie:
+        yield Sentence(text=f"A tie: {'; '.join(verdict.tie_reasons)}.", strong=True)
+    ranges = "; ".join(
+        f"{NAMES[side]} {low:.0%} to {high:.0%}"
+        for side, (low, high) in verdict.share_range.items()
+    )
+    yield Sentence(text=f"plans within 0.5 % of the best cost: {ranges}")
+    yield from sure(verdict)
+
+
+def sure(verdict: Verdict) -> Iterable[Sentence]:
+    """What the sampled futures say; nothing where none were sampled."""
+    futures = verdict.futures
+    if futures is None or verdict.probability is None or verdict.probability_how is None:
+        return
+    regret = "unknown" if verdict.regret_usd is None else dollars(verdict.regret_usd)
+    yield Sentence(
+        text=f"How sure: of {futures.answered} sampled futures the next dollar is"
+        f" {shares(verdict.probability)} ({shares(verdict.probability_how)});"
+        f" expected regret of deciding today {regret}",
+        strong=True,
+    )
+    if futures.unserved or futures.stuck:
+        yield Sentence(
+            text=f"{futures.unserved} of them cannot serve all demand whatever is decided,"
+            f" {futures.stuck} more not after today's decision"
+        )
+
+
+def shares(parts: Mapping[str, float]) -> str:
+    """Shares by name, what is next to nothing left out."""
+    named = [(NAMES.get(name, name), share) for name, share in parts.items()]
+    return ", ".join(f"{name} {share:.0%}" for name, share in named if share >= 0.0005) or MISSING
+
+
+def digits(flip: Flip) -> str:
+    """The value of a flip to as many digits as tell it from a thousandth of the way to it."""
+    at = flip.at or 0.0
+    step = abs(at - flip.now) * 1e-3
+    if at == 0 or step == 0:
+        return f"{at:g}"
+    places = max(3, math.ceil(math.log10(abs(at) / step)))
+    return f"{at:.{min(places, 15)}g}"
+
+
+def command(flip: Flip) -> str:
+    """The ``--set`` argument that applies a flip."""
+    return f"--set '{flip.path}{'*=' if flip.several else '='}{digits(flip)}'"
+
+
+def turning(flip: Flip) -> str:
+    """What turns the answer, in a sentence."""
+    times = "× " if flip.several else ""
+    unit = "" if flip.unit in {"", "×"} else f" {flip.unit}"
+    after = NAMES.get(flip.answer_after or "", MISSING)
+    return f"{flip.input} at {times}{digits(flip)}{unit} (now {times}{flip.now:.6g}): {after}"

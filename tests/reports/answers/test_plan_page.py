@@ -1,0 +1,117 @@
+"""The page of a solved plan: the next dollar, how sure, what turns it, by year."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from tpubench.costs.allocation.answer import Answer, allocate
+from tpubench.devices.prices import prices
+from tpubench.reports import page, plan_words
+from tpubench.reports.answers.plan import plan_view
+
+PLAN = """
+[plan]
+name = "Two chips <b>"
+first_year = 2027
+years = 2
+wacc = 0.1
+tax_rate = 0.2
+utilisation = 0.6
+seconds = 20
+[site]
+usd_per_kwh = 0.08
+pue = 1.2
+source = "a site"
+as_of = 2026-10-01
+[limits]
+megawatts = [500, 500]
+[doubt]
+samples = 16
+[[workload]]
+name = "chat"
+demand_mtok = [2e7, 4e7]
+[[accelerator]]
+name = "tpu-v7"
+kw = 1.0
+[accelerator.buy]
+capex_usd = 30000
+lot = 64
+life_years = 5
+max_chips = 200000
+source = "a quote"
+as_of = 2026-10-01
+[[accelerator]]
+name = "nvidia-gb300"
+kw = 1.9
+[accelerator.buy]
+capex_usd = 55000
+lot = 72
+life_years = 5
+max_chips = 200000
+source = "a quote"
+as_of = 2026-10-01
+[accelerator.rent]
+usd_per_chip_hour = 6.0
+max_chips = 200000
+source = "a quote"
+as_of = 2026-10-01
+[[throughput]]
+accelerator = "tpu-v7"
+workload = "chat"
+tok_s = 900
+source = "a test"
+evidence = "published"
+[[throughput]]
+accelerator = "nvidia-gb300"
+workload = "chat"
+tok_s = 1000
+source = "a test"
+evidence = "published"
+"""
+
+
+@pytest.fixture(scope="module")
+def answer(tmp_path_factory: pytest.TempPathFactory) -> Answer:
+    path = tmp_path_factory.mktemp("plan") / "plan.toml"
+    path.write_text(PLAN, encoding="utf-8")
+    return allocate(path, prices(), path.parent, dt.date(2026, 11, 28))
+
+
+def test_the_first_screen_says_what_the_terminal_says(answer: Answer) -> None:
+    view = plan_view(answer)
+    sentences = [one.text for one in plan_words.answer(answer.verdict)]
+    assert view.detail == sentences[0]
+    assert list(view.sure) == [text for text in sentences if text.startswith("How sure")]
+    assert view.head == "TPU, bought"
+    assert next(option.colour for option in view.options) == "blue"
+
+
+def test_every_flip_comes_with_the_setting_that_goes_there(answer: Answer) -> None:
+    view = plan_view(answer)
+    assert view.flips
+    assert all(command.startswith("--set '") for _, command in view.flips)
+
+
+def test_the_power_by_year_is_that_of_the_chips_bought(answer: Answer) -> None:
+    bought = {"tpu-v7": 1.0, "nvidia-gb300": 1.9}
+    by_hand, standing = [], 0.0
+    for power in answer.power:
+        standing += sum(
+            amount.chips * bought[amount.accelerator] * 1.2 / 1000
+            for amount in answer.amounts
+            if amount.year == power.year and amount.option == "buy"
+        )
+        by_hand.append(standing)
+    assert [power.mw for power in answer.power] == pytest.approx(by_hand)
+    assert {power.limit_mw for power in answer.power} == {500.0}
+
+
+def test_the_page_is_written_and_a_plans_name_is_only_text(answer: Answer, tmp_path: Path) -> None:
+    (path,) = page.write_plan(answer, tmp_path)
+    html = path.read_text(encoding="utf-8")
+    assert "Two chips &lt;b&gt;" in html
+    assert "Megawatts at the meter" in html
+    assert "Expected cash" in html
