@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import datetime as dt
 import json
 import os
 import sys
 import webbrowser
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -16,7 +15,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from tpubench.devices.prices import stale_on, today
-from tpubench.reports import definitions, quantity, time_spent
+from tpubench.reports import context_lines, definitions, quantity, time_spent
+from tpubench.reports.row_json import cells, json_value
+from tpubench.reports.row_json import records as records
+from tpubench.results.calibration import is_calibration, results_of
 from tpubench.results.events import RunReport
 from tpubench.results.metrics import METRICS, of_row
 from tpubench.results.row import COLUMNS, Row
@@ -41,33 +43,8 @@ def console() -> Console:
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output, and nothing else there."""
-    json.dump(document, sys.stdout, default=_json_value, ensure_ascii=False, allow_nan=False)
+    json.dump(document, sys.stdout, default=json_value, ensure_ascii=False, allow_nan=False)
     sys.stdout.write("\n")
-
-
-def records(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Rows as JSON values: what is stored as the text of a JSON object is that object."""
-    return [
-        {**_cells(row), "params": _object(row.params), "environment": _object(row.environment)}
-        for row in rows
-    ]
-
-
-def _cells(row: Row) -> dict[str, Any]:
-    return {name: _json_value(getattr(row, name)) for name in COLUMNS}
-
-
-def _object(text: str) -> Any:
-    """The object that a JSON column holds; of a column that holds none, its text."""
-    try:
-        found = json.loads(text, parse_constant=_refuse)
-    except (TypeError, ValueError, RecursionError):
-        return text
-    return found if isinstance(found, dict) else text
-
-
-def _refuse(word: str) -> None:
-    raise ValueError(f"{word} is no JSON")
 
 
 def show_plan(plan: Mapping[str, Any], *, as_json: bool) -> None:
@@ -220,6 +197,7 @@ def _tables(
     explain: bool,
 ) -> None:
     """also_s: seconds that a run spent outside of its children."""
+    everything, rows = rows, results_of(rows)
     groups: dict[tuple[object, ...], list[Summary]] = {}
     for summary in summarise(rows):
         groups.setdefault(_table_key(summary.first), []).append(summary)
@@ -231,7 +209,10 @@ def _tables(
             shown = [summary for summary in summaries if summary.first.params in chunk]
             _table(out, chunk, shown)
             used |= set(_metrics_shown(shown))
-    for line in time_spent.lines(rows, also_s):
+    context = [row for row in everything if is_calibration(row)] if rows != everything else []
+    if peaks := context_lines.peaks(context):
+        out.print(peaks, markup=False, soft_wrap=True, style="dim")
+    for line in time_spent.lines(everything, also_s):
         out.print(line, markup=False, style="dim")
     if any(s.estimate and quantity.useless(s.estimate) for shown in groups.values() for s in shown):
         out.print(
@@ -277,6 +258,8 @@ def _table(out: Console, cases: Sequence[str], summaries: Sequence[Summary]) -> 
     out.print(table)
     for index, note in enumerate(notes, 1):
         out.print(f"({index}) {note}", markup=False, soft_wrap=True)
+    for note in context_lines.unsteady(cases, summaries):
+        out.print(note, markup=False, soft_wrap=True, style="yellow")
 
 
 def _metrics_shown(summaries: Sequence[Summary]) -> list[str]:
@@ -327,7 +310,7 @@ def _csv(rows: Sequence[Row]) -> None:
     writer = csv.writer(sys.stdout)
     writer.writerow(COLUMNS)
     for row in rows:
-        writer.writerow([_csv_cell(value) for value in _cells(row).values()])
+        writer.writerow([_csv_cell(value) for value in cells(row).values()])
 
 
 def _csv_cell(value: Any) -> Any:
@@ -337,7 +320,3 @@ def _csv_cell(value: Any) -> Any:
     if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"}:
         return f"'{value}"
     return value
-
-
-def _json_value(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, dt.datetime) else value

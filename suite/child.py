@@ -106,7 +106,7 @@ def _measure(
         reason=reason,
         windows=windows,
         warm_up_s=ready.warm.passes_s,
-        steadiness=timing.overall(ready.warm, timed),
+        steadiness=timing.overall(ready.warm, windows.values()),
         build_s=ready.build_s,
         compile_s=ready.compile_s,
         compile_cache=ready.compile_cache,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,7 +29,8 @@ Steadiness = Literal["steady", "slowing", "quickening", "erratic"]
 STEADY_TOLERANCE = 0.10
 """Change of the median pass, from one third of the passes to the next, still called steady."""
 ERRATIC_RATIO = 2.0
-"""Passes are erratic where the slowest tenth takes more than so many times the quickest tenth."""
+"""Passes are erratic where the slowest tenth takes more than so many times the quickest tenth, or
+the mean pass more than so many times the median one."""
 BARRIERS_A_WINDOW = 100
 """A window lasts at least so many idle barriers: the two at its ends are then under 2 % of it, of
 which the first is over before it begins."""
@@ -101,7 +102,10 @@ def idle_barrier_s(barrier: Callable[[], None], clock_ns: Callable[[], int]) -> 
 
 
 def steadiness(passes_s: Sequence[float]) -> Steadiness:
-    """Whether the last third of the passes took as long as the third before it, and all alike."""
+    """Whether the last third of the passes took as long as the third before it, and all alike.
+
+    One slow pass among very many is noise, unless the window is mostly that pass.
+    """
     third = max(1, len(passes_s) // 3)
     late = median(passes_s[-third:])
     earlier = median(passes_s[-2 * third : -third] or passes_s[-third:])
@@ -112,6 +116,8 @@ def steadiness(passes_s: Sequence[float]) -> Steadiness:
     ordered = sorted(passes_s)
     tenth = len(ordered) // 10
     if ordered[-1 - tenth] > ERRATIC_RATIO * ordered[tenth]:
+        return "erratic"
+    if math.fsum(ordered) > ERRATIC_RATIO * len(ordered) * median(ordered):
         return "erratic"
     return "steady"
 
@@ -153,10 +159,12 @@ def warm_up(works: Clockwork, window: Window, pace: Pace, first_s: float | None 
     return WarmUp(passes_s=passes_s, steadiness=steadiness(settled_s[-3:]))
 
 
-def overall(warm: WarmUp, timed: Timed) -> Steadiness:
-    """Of a warm-up and the window after it: both must be steady, and the worse word is said."""
-    within = steadiness(timed.passes_s)
-    return warm.steadiness if within == "steady" else within
+def overall(warm: WarmUp, windows: Iterable[Timed]) -> Steadiness:
+    """Of a warm-up and every window after it: all must be steady, else the first word against it
+    is said, that of the windows before that of the warm-up.
+    """
+    words = (*(steadiness(timed.passes_s) for timed in windows), warm.steadiness)
+    return next((word for word in words if word != "steady"), "steady")
 
 
 def _one_stretch(works: Clockwork, window: Window, passes: int) -> float:

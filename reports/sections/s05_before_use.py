@@ -182,7 +182,7 @@ def _steadiness(findings: Findings) -> Iterable[Note]:
         for case in findings.by_case().values()
         for summary in case[:1]
         if any(
-            part(row, "timing").get("steadiness") in {"slowing", "quickening"}
+            part(row, "timing").get("steadiness") in {"slowing", "quickening", "erratic"}
             for row in summary.rows
         )
     ]

@@ -10,6 +10,7 @@ import pytest
 from sample_rows import make_row
 
 from tpubench.reports import terminal
+from tpubench.results.calibration import as_calibration
 from tpubench.results.row import Row
 from tpubench.results.store import scan, write
 
@@ -68,3 +69,35 @@ def test_every_dollar_names_its_price(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert f"(1) {note}" in text
     assert text.count("(1)") == 2  # the cell and the note: a rate has no price
     assert "1 repetition " in text
+
+
+def test_a_repetition_that_was_not_steady_is_said_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ("steady", "erratic", "slowing")
+    rows = [
+        make_row(repetition=i, environment=json.dumps({"timing": {"steadiness": word}}))
+        for i, word in enumerate(words)
+    ]
+    text = shown(rows, tmp_path, capfd)
+    assert "not steady: batch=1: erratic, slowing in 2 of 3 repetitions" in text
+    assert "not steady" not in shown([rows[0]], tmp_path / "other", capfd)
+
+
+def test_what_measured_the_machine_is_a_line_after_the_result(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    context = as_calibration(make_row("flop_s", [2e11], workload="gemm", preset="square-2048"))
+    text = shown([context, make_row()], tmp_path, capfd)
+    assert text.index("llama-infer") < text.index("peaks of this machine: gemm bfloat16 200 GFLOP")
+    assert "square-2048" not in text
+    alone = shown([context], tmp_path / "other", capfd)
+    assert "square-2048" in alone  # asked for by itself, it has its table
+
+
+def test_json_columns_are_objects_and_what_is_none_stays_text() -> None:
+    odd = make_row(params="not json", environment='{"a": NaN}')
+    (record,) = terminal.records([odd])
+    assert (record["params"], record["environment"]) == ("not json", '{"a": NaN}')
+    (record,) = terminal.records([make_row(environment='{"a": [1]}')])
+    assert record["environment"] == {"a": [1]} and record["params"]["batch"] == 1

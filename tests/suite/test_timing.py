@@ -11,7 +11,7 @@ import pytest
 from tpubench.suite import timing
 from tpubench.suite.marks import HostMarks
 from tpubench.suite.timing import Clockwork, Pace, WarmUp
-from tpubench.suite.workload import Mark, Window
+from tpubench.suite.workload import Mark, Timed, Window
 
 
 class Scripted:
@@ -166,12 +166,31 @@ def test_a_step_that_marks_too_often_or_too_seldom_is_refused() -> None:
         ([1.0, 0.1] * 10, "erratic"),
         ([1.0, 1.4] * 10, "steady"),
         ([*[1.0] * 19, 9.0], "steady"),
+        ([0.14, *[0.00022] * 30], "erratic"),
+        ([*[0.00022] * 99, 0.14], "erratic"),
     ],
 )
 def test_steadiness_compares_thirds_and_tenths(passes_s: list[float], steadiness: str) -> None:
     if len(passes_s) == 3:
         passes_s = passes_s[1:]
     assert timing.steadiness(passes_s) == steadiness
+
+
+def test_every_window_of_a_run_must_be_steady_before_the_run_is() -> None:
+    def window(*passes_s: float) -> Timed:
+        return Timed(
+            marks=("pass",),
+            laps_s=[[pass_s] for pass_s in passes_s],
+            wall_s=sum(passes_s),
+            passes=len(passes_s),
+            how="latency",
+        )
+
+    settled = WarmUp(passes_s=[1.0], steadiness="steady")
+    even, first_slow = window(1.0, 1.0, 1.0), window(0.0878, 0.0008, 0.0005, 0.0004, 0.0006)
+    assert timing.overall(settled, [even]) == "steady"
+    assert timing.overall(settled, [even, first_slow]) != "steady"
+    assert timing.overall(WarmUp(passes_s=[1.0], steadiness="slowing"), [even]) == "slowing"
 
 
 def warm(scripted: Scripted, **pace: float) -> WarmUp:
