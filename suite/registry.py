@@ -8,15 +8,18 @@ hinders nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import pkgutil
+import sys
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import TypeVar
 
 from tpubench.errors import UsageError
+from tpubench.results.metrics import METRICS, Metric
 from tpubench.suite.backend import Backend
 from tpubench.suite.workload import Workload
 
@@ -129,12 +132,20 @@ def _with_others(standard: dict[str, Kind], group: str, kind: type[Kind]) -> dic
 def _loaded(entry: EntryPoint, kind: type[Kind]) -> Kind:
     """An instance of what an entry point names; UsageError saying whose it is and what is wrong."""
     try:
-        offered = entry.load()
-        if not (inspect.isclass(offered) and issubclass(offered, kind)):
-            raise TypeError(f"{entry.value} is no {kind.__name__}")
-        made: Kind = offered()
+        # What it prints while it loads must not stand in our JSON.
+        with contextlib.redirect_stdout(sys.stderr):
+            offered = entry.load()
+            if not (inspect.isclass(offered) and issubclass(offered, kind)):
+                raise TypeError(f"{entry.value} is no {kind.__name__}")
+            made: Kind = offered()
         if not isinstance(made.name, str):
             raise TypeError(f"the name of {entry.value} is no string")
+        lacking = [name for name in kind.__annotations__ if not hasattr(made, name)]
+        if lacking:
+            raise TypeError(f"{entry.value} lacks {', '.join(lacking)}")
+        for metric in made.metrics if isinstance(made, Workload) else ():
+            if not isinstance(metric, Metric) or metric.name in METRICS:
+                raise TypeError(f"metrics of {entry.value}: {metric!r} is none, or known already")
     except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise UsageError(f"{entry.name!r} of {_who(entry)} cannot be loaded: {what}") from error

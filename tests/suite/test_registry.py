@@ -12,6 +12,7 @@ from tpubench.suite import doctor, registry
 from tpubench.suite.catalogue import catalogue
 
 GOOD = """
+from tpubench.suite.workload import Metric, Workload
 from tpubench.workloads.gemm import Gemm
 class Good(Gemm):
     name = "good"
@@ -21,6 +22,13 @@ class Nameless(Gemm):
     name = None
 class Other:
     pass
+class Twice(Gemm):
+    name = "twice"
+    metrics = (Metric(name="flop_s", unit="x", better="higher", aggregate="mean", formula=""),)
+class Bare(Workload):
+    name = "bare"
+    build = work = measure = None
+print("loud")
 class Unfinished(Gemm):
     name = "unfinished"
     def __init__(self):
@@ -35,6 +43,8 @@ OFFERED = {
     "gemm": "third_party:Twin",
     "nameless": "third_party:Nameless",
     "other": "third_party:Other",
+    "twice": "third_party:Twice",
+    "bare": "third_party:Bare",
     "unfinished": "third_party:Unfinished",
 }
 
@@ -57,11 +67,14 @@ def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 
 @pytest.mark.usefixtures("third_party")
-def test_a_third_party_is_found_by_its_name_and_hinders_nothing() -> None:
+def test_a_third_party_is_found_by_its_name_and_hinders_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert registry.workload("good").name == "good"
     assert registry.workload("gemm").__class__.__module__ == "tpubench.workloads.gemm"
     assert {"good", "gemm", "llama-infer"} <= registry.workloads().keys()
     assert not {"broken", "other", "unfinished"} & registry.workloads().keys()
+    assert capsys.readouterr().out == ""  # where our JSON stands
 
 
 @pytest.mark.usefixtures("third_party")
@@ -73,6 +86,8 @@ def test_a_third_party_is_found_by_its_name_and_hinders_nothing() -> None:
         ("absent", "'absent' of third-party 2.0 cannot be loaded: ModuleNotFoundError"),
         ("alias", "'alias' of third-party 2.0 cannot be loaded: AttributeError"),
         ("other", "third_party:Other is no Workload"),
+        ("twice", "metrics of third_party:Twice: .*flop_s.* known already"),
+        ("bare", "third_party:Bare lacks version, summary, presets, parameters, primary_metric"),
         ("nameless", "third_party:Nameless is no string"),
         ("unfinished", "cannot be loaded: RuntimeError: half$"),
     ],
