@@ -93,7 +93,7 @@ def estimate(
     what = _estimate.Asked(
         workload=workload,
         preset=preset,
-        devices=device,
+        devices=list(dict.fromkeys(device)),
         chips=chips,
         settings=settings or [],
         price=price,

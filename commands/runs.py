@@ -103,7 +103,9 @@ def runs_delete(
             raise UsageError(f"this would delete {', '.join(ids)}: say --yes")
         listed, _ = runs.stored_runs(where, ids)
         terminal_runs.show(listed, [], as_json=False, to_stderr=True)
-        typer.confirm(f"Delete {len(ids)} run{'s' * (len(ids) > 1)}?", abort=True, err=True)
+        if not typer.confirm(f"Delete {len(ids)} run{'s' * (len(ids) > 1)}?", err=True):
+            print("nothing was deleted", file=sys.stderr)
+            raise typer.Exit(1)
     kept = {run_id: runs.delete(where, run_id) for run_id in ids}
     terminal_runs.show_kept(kept, where, as_json=as_json)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tpubench.errors import UsageError
 from tpubench.results import labels
+from tpubench.results.calibration import results_of
 from tpubench.results.labels import Labels
 from tpubench.results.row import Row
 from tpubench.results.select import select
@@ -41,12 +42,15 @@ class Run:
 
 
 def runs(rows: Iterable[Row], said: dict[str, Labels]) -> list[Run]:
-    """The runs that these rows are of, oldest first."""
+    """The runs that these rows are of, oldest first; what measured the machine is not counted."""
     by_run: dict[str, list[Row]] = {}
     for row in rows:
         by_run.setdefault(row.run_id, []).append(row)
     return sorted(
-        (_run(run_id, own, said.get(run_id, Labels())) for run_id, own in by_run.items()),
+        (
+            _run(run_id, results_of(own), said.get(run_id, Labels()))
+            for run_id, own in by_run.items()
+        ),
         key=lambda run: (run.started_at, run.run_id),
     )
 

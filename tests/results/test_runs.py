@@ -12,6 +12,7 @@ from sample_rows import make_row
 from tpubench.errors import UsageError
 from tpubench.results import labels, runs
 from tpubench.results import store as facts
+from tpubench.results.calibration import as_calibration
 from tpubench.results.select import select
 
 FIRST, LAST = "20260101T000000-aaaaaa", "20260102T000000-bbbbbb"
@@ -41,6 +42,8 @@ def test_runs_are_listed_oldest_first_with_what_failed(store: Path) -> None:
     found = listed(store)
     assert list(found) == [FIRST, LAST]
     assert (found[FIRST].cases, found[FIRST].repetitions, found[FIRST].failed) == (1, 2, 1)
+    facts.write(store, "gemm", [as_calibration(make_row("flop_s", run_id=LAST, workload="gemm"))])
+    assert listed(store)[LAST].workloads == ("llama-infer",)  # not what measured the machine
     assert list(listed(store, "latest")) == [LAST]
 
 
