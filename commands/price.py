@@ -109,11 +109,12 @@ def price_apply(
     """Price stored rates again: new figures in their run, the old ones kept, nothing re-run."""
     from tpubench.costs.price_files import asked_price
     from tpubench.costs.reprice import store_repriced
-    from tpubench.reports import terminal_money
+    from tpubench.reports import terminal, terminal_money
     from tpubench.results.store import default_store
 
     price = asked_price(price_id, usd_per_chip_hour, prices or [])
     done = store_repriced(store or default_store(), price, run_id or [])
+    terminal.warn_unreadable(done.unreadable)
     terminal_money.show_repriced(
         list(done.rows), done.figures, price, done.skipped, as_json=as_json
     )

@@ -33,10 +33,13 @@ ALREADY = "it has this price already"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repriced:
-    """New $ rows by run, and how many rates were left out for which reason."""
+    """New $ rows by run, how many rates were left out for which reason, and what could not be
+    read.
+    """
 
     rows: Mapping[str, list[Row]]
     skipped: Mapping[str, int]
+    unreadable: Sequence[store.Unreadable] = ()
 
     @property
     def figures(self) -> int:
@@ -98,15 +101,15 @@ def store_repriced(folder: Path, price: Price, selectors: Sequence[str] = ()) ->
     """
     if published.SELECTOR in selectors:
         raise UsageError("the published results are not stored here: show them with --prices FILE")
-    table = select(folder, selectors).table if selectors else store.scan(store.files(folder)).table
+    scan = select(folder, selectors) if selectors else store.scan(store.files(folder))
     now = dt.datetime.now(dt.UTC)
-    done = reprice(store.iter_rows(table), price, now)
+    done = reprice(store.iter_rows(scan.table), price, now)
     if not done.rows:
         why = "; ".join(f"{reason} ({n})" for reason, n in done.skipped.items())
         raise UsageError(f"nothing to price in {folder}: {why or 'no rates are stored there'}")
     for part in done.rows.values():
         store.write(folder, f"priced-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", part)
-    return done
+    return replace(done, unreadable=scan.unreadable)
 
 
 def _case(row: Row) -> tuple[object, ...]:

@@ -158,3 +158,10 @@ def test_the_diff_of_two_tables() -> None:
     assert changes["us-east5"].ratio == pytest.approx(3.0 / 2.7)
     assert changes["us-west9"].before is None
     assert changes["us-west9"].ratio is None
+
+
+def test_what_could_not_be_read_is_named(tmp_path: Path) -> None:
+    store.write(tmp_path, "0", [row()])
+    (tmp_path / "odd.parquet").write_bytes(b"odd")
+    (bad,) = store_repriced(tmp_path, given(1.0)).unreadable
+    assert bad.path == tmp_path / "odd.parquet"
