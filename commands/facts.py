@@ -81,6 +81,9 @@ def report(
             " Repeatable.",
         ),
     ] = None,
+    png: Annotated[
+        bool, typer.Option("--png", help="Also write a picture of each chart, for slides.")
+    ] = False,
     open_page: Annotated[
         bool, typer.Option("--open", help="Open the page, where there is a screen.")
     ] = False,
@@ -98,7 +101,7 @@ def report(
         )
     else:
         path = terminal_report.facts(
-            selectors or [], table, store, out, settings or [], as_json=as_json
+            selectors or [], table, store, out, settings or [], pngs=png, as_json=as_json
         )
     if open_page:
         terminal.open_page(path)

@@ -1,4 +1,4 @@
-"""What a chart shows, apart from who draws it: Plotly on the page, matplotlib in the PNG.
+"""What a chart shows, apart from who draws it: the page's template, or matplotlib in the PNG.
 
 One value feeds both, so the picture in a slide deck can never disagree with the page. All text in
 it is plain: each drawer makes it harmless in its own way.
@@ -11,22 +11,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-MAX_CASES = 40
-"""Cases drawn in one chart; more stay in the tables, and the chart's caption says so."""
+MAX_CASES = 200
+"""Cases drawn in one panel; more stay in the tables, and the chart's caption says so."""
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7A5195", "#56B4E9", "#B8860B", "#444444")
-"""Colours that stay apart for colour-blind readers and on a grey print (after Okabe and Ito)."""
+OPEN_CASES = 20
+"""Rows of a panel seen at once, so that a chart fits a screen; further ones are folded."""
 
-GREY = len(PALETTE) - 1
-"""Index of the palette's grey, for what belongs to no series."""
-
-SYMBOLS = {
-    "measured": ("circle", "o"),
-    "published": ("square", "s"),
-    "compiled": ("diamond-open", "D"),
-    "modelled": ("triangle-up-open", "^"),
+SHADES = {
+    "blue": ("#0072b2", "#58b0ec"),
+    "orange": ("#c04f00", "#f5944a"),
+    "green": ("#00795a", "#3ecb9f"),
+    "grey": ("#52606d", "#a7b3bf"),
 }
-"""Evidence to marker (Plotly's, matplotlib's). What no device ran is drawn hollow."""
+"""Each maker's colour (:data:`tpubench.devices.vendors.COLOURS`) on light and on dark paper, after
+Okabe and Ito; apart for colour-blind readers, and at least 4.5 : 1 against their paper."""
+
+SYMBOLS = {"measured": "o", "published": "s", "compiled": "D", "modelled": "^"}
+"""Evidence to mark. What this suite did not measure is drawn hollow."""
+
+DASHES = ("", "6 3", "2 3", "9 3 2 3", "12 4", "1 4")
+"""Lines of one colour are told apart by these, in turn."""
 
 _FEW_DECADES = 2.6
 
@@ -37,13 +41,23 @@ Draw = Literal["points", "points+line", "line", "roof"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """A labelled axis from ``low`` to ``high``; see :func:`axis`."""
+
+    title: str
+    low: float
+    high: float
+    log: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dot:
     """One row of a :class:`Dots` panel. ``low`` and ``high`` are the 95 % interval."""
 
     label: str
     text: str
     hover: str
-    series: str
+    colour: str
     evidence: str
     point: float
     low: float | None
@@ -52,44 +66,28 @@ class Dot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dots:
-    """One value a case, one case a row, on an axis that starts at zero."""
+    """One value a case, one case a row: from zero, or logarithmic where values lie far apart."""
 
     title: str
     unit: str
     rows: tuple[Dot, ...]
-    series: tuple[str, ...] = ()
-    """Names that take the first colours, so that they keep them from panel to panel."""
 
     @property
-    def colours(self) -> dict[str, int]:
-        """Palette index of each series."""
-        return colour_numbers([*self.series, *(row.series for row in self.rows)])
-
-    @property
-    def end(self) -> float:
-        """Where the axis ends. An interval far beyond every point is cut, not followed."""
-        most = max(row.point for row in self.rows)
-        return 1.06 * min(max(row.high or row.point for row in self.rows), BEYOND * most)
-
-    @property
-    def start(self) -> float:
-        """Just before zero, so that a mark at zero is whole."""
-        return -0.012 * self.end
+    def axis(self) -> Axis:
+        """The shared axis. An interval far beyond every point is cut, not followed."""
+        points = [row.point for row in self.rows]
+        ends = [
+            (row.low, row.high)
+            for row in self.rows
+            if row.low is not None and row.high is not None and row.low > 0
+        ]
+        return axis(self.unit, points, ends, log=spans_decades(points))
 
     @property
     def cut(self) -> bool:
         """Whether some interval leaves the panel."""
-        return any(row.high is not None and row.high > self.end for row in self.rows)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Axis:
-    """A labelled axis from ``low`` to ``high``; see :func:`axis`."""
-
-    title: str
-    low: float
-    high: float
-    log: bool
+        end = self.axis.high
+        return any(row.high is not None and row.high > end for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +113,9 @@ class Series:
     points: tuple[Point, ...]
     evidence: str | None
     draw: Draw = "points"
-    colour: int = 0
+    colour: str = "grey"
+    variant: int = 0
+    """Which of several of one colour: its dash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,14 +192,20 @@ def tick_text(value: float) -> str:
     return f"{value / 1e3:.3g}k" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
-def colour_numbers(names: Iterable[str]) -> dict[str, int]:
-    """A palette index for each distinct name, in order of first appearance."""
-    return {name: i for i, name in enumerate(dict.fromkeys(names))}
+def variants(colours: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """For each distinct name its number among those of the same colour, in order."""
+    counts: dict[str, int] = {}
+    found: dict[str, int] = {}
+    for name, colour in colours:
+        if name not in found:
+            found[name] = counts.get(colour, 0)
+            counts[colour] = found[name] + 1
+    return found
 
 
-def colour(index: int) -> str:
-    """The palette colour of that index; the palette starts again when it is used up."""
-    return PALETTE[index % len(PALETTE)]
+def hollow(evidence: str | None) -> bool:
+    """Whether a mark is drawn hollow: this suite did not measure it."""
+    return evidence not in {None, "measured"}
 
 
 def spans_decades(values: Iterable[float]) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 from tpubench.devices.list_price import DevicePrice, device_prices
 from tpubench.devices.prices import Price, prices
+from tpubench.devices.vendors import label
 from tpubench.reports.figure import MAX_CASES
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
@@ -211,7 +212,7 @@ def _traits(summary: Summary) -> dict[str, str]:
     return {
         "workload": row.workload,
         "preset": row.preset,
-        "device": row.device,
+        "device": label(row.device),
         "chips": _chips(row.chips),
         "dtype": row.dtype,
         "backend": f"{row.backend} backend",

@@ -12,6 +12,7 @@ import contextlib
 import datetime as dt
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Any
 
 from tpubench.costs.allocation.answer import Answer
 from tpubench.devices.prices import Price
+from tpubench.devices.vendors import label
 from tpubench.errors import UsageError
 from tpubench.reports import charts, png
 from tpubench.reports.answers import view, words
@@ -28,11 +30,14 @@ from tpubench.reports.answers.build import Answers, build
 from tpubench.reports.answers.plan import plan_sections, plan_view
 from tpubench.reports.answers.settings import Settings
 from tpubench.reports.blocks import Section
+from tpubench.reports.figure import SHADES
 from tpubench.reports.findings import Findings, find, short
 from tpubench.reports.sections import sections
 from tpubench.results.store import Scan
 
 HTML_NAME = "report.html"
+_LISTED = "[pictures]"
+"""Stands in the page for the list of its pictures until they are known."""
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -51,8 +56,9 @@ def write(
     table: Mapping[str, Price] | None = None,
     now: dt.datetime | None = None,
     settings: Settings | None = None,
+    pngs: bool = False,
 ) -> Written:
-    """Write the page and its PNGs into ``out``.
+    """Write the page, and with ``pngs`` a picture of each chart, into ``out``.
 
     Each file appears whole or not at all. UsageError when there is nothing to report, or when
     ``out`` cannot be written. ``table`` holds every known price by id, the shipped ones by
@@ -63,8 +69,10 @@ def write(
         raise UsageError(_nothing(findings))
     answers = build(findings, settings)
     made = sections(findings)
-    pictures = {chart.name: png.draw(chart) for one in made for chart in one.charts()}
-    page = render(findings, made, pictures, answers)
+    pictures = {}
+    if pngs:
+        pictures = {chart.name: png.draw(chart) for one in made for chart in one.charts()}
+    page = render(findings, made, answers)
     return Written(paths=_store(out, page, pictures), answers=answers)
 
 
@@ -72,36 +80,57 @@ def write_plan(answer: Answer, out: Path, *, now: dt.datetime | None = None) -> 
     """Write the page of a solved plan into ``out``; UsageError when that cannot be written."""
     first = {"plan": plan_view(answer)}
     now = now or dt.datetime.now(dt.UTC)
-    page = _document("plan.html.j2", answer.name, first, plan_sections(answer), {}, now)
+    page = _document("plan.html.j2", answer.name, first, plan_sections(answer), now, {})
     return _store(out, page, {})
 
 
 def _store(out: Path, page: str, pictures: dict[str, bytes]) -> list[Path]:
+    """Write the files; pictures of an earlier report here that this one has not are removed."""
     contents = {HTML_NAME: page.encode("utf-8")}
     contents |= {f"{name}.png": picture for name, picture in pictures.items()}
+    kept = {name: hashlib.sha256(content).hexdigest()[:16] for name, content in contents.items()}
+    del kept[HTML_NAME]
+    listed = " ".join(f"{name}:{sha256}" for name, sha256 in kept.items())
+    contents[HTML_NAME] = page.replace(_LISTED, listed, 1).encode("utf-8")
     try:
         out.mkdir(parents=True, exist_ok=True)
+        _remove_stale(out, set(contents))
         return [_replace(out / name, content) for name, content in contents.items()]
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise UsageError(f"cannot write the report to {out}: {why}; choose another --out") from None
 
 
+def _remove_stale(out: Path, written: set[str]) -> None:
+    """Remove the pictures that the page in ``out`` says it came with, unless changed since."""
+    earlier = out / HTML_NAME
+    if not earlier.is_file():
+        return
+    with earlier.open(encoding="utf-8", errors="replace") as stream:
+        found = re.search(r'<meta name="tpubench-pictures" content="([^"]*)">', stream.read(4096))
+    for entry in found[1].split() if found else ():
+        name, _, sha256 = entry.partition(":")
+        path = out / name
+        if not re.fullmatch(r"[a-z0-9-]+\.png", name) or name in written or not path.is_file():
+            continue
+        if hashlib.sha256(path.read_bytes()).hexdigest()[:16] == sha256:
+            path.unlink()
+
+
 def render(
     findings: Findings,
     made: list[Section],
-    pictures: dict[str, bytes],
     answers: Answers | None = None,
 ) -> str:
-    """The page as one HTML document. ``pictures`` are the charts' PNGs by name; ``answers`` are
-    built under the neutral settings where none are given."""
+    """The page as one HTML document; ``answers`` are built under the neutral settings where none
+    are given."""
     answers = answers or build(findings)
     first = {
         "lines": view.line_views(answers),
         "works": view.work_views(answers),
         "trust": words.trust(answers.trust),
     }
-    return _document("answers.html.j2", _title(findings), first, made, pictures, findings.now)
+    return _document("answers.html.j2", _title(findings), first, made, findings.now, {})
 
 
 def _document(
@@ -109,16 +138,14 @@ def _document(
     title: str,
     first: Mapping[str, Any],
     made: list[Section],
-    pictures: dict[str, bytes],
     now: dt.datetime,
+    model: Mapping[str, Any],
 ) -> str:
     """A page with the first screen of ``template``, and the sections below it."""
     import jinja2
     from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
 
-    figures = {chart.name: charts.figure(chart) for one in made for chart in one.charts()}
-    scripts = [get_plotlyjs(), (_TEMPLATES / "report.js").read_text(encoding="utf-8")]
+    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -129,17 +156,15 @@ def _document(
     return environment.get_template("report.html.j2").render(
         title=title,
         first_screen=template,
+        listed=_LISTED,
         **first,
         sections=made,
-        policy=_policy(scripts),
-        # Not markup from outside: the vendored library, this suite's own script and style.
-        scripts=[Markup(script) for script in scripts],
-        style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        figures=Markup(script_json(figures)),
-        pictures={
-            name: f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
-            for name, picture in pictures.items()
-        },
+        panels={chart.name: charts.panels(chart) for one in made for chart in one.charts()},
+        policy=_policy(script),
+        # Not markup from outside: this suite's own script and style, and JSON made harmless.
+        script=Markup(script),
+        style=Markup(_style()),
+        model=Markup(script_json(model)),
         written=f"{now:%Y-%m-%d %H:%M} UTC",
         version=version("tpubench"),
     )
@@ -153,14 +178,24 @@ def script_json(value: Any) -> str:
     return text
 
 
-def _policy(scripts: list[str]) -> str:
-    hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}'"
-        for script in scripts
+def _style() -> str:
+    """The style sheet, with each maker's colour from its one home."""
+    text = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
+    light, dark = (
+        " ".join(f"--{name}: {pair[i]};" for name, pair in SHADES.items()) for i in (0, 1)
     )
     return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:;"
-        " base-uri 'none'; form-action 'none'"
+        f":root {{ {light} }}\n"
+        f"@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
+        f"@media print {{ :root {{ {light} }} }}\n{text}"
+    )
+
+
+def _policy(script: str) -> str:
+    sha256 = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return (
+        f"default-src 'none'; script-src 'sha256-{sha256}'; style-src 'unsafe-inline';"
+        " img-src data:; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -171,7 +206,7 @@ def _title(findings: Findings) -> str:
     ok = [row for row in rows if row.status == "ok"] or list(rows)
     workloads = list(dict.fromkeys(row.workload for row in ok))
     workloads.sort(key=lambda name: name in {"gemm", "hbm"})
-    return f"{_listed(workloads)} on {_listed(sorted({row.device for row in ok}))}"
+    return f"{_listed(workloads)} on {_listed(sorted({label(row.device) for row in ok}))}"
 
 
 def _listed(words: list[str]) -> str:

@@ -102,10 +102,12 @@ def pairs(findings: Findings) -> list[Pair]:
     """Every pair of a TPU and a GPU, like ones first, then by work."""
     found: list[Pair] = []
     for metric, (usd, _) in RATES.items():
-        costs = {case_key(s.first): s for s in findings.of(usd)}
+        costs = {(case_key(s.first), s.first.device): s for s in findings.of(usd)}
         groups: dict[tuple[object, ...], list[Side]] = {}
         for summary in findings.of(metric):
-            side = _priced(summary, costs.get(case_key(summary.first)), findings)
+            side = _priced(
+                summary, costs.get((case_key(summary.first), summary.first.device)), findings
+            )
             groups.setdefault(_work(summary), []).append(side)
         for sides in groups.values():
             found += _pairs_of(metric, sides)

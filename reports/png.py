@@ -13,8 +13,9 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tpubench.reports.charts import GRID, INK, MUTED
 from tpubench.reports.figure import (
+    DASHES,
+    SHADES,
     SYMBOLS,
     Axis,
     Chart,
@@ -22,7 +23,7 @@ from tpubench.reports.figure import (
     Plane,
     Point,
     Series,
-    colour,
+    hollow,
     log_ticks,
     tick_text,
 )
@@ -30,6 +31,8 @@ from tpubench.reports.figure import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+INK, MUTED, GRID = "#1f2933", "#52606d", "#e4e7eb"
 
 DPI = 200
 """Twice matplotlib's default: sharp on a dense screen and in print."""
@@ -39,6 +42,7 @@ _ROW_IN = 0.42
 _PLANE_IN = 3.6
 _FRAME_IN = 0.95
 _LEGEND_IN = 0.2
+_MAKERS = {"blue": "TPU", "orange": "Nvidia", "green": "AMD", "grey": "other"}
 _STYLE: Any = {
     "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
@@ -105,6 +109,18 @@ def _smaller(picture: bytes) -> bytes:
     return stream.getvalue()
 
 
+def _dash(variant: int) -> Any:
+    """A line style of matplotlib from :data:`DASHES`."""
+    parts = [float(part) for part in DASHES[variant % len(DASHES)].split()]
+    return (0, tuple(parts)) if parts else "-"
+
+
+def _style(series: Series) -> Any:
+    if series.draw == "roof":
+        return "--"
+    return "" if series.draw == "points" else _dash(series.variant)
+
+
 def _panel_in(panel: Dots | Plane) -> float:
     return _FRAME_IN + (_ROW_IN * len(panel.rows) if isinstance(panel, Dots) else _PLANE_IN)
 
@@ -123,12 +139,11 @@ def _place(picture: Figure, panel: Dots | Plane, above: float, height: float, to
 
 
 def _dots(axes: Axes, panel: Dots) -> None:
-    colours = panel.colours
     marks: dict[tuple[str, str], list[Point]] = {}
     for y, row in enumerate(panel.rows):
         interval = None if row.low is None or row.high is None else (row.low, row.high)
         point = Point(x=row.point, y=y, x_interval=interval)
-        marks.setdefault((row.series, row.evidence), []).append(point)
+        marks.setdefault((row.colour, row.evidence), []).append(point)
         axes.text(
             0.004,
             y - 0.36,
@@ -137,13 +152,12 @@ def _dots(axes: Axes, panel: Dots) -> None:
             va="center",
             fontsize=8.5,
         )
-    for (series, evidence), points in marks.items():
-        _mark(axes, points, colours[series], evidence)
-    axes.set_xlim(panel.start, panel.end)
+    for (shade, evidence), points in marks.items():
+        _mark(axes, points, shade, evidence)
+    _scale(axes, "x", panel.axis)
     axes.set_ylim(len(panel.rows) - 0.35, -0.75)
     axes.set_yticks(range(len(panel.rows)), labels=[])
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(panel.unit)
     axes.set_title(panel.title, loc="left", fontsize=9.5, fontweight="bold")
 
 
@@ -151,7 +165,7 @@ def _plane(axes: Axes, panel: Plane) -> None:
     for series in panel.series:
         if not series.points:
             continue
-        shade = colour(series.colour)
+        shade = SHADES[series.colour][0]
         if series.draw in {"line", "roof", "points+line"}:
             roof = series.draw == "roof"
             axes.plot(
@@ -159,13 +173,13 @@ def _plane(axes: Axes, panel: Plane) -> None:
                 [point.y for point in series.points],
                 color=shade,
                 linewidth=0.8 if series.draw == "points+line" else 1.6,
-                linestyle="--" if roof else "-",
+                linestyle="--" if roof else _dash(series.variant),
             )
         if series.draw in {"points", "points+line"}:
             _mark(axes, series.points, series.colour, series.evidence)
         for point in series.points:
             if point.label:
-                above = series.colour % 2 == 0
+                above = series.variant % 2 == 0
                 axes.annotate(
                     point.label,
                     (point.x, point.y),
@@ -197,17 +211,17 @@ def _scale(axes: Axes, which: str, described: Axis) -> None:
     getattr(axes, f"set_{which}lim")(described.low, described.high)
 
 
-def _mark(axes: Axes, points: Sequence[Point], shade: int, evidence: str | None) -> None:
-    hollow = evidence in {"compiled", "modelled"}
+def _mark(axes: Axes, points: Sequence[Point], shade: str, evidence: str | None) -> None:
+    colour = SHADES[shade][0]
     axes.errorbar(
         [point.x for point in points],
         [point.y for point in points],
         xerr=_error([(point.x, point.x_interval) for point in points]),
         yerr=_error([(point.y, point.y_interval) for point in points]),
-        fmt=SYMBOLS[evidence or "measured"][1],
-        color=colour(shade),
+        fmt=SYMBOLS[evidence or "measured"],
+        color=colour,
         markersize=6,
-        markerfacecolor="white" if hollow else colour(shade),
+        markerfacecolor="white" if hollow(evidence) else colour,
         capsize=2.5,
         elinewidth=1.1,
     )
@@ -231,10 +245,9 @@ def _legend(chart: Chart) -> dict[str, Series]:
         if isinstance(panel, Plane):
             shown = list(panel.series)
         else:
-            colours = panel.colours
             shown = [
                 Series(
-                    name=row.series, points=(), evidence=row.evidence, colour=colours[row.series]
+                    name=_MAKERS[row.colour], points=(), evidence=row.evidence, colour=row.colour
                 )
                 for row in panel.rows
             ]
@@ -250,15 +263,15 @@ def _add_legend(picture: Figure, entries: dict[str, Series]) -> None:
     handles = []
     for series in entries.values():
         dots = series.draw in {"points", "points+line"}
-        hollow = series.evidence in {"compiled", "modelled"}
+        colour = SHADES[series.colour][0]
         handles.append(
             Line2D(
                 [],
                 [],
-                color=colour(series.colour),
-                marker=SYMBOLS[series.evidence or "measured"][1] if dots else "",
-                markerfacecolor="white" if hollow else colour(series.colour),
-                linestyle="--" if series.draw == "roof" else "-" if series.draw == "line" else "",
+                color=colour,
+                marker=SYMBOLS[series.evidence or "measured"] if dots else "",
+                markerfacecolor="white" if hollow(series.evidence) else colour,
+                linestyle=_style(series),
             )
         )
     picture.legend(

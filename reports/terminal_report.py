@@ -28,6 +28,7 @@ def facts(
     out: Path,
     settings: Sequence[str],
     *,
+    pngs: bool,
     as_json: bool,
 ) -> Path:
     """Write the page of stored facts and print its first screen; the page's path."""
@@ -36,7 +37,9 @@ def facts(
     warn_unreadable(found.unreadable)
     if note is not None:
         print(f"tpubench: note: {note}", file=sys.stderr)
-    written = page.write(with_list_prices(found, table), out, table=table, settings=turned)
+    written = page.write(
+        with_list_prices(found, table), out, table=table, settings=turned, pngs=pngs
+    )
     if as_json:
         paths = [str(path) for path in written.paths]
         print_json({"written": paths, "answers": written.answers.to_json()})

@@ -70,7 +70,7 @@ def loaded_by(*arguments: str) -> set[str]:
     return set(json.loads(done.stderr.strip().splitlines()[-1]))
 
 
-HEAVY = {"torch", "pandas", "matplotlib", "plotly", "transformers"}
+HEAVY = {"torch", "pandas", "matplotlib", "transformers"}
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -139,7 +139,9 @@ def _commands(kind: str, summaries: Sequence[Summary], tpu: bool, gpu: bool) -> 
     case = ""
     if own is not None:
         names = ("batch", *_LENGTHS)
-        case = "".join(f" --set {n}={own.params[n]}" for n in names if own.params.get(n))
+        case = "".join(
+            f" --set {n}={shlex.quote(str(own.params[n]))}" for n in names if own.params.get(n)
+        )
     base = f"tpubench run --workload {program} --preset {shlex.quote(preset)}{case}"
     if not tpu or gpu:
         yield f"{base} --backend tpu"

@@ -93,7 +93,7 @@ def kind_of(row: Row, scenario: object) -> str:
         return "images"
     if not row.metric.startswith("output_tok_s"):
         return "other"
-    serving = row.workload == "llm-serving" or scenario in {"server", "interactive"}
+    serving = row.workload == "llm-serving" or str(scenario) in {"server", "interactive"}
     return "serving" if serving else "batch"
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
+from tpubench.devices.vendors import colour_name, label
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Badge
 from tpubench.reports.figure import MAX_CASES, Dot, Dots, Plane
@@ -27,6 +29,8 @@ TITLES = {
 }
 """Metric names in plain words."""
 
+MADE_UP = ": made-up times, no measurement"
+
 
 def badge(row: Row) -> Badge:
     """The evidence of a row's number. What a scripted clock made, or one source says, is said."""
@@ -40,7 +44,7 @@ def badge(row: Row) -> Badge:
 def series_name(row: Row) -> str:
     """Which line of the legend a row belongs to."""
     fake = " fake clock" if row.backend == "fake" and row.device != "fake" else ""
-    return short(f"{row.device}{fake} · {row.preset}", 44)
+    return short(f"{label(row.device)}{fake} · {row.preset}", 44)
 
 
 def interval(estimate: Estimate, unit: str) -> str:
@@ -71,25 +75,44 @@ def cut(panels: Sequence[Dots | Plane]) -> str:
     return ""
 
 
-def dots(metric: str, summaries: Sequence[Summary], names: Names) -> Dots | None:
-    """One metric by case; None when no case has it."""
-    chosen = [s for s in summaries if s.estimate is not None][:MAX_CASES]
-    if not chosen:
-        return None
+def dots(metric: str, summaries: Sequence[Summary], names: Names) -> list[Dots]:
+    """One metric by case, a panel for each workload; made-up times have panels of their own."""
+    valued = [s for s in summaries if s.estimate is not None]
+    groups = by(valued, lambda s: (s.first.backend == "fake", s.first.workload))
+    return [_panel(metric, group, names, alone=len(groups) == 1) for group in groups]
+
+
+def _panel(metric: str, group: Sequence[Summary], names: Names, *, alone: bool) -> Dots:
+    chosen = spread(group)
     unit = METRICS[metric].unit
     factor, unit_text = quantity.scale_of(max(_point(s) for s in chosen), unit)
+    row = group[0].first
+    of = "" if alone else f", {short(row.workload, 40)}"
     return Dots(
-        title=TITLES.get(metric, metric),
+        title=f"{TITLES.get(metric, metric)}{of}{MADE_UP if row.backend == 'fake' else ''}",
         unit=f"{metric}, {unit_text}",
         rows=tuple(_dot(s, unit, factor, names) for s in chosen),
     )
 
 
-def left_out(count: int) -> str:
-    """A caption's remark about cases beyond :data:`MAX_CASES`."""
-    if count <= MAX_CASES:
+def spread(summaries: Sequence[Summary], most: int = MAX_CASES) -> list[Summary]:
+    """At most so many, every device among them: one of each in turn, in their own order."""
+    if len(summaries) <= most:
+        return list(summaries)
+    groups = by(summaries, lambda s: s.first.device)
+    turns = [s for turn in itertools.zip_longest(*groups) for s in turn if s is not None]
+    kept = {id(s) for s in turns[:most]}
+    return [s for s in summaries if id(s) in kept]
+
+
+def left_out(count: int, most: int = MAX_CASES) -> str:
+    """A caption's remark about cases beyond those drawn."""
+    if count <= most:
         return ""
-    return f" The first {MAX_CASES} of {count} cases are drawn; all are in the tables."
+    return (
+        f" {most} of {count:,} cases are drawn, every device among them; all are in the table of"
+        " every figure."
+    )
 
 
 def distinct(items: Sequence[str], most: int = 8) -> tuple[str, ...]:
@@ -120,15 +143,15 @@ def _point(summary: Summary) -> float:
 def _dot(summary: Summary, unit: str, factor: float, names: Names) -> Dot:
     estimate, row = summary.estimate, summary.first
     assert estimate is not None
-    label = names.label(summary, most=44)
+    name = names.label(summary, most=60)
     return Dot(
-        label=label,
+        label=name,
         text=quantity.quantity(estimate.point, unit),
         hover=(
-            f"{label}\n{quantity.quantity(estimate.point, unit)}\n{interval(estimate, unit)}"
+            f"{name}\n{quantity.quantity(estimate.point, unit)}\n{interval(estimate, unit)}"
             f"\n{badge(row).text}"
         ),
-        series=series_name(row),
+        colour=colour_name(row.device),
         evidence=row.evidence,
         point=estimate.point / factor,
         low=None if estimate.low is None else estimate.low / factor,

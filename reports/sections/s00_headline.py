@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tpubench.devices.sheets import GOOGLE, NVIDIA
-from tpubench.devices.vendors import vendor
+from tpubench.devices import vendors
+from tpubench.devices.sheets import AMD, GOOGLE, NVIDIA
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Block, Card, Cards, Note, Section, Table, Text, columns
 from tpubench.reports.findings import Findings, Names, part
-from tpubench.reports.sections._shared import badge, by, interval, plural, value
+from tpubench.reports.sections._shared import badge, by, distinct, interval, plural, value
 from tpubench.results.metrics import METRICS
 from tpubench.results.summary import IMPORTED, Summary, case_key, estimated
 
@@ -51,8 +51,10 @@ def section(findings: Findings) -> Section | None:
         return Section(title=title, lead=lead, blocks=(note, scope))
     programs = [_latest(group, rate) for rate in _RATES for group in _programs(valued, rate)]
     programs.sort(key=_standing)
+    machines = _machines(valued)
     blocks: list[Block] = [_cards(group) for group in programs[:_PROGRAMS]]
-    blocks += [_limits(group) for group in _machines(valued)[:_PROGRAMS]]
+    blocks += [_limits(group) for group in machines[:_PROGRAMS]]
+    blocks += _unseen(programs, machines)
     devices = {group[0].first.device: group for group in reversed(programs)}
     told = [group for group in programs if devices[group[0].first.device] is group]
     real = [group for group in told if group[0].first.backend != "fake"]
@@ -71,7 +73,7 @@ def _survey(findings: Findings) -> Section:
     cases = [group[0].first for group in findings.by_case().values()]
     counts = Counter((row.workload, row.device) for row in cases)
     works = sorted({row.workload for row in cases})
-    makers = Counter(vendor(row.device) for row in cases)
+    makers = Counter(vendors.vendor(row.device) for row in cases)
     sources = {row.run_id for row in cases}
     devices = sorted({row.device for row in cases})
     days = sorted({f"{row.started_at:%Y-%m}" for row in cases})
@@ -79,20 +81,34 @@ def _survey(findings: Findings) -> Section:
         title="What is here",
         lead=(
             f"{plural(len(cases), 'published case')}: {makers[GOOGLE]} on TPUs, {makers[NVIDIA]}"
-            f" on NVIDIA GPUs, from {plural(len(sources), 'source')} of {days[0]} to {days[-1]}."
-            " None was measured here."
+            f" on NVIDIA and {makers[AMD]} on AMD GPUs, from {plural(len(sources), 'source')} of"
+            f" {days[0]} to {days[-1]}. None was measured here."
         ),
         blocks=(
             Table(
                 folded=f"Cases by device and work: {plural(len(devices), 'device')}",
                 columns=columns("Device", *(f"{work}#" for work in works)),
                 rows=tuple(
-                    (device, *(str(counts[work, device] or "") for work in works))
+                    (vendors.label(device), *(str(counts[work, device] or "") for work in works))
                     for device in devices
                 ),
             ),
         ),
     )
+
+
+def _unseen(programs: list[list[Summary]], machines: list[list[Summary]]) -> list[Block]:
+    """What has no card of its own, named."""
+    left = [
+        f"{group[0].first.workload} {group[0].first.preset} ({group[0].first.dtype}) on"
+        f" {_device(group[0])}, {badge(group[0].first).text}"
+        for group in programs[_PROGRAMS:]
+    ]
+    left += [f"the limits of {_device(group[0])}" for group in machines[_PROGRAMS:]]
+    if not left:
+        return []
+    text = f"{plural(len(left), 'program')} more without a card here; all are in the table of every"
+    return [Note(text=f"{text} figure.", items=distinct(left, 12))]
 
 
 def _scope(findings: Findings) -> str:
@@ -150,7 +166,7 @@ def _cards(group: list[Summary]) -> Cards:
     best, row = group[0], group[0].first
     rivals = [summary for summary in group if summary.first.metric == row.metric]
     names = Names(rivals)
-    chosen = "The only case"
+    chosen = "Its one case"
     if len(rivals) > 1:
         chosen = f"Of {len(rivals)} cases, the one with the most {_RATES[row.metric]}"
     shared = names.shared("param") if len(rivals) > 1 else ""
@@ -241,7 +257,8 @@ def _limits(group: list[Summary]) -> Cards:
 def _device(summary: Summary) -> str:
     row = summary.first
     machine = part(row, "fingerprint")
-    chips = f"{row.chips} × {row.device}" if row.chips > 1 else row.device
+    name = vendors.label(row.device)
+    chips = f"{row.chips} × {name}" if row.chips > 1 else name
     model, cores = machine.get("cpu_model"), machine.get("usable_cores")
     if row.device == "cpu" and model:
         return f"{chips} ({model}, {cores} cores)"

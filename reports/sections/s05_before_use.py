@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterable
 
 from tpubench.devices.prices import STALE_AFTER_DAYS
-from tpubench.devices.vendors import is_gpu, is_tpu
+from tpubench.devices.vendors import is_gpu, is_tpu, label
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Note, Section
 from tpubench.reports.findings import Findings, Names, environment, part
@@ -80,7 +80,7 @@ def _comparison(findings: Findings) -> Iterable[Note]:
     kinds = {_kind(row.device) for row in ok}
     if not ok or {"TPU", "GPU"} <= kinds:
         return
-    names = " and ".join(sorted({row.device for row in ok}))
+    names = " and ".join(sorted({label(row.device) for row in ok}))
     missing = " and ".join(f"no {kind}" for kind in ("TPU", "GPU") if kind not in kinds)
     yield Note(
         tone="warn",
@@ -95,7 +95,7 @@ def _comparison(findings: Findings) -> Iterable[Note]:
 def _kind(device: str) -> str:
     if is_tpu(device):
         return "TPU"
-    return "GPU" if is_gpu(device) else device
+    return "GPU" if is_gpu(device) else label(device)
 
 
 def _evidence(findings: Findings) -> Iterable[Note]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from tpubench.devices.vendors import label
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Badge, Block, Cell, Note, Section, Table, Text, columns
 from tpubench.reports.findings import Findings
@@ -108,7 +109,7 @@ def _row(kinds: dict[str, Summary]) -> tuple[Cell, ...]:
     ]
     chips = f"{first.chips} × " if first.chips != 1 else ""
     return (
-        f"{first.preset} on {chips}{first.device}, {first.dtype}: {kinds[base].label()}",
+        f"{first.preset} on {chips}{label(first.device)}, {first.dtype}: {kinds[base].label()}",
         first.metric,
         *(
             quantity.quantity(_point(kinds[kind]), first.unit) if kind in kinds else ""

@@ -27,8 +27,7 @@ def section(findings: Findings) -> Section | None:
         )
         return Section(title="Throughput", lead=lead, blocks=(missing,))
     names = Names(everything)
-    panels = [dots(metric, found[metric], names) for metric in _METRICS]
-    drawn = tuple(panel for panel in panels if panel is not None)
+    drawn = tuple(panel for metric in _METRICS for panel in dots(metric, found[metric], names))
     shared = names.shared()
     chart = Chart(
         name="throughput",

@@ -5,11 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from tpubench.devices.vendors import colour_name
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Block, Cell, Drawing, Note, Section, Table, columns
-from tpubench.reports.figure import Axis, Chart, Plane, Point, Series, axis, spans_decades
+from tpubench.reports.figure import (
+    Axis,
+    Chart,
+    Plane,
+    Point,
+    Series,
+    axis,
+    spans_decades,
+    variants,
+)
 from tpubench.reports.findings import Findings, Names
-from tpubench.reports.sections._shared import badge, cut, dots, left_out
+from tpubench.reports.sections._shared import badge, cut, dots, left_out, spread
 from tpubench.results.statistics import median, percentile, percentile_minimum
 from tpubench.results.summary import Summary
 
@@ -35,8 +45,7 @@ def section(findings: Findings) -> Section | None:
         return Section(title="Latency", lead=lead, blocks=(missing,))
     names = Names([*ttft, *tpot, *itl])
     shared = names.shared()
-    panels = [dots("ttft_s", ttft, names), dots("tpot_s", tpot, names)]
-    drawn = tuple(panel for panel in panels if panel is not None)
+    drawn = (*dots("ttft_s", ttft, names), *dots("tpot_s", tpot, names))
     blocks: list[Block] = []
     if drawn:
         chart = Chart(
@@ -61,22 +70,25 @@ def _pooled(summary: Summary) -> list[float]:
 
 
 def _distribution(summaries: Sequence[Summary], names: Names) -> Chart:
-    chosen = [s for s in summaries if _pooled(s)][:_LINES]
+    chosen = spread([s for s in summaries if _pooled(s)], _LINES)
+    named = [(names.label(s, most=44), colour_name(s.first.device)) for s in chosen]
+    dashes = variants(named)
     factor, unit = quantity.scale_of(max((median(_pooled(s)) for s in chosen), default=1.0), "s")
     lines = []
-    for index, summary in enumerate(chosen):
+    for summary, (name, shade) in zip(chosen, named, strict=True):
         ordered = sorted(_pooled(summary))
         lines.append(
             Series(
-                name=names.label(summary, most=44),
+                name=name,
                 evidence=summary.first.evidence,
                 draw="line",
-                colour=index,
-                points=_steps(ordered, factor, unit, names.label(summary, most=44)),
+                colour=shade,
+                variant=dashes[name],
+                points=_steps(ordered, factor, unit, name),
             )
         )
     values = [point.x for series in lines for point in series.points]
-    more = f" The first {_LINES} of {len(summaries)} cases." if len(summaries) > _LINES else ""
+    more = left_out(len(summaries), _LINES)
     return Chart(
         name="gaps",
         alt="Share of the gaps between tokens that are at most so long, for each case.",

@@ -6,20 +6,22 @@ import datetime as dt
 from collections.abc import Mapping
 
 from tpubench.devices.prices import STALE_AFTER_DAYS, Price
+from tpubench.devices.vendors import colour_name
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Cell, Drawing, Note, Section, Table, columns
-from tpubench.reports.figure import (
-    MAX_CASES,
-    Chart,
-    Plane,
-    Point,
-    Series,
-    axis,
-    colour_numbers,
-    spans_decades,
-)
+from tpubench.reports.figure import Chart, Plane, Point, Series, axis, spans_decades, variants
 from tpubench.reports.findings import Findings, Names
-from tpubench.reports.sections._shared import badge, by, cut, interval, left_out, series_name, value
+from tpubench.reports.sections._shared import (
+    MADE_UP,
+    badge,
+    by,
+    cut,
+    interval,
+    left_out,
+    series_name,
+    spread,
+    value,
+)
 from tpubench.results.row import Row
 from tpubench.results.statistics import Estimate
 from tpubench.results.summary import Summary, case_key
@@ -59,25 +61,40 @@ def section(findings: Findings) -> Section | None:
 
 
 def _chart(paired: list[tuple[Summary, Estimate | None]], names: Names) -> Chart:
-    drawn = [(s, tpot) for s, tpot in paired if s.estimate and tpot and tpot.point > 0][:MAX_CASES]
-    pace = {id(s): _inverse(tpot) for s, tpot in drawn if tpot is not None}
-    costs = [s for s, _ in drawn]
-    colours = colour_numbers(_line(s) for s in costs)
-    series = []
-    for group in by(costs, lambda s: (_line(s), s.first.evidence)):
-        series.append(
-            Series(
-                name=_line(group[0]),
-                evidence=group[0].first.evidence,
-                draw="points+line",
-                colour=colours[_line(group[0])],
-                points=tuple(_point(s, pace[id(s)], names) for s in group),
-            )
-        )
-    points = [point for one in series for point in one.points]
+    valued = {id(s): tpot for s, tpot in paired if s.estimate and tpot and tpot.point > 0}
+    costs = spread([s for s, _ in paired if id(s) in valued])
+    pace = {id(s): _inverse(valued[id(s)]) for s in costs}
+    groups = by(costs, lambda s: s.first.backend == "fake")
+    panels = tuple(_plane(group, pace, names) for group in groups)
     shared = names.shared()
-    panel = Plane(
-        title="Cost against speed for each user",
+    return Chart(
+        name="cost",
+        alt="Cost of a million output tokens against tokens a second for each user, by case.",
+        panels=panels,
+        caption=(f"All cases: {shared}. " if shared else "")
+        + "Farther right is quicker for the user, farther down is cheaper: the best place is the"
+        " lower right. Bars are 95 % intervals between repetitions; the price itself is taken as"
+        " exact." + cut(panels) + left_out(len(paired)),
+    )
+
+
+def _plane(costs: list[Summary], pace: Mapping[int, Estimate], names: Names) -> Plane:
+    dashes = variants((_line(s), colour_name(s.first.device)) for s in costs)
+    series = tuple(
+        Series(
+            name=_line(group[0]),
+            evidence=group[0].first.evidence,
+            draw="points+line",
+            colour=colour_name(group[0].first.device),
+            variant=dashes[_line(group[0])],
+            points=tuple(_point(s, pace[id(s)], names) for s in group),
+        )
+        for group in by(costs, lambda s: (_line(s), s.first.evidence))
+    )
+    points = [point for one in series for point in one.points]
+    made_up = MADE_UP if costs[0].first.backend == "fake" else ""
+    return Plane(
+        title=f"Cost against speed for each user{made_up}",
         x=axis(
             "tokens a second for each user (1 ÷ tpot_s)",
             [point.x for point in points],
@@ -90,16 +107,7 @@ def _chart(paired: list[tuple[Summary, Estimate | None]], names: Names) -> Chart
             [point.y_interval for point in points],
             log=spans_decades(point.y for point in points),
         ),
-        series=tuple(series),
-    )
-    return Chart(
-        name="cost",
-        alt="Cost of a million output tokens against tokens a second for each user, by case.",
-        panels=(panel,),
-        caption=(f"All cases: {shared}. " if shared else "")
-        + "Farther right is quicker for the user, farther down is cheaper: the best place is the"
-        " lower right. Bars are 95 % intervals between repetitions; the price itself is taken as"
-        " exact." + cut([panel]) + left_out(len(paired)),
+        series=series,
     )
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tpubench.devices.vendors import colour_name, label
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Block, Cell, Drawing, Note, Section, Table, columns
 from tpubench.reports.figure import (
-    GREY,
     MAX_CASES,
     Chart,
     Plane,
     Point,
     Series,
     axis,
-    colour_numbers,
 )
 from tpubench.reports.findings import Findings, Names, run_name, short
 from tpubench.reports.roofline import Placement, Roof, Unplaced, place
@@ -68,21 +67,22 @@ def _roof_name(roof: Roof) -> str:
     chips = f"{roof.chips} × " if roof.chips > 1 else ""
     run = f", {run_name(roof.run_id)}" if roof.run_id else ""
     kind = "measured" if roof.measured else "published"
-    return short(f"roof of {chips}{roof.device}, {roof.dtype}{run} ({kind})", 60)
+    return short(f"roof of {chips}{label(roof.device)}, {roof.dtype}{run} ({kind})", 60)
 
 
 def _chart(placed: Sequence[Placement], names: Names) -> Chart:
     chosen = list(placed)[:MAX_CASES]
+    # Made-up times have no place under a real roof.
+    real = [p for p in chosen if p.summary.first.backend != "fake"]
+    chosen = real or chosen
     label_each = len(chosen) <= _LABELLED
-    devices = colour_numbers(p.summary.first.device for p in chosen)
+    devices = {p.summary.first.device for p in chosen}
     groups: dict[tuple[str, str], list[Placement]] = {}
     for placement in chosen:
         row = placement.summary.first
-        program = row.device if placement.phase == "pass" else series_name(row)
-        # Colour tells devices apart; where there is only one, it tells phases apart.
+        program = label(row.device) if placement.phase == "pass" else series_name(row)
         name = program if len(devices) > 1 else f"{_phase(placement)}, {program}"
         groups.setdefault((name, row.evidence), []).append(placement)
-    shades = colour_numbers(name for name, _ in groups)
     intensities = [p.flops_per_byte for p in chosen]
     left, right = min(intensities) / 3, max(intensities) * 3
     for roof in _roofs(chosen):
@@ -92,7 +92,7 @@ def _chart(placed: Sequence[Placement], names: Names) -> Chart:
             name=_roof_name(roof),
             evidence=None,
             draw="roof",
-            colour=devices[roof.device] if len(devices) > 1 else GREY,
+            colour=colour_name(roof.device),
             points=tuple(
                 Point(x=x, y=roof.at(x), hover=f"{_roof_name(roof)}\n{_roof_text(roof)}")
                 for x in (left, roof.ridge, right)
@@ -101,12 +101,11 @@ def _chart(placed: Sequence[Placement], names: Names) -> Chart:
         for roof in _roofs(chosen)
     ]
     for (name, evidence), group in groups.items():
-        device = devices[group[0].summary.first.device]
         series.append(
             Series(
                 name=name,
                 evidence=evidence,
-                colour=device if len(devices) > 1 else shades[name],
+                colour=colour_name(group[0].summary.first.device),
                 points=tuple(_point(p, names, label_each=label_each) for p in group),
             )
         )

@@ -22,8 +22,8 @@ def section(findings: Findings) -> Section | None:
         # A publication's FLOP/s is of a whole program, which is not the hardware's limit.
         found = [s for s in findings.of(metric) if s.first.backend != IMPORTED]
         names = Names(found)
-        panel = dots(metric, found, names)
-        if panel is None:
+        panels = tuple(dots(metric, found, names))
+        if not panels:
             blocks.append(
                 Note(
                     text=f"No {what} among these results.",
@@ -35,10 +35,10 @@ def section(findings: Findings) -> Section | None:
         chart = Chart(
             name=name,
             alt=f"Measured {what}, with 95 % intervals between repetitions.",
-            panels=(panel,),
+            panels=panels,
             caption=(f"All cases: {shared}. " if shared else "")
             + "Farther right is faster."
-            + cut([panel])
+            + cut(panels)
             + left_out(len(found)),
         )
         blocks.append(Drawing(chart=chart))

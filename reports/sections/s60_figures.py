@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tpubench.devices.vendors import label
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Badge, Block, Cell, Note, Section, Table, columns
 from tpubench.reports.findings import Findings, Names, short
@@ -40,7 +41,9 @@ def section(findings: Findings) -> Section | None:
 def _table(group: list[Summary], *, folded: bool) -> Table:
     names = Names(group)
     first = next((s for s in group if s.first.status == "ok"), group[0]).first
-    title = f"{first.workload} {first.preset} {first.dtype} on {first.device}, {first.run_id}"
+    title = (
+        f"{first.workload} {first.preset} {first.dtype} on {label(first.device)}, {first.run_id}"
+    )
     rows: list[tuple[Cell, ...]] = []
     for case in by(group, lambda s: case_key(s.first)):
         failed = max(summary.failed for summary in case)

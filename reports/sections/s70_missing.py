@@ -33,7 +33,13 @@ def section(findings: Findings) -> Section | None:
         groups.setdefault(key, set()).add((*case_key(row), row.repetition))
         metrics.setdefault(key, []).append(row.metric)
     if not groups:
+        measured = any(row.evidence == "measured" for row in findings.rows)
         text = "Nothing: every figure of every repetition is there."
+        if not measured:
+            text = (
+                "Every measurement: nothing here was measured by this suite, and what a source"
+                " left out cannot be told from here."
+            )
         return Section(title="What is missing, and why", lead=lead, blocks=(Text(text=text),))
     rows: list[tuple[Cell, ...]] = []
     for (status, family, reason), where in sorted(

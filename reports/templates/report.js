@@ -1,28 +1,26 @@
 (() => {
   "use strict";
-  const figures = JSON.parse(document.getElementById("figures").textContent);
-  const mouse = matchMedia("(hover: hover) and (pointer: fine)").matches;
-  for (const box of document.querySelectorAll("[data-chart]")) {
-    const { data, layout } = figures[box.dataset.chart];
-    layout.dragmode = mouse ? "zoom" : false;
-    // Labels at the points of a crowded chart would only cover each other on a phone.
-    if (layout.meta.crowded && box.clientWidth < 560) {
-      for (const trace of data) trace.mode = trace.mode.replace("+text", "");
-    }
-    const plot = document.createElement("div");
-    plot.className = "plot";
-    box.prepend(plot);
-    box.classList.add("drawn");
-    Plotly.newPlot(plot, data, layout, { displayModeBar: false, responsive: true });
+  // A chart with marks: the arrow keys go from one to the next, and the line below says it.
+  for (const area of document.querySelectorAll("[data-plane]")) {
+    const marks = [...area.querySelectorAll("[data-hover]")];
+    const readout = area.closest(".planebox").querySelector(".readout");
+    let at = -1;
+    const show = (index) => {
+      if (at >= 0) marks[at].classList.remove("at-mark");
+      at = index;
+      if (at >= 0) marks[at].classList.add("at-mark");
+      readout.textContent = at < 0 ? "" : marks[at].dataset.hover;
+    };
+    area.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      if (!step || !marks.length) return;
+      event.preventDefault();
+      show((at + step + marks.length) % marks.length);
+    });
+    area.addEventListener("pointerover", (event) => {
+      const mark = event.target.closest("[data-hover]");
+      if (mark) show(marks.indexOf(mark));
+    });
+    area.addEventListener("blur", () => show(-1));
   }
-  const folded = [];
-  addEventListener("beforeprint", () => {
-    for (const part of document.querySelectorAll("details:not([open])")) {
-      part.open = true;
-      folded.push(part);
-    }
-  });
-  addEventListener("afterprint", () => {
-    for (const part of folded.splice(0)) part.open = false;
-  });
 })();

@@ -1,19 +1,31 @@
-"""One chart, two drawers: Plotly for the page, matplotlib for the PNG."""
+"""One chart, two drawers: the page's template, and matplotlib for the PNG."""
 
 from __future__ import annotations
 
 import datetime as dt
 import io
-import json
+import math
 import warnings
 
-import plotly.graph_objects
 import pytest
 from page_rows import ATTACKS, environment, failure, hostile, inference, limits, scan
 from PIL import Image
 
+from tpubench.devices.vendors import label
 from tpubench.reports import charts, png
-from tpubench.reports.figure import SYMBOLS, Axis, Chart, Dot, Dots, Plane, Point, Series, axis
+from tpubench.reports.figure import (
+    MAX_CASES,
+    OPEN_CASES,
+    SYMBOLS,
+    Axis,
+    Chart,
+    Dot,
+    Dots,
+    Plane,
+    Point,
+    Series,
+    axis,
+)
 from tpubench.reports.findings import Findings, Names, clean, find, short
 from tpubench.reports.sections import sections
 from tpubench.results.row import Row
@@ -30,7 +42,13 @@ def drawn(*rows: Row) -> dict[str, Chart]:
 
 
 def dot(point: float, low: float | None = None, high: float | None = None, **more: str) -> Dot:
-    text = {"label": "a", "text": "1", "hover": "h", "series": "s", "evidence": "measured"} | more
+    text = {
+        "label": "a",
+        "text": "1",
+        "hover": "h",
+        "colour": "blue",
+        "evidence": "measured",
+    } | more
     return Dot(**text, point=point, low=low, high=high)
 
 
@@ -45,49 +63,90 @@ def test_the_standard_charts_are_there() -> None:
     ]
 
 
-def test_plotly_accepts_every_figure() -> None:
-    for chart in drawn(*inference(), *inference(batch=8), *limits()).values():
-        plotly.graph_objects.Figure(charts.figure(chart))
+def places(view: charts.DotsView | charts.PlaneView) -> list[float]:
+    """Every place in a panel, in percent."""
+    if isinstance(view, charts.DotsView):
+        rows = (*view.rows, *view.folded)
+        return [x for row in rows for x in (row.dot, *(row.bar or ()))]
+    bars = [end for mark in view.marks for bar in mark.bars for end in bar]
+    return [*(x for mark in view.marks for x in (mark.x, mark.y)), *bars]
 
 
-def test_numbers_in_a_figure_are_finite_json() -> None:
-    for chart in drawn(*inference(), *limits(), *hostile(ATTACKS[:5])).values():
-        json.dumps(charts.figure(chart), allow_nan=False)
+def test_every_place_lies_on_its_axis() -> None:
+    for chart in drawn(
+        *inference(), *inference(batch=8), *limits(), *hostile(ATTACKS[:5])
+    ).values():
+        for view in charts.panels(chart):
+            assert all(0 <= place <= 100 for place in places(view))
 
 
-def test_text_is_escaped_for_plotlys_own_markup() -> None:
-    text = "<a href='javascript:x'>&amp;</a>"
-    chart = dots(dot(1.0, label=text, text=text, hover=text, series=text))
-    found = json.dumps(charts.figure(chart))
-    assert "<a" not in found
-    assert "&lt;a href='javascript:x'&gt;&amp;amp;&lt;/a&gt;" in found
-
-
-def test_hover_text_is_ready_made_because_a_template_would_substitute() -> None:
-    for chart in drawn(*inference()).values():
-        for trace in charts.figure(chart)["data"]:
-            assert "hovertemplate" not in trace
-            assert "texttemplate" not in trace
-            assert trace["hoverinfo"] == "text"
-
-
-def test_each_kind_of_evidence_has_its_own_mark_and_legend_entry() -> None:
+def test_what_was_not_measured_here_is_hollow_and_each_evidence_has_its_mark() -> None:
     chart = dots(*(dot(1.0, evidence=evidence) for evidence in SYMBOLS))
-    traces = charts.figure(chart)["data"]
-    assert [trace["name"] for trace in traces] == [f"s ({evidence})" for evidence in SYMBOLS]
-    assert len({trace["marker"]["symbol"] for trace in traces}) == len(SYMBOLS)
+    (view,) = charts.panels(chart)
+    assert isinstance(view, charts.DotsView)
+    assert [row.hollow for row in view.rows] == [e != "measured" for e in SYMBOLS]
+    assert len({row.shape for row in view.rows}) == len(SYMBOLS)
+
+
+def test_a_maker_keeps_its_colour_from_chart_to_chart() -> None:
+    places = {"tpu-v6e": "blue", "nvidia-h100-sxm": "orange", "amd-mi300x": "green", "cpu": "grey"}
+    order = ["cpu", "amd-mi300x", "nvidia-h100-sxm", "tpu-v6e"]
+    rows = [row for d in order for row in inference(device=d, run_id=f"20260101T000000-{d:.6}")]
+    for chart in drawn(*rows).values():
+        for panel in chart.panels:
+            if isinstance(panel, Dots):
+                for row in panel.rows:
+                    device = next(d for d in order if label(d) in row.label)
+                    assert row.colour == places[device]
+            else:
+                for series in panel.series:
+                    assert series.colour == next(
+                        places[d] for d in order if label(d) in series.name
+                    )
+
+
+def test_values_far_apart_get_a_logarithmic_axis() -> None:
+    assert Dots(title="t", unit="u", rows=(dot(1.0), dot(300.0))).axis.log
+    assert not Dots(title="t", unit="u", rows=(dot(1.0), dot(3.0))).axis.log
 
 
 def test_an_interval_is_drawn_where_there_is_one() -> None:
-    sure, unsure = charts.figure(dots(dot(2.0, 1.5, 3.0)))["data"][0], dots(dot(2.0))
-    assert sure["error_x"]["array"] == [1.0]
-    assert sure["error_x"]["arrayminus"] == [0.5]
-    assert "error_x" not in charts.figure(unsure)["data"][0]
+    (view,) = charts.panels(dots(dot(2.0, 1.5, 3.0), dot(2.0)))
+    assert isinstance(view, charts.DotsView)
+    sure, unsure = view.rows
+    assert sure.bar is not None
+    assert sure.bar[0] < sure.dot < sure.bar[1]
+    assert unsure.bar is None
+
+
+def test_made_up_times_share_no_axis_with_measured_ones() -> None:
+    fake = inference(backend="fake", evidence="modelled", run_id="20260101T000000-ffffff")
+    chart = drawn(*inference(), *fake)["throughput"]
+    titles = [panel.title for panel in chart.panels]
+    assert sum("made-up times" in title for title in titles) == len(titles) / 2
+
+
+def test_many_cases_are_folded_and_every_device_is_seen() -> None:
+    rows = [row for n in range(120) for row in inference(batch=n + 1, repetitions=1)]
+    rows += [
+        row
+        for n in range(120)
+        for row in inference(
+            batch=n + 1, repetitions=1, device="tpu-v6e", run_id="20260101T000000-bbbbbb"
+        )
+    ]
+    chart = drawn(*rows)["throughput"]
+    (view, *_) = charts.panels(chart)
+    assert isinstance(view, charts.DotsView)
+    assert len(view.rows) == OPEN_CASES
+    assert len(view.rows) + len(view.folded) == MAX_CASES
+    assert f"{MAX_CASES} of 240 cases are drawn" in chart.caption
+    assert {row.colour for row in (*view.rows, *view.folded)} == {"grey", "blue"}
 
 
 def test_a_huge_interval_does_not_squash_the_points() -> None:
     panel = Dots(title="t", unit="u", rows=(dot(10.0, 1.0, 9000.0), dot(8.0)))
-    assert panel.end == pytest.approx(26.5)
+    assert panel.axis.high == pytest.approx(27.5)
     assert panel.cut
     assert axis("x", [10.0], [(1e-9, 1e9)], log=True) == Axis(
         title="x", low=10 / 2.5 / 1.6, high=10 * 2.5 * 1.6, log=True
@@ -118,7 +177,7 @@ def test_a_png_takes_no_text_for_mathematics_and_warns_of_no_glyph() -> None:
     text = "$\\frac{1}{$ \\undefined 計算"
     line = Series(name=text, points=(Point(x=1, y=1, label=text),), evidence="measured")
     plane = Plane(title=text, x=axis(text, [1.0]), y=axis(text, [1.0]), series=(line,))
-    panel = Dots(title=text, unit=text, rows=(dot(1.0, label=text, text=text, series=text),))
+    panel = Dots(title=text, unit=text, rows=(dot(1.0, label=text, text=text, colour="grey"),))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert png.draw(Chart(name="x", alt="", panels=(panel, plane))).startswith(b"\x89PNG")
@@ -141,7 +200,7 @@ def test_a_device_is_told_wherever_it_differs() -> None:
     found = findings(*inference(), *inference(batch=8), *other).of("ttft_s")
     names = Names(found)
     labels = [names.label(summary) for summary in found]
-    assert labels == ["cpu · batch=1", "cpu · batch=8", "tpu-v6e · batch=1"]
+    assert labels == ["cpu · batch=1", "cpu · batch=8", "TPU v6e · batch=1"]
 
 
 def test_the_same_case_run_twice_is_told_apart_by_its_run() -> None:
@@ -169,7 +228,7 @@ def test_text_is_cleaned_of_what_is_unseen_or_reorders() -> None:
 def test_json_columns_that_hold_no_object_do_no_harm(text: str) -> None:
     rows = [*inference(environment=text), failure(params=text, environment=text)]
     for chart in drawn(*rows).values():
-        json.dumps(charts.figure(chart), allow_nan=False)
+        assert all(math.isfinite(x) for view in charts.panels(chart) for x in places(view))
 
 
 def test_hostile_numbers_in_the_environment_do_no_harm() -> None:

@@ -12,6 +12,8 @@ from sample_rows import make_row
 from tpubench.costs.published_cost import with_list_prices
 from tpubench.devices.list_price import device_price
 from tpubench.devices.prices import Price, prices
+from tpubench.reports.answers import words
+from tpubench.reports.answers.build import build
 from tpubench.reports.blocks import Table, Text
 from tpubench.reports.findings import Findings, find
 from tpubench.reports.pairs import model_key, pairs
@@ -99,18 +101,14 @@ def priced(device: str, value: float, rate: float) -> list[Row]:
     return [row(device, value), row(device, cost, "usd_per_train_mtok", **money)]
 
 
-def test_the_verdict_names_rate_cost_and_what_would_flip_it() -> None:
-    made = s03_tpu_gpu.section(
-        findings(*priced("tpu-v6e", 100.0, 2.0), *priced("nvidia-h100-sxm", 200.0, 8.0))
-    )
-    assert made is not None
-    text = made.blocks[0]
-    assert isinstance(text, Text)
-    assert "0.500 times the work" in text.items[0]
-    assert "the TPU v6e is 2.00 times cheaper" in text.items[0]
+def test_the_verdict_names_cost_and_what_would_flip_it() -> None:
+    found = build(findings(*priced("tpu-v6e", 100.0, 2.0), *priced("nvidia-h100-sxm", 200.0, 8.0)))
+    (one,) = found.answers
+    verdict = one.verdicts[0]
+    assert words.head(one, verdict) == "TPU 2.00 × cheaper"
+    assert words.sides(one, verdict) == "TPU v6e $2.00/h, H100 SXM $8.00/h"
     # At $4.00 an H100-hour a token would cost the same on both.
-    assert "level at $4.00 per GPU-hour" in text.items[0]
-    assert [chart.name for chart in made.charts()] == ["tpu-gpu-rate", "tpu-gpu-cost"]
+    assert any("H100 SXM above $4.00 an hour" in words.flip(flip) for flip in one.flips)
 
 
 def test_a_training_to_a_target_is_compared_by_its_chip_hours() -> None:
@@ -152,16 +150,17 @@ def test_a_users_own_price_is_what_the_page_compares_at() -> None:
         for metric, chips in (("train_tok_s_per_chip", 1), ("train_tok_s", 8))
     ]
     scan = with_list_prices(Scan(table=to_table(rates), unreadable=[]), table)
-    made = s03_tpu_gpu.section(find(scan, NOW, table))
+    found = find(scan, NOW, table)
+    made = s03_tpu_gpu.section(found)
     assert made is not None
     shown = [block for block in made.blocks if isinstance(block, Table) and block.foot]
     (listed,) = [block for block in shown if "own price" in str(block.foot)]
     assert any("deal" in str(line) and "order form" in str(line) for line in listed.rows)
     h100 = device_price("nvidia-h100-sxm")
     assert h100 is not None
+    (one,) = build(found).answers
     times = h100.price.usd_per_chip_hour / 200 / (1.0 / 100)
-    text = made.blocks[0]
-    assert isinstance(text, Text) and f"the TPU v6e is {times:.3g} times cheaper" in text.items[0]
+    assert one.verdicts[0].compared.ratio == pytest.approx(times)
 
 
 def test_mlperf_results_of_different_rounds_are_not_paired() -> None:
@@ -192,6 +191,7 @@ def test_parameters_that_make_no_sense_do_not_stop_a_report(params: dict[str, An
             for device, chips in (("tpu-v6e", 8), ("nvidia-h100-sxm", -3))
         ]
         s03_tpu_gpu.section(findings(*sides))
+        build(findings(*sides))
         s06_evidence.section(findings(*sides, static("measured", 1.0)))
 
 
