@@ -1,0 +1,51 @@
+"""docs/parity.md lists every defect, and one check at least catches each."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import limits_defects
+import llama_defects
+import llama_train_defects
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "parity.md"
+TABLES = {
+    **{f"`llama-infer`, {depth} layers": set(llama_defects.DEFECTS) for depth in (16, 32, 80)},
+    **{
+        f"`llama-pretrain`, {depth} layers": set(llama_train_defects.DEFECTS)
+        for depth in (16, 32, 80)
+    },
+    **{
+        f"`{name}`": {
+            f"{case.params.get('kernel', case.dtype)}: {defect}"
+            for case, defects in limits_defects.BENCH
+            if case.workload == name
+            for defect in defects
+        }
+        for name in ("gemm", "hbm")
+    },
+}
+
+
+@pytest.mark.parametrize("title", TABLES)
+def test_a_table_has_every_defect_and_what_catches_it(title: str) -> None:
+    _, _, rest = DOCUMENT.read_text().partition(f"### {title}\n")
+    table = re.split(r"\n#", rest)[0]
+    rows = {
+        name.strip(): cells
+        for name, *cells in (line.strip("|").split("|") for line in lines(table))
+    }
+    correct = {name for name in rows if "correct" in name}
+    assert correct and set(rows) - correct == TABLES[title]
+    for name, cells in rows.items():
+        assert any("**" in cell for cell in cells) == (name not in correct), name
+
+
+def lines(table: str) -> list[str]:
+    """Rows of a table without its head."""
+    return [line for line in table.splitlines() if line.startswith("|")][2:]
