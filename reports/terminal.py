@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from tpubench.devices.prices import stale_on, today
 from tpubench.reports import context_lines, definitions, quantity, time_spent
 from tpubench.reports.row_json import cells, json_value
 from tpubench.reports.row_json import records as records
+from tpubench.reports.tables import Table
 from tpubench.results.calibration import is_calibration, results_of
 from tpubench.results.events import RunReport
 from tpubench.results.metrics import METRICS, of_row
@@ -146,7 +146,7 @@ def show_catalogue(title: str, listed: Sequence[Mapping[str, Any]], *, as_json: 
         return
     table = Table(title=title)
     for heading in listed[0]:
-        table.add_column(_HEADINGS.get(heading, heading.replace("_", " ")), overflow="fold")
+        table.add_column(_HEADINGS.get(heading, heading.replace("_", " ")))
     for record in listed:
         table.add_row(*(quantity.MISSING if v is None else escape(str(v)) for v in record.values()))
     console().print(table)
@@ -244,7 +244,7 @@ def _table(out: Console, cases: Sequence[str], summaries: Sequence[Summary]) -> 
     title = f"{title} · {first.evidence} · run {first.run_id}"
     out.print(title, markup=False, soft_wrap=True, style="italic")
     table = Table()
-    table.add_column("metric")
+    table.add_column("metric", no_wrap=True)
     by_cell = {(s.first.params, s.first.metric): s for s in summaries}
     for case in cases:
         sample = next(s for s in summaries if s.first.params == case)

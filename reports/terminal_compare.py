@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.markup import escape
-from rich.table import Table
 
 from tpubench.reports import definitions, quantity
+from tpubench.reports.tables import Table
 from tpubench.reports.terminal import console, print_json, warn_unreadable
 from tpubench.results.compare import Compared, Comparison
 from tpubench.results.statistics import Estimate
@@ -34,11 +34,18 @@ def show(
     out = console()
     table = Table(title="B ÷ A")
     for heading in ("case", "metric", "A", "B", "B ÷ A", "B is"):
-        table.add_column(heading, justify="right" if "A" in heading else "left")
+        table.add_column(
+            heading,
+            justify="right" if "A" in heading else "left",
+            no_wrap=heading == "metric",
+        )
+    last = None
     for comparison in found.comparisons:
         row = comparison.a.first
+        case = escape(f"{row.workload} {row.preset} {row.dtype} {comparison.a.label()}")
+        shown, last = "" if case == last else case, case
         table.add_row(
-            escape(f"{row.workload} {row.preset} {comparison.a.label()}"),
+            shown,
             row.metric,
             escape(quantity.estimate(comparison.a.estimate, row.unit)),
             escape(quantity.estimate(comparison.b.estimate, row.unit)),

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from tpubench.reports import definitions, quantity
+from tpubench.reports.tables import Table
 from tpubench.reports.terminal import console, price_words, print_json, records
 from tpubench.results.row import Row
 

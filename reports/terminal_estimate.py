@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
-from rich.table import Table
 
 from tpubench.reports import definitions, quantity
+from tpubench.reports.tables import Table
 from tpubench.reports.terminal import console, price_words, print_json, records
 from tpubench.results.row import Row
 
@@ -57,9 +57,13 @@ def _table(rows: Sequence[Row]) -> Table:
         f" ({first.evidence})"
     )
     for heading in ("case", "metric", "estimate", "90 % interval", "bound by"):
-        table.add_column(heading, justify="right" if heading[-1:] == "e" else "left")
+        right = heading == "estimate"
+        table.add_column(heading, justify="right" if right else "left", no_wrap=heading == "metric")
+    last = None
     for row in rows:
-        table.add_row(*(escape(cell) for cell in _cells(row)))
+        case, *cells = map(escape, _cells(row))
+        table.add_row("" if case == last else case, *cells)
+        last = case
     return table
 
 

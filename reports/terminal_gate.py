@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.markup import escape
-from rich.table import Table
 
 from tpubench.reports import quantity
+from tpubench.reports.tables import Table
 from tpubench.reports.terminal import console, print_json, warn, warn_unreadable
 from tpubench.results.gate_looks import LOOKS, Judged
 from tpubench.results.gate_report import Finding, GateReport
@@ -81,7 +81,7 @@ def _table(out: Any, found: GateReport, *, explain: bool) -> None:
     table = Table(title=escape(found.title))
     for heading in ("case", "metric", "baseline", "candidate", "worse by", "σ", "detectable", "n"):
         right = heading not in {"case", "metric"}
-        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+        table.add_column(heading, justify="right" if right else "left")
     table.add_column("verdict")
     for finding in found.findings:
         table.add_row(

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 
 from rich.markup import escape
-from rich.table import Table
 
 from tpubench.costs.import_files import ImportReport
+from tpubench.reports.tables import Table
 from tpubench.reports.terminal import console, print_json, records
 from tpubench.results.row import Row
 
@@ -72,7 +72,7 @@ def _table(rows: list[Row]) -> Table:
     table = Table(title="Imported")
     for heading in ("workload", "model", "device", "chips", "precision", "figures", "missing"):
         right = heading in {"chips", "figures", "missing"}
-        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+        table.add_column(heading, justify="right" if right else "left")
     kinds = Counter((r.workload, r.preset, r.device, r.chips, r.dtype) for r in rows)
     missing = Counter(
         (r.workload, r.preset, r.device, r.chips, r.dtype) for r in rows if r.value is None

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
-from rich.table import Table
 
 from tpubench.costs.importers import Rejected
 from tpubench.costs.price_diff import Change, partial
 from tpubench.devices.prices import GIVEN, STALE_AFTER_DAYS, Price, today
 from tpubench.reports.quantity import MISSING, number
+from tpubench.reports.tables import Table
 from tpubench.reports.terminal import console, print_json
 
 REJECTED_SHOWN = 10
@@ -32,7 +32,7 @@ def show_prices(found: Sequence[Price], on: dt.date, *, as_json: bool) -> None:
         return
     table = Table(title="US dollars a chip-hour")
     for heading in ("id", "accelerator", "term", "layer", "as of"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading)
     table.add_column("$/chip-hour", justify="right")
     for price in found:
         table.add_row(
@@ -123,7 +123,7 @@ def show_diff(changes: Sequence[Change], before: str, after: str, *, as_json: bo
     out = console()
     table = Table(title="Changed offers, US dollars a chip-hour")
     for heading in ("provider", "region", "accelerator", "term"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading)
     for heading in ("before", "after", "change"):
         table.add_column(heading, justify="right")
     for change in changes:

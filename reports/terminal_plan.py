@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from tpubench.costs.allocation.answer import Answer
 from tpubench.costs.allocation.statements import EXPECTED, SPENT
 from tpubench.reports.plan_words import dollars
 from tpubench.reports.quantity import MISSING, number
+from tpubench.reports.tables import Table
 from tpubench.reports.terminal import console, print_json
 
 WIDTH = 80
@@ -70,7 +70,7 @@ def table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     """A table whose figures on the right are never cut: words on the left fold instead."""
     made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in left:
-        made.add_column(heading, overflow="fold")
+        made.add_column(heading)
     for heading in right:
         made.add_column(heading, justify="right", no_wrap=True)
     return made

@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from tpubench.reports.tables import Table
 from tpubench.reports.terminal import console, print_json
 from tpubench.results.labels import Labels
 from tpubench.results.merge import Merged
@@ -34,7 +34,7 @@ def show(
     table = Table()
     table.add_column("run", no_wrap=True)
     for heading in ("workload", "device", "tags"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading)
     for heading in ("cases", "failed"):
         table.add_column(heading, justify="right")
     for run in runs:

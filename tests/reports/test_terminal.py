@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from sample_rows import make_row
 
 from tpubench.reports import terminal
@@ -54,6 +55,18 @@ def test_an_interval_that_says_nothing_is_called_unusable(
     assert "Unusable: the 95 % interval exceeds a factor of 10" in text
     near = shown([make_row(samples=[10.0])], tmp_path / "other", capfd)
     assert "nusable" not in near
+
+
+def test_a_metrics_name_is_whole_at_80_columns(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "console", lambda: Console(width=80))
+    shape = {"m": 2048, "n": 128256, "k": 14336, "steps": 100}
+    rows = [
+        make_row("peak_memory_bytes", [4e8], params=json.dumps({**shape, "steps": steps}))
+        for steps in range(4)
+    ]
+    assert "peak_memory_bytes" in shown(rows, tmp_path, capfd)
 
 
 def test_every_dollar_names_its_price(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
