@@ -152,7 +152,7 @@ def gate(
     from tpubench.results import gate_policy, gate_selected
     from tpubench.results.store import default_store
 
-    rules = gate_policy.declared(gate_policy.load(policy), metric or [])
+    rules = gate_policy.declared(gate_policy.load(policy, strict=False), metric or [])
     found, unreadable = gate_selected.gate_selected(
         store or default_store(), baseline, candidate, rules, confirm
     )

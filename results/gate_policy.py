@@ -16,7 +16,7 @@ Defaults suit most; a team writes its own down in a TOML file that lives beside 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -65,8 +65,11 @@ class Rules:
         )
 
 
-def load(path: Path | None) -> Rules:
-    """Rules from a TOML file; the defaults without one. UsageError naming what is wrong."""
+def load(path: Path | None, *, strict: bool = True) -> Rules:
+    """Rules from a TOML file; the defaults without one. UsageError naming what is wrong.
+
+    Not strict: metrics may be a workload's own; :func:`check` them against the rows.
+    """
     if path is None:
         return Rules()
     try:
@@ -78,20 +81,26 @@ def load(path: Path | None) -> Rules:
     metrics = document.pop("metrics", None)
     by_metric = _tables(path, document.pop("metric", {}), "metric")
     by_workload = _tables(path, document.pop("workload", {}), "workload")
-    for name in by_metric:
-        metric(name.removesuffix(".p99"))
-    return Rules(
+    rules = Rules(
         metrics=None if metrics is None else _names(path, metrics),
         default=replace(Policy(), **_checked(path, document, "the top")),
         by_metric=by_metric,
         by_workload=by_workload,
     )
+    if strict:
+        check(rules)
+    return rules
+
+
+def check(rules: Rules, own: Collection[str] = ()) -> None:
+    """UsageError for a metric that is none and not among ``own``, those of the rows at hand."""
+    for name in (*(rules.metrics or ()), *(key.removesuffix(".p99") for key in rules.by_metric)):
+        if name not in own:
+            metric(name)
 
 
 def declared(rules: Rules, names: list[str]) -> Rules:
-    """``rules`` gating ``names`` instead, where any are given. UsageError for an unknown one."""
-    for name in names:
-        metric(name)
+    """``rules`` gating ``names`` instead, where any are given."""
     return replace(rules, metrics=tuple(names)) if names else rules
 
 
@@ -107,7 +116,7 @@ def headline(present: set[str]) -> tuple[str, ...]:
 def _names(path: Path, value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
         raise UsageError(f"{path}: metrics must be a list of metric names")
-    return tuple(metric(name).name for name in value)
+    return tuple(value)
 
 
 def _tables(path: Path, value: object, what: str) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ from tpubench.results import gate_duet, gate_rows, git
 from tpubench.results.calibration import results_of
 from tpubench.results.duet import is_baseline, is_duet, partner_of
 from tpubench.results.gate_duet import gate_stored
-from tpubench.results.gate_policy import Rules
+from tpubench.results.gate_policy import Rules, check
 from tpubench.results.gate_report import GateReport
 from tpubench.results.row import Row
 from tpubench.results.select import select
@@ -36,6 +36,7 @@ def gate_selected(
     nothing.
     """
     new, unreadable = _rows(store, candidate)
+    check(rules, {row.metric for row in new})
     if baseline is None or baseline == RELEASE:
         found = _before(store, new, released=baseline == RELEASE)
         unreadable += [bad for bad in found.unreadable if bad not in unreadable]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,14 @@ def test_a_workloads_own_metric_is_stored_shown_and_verified(here: Path) -> None
     assert [row["metric"] for row in rows] == ["keys_s"]
     assert rows[0]["environment"]["metric"]["aggregate"] == "harmonic_mean"
     assert tpubench(here, "verify", installed=False).returncode == 0
+    (run,) = (each.name for each in (here / "store").iterdir())
+    other = shutil.copytree(here / "store", here / "other")
+    gated = tpubench(
+        *(here, "gate", "--metric", "keys_s", "--baseline", str(next(other.glob("*/*.parquet")))),
+        *("--candidate", run, "--json"),
+        installed=False,
+    )
+    assert "unknown metric" not in gated.stderr and "the same rows" in gated.stderr
     followed = tpubench(here, "history", "--metric", "keys_s", "--json", installed=False)
     assert json.loads(followed.stdout)["series"][0]["unit"] == "key/s"
     assert "keys_s" in tpubench(here, "list", "metrics").stdout
