@@ -74,7 +74,12 @@ def with_file(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
             f"{path}: a run file ends in .toml; to run a workload, write --workload {path}"
         )
     file = read_toml(path, RunFile)
-    said = {name: value for name, value in given.items() if value not in (None, [], False)}
+    # By identity: a seed of 0 is said, and equals False.
+    said = {
+        name: value
+        for name, value in given.items()
+        if value is not None and value is not False and value != []
+    }
     found = _options(path, file)
     for each, other in _INSTEAD:
         if each in said or other in said:

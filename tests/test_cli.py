@@ -171,6 +171,7 @@ OPTIONS = [
 ODDITIES = ["\x00", "=", "batch=", "batch=1,,2", "9" * 400, "-1", "1e999", "nan", "../.."]
 WORDS = st.one_of(
     st.sampled_from([*OPTIONS, "run", "show", "list", "llama-infer", "tiny", "batch=1", "latest"]),
+    st.sampled_from(["runs", "merge", "tag", "note", "delete", "restore", "--into", "tag=x", ""]),
     st.sampled_from(
         ["\x00", "=", "batch=", "batch=1,,2", "9" * 400, "-1", "1e999", "nan", "../.."]
     ),

@@ -151,6 +151,10 @@ def test_price_apply_keeps_what_was_stored(call: Call, tmp_path: Path) -> None:
     assert "give a price id or" in call("price", "apply", "--store", str(folder)).error(2)
 
 
+def test_a_store_that_is_not_there_is_an_error_of_a_plan_too(call: Call) -> None:
+    assert "no store wrong" in call("allocate", str(EXAMPLE), "--store", "wrong").error(2)
+
+
 def test_allocate_reads_for_a_finance_lead(call: Call, tmp_path: Path) -> None:
     text = EXAMPLE.read_text(encoding="utf-8").replace("[doubt]", "[doubt]\nsamples = 16")
     few = tmp_path / "few.toml"

@@ -65,6 +65,7 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
     assert (found["weights"], found["preset"]) == (Path("w"), None)
     assert found["seed"] is None
     assert combined(tmp_path, "[set]\nseed = 1\n", seed=2)["settings"] == []
+    assert combined(tmp_path, "seed = 1\nrepeats = 3\n", seed=0, repeats=0)["seed"] == 0
 
 
 @pytest.mark.parametrize(
