@@ -73,6 +73,8 @@ def with_file(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(
             f"{path}: a run file ends in .toml; to run a workload, write --workload {path}"
         )
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UsageError(f"{path} is not a file")
     file = read_toml(path, RunFile)
     # By identity: a seed of 0 is said, and equals False.
     said = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tpubench.reports.blocks import Badge, Cell, Section, Table, columns
 from tpubench.reports.findings import Findings
-from tpubench.results.metrics import METRICS
+from tpubench.results.metrics import METRICS, of_row, says_how
 
 _EVIDENCE = {
     "measured": "This suite ran the program on the device and timed it.",
@@ -21,9 +21,14 @@ def section(findings: Findings) -> Section | None:
         for name, metric in METRICS.items()
         if name in used
     ]
-    unknown = sorted(used - METRICS.keys())
+    others = {row.metric: row for row in findings.rows if row.metric not in METRICS}
     undefined = "not a metric of this version of tpubench: no definition"
-    rows += [(name, "", "", undefined) for name in unknown]
+    for name, row in sorted(others.items()):
+        if says_how(row):  # a workload's own metric: its rows define it
+            own = of_row(row)
+            rows.append((name, own.unit, f"{own.better} is better", own.formula))
+        else:
+            rows.append((name, "", "", undefined))
     words: list[tuple[Cell, ...]] = [
         (Badge(text=name, tone=name), text) for name, text in _EVIDENCE.items()
     ]

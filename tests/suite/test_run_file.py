@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,14 @@ def test_nonsense_is_one_line_with_file_and_key(tmp_path: Path, text: str, reaso
     with pytest.raises(UsageError, match=r"run\.toml") as raised:
         combined(tmp_path, text)
     assert reason in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "folder.toml").mkdir()
+    for name in ("pipe.toml", "folder.toml"):
+        with pytest.raises(UsageError, match="is not a file"):
+            with_file(tmp_path / name, SILENT)
 
 
 def test_a_name_that_is_no_file_leads_to_the_option() -> None:
