@@ -27,6 +27,7 @@ from tpubench.commands import (
     runs,
 )
 from tpubench.errors import TpubenchError, UsageError
+from tpubench.results.plain_text import one_line, warn
 
 
 def _version(asked: bool) -> None:
@@ -76,6 +77,8 @@ def main() -> None:
     except TpubenchError as error:
         if debug:
             raise
+        for text in error.left_out:
+            warn(f"left out: {text}")
         _fail(str(error), error.exit_code)
     except _CLICK_ERROR as error:
         _fail(error.format_message(), UsageError.exit_code)  # type: ignore[attr-defined]
@@ -95,7 +98,7 @@ def main() -> None:
 
 def _fail(message: str, code: int) -> None:
     if message:  # none where the help was the answer
-        print(f"tpubench: error: {' '.join(message.split())}", file=sys.stderr)
+        print(f"tpubench: error: {one_line(message)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -6,13 +6,21 @@ contract of ``docs/guide.md``. Anything else that escapes is a bug in tpubench.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
 class TpubenchError(Exception):
-    """Base of every error with a message meant for the user."""
+    """Base of every error with a message meant for the user.
+
+    left_out: what was left out on the way and may be the cause, a line each.
+    """
 
     exit_code: ClassVar[int] = 2
+
+    def __init__(self, message: str = "", *, left_out: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.left_out = tuple(left_out)
 
 
 class UsageError(TpubenchError):

@@ -176,13 +176,15 @@ def history(
     """Follow a metric over stored runs and name the commits where its level changed (advisory)."""
     from tpubench.reports import terminal_history
     from tpubench.results import history as past
+    from tpubench.results.listing import naming
     from tpubench.results.select import select
     from tpubench.results.store import default_store, iter_rows
 
     if out is not None and out.suffix.lower() != ".png":
         raise UsageError(f"--out {out}: the picture is a PNG; give a name that ends in .png")
     found = select(store or default_store(), selectors or [])
-    series = past.history(iter_rows(found.table), metric)
+    with naming(found.unreadable):
+        series = past.history(iter_rows(found.table), metric)
     if out is not None:
         from tpubench.reports import history_png
 

@@ -6,11 +6,13 @@ device, chosen by the one rule of :mod:`tpubench.devices.list_price`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 
 from tpubench.costs.reprice import priced_row
 from tpubench.devices.list_price import DevicePrice, device_prices
 from tpubench.devices.prices import Price
+from tpubench.errors import UsageError
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.row import Row, to_table
 from tpubench.results.store import Scan, iter_rows
@@ -45,9 +47,11 @@ def _figures(rows: Iterable[Row], chosen: Mapping[str, DevicePrice]) -> Iterator
         usable = row.value is not None and row.value > 0 and row.chips > 0
         if row.metric in of_rate and usable and found is not None and _case(row) not in priced:
             for metric in of_rate[row.metric]:
-                yield priced_row(
-                    row, metric, found.price, reason=f"{metric.usd_of} at {found.rule}"
-                )
+                # A rate beyond all reason is shown, and has no price.
+                with contextlib.suppress(UsageError):
+                    yield priced_row(
+                        row, metric, found.price, reason=f"{metric.usd_of} at {found.rule}"
+                    )
 
 
 def _case(row: Row) -> tuple[object, ...]:

@@ -21,6 +21,7 @@ from tpubench.devices.prices import Price
 from tpubench.errors import UsageError
 from tpubench.results import published, store
 from tpubench.results.fingerprint import canonical_json
+from tpubench.results.listing import Unreadable, naming
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.row import SCHEMA_VERSION, Row
 from tpubench.results.select import select
@@ -39,7 +40,7 @@ class Repriced:
 
     rows: Mapping[str, list[Row]]
     skipped: Mapping[str, int]
-    unreadable: Sequence[store.Unreadable] = ()
+    unreadable: Sequence[Unreadable] = ()
 
     @property
     def figures(self) -> int:
@@ -106,7 +107,8 @@ def store_repriced(folder: Path, price: Price, selectors: Sequence[str] = ()) ->
     done = reprice(store.iter_rows(scan.table), price, now)
     if not done.rows:
         why = "; ".join(f"{reason} ({n})" for reason, n in done.skipped.items())
-        raise UsageError(f"nothing to price in {folder}: {why or 'no rates are stored there'}")
+        with naming(scan.unreadable):
+            raise UsageError(f"nothing to price in {folder}: {why or 'no rates are stored there'}")
     for part in done.rows.values():
         store.write(folder, f"priced-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", part)
     return replace(done, unreadable=scan.unreadable)

@@ -15,6 +15,7 @@ from tpubench.errors import UsageError
 from tpubench.estimates import curated, published_inference, published_training
 from tpubench.estimates.cells import SkipError, number
 from tpubench.estimates.problem import Entry
+from tpubench.results import regular_file
 
 TRAINING_COLUMNS = ("source_id", "device", "chips", "software", "model", "params_b", "seq_len",
                     "global_batch", "dtype", "parallelism", "metric", "value", "unit")  # fmt: skip
@@ -28,9 +29,7 @@ MOST_BYTES = 64 * 2**20
 def read(path: Path) -> list[Entry]:
     """Every line of a published table; UsageError for a file that is not one."""
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise UsageError(f"{path}: larger than {MOST_BYTES // 2**20} MiB; not a table of rows")
-        text = path.read_text(encoding="utf-8-sig")
+        text = regular_file.read_bounded(path, MOST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"{path}: not UTF-8 text") from None
     except (OSError, ValueError) as error:

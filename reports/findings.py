@@ -20,15 +20,11 @@ from tpubench.devices.prices import Price, prices
 from tpubench.devices.vendors import label
 from tpubench.reports.figure import MAX_CASES
 from tpubench.results.metrics import METRICS
+from tpubench.results.plain_text import one_line as clean
 from tpubench.results.row import Row
 from tpubench.results.store import Scan, iter_rows
 from tpubench.results.summary import CaseKey, Summary, case_key, summarise
 
-_UNSEEN = re.compile(
-    # Controls, lone surrogates, marks that reorder text, line separators, non-characters.
-    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufffe\uffff]"
-)
-_SPACES = re.compile(r"\s+")
 _RUN_ID = re.compile(r"\d{8}T\d{6}-([0-9a-f]{6})")
 _UNTOLD = {"dtype", "seed", "weights"}
 """Parameters that a case's name leaves out unless cases differ in them."""
@@ -102,11 +98,6 @@ def find(scan: Scan, now: dt.datetime, table: Mapping[str, Price] | None = None)
         prices=prices() if table is None else table,
         device_prices=device_prices(table),
     )
-
-
-def clean(text: str) -> str:
-    """``text`` on one line, without characters that are unseen or reorder what is around them."""
-    return _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", _SPACES.sub(" ", text)).strip()
 
 
 def short(text: str, most: int) -> str:

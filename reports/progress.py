@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tpubench.results.events import Event, Observer
+from tpubench.results.plain_text import plain
 
 _DOING = {
     "open": "taking the device",
@@ -40,10 +41,11 @@ def observer(*, show: bool) -> Iterator[Observer]:
 
 @contextmanager
 def _bar() -> Iterator[Observer]:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    console = Console(stderr=True)
+    from tpubench.reports.console import error_console
+
+    console = error_console()
     progress = Progress(
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
@@ -65,7 +67,7 @@ def _bar() -> Iterator[Observer]:
         about = f", about {event.expected_s:.0f} s (display paused)" if quiet else ""
         text = f"{event.case} · repetition {event.repetition + 1}: {doing}{about}{_left(event)}"
         progress.update(
-            task, description=text, total=event.total, completed=event.done, refresh=True
+            task, description=plain(text), total=event.total, completed=event.done, refresh=True
         )
 
     with progress:
@@ -75,12 +77,12 @@ def _bar() -> Iterator[Observer]:
 def _line(event: Event) -> None:
     if event.kind == "end":
         text = f"[{event.done}/{event.total}] {_ended(event)}{_left(event)}"
-        print(text, file=sys.stderr, flush=True)
+        print(plain(text), file=sys.stderr, flush=True)
 
 
 def _failures_only(event: Event) -> None:
     if event.kind == "end" and event.status != "ok":
-        print(_ended(event), file=sys.stderr, flush=True)
+        print(plain(_ended(event)), file=sys.stderr, flush=True)
 
 
 def _left(event: Event) -> str:

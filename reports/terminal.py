@@ -15,12 +15,15 @@ from rich.markup import escape
 
 from tpubench.devices.prices import stale_on, today
 from tpubench.reports import context_lines, definitions, quantity, time_spent
+from tpubench.reports.console import console as console
 from tpubench.reports.row_json import cells, json_value
 from tpubench.reports.row_json import records as records
 from tpubench.reports.tables import Table
+from tpubench.results import plain_text
 from tpubench.results.calibration import is_calibration, results_of
 from tpubench.results.events import RunReport
 from tpubench.results.metrics import METRICS, of_row
+from tpubench.results.plain_text import cell, json_text, one_line
 from tpubench.results.row import COLUMNS, Row
 from tpubench.results.store import Scan, Unreadable, iter_rows
 from tpubench.results.summary import IMPORTED, Summary, summarise
@@ -34,17 +37,10 @@ CASES_A_TABLE = 4
 """Cases shown side by side; more go into further tables."""
 
 
-def console() -> Console:
-    """Standard output: as wide as it needs to be where it is not a terminal."""
-    if sys.stdout.isatty():
-        return Console(emoji=False)
-    return Console(width=200, no_color=True, highlight=False, emoji=False)
-
-
 def print_json(document: Any) -> None:
     """One JSON document on standard output, and nothing else there."""
-    json.dump(document, sys.stdout, default=json_value, ensure_ascii=False, allow_nan=False)
-    sys.stdout.write("\n")
+    text = json.dumps(document, default=json_value, ensure_ascii=False, allow_nan=False)
+    print(json_text(text))
 
 
 def show_plan(plan: Mapping[str, Any], *, as_json: bool) -> None:
@@ -96,8 +92,6 @@ def show_run(report: RunReport, *, as_json: bool, explain: bool = False) -> None
 
 def show_rows(found: Scan, *, as_json: bool, as_csv: bool, explain: bool = False) -> None:
     """Stored rows as tables, JSON or CSV; files that could not be read are named on stderr."""
-    if found.unreadable and not found.table.num_rows:
-        raise found.unreadable[0].error
     warn_unreadable(found.unreadable)
     rows = list(iter_rows(found.table))
     if as_json:
@@ -125,7 +119,8 @@ def show_verification(found: Verification, *, as_json: bool) -> None:
         return
     out = console()
     for problem in problems:
-        out.print(f"{problem['file']}: {problem['problem']}", markup=False, soft_wrap=True)
+        line = one_line(f"{problem['file']}: {problem['problem']}")
+        out.print(line, markup=False, soft_wrap=True)
     state = f"{len(problems)} problems" if problems else "every figure follows from its samples"
     out.print(f"{found.files} files, {found.rows} rows: {state}")
 
@@ -179,14 +174,14 @@ def open_page(path: Path) -> None:
 
 
 def warn_unreadable(unreadable: Sequence[Unreadable]) -> None:
-    """Name on stderr the files that were left out."""
-    warn([f"left out: {bad.error}" for bad in unreadable])
+    """Name on stderr what was left out."""
+    warn(list(dict.fromkeys(f"left out: {bad.error}" for bad in unreadable)))
 
 
 def warn(lines: Sequence[str]) -> None:
     """What a user should know besides the answer, on stderr."""
     for line in lines:
-        print(f"tpubench: warning: {line}", file=sys.stderr)
+        plain_text.warn(line)
 
 
 def _tables(
@@ -203,10 +198,13 @@ def _tables(
         groups.setdefault(_table_key(summary.first), []).append(summary)
     used: set[str] = set()
     for summaries in groups.values():
-        cases = list(dict.fromkeys(summary.first.params for summary in summaries))
+        by_case: dict[str, list[Summary]] = {}
+        for summary in summaries:
+            by_case.setdefault(summary.first.params, []).append(summary)
+        cases = list(by_case)
         for start in range(0, len(cases), CASES_A_TABLE):
             chunk = cases[start : start + CASES_A_TABLE]
-            shown = [summary for summary in summaries if summary.first.params in chunk]
+            shown = [summary for case in chunk for summary in by_case[case]]
             _table(out, chunk, shown)
             used |= set(_metrics_shown(shown))
     context = [row for row in everything if is_calibration(row)] if rows != everything else []
@@ -317,6 +315,4 @@ def _csv_cell(value: Any) -> Any:
     """A cell that a spreadsheet will not take for a formula."""
     if isinstance(value, list):
         return json.dumps(value)
-    if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"}:
-        return f"'{value}"
-    return value
+    return cell(value) if isinstance(value, str) else value

@@ -15,6 +15,7 @@ from tpubench.reports.terminal import console, print_json, warn, warn_unreadable
 from tpubench.results.gate_looks import LOOKS, Judged
 from tpubench.results.gate_report import Finding, GateReport
 from tpubench.results.metrics import METRICS
+from tpubench.results.plain_text import one_line
 from tpubench.results.statistics import Estimate
 from tpubench.results.store import Unreadable
 
@@ -224,12 +225,12 @@ def watcher(*, show: bool) -> Iterator[Callable[[Taken], None]]:
 
 
 def _moving(taken: Taken) -> None:
-    print(f"\r\x1b[2K{_line(taken)}", end="", file=sys.stderr, flush=True)
+    print(f"\r\x1b[2K{one_line(_line(taken))}", end="", file=sys.stderr, flush=True)
 
 
 def _at_looks(taken: Taken) -> None:
     if taken.number in LOOKS or taken.judged.final:
-        print(_line(taken), file=sys.stderr, flush=True)
+        print(one_line(_line(taken)), file=sys.stderr, flush=True)
 
 
 def _line(taken: Taken) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Mapping
 
@@ -11,6 +10,7 @@ from rich.markup import escape
 from tpubench.costs.import_files import ImportReport
 from tpubench.reports.tables import Table
 from tpubench.reports.terminal import console, print_json, records
+from tpubench.results import plain_text
 from tpubench.results.row import Row
 
 _SHOWN = 12
@@ -32,7 +32,7 @@ def show_formats(formats: Mapping[str, str], *, as_json: bool) -> None:
 def show(report: ImportReport, *, as_json: bool) -> None:
     """What was imported, what was left out and why, and what is still to be stated."""
     for note in report.notes:
-        print(f"tpubench: note: {note}", file=sys.stderr)
+        plain_text.note(note)
     if as_json:
         print_json(
             {

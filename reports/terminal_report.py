@@ -17,6 +17,7 @@ from tpubench.reports.answers.settings import parse
 from tpubench.reports.terminal import console, print_json, warn_unreadable
 from tpubench.reports.terminal_answers import show_answers
 from tpubench.reports.terminal_plan import narrow, say
+from tpubench.results import plain_text
 from tpubench.results.select import select_for_report
 from tpubench.results.store import default_store
 
@@ -36,7 +37,7 @@ def facts(
     found, note = select_for_report(store, selectors)
     warn_unreadable(found.unreadable)
     if note is not None:
-        print(f"tpubench: note: {note}", file=sys.stderr)
+        plain_text.note(note)
     written = page.write(
         with_list_prices(found, table), out, table=table, settings=turned, pngs=pngs
     )

@@ -15,10 +15,11 @@ from typing import Any, Literal
 
 from tpubench.errors import UsageError
 from tpubench.results.calibration import results_of
+from tpubench.results.listing import Unreadable, naming
 from tpubench.results.row import Row
 from tpubench.results.select import select
-from tpubench.results.statistics import CONFIDENCE, Estimate
-from tpubench.results.store import Unreadable, iter_rows
+from tpubench.results.statistics import CONFIDENCE, Estimate, exponentials
+from tpubench.results.store import iter_rows
 from tpubench.results.summary import Summary, summarise
 
 _NOT_COMPARED = {"seed", "submission"}
@@ -58,10 +59,12 @@ def compare_selected(store: Path, a: str, b: str) -> tuple[Compared, list[Unread
         found = select(store, selector.split(","))
         rows = list(iter_rows(found.table))
         if not rows:
-            raise UsageError(f"no rows match {selector!r}")
+            with naming(found.unreadable):
+                raise UsageError(f"no rows match {selector!r}")
         sides.append(rows)
         unreadable += found.unreadable
-    return compare(*sides), unreadable
+    with naming(unreadable):
+        return compare(*sides), unreadable
 
 
 def compare(a: Iterable[Row], b: Iterable[Row]) -> Compared:
@@ -136,9 +139,8 @@ def ratio_of(upper: Sequence[float], lower: Sequence[float]) -> Estimate:
 
     freedom = total**2 / sum(s**2 / (len(x) - 1) for s, x in zip(shares, logs, strict=True))
     half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(total)
-    return Estimate(
-        point=math.exp(point), low=math.exp(point - half), high=math.exp(point + half), n=n
-    )
+    low, high = exponentials((point - half, point + half))
+    return Estimate(point=math.exp(point), low=low, high=high, n=n)
 
 
 def _values(summary: Summary) -> list[float]:

@@ -15,7 +15,6 @@ Defaults suit most; a team writes its own down in a TOML file that lives beside 
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any, get_args
 from tpubench.errors import UsageError
 from tpubench.results.gate_tests import PairedTest
 from tpubench.results.metrics import METRICS, metric
+from tpubench.results.toml_file import read_document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +72,7 @@ def load(path: Path | None, *, strict: bool = True) -> Rules:
     """
     if path is None:
         return Rules()
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}") from None
+    document = read_document(path)
     metrics = document.pop("metrics", None)
     by_metric = _tables(path, document.pop("metric", {}), "metric")
     by_workload = _tables(path, document.pop("workload", {}), "workload")

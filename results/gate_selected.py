@@ -13,9 +13,10 @@ from tpubench.results.duet import is_baseline, is_duet, partner_of
 from tpubench.results.gate_duet import gate_stored
 from tpubench.results.gate_policy import Rules, check
 from tpubench.results.gate_report import GateReport
+from tpubench.results.listing import Unreadable, naming
 from tpubench.results.row import Row
 from tpubench.results.select import select
-from tpubench.results.store import Unreadable, files, iter_rows, scan
+from tpubench.results.store import files, iter_rows, scan
 
 RELEASE = "release"
 _RELEASE_TAGS = "v[0-9]*"
@@ -36,28 +37,30 @@ def gate_selected(
     nothing.
     """
     new, unreadable = _rows(store, candidate)
-    check(rules, {row.metric for row in new})
-    if baseline is None or baseline == RELEASE:
-        found = _before(store, new, released=baseline == RELEASE)
-        unreadable += [bad for bad in found.unreadable if bad not in unreadable]
-        old, note = found.rows, found.note
-        if is_duet(new) and is_baseline(new[0]):
-            old, new = new, old
-    else:
-        old, bad = _rows(store, baseline)
-        unreadable, note = bad + unreadable, None
-    if not old or not new:
-        return GateReport(title="gate", findings=[], notes=[note or ""], first=True), unreadable
-    later: list[Row] = []
-    if confirm:
-        later, bad = _rows(store, confirm)
-        unreadable += bad
-    if is_duet(old) and is_duet(new):
-        report = gate_stored(old, new, rules)
-    else:
-        report = gate_rows.gate(old, new, rules)
-        if later:
-            report = _confirmed(report, gate_rows.gate(old, later, rules))
+    with naming(unreadable):
+        check(rules, {row.metric for row in new})
+        if baseline is None or baseline == RELEASE:
+            found = _before(store, new, released=baseline == RELEASE)
+            unreadable += found.unreadable
+            old, note = found.rows, found.note
+            if is_duet(new) and is_baseline(new[0]):
+                old, new = new, old
+        else:
+            old, bad = _rows(store, baseline)
+            unreadable[:0], note = bad, None
+        if not old or not new:
+            report = GateReport(title="gate", findings=[], notes=[note or ""], first=True)
+            return report, unreadable
+        later: list[Row] = []
+        if confirm:
+            later, bad = _rows(store, confirm)
+            unreadable += bad
+        if is_duet(old) and is_duet(new):
+            report = gate_stored(old, new, rules)
+        else:
+            report = gate_rows.gate(old, new, rules)
+            if later:
+                report = _confirmed(report, gate_rows.gate(old, later, rules))
     notes = [*([] if note is None else [note]), *report.notes]
     return replace(report, notes=notes), unreadable
 
@@ -90,9 +93,10 @@ def _before(store: Path, new: Sequence[Row], *, released: bool) -> _Before:
             note = f"baseline: release {tag}, commit {sha[:12]}"
             return _Before(rows=rows, note=note, unreadable=scanned.unreadable)
     if released:
-        raise UsageError(
-            "no release (tag v*) that the candidate descends from has other rows in the store"
-        )
+        with naming(scanned.unreadable):
+            raise UsageError(
+                "no release (tag v*) that the candidate descends from has other rows in the store"
+            )
     cases = {_case(row) for row in results_of(new)}
     first = min((row.run_id for row in runs if _case(row) in cases), default=None)
     if first is None:
@@ -148,9 +152,8 @@ def _rows(store: Path, selector: str) -> tuple[list[Row], list[Unreadable]]:
         found = select(store, [*commits, *pairs])
     rows = list(iter_rows(found.table))
     if not rows:
-        for bad in found.unreadable:
-            raise bad.error
-        raise UsageError(f"no rows match {selector!r}")
+        with naming(found.unreadable):
+            raise UsageError(f"no rows match {selector!r}")
     return rows, found.unreadable
 
 

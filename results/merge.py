@@ -44,8 +44,10 @@ def merge(sources: Sequence[Path], into: Path, *, dry_run: bool = False) -> Merg
     UsageError, before anything is written, for a source without results or one that is the target.
     """
     for source in sources:
-        if not store.files(source):
-            raise UsageError(f"there are no results in {source}")
+        listing = store.files(source)
+        if not listing:
+            left_out = [str(bad.error) for bad in listing.unreadable]
+            raise UsageError(f"there are no results in {source}", left_out=left_out)
         if source.resolve() == into.resolve():
             raise UsageError(f"{source} is the store to merge into")
     if not dry_run:
@@ -54,7 +56,9 @@ def merge(sources: Sequence[Path], into: Path, *, dry_run: bool = False) -> Merg
     facts = {row_key(row): _content(row) for row in _rows(into, done)}
     gone = set(deleted(into))
     for source in sources:
-        for path in store.files(source):
+        listing = store.files(source)
+        done.left_out += [str(bad.error) for bad in listing.unreadable]
+        for path in listing:
             _file(path, into, facts, gone, done, dry_run=dry_run)
         _labels(source, into, done, dry_run=dry_run)
     return done

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 import math
 import types
 import typing
@@ -91,6 +92,7 @@ COLUMNS: dict[str, str] = {f.name: f.metadata["doc"] for f in dataclasses.fields
 """Column name to its one-line meaning, in storage order."""
 
 
+@functools.cache
 def arrow_schema() -> pa.Schema:
     """The Arrow schema of a stored file, derived from :class:`Row`."""
     import pyarrow as pa

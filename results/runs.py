@@ -159,8 +159,12 @@ def restore(store: Path, run_id: str) -> int:
 
 def stored_runs(store: Path, selectors: Sequence[str]) -> tuple[list[Run], list[str]]:
     """Runs that the selectors pick (all without any), and what was left out, in words."""
-    if not files(store):
-        raise UsageError(f"there are no results in {store}: run a workload first, or name --store")
+    listing = files(store)
+    if not listing:
+        raise UsageError(
+            f"there are no results in {store}: run a workload first, or name --store",
+            left_out=[str(bad.error) for bad in listing.unreadable],
+        )
     found = select(store, selectors)
     said = labels.of_store(store)
     left_out = [str(bad.error) for bad in found.unreadable]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,16 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from tpubench.errors import UsageError
 from tpubench.results import labels, published, spelling
+from tpubench.results.listing import Listing, Unreadable, files, naming
 from tpubench.results.metrics import metric
 from tpubench.results.row import COLUMNS, to_table
-from tpubench.results.store import (
-    Scan,
-    Unreadable,
-    default_store,
-    files,
-    is_named_by_environment,
-    scan,
-)
+from tpubench.results.store import Scan, default_store, is_named_by_environment, scan
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,45 +32,49 @@ CLOCKS_DIFFER = dt.timedelta(minutes=5)
 
 
 def select(store: Path, selectors: Sequence[str]) -> Scan:
-    """Rows that match, and files that could not be read.
+    """Rows that match, and what could not be read.
 
-    UsageError for a selector that names nothing there is; no match of ``column=value`` pairs is
-    an empty table.
+    UsageError for a selector that names nothing there is, or nothing that can be read; no match of
+    ``column=value`` pairs is an empty table.
     """
     pairs = [_pair(text) for text in selectors if "=" in text]
     sources = [text for text in selectors if "=" not in text]
     everything = files(store)
     shipped = published.SELECTOR in sources
     sources = [text for text in sources if text != published.SELECTOR]
-    if not everything and not shipped and not any(Path(text).is_file() for text in sources):
+    if not everything and not shipped and not any(map(_is_file, sources)):
         raise UsageError(
             f"there are no results in {store}: run a workload first, name --store, or look at"
-            f" '{published.SELECTOR}' ones"
+            f" '{published.SELECTOR}' ones",
+            left_out=[str(bad.error) for bad in everything.unreadable],
         )
-    paths = everything
+    paths = everything.files
     revisions: list[str] = []
     if sources or shipped:
-        paths = []
+        paths = ()
         for text in sources:
-            found = _files_of(store, everything, text)
-            if found:
-                paths += found
-            else:
+            matching = _files_of(store, everything.files, text)
+            paths += matching
+            if not matching:
                 revisions.append(text)
     if revisions:
-        paths = paths or everything
-    result = scan(paths)
-    table = result.table
-    for revision in revisions:
-        matching = [str(sha) for sha in set(table["git_sha"].to_pylist()) if _is(sha, revision)]
-        if not matching:
-            raise UsageError(f"{revision!r} is no run id, file or commit among the results")
-        table = _keep(table, [sha in matching for sha in table["git_sha"].to_pylist()])
-    if shipped:
-        table = _with_published(table)
-    for column, value in pairs:
-        table = _tagged(table, store, value) if column == "tag" else _where(table, column, value)
-    hiding = _hiding(store, everything) if "latest" in sources else []
+        paths = paths or everything.files
+    # A folder that cannot be looked into may hold what was asked for, unless files were named.
+    named = sources and all(map(_is_file, sources))
+    result = scan(Listing(files=paths, unreadable=() if named else everything.unreadable))
+    with naming(result.unreadable):
+        if result.unreadable and not result.table.num_rows and not shipped:
+            count = len(result.unreadable)
+            which = "the only one" if count == 1 else f"all {count}"
+            raise UsageError(f"nothing that was selected can be read: {which} left out")
+        table = _of_revisions(result.table, revisions)
+        if shipped:
+            table = _with_published(table)
+        for column, value in pairs:
+            table = (
+                _tagged(table, store, value) if column == "tag" else _where(table, column, value)
+            )
+    hiding = _hiding(store, everything.files) if "latest" in sources else []
     return Scan(table=table, unreadable=[*result.unreadable, *hiding])
 
 
@@ -87,13 +86,23 @@ def select_for_report(named: Path | None, selectors: Sequence[str]) -> tuple[Sca
     """
     store = named or default_store()
     asked = named is not None or is_named_by_environment()
-    if asked or files(store) or any("=" not in text for text in selectors):
+    listing = files(store)
+    if asked or listing or listing.unreadable or any("=" not in text for text in selectors):
         return select(store, selectors), None
     note = (
         f"there are no results in {store}: this is from the published results that ship with"
         " tpubench, none of them measured here"
     )
     return select(store, [published.SELECTOR, *selectors]), note
+
+
+def _of_revisions(table: pa.Table, revisions: Sequence[str]) -> pa.Table:
+    for revision in revisions:
+        shas = {str(sha) for sha in table["git_sha"].to_pylist() if _is(sha, revision)}
+        if not shas:
+            raise UsageError(f"{revision!r} is no run id, file or commit among the results")
+        table = _keep(table, [sha in shas for sha in table["git_sha"].to_pylist()])
+    return table
 
 
 def _with_published(table: pa.Table) -> pa.Table:
@@ -111,24 +120,29 @@ def _pair(text: str) -> tuple[str, str]:
     return column.strip(), value.strip()
 
 
-def _files_of(store: Path, everything: Sequence[Path], text: str) -> list[Path]:
-    if Path(text).is_file():
-        return [Path(text)]
+def _files_of(store: Path, everything: Sequence[Path], text: str) -> tuple[Path, ...]:
     if text == "latest":
         return _latest(
             [p for p in everything if p.parent.parent == store and _RUN_ID.fullmatch(p.parent.name)]
         )
-    return [path for path in everything if path.parent.name == text]
+    if _is_file(text):
+        return (Path(text),)
+    return tuple(path for path in everything if path.parent.name == text)
 
 
-def _latest(files: Sequence[Path]) -> list[Path]:
+def _is_file(text: str) -> bool:
+    """Whether it names anything that is no folder; what cannot be read is said when it is read."""
+    return os.path.lexists(text) and not Path(text).is_dir()
+
+
+def _latest(files: Sequence[Path]) -> tuple[Path, ...]:
     """Those of the run that started last; of several in that second, the last written to."""
     started = max((path.parent.name.split("-")[0] for path in files), default="")
     last = [path for path in files if path.parent.name.startswith(started)]
     names = {path.parent.name for path in last}
     if len(names) > 1:
-        names = {max(last, key=lambda path: (path.stat().st_mtime_ns, path)).parent.name}
-    return [path for path in last if path.parent.name in names]
+        names = {max(last, key=lambda path: (path.lstat().st_mtime_ns, path)).parent.name}
+    return tuple(path for path in last if path.parent.name in names)
 
 
 def _hiding(store: Path, everything: Sequence[Path]) -> list[Unreadable]:
@@ -173,7 +187,9 @@ def _where(table: pa.Table, column: str, value: str) -> pa.Table:
         if column == "metric" and value not in found:
             metric(value)  # a name that is no metric at all is a slip, not an empty answer
         return _keep(table, [cell == value for cell in found])
-    params = [json.loads(text) for text in table["params"].to_pylist()]
+    texts = table["params"].to_pylist()
+    parsed = {text: json.loads(text) for text in set(texts)}
+    params = [parsed[text] for text in texts]
     if table.num_rows and not any(column in case for case in params):
         raise UsageError(
             f"{column!r} is neither a column nor a parameter of these results;"

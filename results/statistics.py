@@ -25,7 +25,9 @@ It asks for 64 samples for a p90 and 662 for a p99 (``0.99**662 <= 0.0013``), th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A point with its 95 % interval; the ends are None when n is too small to give one."""
+    """A point with its 95 % interval; the ends are None when n is too small to give one, or when
+    the samples scatter so much that an end is beyond every number.
+    """
 
     point: float
     low: float | None
@@ -101,13 +103,23 @@ def between(values: Sequence[float]) -> Estimate:
     """
     if not values:
         raise ValueError("no values")
-    logarithmic = min(values) > 0
-    scale: Callable[[float], float] = math.log if logarithmic else float
-    back: Callable[[float], float] = math.exp if logarithmic else float
-    scaled = [scale(value) for value in values]
-    ends = _t_interval(scaled)
-    low, high = (back(ends[0]), back(ends[1])) if ends is not None else (None, None)
-    return Estimate(point=back(_mean(scaled)), low=low, high=high, n=len(values))
+    if min(values) <= 0:
+        ends = _t_interval(values)
+        low, high = ends if ends is not None else (None, None)
+        return Estimate(point=_mean(values), low=low, high=high, n=len(values))
+    logs = [math.log(value) for value in values]
+    low, high = exponentials(_t_interval(logs))
+    return Estimate(point=math.exp(_mean(logs)), low=low, high=high, n=len(values))
+
+
+def exponentials(ends: tuple[float, float] | None) -> tuple[float, float] | tuple[None, None]:
+    """The interval whose logarithms are ``ends``; none where an end is beyond every number."""
+    if ends is None:
+        return None, None
+    try:
+        return math.exp(ends[0]), math.exp(ends[1])
+    except OverflowError:
+        return None, None
 
 
 def percentile(samples: Sequence[float], q: float) -> Estimate | None:

@@ -21,7 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tpubench.errors import DamagedError, TpubenchError, UsageError
-from tpubench.results.row import SCHEMA_VERSION, Row, arrow_schema, to_table
+from tpubench.results import parquet_layout, regular_file, row_check
+from tpubench.results.listing import Listing
+from tpubench.results.listing import Unreadable as Unreadable
+from tpubench.results.listing import files as files
+from tpubench.results.row import Row, arrow_schema, to_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,6 +35,8 @@ DEFAULT_STORE = "bench-results"
 _PROBE_BYTES = 1 << 16
 """About what a repetition takes: a full disk still has room for an empty file."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+_ROWS_AT_ONCE = 4096
+"""Rows that are Python objects at the same time while they are hashed."""
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -47,16 +53,8 @@ class NewerSchemaError(TpubenchError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unreadable:
-    """A file that was left out, and why."""
-
-    path: Path
-    error: TpubenchError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """All rows of a store that could be read, and the files that could not."""
+    """All rows of a store that could be read, and what could not."""
 
     table: pa.Table
     unreadable: list[Unreadable]
@@ -90,15 +88,26 @@ def prepare(store: Path) -> None:
 def write(store: Path, name: str, rows: list[Row]) -> Path:
     """Store ``rows`` as one new immutable file ``<store>/<run_id>/<name>.parquet``.
 
-    Returns only when the file and its directory entry are on disk. NotStoredError when the disk
-    refuses (full, read-only), UsageError when the name is taken; nothing half-written is ever
-    visible.
+    More rows than a reader takes in a file go into further ones, ``<name>-2`` and so on, before it.
+    Returns only when all files and their directory entries are on disk. NotStoredError when the
+    disk refuses (full, read-only), UsageError when the name is taken or a row would not be read
+    again; nothing half-written is ever visible.
     """
-    import pyarrow.parquet as pq
-
     if not rows:
         raise ValueError("a file needs at least one row")
+    most = parquet_layout.FREE_ROWS
+    for start in range((len(rows) - 1) // most * most, 0, -most):
+        _write_file(store, f"{name}-{start // most + 1}", rows[start : start + most])
+    return _write_file(store, name, rows[:most])
+
+
+def _write_file(store: Path, name: str, rows: list[Row]) -> Path:
+    import pyarrow.parquet as pq
+
     table = to_table(rows)
+    why = row_check.problem(table)
+    if why is not None:
+        raise UsageError(f"cannot store {name}: {why}")
     metadata = {DIGEST_KEY: digest(table).encode()}
     table = table.replace_schema_metadata(metadata)
     folder = store / rows[0].run_id
@@ -126,84 +135,80 @@ def write(store: Path, name: str, rows: list[Row]) -> Path:
     return final
 
 
-def files(store: Path) -> list[Path]:
-    """The Parquet files of a store (or the one file given), oldest run first."""
-    if store.is_file():
-        return [store]
-    if not store.exists():
-        return []
-    return sorted(
-        path
-        for path in store.rglob("*.parquet")
-        if not any(part.startswith(".") for part in path.relative_to(store).parts)
-    )
-
-
 def load(path: Path) -> pa.Table:
-    """One file, verified: page checksums, row digest, schema.
+    """One file, verified: its layout and size before it is unpacked, page checksums, the digest of
+    its rows, and that each row is a fact.
 
-    DamagedError when anything does not match, NewerSchemaError when the layout is from the future.
-    Columns this version does not know are kept.
+    DamagedError when it cannot be read or anything does not match, NewerSchemaError when the layout
+    is from the future. Columns this version does not know are kept.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        with path.open("rb") as stream:
-            table = pq.ParquetFile(stream, page_checksum_verification=True).read()
-    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
+        table = parquet_layout.read_table(
+            regular_file.read_bounded(path, parquet_layout.MAX_FILE_BYTES)
+        )
+        table.validate(full=True)
+        why = row_check.problem(table)
+        stored = (table.schema.metadata or {}).get(DIGEST_KEY)
+        if why is None and (stored is None or stored.decode("ascii", "replace") != digest(table)):
+            why = "its rows do not match their SHA-256"
+    except OSError as error:
+        # pyarrow's errors of damaged pages are OSErrors too, without a number.
+        state = "cannot be read" if error.errno else "is damaged"
+        raise DamagedError(f"{path} {state}: {_why(error)}") from None
+    except parquet_layout.NewerLayoutError as error:
+        raise NewerSchemaError(f"{path} {error}") from None
+    except parquet_layout.LayoutError as error:
+        raise DamagedError(f"{path} is no result file: {error}") from None
+    except (pa.ArrowException, ValueError, MemoryError, OverflowError, IndexError) as error:
         raise DamagedError(f"{path} is damaged: {_why(error)}") from None
-    missing = [name for name in arrow_schema().names if name not in table.column_names]
-    if "schema_version" in table.column_names:
-        try:
-            newest = max((int(v) for v in table["schema_version"].to_pylist()), default=0)
-        except (TypeError, ValueError):
-            raise DamagedError(f"{path} is damaged: its schema_version is not a number") from None
-        if newest > SCHEMA_VERSION:
-            raise NewerSchemaError(
-                f"{path} has schema version {newest}, this tpubench reads up to {SCHEMA_VERSION}:"
-                " upgrade tpubench"
-            )
-    if missing:
-        raise DamagedError(f"{path} is not a tpubench file: it lacks {', '.join(missing)}")
-    for column in arrow_schema():
-        if table.schema.field(column.name).type != column.type:
-            found = table.schema.field(column.name).type
-            raise DamagedError(f"{path}: column {column.name} is {found}, not {column.type}")
-    stored = (table.schema.metadata or {}).get(DIGEST_KEY)
-    try:
-        matches = stored is not None and stored.decode() == digest(table)
-    except (UnicodeDecodeError, pa.ArrowException, ValueError, OverflowError):
-        matches = False
-    if not matches:
-        raise DamagedError(f"{path} is damaged: its rows do not match their SHA-256")
+    if why is not None:
+        raise DamagedError(f"{path} is damaged: {why}")
     return table.replace_schema_metadata(None)
 
 
 def scan(paths: Iterable[Path]) -> Scan:
-    """Every readable row of these files, and the list of files that were left out."""
-    import pyarrow as pa
+    """Every readable row of these files, and what was left out, of listing them too."""
 
-    tables, unreadable = [], []
+    tables = []
+    unreadable = list(paths.unreadable) if isinstance(paths, Listing) else []
     for path in paths:
         try:
             tables.append(load(path))
         except TpubenchError as error:
             unreadable.append(Unreadable(path=path, error=error))
-    table = (
-        pa.concat_tables(tables, promote_options="default")
-        if tables
-        else arrow_schema().empty_table()
-    )
+    table = _together(tables) if tables else arrow_schema().empty_table()
     return Scan(table=table, unreadable=unreadable)
+
+
+def _together(tables: list[pa.Table]) -> pa.Table:
+    """One table. Columns unknown to this version that have types which do not go together are
+    left out of it.
+    """
+    import pyarrow as pa
+
+    kinds: dict[str, set[pa.DataType]] = {}
+    for table in tables:
+        for field in table.schema:
+            kinds.setdefault(field.name, set()).add(field.type)
+    known = set(arrow_schema().names)
+    clashing = {name for name, types in kinds.items() if len(types) > 1} - known
+    if clashing:
+        tables = [
+            table.drop_columns([name for name in table.column_names if name in clashing])
+            for table in tables
+        ]
+    return pa.concat_tables(tables, promote_options="default")
 
 
 def digest(table: pa.Table) -> str:
     """SHA-256 of the rows themselves, whatever the encoding of the file that holds them."""
     sha = hashlib.sha256()
-    for record in records(table):
-        line = json.dumps(record, sort_keys=True, default=_json_value, ensure_ascii=False)
-        sha.update(line.encode("utf-8", "surrogatepass") + b"\n")
+    encode = json.JSONEncoder(sort_keys=True, default=_json_value, ensure_ascii=False).encode
+    for start in range(0, table.num_rows, _ROWS_AT_ONCE):
+        for record in records(table.slice(start, _ROWS_AT_ONCE)):
+            sha.update(encode(record).encode("utf-8", "surrogatepass") + b"\n")
     return sha.hexdigest()
 
 

@@ -49,7 +49,7 @@ def verify_store(store: Path) -> Verification:
     UsageError when there is nothing to verify.
     """
     paths = files(store)
-    if not paths:
+    if not paths and not paths.unreadable:
         raise UsageError(f"there are no results in {store}")
     found = scan(paths)
     rows = list(iter_rows(found.table))
@@ -85,7 +85,10 @@ def _problem(row: Row, siblings: Siblings) -> str | None:
     if not row.samples:
         # An imported figure may come without its samples; our own never does.
         return "a measured value without samples" if row.evidence == "measured" else None
-    estimate = within(metric.aggregate, row.samples)
+    try:
+        estimate = within(metric.aggregate, row.samples)
+    except (ValueError, ArithmeticError) as error:
+        return f"its samples give no {metric.aggregate.replace('_', ' ')}: {error}"
     for name, stored, again in (
         ("value", row.value, estimate.point),
         ("ci_low", row.ci_low, estimate.low),
@@ -104,9 +107,13 @@ def _derived(row: Row, metric: Metric, siblings: Siblings) -> str | None:
     if rate is None or not rate.samples or not row.samples:
         return f"{rate_name}, which it is derived from, is not stored with it"
     if metric.per_chip_of:
+        if not row.chips:
+            return "a figure per chip of no chips"
         again = [sample / row.chips for sample in rate.samples]
     elif row.usd_per_chip_hour is None:
         return "a price figure without its price"
+    elif 0 in rate.samples:
+        return f"a price figure of a {rate_name} of 0"
     else:
         bill = metric.usd_items * row.chips * row.usd_per_chip_hour / 3600
         again = [bill / sample for sample in rate.samples]

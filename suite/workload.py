@@ -20,6 +20,9 @@ from tpubench.errors import UsageError as UsageError
 from tpubench.results.fingerprint import canonical_json
 from tpubench.results.metrics import METRICS
 from tpubench.results.metrics import Metric as Metric
+from tpubench.results.regular_file import open_regular as open_regular
+from tpubench.results.regular_file import read_bounded as read_bounded
+from tpubench.suite import processes as processes
 from tpubench.suite.parameter import Parameter as Parameter
 from tpubench.suite.parity import Checks as Checks
 from tpubench.suite.parity import Means as Means

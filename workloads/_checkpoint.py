@@ -12,13 +12,14 @@ else (experts, sliding windows, other rotary scalings, quantised safetensors …
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tpubench.suite.workload import UsageError
-from tpubench.workloads._checkpoint_header import PICKLED, quoted, refused
+from tpubench.suite.workload import UsageError, open_regular
+from tpubench.workloads._checkpoint_header import PICKLED, is_file, is_folder, quoted, refused
 from tpubench.workloads._llama_config import LlamaConfig
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _open(path: Path) -> Checkpoint:
     if path.suffix.lower() in PICKLED:
         raise refused(path, "a pickled checkpoint runs code when read: convert it to safetensors")
     try:
-        if path.is_dir():
+        if is_folder(path):
             from tpubench.workloads._checkpoint_hf import open_folder
 
             return open_folder(path)
@@ -152,7 +153,7 @@ def _open(path: Path) -> Checkpoint:
         ) from None
     if path.suffix.lower() == ".safetensors":
         raise refused(path, "name the folder that holds it and its config.json")
-    if not path.exists():
+    if not is_file(path):
         raise refused(path, "there is no such file or folder")
     raise refused(path, "neither a folder with config.json and *.safetensors nor a .gguf file")
 
@@ -182,17 +183,21 @@ def digest(path: Path) -> str:
     """Sixteen hex digits that tell one checkpoint's files from another's.
 
     SHA-256 over each file's name, size and 64 samples of 64 KiB spread over it: reading all of a
-    large checkpoint would take minutes, and two trained models differ everywhere.
+    large checkpoint would take minutes, and two trained models differ everywhere. UsageError when
+    one cannot be read.
     """
     sha = hashlib.sha256()
-    parts = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    parts = sorted(path.glob("*.safetensors")) if is_folder(path) else [path]
     for part in parts:
-        size = part.stat().st_size
-        sha.update(f"{part.name} {size};".encode())
-        with part.open("rb") as stream:
-            for sample in range(_DIGEST_SAMPLES):
-                stream.seek(max(0, size - _DIGEST_BYTES) * sample // (_DIGEST_SAMPLES - 1))
-                sha.update(stream.read(_DIGEST_BYTES))
+        try:
+            with open_regular(part) as stream:
+                size = os.fstat(stream.fileno()).st_size
+                sha.update(f"{part.name} {size};".encode("utf-8", "surrogateescape"))
+                for sample in range(_DIGEST_SAMPLES):
+                    stream.seek(max(0, size - _DIGEST_BYTES) * sample // (_DIGEST_SAMPLES - 1))
+                    sha.update(stream.read(_DIGEST_BYTES))
+        except OSError as error:
+            raise refused(part, f"cannot be read ({error.strerror})") from None
     return sha.hexdigest()[:16]
 
 

@@ -219,7 +219,8 @@ def _rope_scaling(
     largest = float(factors.max())
     if not (factors.min() > 0 and largest <= MAX_NUMBER):  # NaN fails too
         raise refused(file.path, f"tensor {ROPE_FACTORS!r} holds impossible factors")
-    expected = [_llama3_factor(theta ** (-2 * i / head_dim), largest) for i in range(len(factors))]
+    frequencies = theta ** (-2 * np.arange(len(factors)) / head_dim)
+    expected = _llama3_factors(frequencies, largest)
     if linear is not None or not np.allclose(factors, expected, rtol=1e-5, atol=0):
         raise refused(file.path, f"the factors in {ROPE_FACTORS!r} are not Llama 3.1's scaling")
     return RopeScaling(
@@ -231,10 +232,12 @@ def _rope_scaling(
     )
 
 
-def _llama3_factor(frequency: float, factor: float) -> float:
-    """What Llama 3.1 divides a rotary frequency by (see ``rope_frequencies`` in _llama.py)."""
-    turns = LLAMA3_CONTEXT * frequency / (2 * math.pi)
-    smooth = min(1.0, max(0.0, (turns - LLAMA3_LOW) / (LLAMA3_HIGH - LLAMA3_LOW)))
+def _llama3_factors(
+    frequencies: np.ndarray[Any, np.dtype[np.float64]], factor: float
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """What Llama 3.1 divides rotary frequencies by (see ``rope_frequencies`` in _llama.py)."""
+    turns = LLAMA3_CONTEXT * frequencies / (2 * math.pi)
+    smooth = np.clip((turns - LLAMA3_LOW) / (LLAMA3_HIGH - LLAMA3_LOW), 0.0, 1.0)
     return 1 / ((1 - smooth) / factor + smooth)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tpubench.suite.workload import UsageError
+from tpubench.suite.workload import UsageError, read_bounded
 from tpubench.workloads._llama_config import LlamaConfig
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -21,6 +21,9 @@ MAX_COUNT = 2**26
 """Largest width, vocabulary or context believed; far above any published model."""
 
 MAX_LAYERS = 4096
+
+MAX_JSON_BYTES = 16 << 20
+"""Far above any configuration or index of a supported model; parsed, it takes twenty times that."""
 
 MIN_NUMBER, MAX_NUMBER = 1e-15, 1e15
 """Least and largest rotary base, scale or epsilon believed."""
@@ -105,10 +108,26 @@ class Header:
         return value
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a file of that name, or something that stands for one; never an error."""
+    try:
+        return path.exists() and not path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder of that name; never an error."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def read_json(path: Path) -> dict[str, object]:
     """A JSON file holding an object; UsageError when it cannot be read or holds something else."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_bounded(path, MAX_JSON_BYTES).decode("utf-8"))
     except OSError as error:
         raise refused(path, f"cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError):

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tpubench.suite.workload import open_regular
 from tpubench.workloads._checkpoint_header import (
     MAX_LAYERS,
     PICKLED,
     Header,
     check_shape,
+    is_file,
     one_line,
     quoted,
     read_json,
@@ -75,6 +77,9 @@ SCALING_KEYS: dict[str, set[str]] = {
     },
 }
 
+MAX_HEADER_BYTES = 16 << 20
+"""Of a safetensors file: a hundred times that of the largest supported model."""
+
 STORED = {"F64", "F32", "F16", "BF16"}
 """Safetensors element types that are plain numbers."""
 
@@ -104,14 +109,14 @@ class SafetensorsFolder:
                     for name in shard.keys():  # noqa: SIM118 - not a mapping
                         if name in names:
                             yield name, 0, shard.get_tensor(name)
-            except (SafetensorError, OSError) as error:
+            except (SafetensorError, OSError, MemoryError) as error:
                 raise refused(file, f"cannot be read: {one_line(error)}") from None
 
 
 def open_folder(folder: Path) -> SafetensorsFolder:
     """Reads config.json and the headers of the safetensors files; UsageError as in read_config."""
     config_file = folder / "config.json"
-    if not config_file.is_file():
+    if not is_file(config_file):
         raise refused(folder, "there is no config.json in this folder")
     config = config_from_json(config_file, read_json(config_file))
     shapes: dict[str, tuple[int, ...]] = {}
@@ -232,14 +237,14 @@ def _rope(header: Header, max_context: int) -> tuple[float, RopeScaling | None]:
 def _shards(folder: Path) -> list[Path]:
     """The safetensors files that hold the model."""
     index = folder / "model.safetensors.index.json"
-    if index.is_file():
+    if is_file(index):
         weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise refused(index, "has no weight_map from tensor to file: the file is damaged")
         names = sorted({str(name) for name in weight_map.values()})
         for name in names:
             # A shard lies beside its index: no path in it may lead elsewhere.
-            if Path(name).name != name or not (folder / name).is_file():
+            if Path(name).name != name or not is_file(folder / name):
                 raise refused(index, f"its shard {quoted(name)} is not in the folder")
         return [folder / name for name in names]
     files = sorted(folder.glob("*.safetensors"))
@@ -249,7 +254,7 @@ def _shards(folder: Path) -> list[Path]:
         return files
     if files:
         raise refused(folder, "several *.safetensors and no model.safetensors.index.json")
-    pickled = sorted(f for f in folder.iterdir() if f.suffix in PICKLED)
+    pickled = sorted(f for f in folder.glob("*") if f.suffix in PICKLED)
     if pickled:
         raise refused(
             pickled[0], "a pickled checkpoint runs code when read: convert to safetensors"
@@ -263,13 +268,19 @@ def _read_header(file: Path) -> dict[str, tuple[int, ...]]:
 
     shapes = {}
     try:
+        with open_regular(file) as stream:
+            size = int.from_bytes(stream.read(8), "little")
+        if size > MAX_HEADER_BYTES:
+            raise refused(file, f"its header has {size:,} bytes: truncated or not safetensors")
         with safe_open(file, framework="numpy") as shard:
             for name in shard.keys():  # noqa: SIM118 - not a mapping
                 part = shard.get_slice(name)
                 if part.get_dtype() not in STORED:
                     raise refused(file, f"tensor {quoted(name)} is stored as {part.get_dtype()}")
                 shapes[name] = tuple(part.get_shape())
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        raise refused(file, f"cannot be read ({one_line(error)})") from None
+    except (SafetensorError, MemoryError) as error:
         raise refused(file, f"truncated or not safetensors: {one_line(error)}") from None
     return shapes
 
@@ -277,10 +288,15 @@ def _read_header(file: Path) -> dict[str, tuple[int, ...]]:
 def _check_tied(files: Mapping[str, Path]) -> None:
     """A tied model may store its head as well, if it is the embedding."""
     import torch
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     head, embedding = files[NAMES["head"]], files[NAMES["embedding"]]
-    with safe_open(head, framework="pt") as first, safe_open(embedding, framework="pt") as second:
-        same = torch.equal(first.get_tensor(NAMES["head"]), second.get_tensor(NAMES["embedding"]))
+    try:
+        with safe_open(head, framework="pt") as first:
+            one = first.get_tensor(NAMES["head"])
+        with safe_open(embedding, framework="pt") as second:
+            same = torch.equal(one, second.get_tensor(NAMES["embedding"]))
+    except (SafetensorError, OSError, MemoryError) as error:
+        raise refused(head, f"cannot be read: {one_line(error)}") from None
     if not same:
         raise refused(head, "lm_head.weight differs from the embedding, yet config.json ties them")

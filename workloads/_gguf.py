@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tpubench.suite.workload import open_regular
 from tpubench.workloads._checkpoint_header import quoted, refused
 
 _FLOAT32, _BOOL, _STRING, _ARRAY = 6, 7, 8, 9
@@ -35,6 +36,13 @@ _SCALARS = {
 """Value type to its code for ``struct``."""
 
 _MAX_DIMENSIONS = 4
+_MAX_HEADER_BYTES = 64 << 20
+_MAX_ELEMENTS = 1 << 22
+"""Of all arrays together; a vocabulary and its merges take a tenth of that. Each becomes a Python
+object of some fifty bytes.
+"""
+_ELEMENTS_AN_ENTRY = 64
+"""What a key or a tensor counts for."""
 _DEFAULT_ALIGNMENT = 32
 
 
@@ -64,12 +72,12 @@ class _FormatError(Exception):
 def read_gguf(path: Path) -> GgufFile:
     """Maps a file and reads its header; UsageError when it is damaged or not GGUF."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise refused(path, f"cannot be read ({error.strerror})") from None
-    except ValueError:
-        raise refused(path, "the file is empty") from None
+    except (ValueError, MemoryError):
+        raise refused(path, "the file is empty, or too large to map") from None
     try:
         values, tensors = _parse(_Cursor(data))
     except _FormatError as why:
@@ -85,14 +93,23 @@ class _Cursor:
     def __init__(self, data: mmap.mmap) -> None:
         self.data = data
         self.offset = 0
+        self.elements = _MAX_ELEMENTS
 
     def skip(self, length: int) -> int:
         """Moves past ``length`` bytes and says where they start."""
         start = self.offset
         if length > len(self.data) - start:
             raise _FormatError("the file is truncated: it ends within its header")
+        if start + length > _MAX_HEADER_BYTES:
+            raise _FormatError(f"its header has more than {_MAX_HEADER_BYTES:,} bytes")
         self.offset = start + length
         return start
+
+    def count(self, length: int) -> None:
+        """Takes so many elements off those that a header may have."""
+        self.elements -= length
+        if self.elements < 0:
+            raise _FormatError(f"its header has more than {_MAX_ELEMENTS:,} elements")
 
     def scalar(self, code: str) -> int | float | bool:
         """One little-endian number."""
@@ -131,9 +148,8 @@ class _Cursor:
 
     def array(self) -> list[object]:
         kind, length = self.integer("I"), self.integer("Q")
+        self.count(length)
         if kind == _STRING:
-            if length > (len(self.data) - self.offset) // 8:  # each has its length before it
-                raise _FormatError("the file is truncated: it ends within its header")
             return [self.string() for _ in range(length)]
         if kind not in _SCALARS:
             raise _FormatError(
@@ -155,6 +171,7 @@ def _parse(cursor: _Cursor) -> tuple[dict[str, object], dict[str, GgufTensor]]:
             f"GGUF version {version} is not supported: versions 2 and 3, little endian"
         )
     n_tensors, n_values = cursor.integer("Q"), cursor.integer("Q")
+    cursor.count(_ELEMENTS_AN_ENTRY * (n_tensors + n_values))
     values: dict[str, object] = {}
     for _ in range(n_values):
         key = cursor.string()

@@ -16,14 +16,24 @@ from typing import TYPE_CHECKING, NoReturn
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tpubench.suite.workload import UsageError
-from tpubench.workloads._checkpoint_header import Header, one_line, read_json, refused
+from tpubench.suite.workload import UsageError, read_bounded
+from tpubench.workloads._checkpoint_header import (
+    Header,
+    is_file,
+    is_folder,
+    one_line,
+    read_json,
+    refused,
+)
 
 if TYPE_CHECKING:
     import tokenizers
 
 MAX_PROMPT = 2**20
-"""Longest text a chat template may produce, in characters."""
+"""Longest text a chat template may produce, in characters, and most tokens of a prompt."""
+
+MAX_FILE_BYTES = 64 << 20
+"""Twice the largest published tokenizer.json."""
 
 TEMPLATE_ERRORS = (
     jinja2.TemplateError,
@@ -105,9 +115,12 @@ class Tokenizer:
 
     def _ids(self, text: str, *, special: bool) -> list[int]:
         try:
-            return self.backend.encode(text, add_special_tokens=special).ids
+            ids = self.backend.encode(text, add_special_tokens=special).ids
         except (TypeError, UnicodeError):
             raise UsageError("the prompt is not valid Unicode text") from None
+        if len(ids) > MAX_PROMPT:
+            raise refused(self.path, "its tokenizer makes endless tokens of a prompt")
+        return ids
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
@@ -116,7 +129,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
     UsageError (one line, naming the file) when it is missing, damaged or of an unsupported kind.
     """
     try:
-        if path.is_dir():
+        if is_folder(path):
             return _from_folder(path)
         if path.suffix.lower() == ".gguf":
             from tpubench.workloads._tokenizer_gguf import from_gguf
@@ -148,15 +161,17 @@ def _from_folder(folder: Path) -> Tokenizer:
     from tokenizers import Tokenizer as Backend
 
     file, config_file = folder / "tokenizer.json", folder / "tokenizer_config.json"
-    if not file.is_file():
+    if not is_file(file):
         raise refused(folder, "there is no tokenizer.json in this folder")
     try:
-        backend = Backend.from_file(str(file))
+        backend = Backend.from_buffer(read_bounded(file, MAX_FILE_BYTES))
+    except OSError as error:
+        raise refused(file, f"cannot be read ({error.strerror})") from None
     except Exception as error:  # noqa: BLE001 - the library raises nothing narrower
         raise refused(file, f"not a tokenizer: {one_line(error)}") from None
     backend.no_truncation()
     backend.no_padding()
-    config = read_json(config_file) if config_file.is_file() else {}
+    config = read_json(config_file) if is_file(config_file) else {}
     special = {}
     for key, value in config.items():
         content = value.get("content") if isinstance(value, dict) else value
@@ -168,13 +183,13 @@ def _from_folder(folder: Path) -> Tokenizer:
         if bos is not None and backend.token_to_id(bos) is None:
             raise header.error("bos_token", "not in the vocabulary")
         prefix_bos(backend, bos)
-    stop_ids: set[object] = set()
+    stop_ids: list[object] = []
     if "eos_token" in special:
-        stop_ids.add(backend.token_to_id(special["eos_token"]))
+        stop_ids.append(backend.token_to_id(special["eos_token"]))
     for name in ("config.json", "generation_config.json"):
-        if (folder / name).is_file():
+        if is_file(folder / name):
             ids = read_json(folder / name).get("eos_token_id")
-            stop_ids.update(ids if isinstance(ids, list) else [ids])
+            stop_ids += ids if isinstance(ids, list) else [ids]
     return Tokenizer(
         path=folder,
         backend=backend,
@@ -187,9 +202,9 @@ def _from_folder(folder: Path) -> Tokenizer:
 def _folder_template(folder: Path, header: Header) -> str | None:
     """The chat template: in a file of its own, or in tokenizer_config.json, alone or in a list."""
     file = folder / "chat_template.jinja"
-    if file.is_file():
+    if is_file(file):
         try:
-            return file.read_text(encoding="utf-8")
+            return read_bounded(file, MAX_PROMPT).decode("utf-8")
         except (OSError, UnicodeDecodeError):
             raise refused(file, "cannot be read as UTF-8 text") from None
     template = header.get("chat_template")

@@ -114,17 +114,17 @@ class LlamaInfer(Workload):
     def encode(self, prompt: str, weights: Weights) -> tuple[int, ...]:
         if weights.path is None:
             raise UsageError("--prompt needs --weights: random weights have no tokenizer")
-        from tpubench.workloads._tokenizer import read_tokenizer
+        from tpubench.workloads._tokenizer_child import encode_chat
 
-        return tuple(read_tokenizer(weights.path).encode_chat(prompt))
+        return tuple(encode_chat(weights.path, prompt))
 
     def decode(self, ids: Sequence[int], weights: Weights) -> str | None:
         if weights.path is None:
             return None
-        from tpubench.workloads._tokenizer import read_tokenizer
+        from tpubench.workloads._tokenizer_child import decode
 
         try:
-            return read_tokenizer(weights.path).decode(list(ids))
+            return decode(weights.path, ids)
         except UsageError:
             return None  # token ids need no tokenizer; then there is no text to show
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from tpubench.costs.allocation.plan import FromStore, Plan, Throughput
 from tpubench.errors import UsageError
 from tpubench.results import store
+from tpubench.results.listing import naming
 from tpubench.results.row import Row
 from tpubench.results.statistics import between
 
@@ -33,9 +34,10 @@ def find_speeds(plan: Plan, folder: Path) -> tuple[Speeds, list[str]]:
     UsageError naming the entry when no stored row fits, or rows of several kinds do.
     """
     wanted = any(item.from_store for item in plan.throughput)
-    rows = list(store.iter_rows(store.scan(store.files(folder)).table)) if wanted else []
+    stored = store.scan(store.files(folder) if wanted else [])
+    rows = list(store.iter_rows(stored.table))
     speeds: Speeds = {}
-    notes: list[str] = []
+    notes = [f"left out: {bad.error}" for bad in stored.unreadable]
     for i, item in enumerate(plan.throughput):
         pair = (item.accelerator, item.workload)
         if item.from_store is None:
@@ -50,7 +52,8 @@ def find_speeds(plan: Plan, folder: Path) -> tuple[Speeds, list[str]]:
         mine = _matching(rows, item, item.from_store)
         key = f"throughput[{i}].from_store ({item.workload} on {item.accelerator})"
         if not mine:
-            raise UsageError(f"{key}: no stored row in {folder} fits")
+            with naming(stored.unreadable):
+                raise UsageError(f"{key}: no stored row in {folder} fits")
         missed = _missed(rows, mine, item.from_store)
         if missed:
             notes.append(f"{item.workload} on {item.accelerator} is left out: {missed}")

@@ -188,7 +188,10 @@ def test_a_policy_file_declares_metrics_margins_and_tests(tmp_path: Path) -> Non
         ('[metric.ttft_s]\ntest = "t"', "test in metric.ttft_s"),
         ("[metric.nothing]\nlimit = 1.2", "unknown metric"),
         ("metric = 4", "[metric.NAME]"),
-        ("= 3", "is not TOML"),
+        ("= 3", "is not valid TOML"),
+        (f"a = {'[' * 5000}", "nested too deeply"),
+        (f"a = {'9' * 5000}", "Exceeds the limit"),
+        (f"a{'.a' * 400} = 1", "more than 300 dots"),
     ],
 )
 def test_a_bad_policy_is_one_clear_line(tmp_path: Path, text: str, reason: str) -> None:

@@ -90,16 +90,16 @@ RAW_GGUF = {
     "magic only": (b"GGUF", "truncated"),
     "version 1": (b"GGUF" + struct.pack("<IQQ", 1, 0, 0), "version 1"),
     "big endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "little endian"),
-    "endless values": (b"GGUF" + struct.pack("<IQQ", 3, 0, HUGE), "truncated"),
-    "endless tensors": (b"GGUF" + struct.pack("<IQQ", 3, HUGE, 0), "truncated"),
+    "endless values": (b"GGUF" + struct.pack("<IQQ", 3, 0, HUGE), "more than"),
+    "endless tensors": (b"GGUF" + struct.pack("<IQQ", 3, HUGE, 0), "more than"),
     "endless key": (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, HUGE), "truncated"),
     "endless numbers": (
         b"GGUF" + struct.pack("<IQQQ1sIIQ", 3, 0, 1, 1, b"k", 9, 0, HUGE),
-        "truncated",
+        "more than",
     ),
     "endless texts": (
         b"GGUF" + struct.pack("<IQQQ1sIIQ", 3, 0, 1, 1, b"k", 9, 8, HUGE),
-        "truncated",
+        "more than",
     ),
     "nested arrays": (
         b"GGUF" + struct.pack("<IQQQ1sIIQ", 3, 0, 1, 1, b"k", 9, 9, 1),

@@ -1,0 +1,1 @@
+"""Inputs as somebody careless or hostile might leave them, and what they are put through."""
