@@ -28,7 +28,7 @@ def runs_list(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """List the runs of a store, oldest first, with their tags and notes."""
+    """List the runs of a store, the latest last, with their tags and notes."""
     from tpubench.reports import terminal_runs
     from tpubench.results import runs
     from tpubench.results.store import default_store

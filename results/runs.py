@@ -42,7 +42,7 @@ class Run:
 
 
 def runs(rows: Iterable[Row], said: dict[str, Labels]) -> list[Run]:
-    """The runs that these rows are of, oldest first; what measured the machine is not counted."""
+    """The runs that these rows are of, by id; what measured the machine is not counted."""
     by_run: dict[str, list[Row]] = {}
     for row in rows:
         by_run.setdefault(row.run_id, []).append(row)
@@ -51,7 +51,9 @@ def runs(rows: Iterable[Row], said: dict[str, Labels]) -> list[Run]:
             _run(run_id, results_of(own), said.get(run_id, Labels()))
             for run_id, own in by_run.items()
         ),
-        key=lambda run: (run.started_at, run.run_id),
+        key=lambda run: (
+            run.run_id
+        ),  # as 'latest' goes; others' results may be older than their import
     )
 
 

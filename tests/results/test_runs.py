@@ -38,13 +38,16 @@ def listed(store: Path, *selectors: str) -> dict[str, runs.Run]:
     return {run.run_id: run for run in runs.stored_runs(store, selectors)[0]}
 
 
-def test_runs_are_listed_oldest_first_with_what_failed(store: Path) -> None:
+def test_runs_are_listed_the_latest_last_with_what_failed(store: Path) -> None:
     found = listed(store)
     assert list(found) == [FIRST, LAST]
     assert (found[FIRST].cases, found[FIRST].repetitions, found[FIRST].failed) == (1, 2, 1)
     facts.write(store, "gemm", [as_calibration(make_row("flop_s", run_id=LAST, workload="gemm"))])
     assert listed(store)[LAST].workloads == ("llama-infer",)  # not what measured the machine
     assert list(listed(store, "latest")) == [LAST]
+    imported = "20260103T000000-cccccc"  # of last year, and brought in after the others
+    facts.write(store, "0", [make_row(run_id=imported, started_at=EARLY.replace(year=2025))])
+    assert list(listed(store))[-1:] == list(listed(store, "latest")) == [imported]
 
 
 def test_tags_and_notes_add_up_and_writers_need_not_know_of_each_other(store: Path) -> None:
