@@ -98,7 +98,37 @@ class Drawing:
     chart: Chart
 
 
-Block = Note | Text | Table | Cards | Drawing
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FigureRow:
+    """One figure; ``exact`` is its value in the metric's own unit."""
+
+    work: str
+    model: str
+    device: str
+    chips: str
+    precision: str
+    case: str
+    metric: str
+    value: str
+    exact: float | None
+    interval: str
+    count: str
+    evidence: Badge
+    price: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Every figure in one table, to be sorted, filtered and saved."""
+
+    kind: ClassVar[str] = "figures"
+    summary: str
+    open: bool
+    rows: tuple[FigureRow, ...]
+
+
+Block = Note | Text | Table | Cards | Drawing | Figures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

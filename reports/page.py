@@ -27,6 +27,7 @@ from tpubench.errors import UsageError
 from tpubench.reports import charts, png
 from tpubench.reports.answers import view, words
 from tpubench.reports.answers.build import Answers, build
+from tpubench.reports.answers.model import GRID, grid, model
 from tpubench.reports.answers.plan import plan_sections, plan_view
 from tpubench.reports.answers.settings import Settings
 from tpubench.reports.blocks import Section
@@ -36,6 +37,7 @@ from tpubench.reports.sections import sections
 from tpubench.results.store import Scan
 
 HTML_NAME = "report.html"
+SCRIPTS = ("live.js", "report.js", "table.js")
 _LISTED = "[pictures]"
 """Stands in the page for the list of its pictures until they are known."""
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -80,7 +82,7 @@ def write_plan(answer: Answer, out: Path, *, now: dt.datetime | None = None) -> 
     """Write the page of a solved plan into ``out``; UsageError when that cannot be written."""
     first = {"plan": plan_view(answer)}
     now = now or dt.datetime.now(dt.UTC)
-    page = _document("plan.html.j2", answer.name, first, plan_sections(answer), now, {})
+    page = _document("plan.html.j2", answer.name, first, plan_sections(answer), now, {"works": []})
     return _store(out, page, {})
 
 
@@ -125,12 +127,18 @@ def render(
     """The page as one HTML document; ``answers`` are built under the neutral settings where none
     are given."""
     answers = answers or build(findings)
-    first = {
+    first: dict[str, Any] = {
         "lines": view.line_views(answers),
         "works": view.work_views(answers),
         "trust": words.trust(answers.trust),
+        "sliders": view.slider_views(answers.settings),
+        "token_price": answers.settings.token_price or "",
+        "grid_factors": GRID,
+        "grid": [],
     }
-    return _document("answers.html.j2", _title(findings), first, made, findings.now, {})
+    if first["works"]:
+        first["grid"] = grid(answers, first["works"][0].index)
+    return _document("answers.html.j2", _title(findings), first, made, findings.now, model(answers))
 
 
 def _document(
@@ -139,13 +147,13 @@ def _document(
     first: Mapping[str, Any],
     made: list[Section],
     now: dt.datetime,
-    model: Mapping[str, Any],
+    values: Mapping[str, Any],
 ) -> str:
     """A page with the first screen of ``template``, and the sections below it."""
     import jinja2
     from markupsafe import Markup
 
-    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    script = "".join((_TEMPLATES / f).read_text(encoding="utf-8") for f in SCRIPTS)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -164,7 +172,7 @@ def _document(
         # Not markup from outside: this suite's own script and style, and JSON made harmless.
         script=Markup(script),
         style=Markup(_style()),
-        model=Markup(script_json(model)),
+        model=Markup(script_json(values)),
         written=f"{now:%Y-%m-%d %H:%M} UTC",
         version=version("tpubench"),
     )

@@ -156,6 +156,7 @@ def _hole(counts: Counter[str], answers: tuple[WorkAnswer, ...], lines: list[Lin
 def _work_json(one: WorkAnswer) -> dict[str, Any]:
     record = asdict(one)
     work: dict[str, Any] = record.pop("work")
+    record["today"] = one.today.isoformat()
     for contender in work["contenders"]:
         for way in contender["ways"]:
             way["as_of"] = way["as_of"].isoformat()

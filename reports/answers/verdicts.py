@@ -84,6 +84,17 @@ class WorkAnswer:
     """GPU ÷ TPU cost from the worst to the best that any list price makes of the deciding pair."""
     missing: str | None
     """Why there is no verdict."""
+    today: dt.date
+    """The day that its prices' ages are counted to."""
+
+    def asked(self, way: int) -> tuple[float, float]:
+        """Ends of what is asked a way, in $/chip-hour."""
+        return _asked(self.ways[way])
+
+
+def answer_with(one: WorkAnswer, settings: Settings) -> WorkAnswer:
+    """The same piece of work under other settings."""
+    return answer(one.work, settings, one.today)
 
 
 def answer(work: Work, settings: Settings, today: dt.date) -> WorkAnswer:
@@ -102,6 +113,7 @@ def answer(work: Work, settings: Settings, today: dt.date) -> WorkAnswer:
         flips=() if first is None else tuple(_flips(work, ways, first, settings)),
         ratio_range=None if first is None else _range(ways, first),
         missing=missing,
+        today=today,
     )
 
 
@@ -192,8 +204,7 @@ def _verdicts(work: Work, ways: tuple[WayCost, ...]) -> Iterable[Verdict]:
             side = ways[index].tpu
             if side not in best or ways[index].cost.point < ways[best[side]].cost.point:
                 best[side] = index
-        either = term == "default" or any(ways[i].term == term for i in best.values())
-        if len(best) < 2 or not either:
+        if len(best) < 2:
             continue
         yield Verdict(
             at=_at(ways, best) if term == "default" else at,

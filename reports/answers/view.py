@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from tpubench.devices.prices import STALE_AFTER_DAYS
 from tpubench.devices.vendors import colour_name
+from tpubench.reports import quantity
 from tpubench.reports.answers import words
 from tpubench.reports.answers.build import Answers, Line
 from tpubench.reports.answers.gaps import Gap
-from tpubench.reports.answers.verdicts import Verdict, WayCost, WorkAnswer
+from tpubench.reports.answers.settings import RANGES, Settings
+from tpubench.reports.answers.verdicts import TERMS, Verdict, WayCost, WorkAnswer
 from tpubench.reports.tracks import Scale, log_scale
 
 _MOST_CHOSEN = 4
@@ -39,6 +41,7 @@ class LineView:
     verdicts: tuple[VerdictView, ...]
     basis: str
     more: str
+    others: tuple[int, ...]
     gap: Gap | None
     missing: str
 
@@ -95,6 +98,37 @@ class WorkView:
     missing: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliderView:
+    """One slider and where it stands."""
+
+    path: str
+    label: str
+    low: float
+    high: float
+    step: float
+    value: float
+
+
+def slider_views(settings: Settings) -> list[SliderView]:
+    """The sliders under these settings; one beyond an end of its range widens it."""
+    record = settings.record()
+    views = []
+    for r in RANGES:
+        value = record[r.path] or 1.0
+        views.append(
+            SliderView(
+                path=r.path,
+                label=r.label,
+                low=min(r.low, value),
+                high=max(r.high, value),
+                step=r.step,
+                value=value,
+            )
+        )
+    return views
+
+
 def line_views(answers: Answers) -> list[LineView]:
     """The rows of the verdict table."""
     return [_line(answers, line) for line in answers.lines]
@@ -116,6 +150,7 @@ def _line(answers: Answers, line: Line) -> LineView:
         verdicts=() if one is None else _shown(one),
         basis="" if one is None else words.basis(one),
         more=_more(answers, line),
+        others=line.others,
         gap=line.gap,
         missing="" if one is None else one.missing or "",
     )
@@ -177,6 +212,7 @@ def work_view(index: int, one: WorkAnswer) -> WorkView:
         for i, way in enumerate(one.ways)
         if i in deciding
         or way.default
+        or way.term in TERMS
         or (way.contender in chosen and not way.interruptible and len(chosen) < _MOST_CHOSEN)
     }
     return WorkView(
@@ -212,6 +248,7 @@ def _rank(one: WorkAnswer, index: int) -> tuple[object, ...]:
 def _way(index: int, way: WayCost, scale: Scale, decides: bool, shown: bool) -> WayView:
     cost = way.cost
     stale = way.age_days > STALE_AFTER_DAYS
+    margin = "" if way.margin is None else f" ({quantity.number(100 * way.margin)} %)"
     several = f" ({way.providers} providers)" if way.providers > 1 else ""
     spoken = (
         f"{way.name}, {way.label}: {words.usd(cost.point)}, performance interval"
@@ -225,7 +262,7 @@ def _way(index: int, way: WayCost, scale: Scale, decides: bool, shown: bool) -> 
         colour=colour_name(way.device),
         hollow=way.evidence != "measured",
         shape="round" if way.tpu else "square",
-        cost=words.usd(cost.point),
+        cost=words.usd(cost.point) + margin,
         cost_usd=cost.point,
         per_hour=words.usd(way.usd_per_chip_hour),
         age=f"{way.age_days} d",

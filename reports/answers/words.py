@@ -30,12 +30,15 @@ def chance(p: float) -> str:
     return f"{percent:.1f} %" if percent < 10 or percent > 90 else f"{percent:.0f} %"
 
 
+def maker(vendor: str, *, tpu: bool) -> str:
+    """Whose chip it is, as a verdict says it."""
+    return "TPU" if tpu else _VENDORS.get(vendor, vendor)
+
+
 def winner(one: WorkAnswer, verdict: Verdict) -> str:
     """Whose chip is cheaper on the figures."""
-    if verdict.compared.ratio > 1:
-        return "TPU"
-    maker = one.ways[verdict.gpu].vendor
-    return _VENDORS.get(maker, maker)
+    way = one.ways[verdict.tpu if verdict.compared.ratio > 1 else verdict.gpu]
+    return maker(way.vendor, tpu=way.tpu)
 
 
 def head(one: WorkAnswer, verdict: Verdict) -> str:

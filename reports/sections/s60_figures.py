@@ -1,75 +1,76 @@
-"""Every figure: value, interval, repetitions, evidence, price."""
+"""Every figure in one table: value, interval, repetitions, evidence, price. The page's script sorts
+it, filters it and saves it as CSV; without one it is a plain table."""
 
 from __future__ import annotations
 
 from tpubench.devices.vendors import label
 from tpubench.reports import quantity
-from tpubench.reports.blocks import Badge, Block, Cell, Note, Section, Table, columns
+from tpubench.reports.blocks import Badge, Block, FigureRow, Figures, Note, Section
 from tpubench.reports.findings import Findings, Names, short
-from tpubench.reports.sections._shared import badge, by, plural
-from tpubench.results.summary import Summary, case_key
+from tpubench.reports.sections._shared import badge, plural, spread
+from tpubench.results.summary import Summary
 
 _OPEN = 60
-"""Figures up to which the tables are shown unfolded."""
-_MOST = 2000
+"""Figures up to which the table is shown unfolded."""
+_MOST = 6000
 """Figures on the page; the rest are had from ``tpubench show --csv``."""
 
 
 def section(findings: Findings) -> Section | None:
-    shown = findings.summaries[:_MOST]
-    groups = by(shown, lambda s: (s.first.run_id, s.first.workload, s.first.preset))
+    every = findings.summaries
+    shown = spread(every, _MOST)
     blocks: list[Block] = []
-    if len(findings.summaries) > _MOST:
+    if len(every) > len(shown):
         blocks.append(
             Note(
-                text=f"The first {_MOST:,} of {len(findings.summaries):,} figures are shown.",
-                command="tpubench show … --csv",
+                text=f"{len(shown):,} of {len(every):,} figures are here, every device among them.",
+                command="tpubench show published --csv"
+                if findings.survey
+                else "tpubench show --csv",
             )
         )
-    blocks += [_table(group, folded=len(shown) > _OPEN) for group in groups]
+    names = Names(shown)
+    blocks.append(
+        Figures(
+            summary=f"All figures: {len(shown):,}",
+            open=len(shown) <= _OPEN,
+            rows=tuple(_row(summary, names) for summary in shown),
+        )
+    )
     return Section(
         title="All figures",
         lead=(
-            "Every figure by case. Low and high are the ends of the 95 % interval between"
-            " repetitions, in the unit of the value. A dash is a figure that is not there; the next"
-            " section gives the reason."
+            "Every figure by case, to be sorted, filtered and saved. The interval is the 95 %"
+            " interval between repetitions, in the unit of the value. A dash is a figure that is"
+            " not there; the next section gives the reason."
         ),
         blocks=tuple(blocks),
     )
 
 
-def _table(group: list[Summary], *, folded: bool) -> Table:
-    names = Names(group)
-    first = next((s for s in group if s.first.status == "ok"), group[0]).first
-    title = (
-        f"{first.workload} {first.preset} {first.dtype} on {label(first.device)}, {first.run_id}"
-    )
-    rows: list[tuple[Cell, ...]] = []
-    for case in by(group, lambda s: case_key(s.first)):
-        failed = max(summary.failed for summary in case)
-        lost = f" ({plural(failed, 'repetition')} failed or invalid)" if failed else ""
-        rows.append((f"{names.label(case[0])}{lost}",))
-        rows += [_row(summary) for summary in case]
-    return Table(
-        caption="" if folded else title,
-        folded=f"{title}: {plural(len(group), 'figure')}" if folded else "",
-        columns=columns("Metric", "Value#", "Low#", "High#", "n#", "Evidence", "Price"),
-        rows=tuple(rows),
-    )
-
-
-def _row(summary: Summary) -> tuple[Cell, ...]:
+def _row(summary: Summary, names: Names) -> FigureRow:
     row, found = summary.first, summary.estimate
-    status: Badge = badge(row) if row.status == "ok" else Badge(text=row.status, tone="bad")
     factor, _ = quantity.scale_of(found.point if found else 1.0, row.unit)
-    ends = (found.low, found.high) if found else (None, None)
-    return (
-        short(row.metric, 48) or quantity.MISSING,
-        quantity.quantity(found.point if found else None, row.unit),
-        *(quantity.MISSING if end is None else quantity.number(end / factor) for end in ends),
-        "0" if found is None else str(found.n),
-        status,
-        _price(summary),
+    ends = ""
+    if found is not None and found.low is not None and found.high is not None:
+        ends = f"{quantity.number(found.low / factor)} – {quantity.number(found.high / factor)}"
+    lost = f" ({plural(summary.failed, 'repetition')} failed or invalid)" if summary.failed else ""
+    status: Badge = badge(row) if row.status == "ok" else Badge(text=row.status, tone="bad")
+    return FigureRow(
+        work=short(row.workload, 40),
+        model=short(row.preset, 48),
+        device=label(row.device),
+        chips=str(row.chips or ""),
+        precision=row.dtype,
+        case=names.label(summary) + lost,
+        metric=short(row.metric, 48) or quantity.MISSING,
+        value=quantity.quantity(found.point if found else None, row.unit),
+        exact=None if found is None else found.point,
+        interval=ends,
+        count="0" if found is None else str(found.n),
+        evidence=status,
+        price=_price(summary),
+        run=short(row.run_id, 40),
     )
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime as dt
-import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import complaints, requests, started, visit
 from page_rows import ATTACKS, hostile, inference, limits, scan
 
 from tpubench.costs.published_cost import with_list_prices
@@ -23,61 +22,14 @@ from tpubench.results.select import select
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
-TRAP = """
-window.__hits = [];
-for (const name of ["alert", "confirm", "prompt", "open", "print"]) {
-  window[name] = (...args) => window.__hits.push(name);
-}
-"""
 POLICY = "Content-Security-Policy"
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if CHROMIUM is None or DRIVER is None:
-        pytest.fail("needs chromium and chromedriver: make browser")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": TRAP})
+    driver = started(tmp_path_factory.mktemp("profile"))
     yield driver
     driver.quit()
-
-
-def visit(browser: Any, path: Path, width: int = 1280) -> None:
-    """Open the page afresh at that width, with the logs of earlier pages gone."""
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    for log in ("browser", "performance"):
-        browser.get_log(log)
-    browser.get(path.as_uri())
-
-
-def complaints(browser: Any) -> list[str]:
-    """Whatever the console says, refusals by the page's own policy included."""
-    return [str(entry["message"]) for entry in browser.get_log("browser")]
-
-
-def requests(browser: Any) -> list[str]:
-    """Addresses that the page asked for, its own file and inlined pictures aside."""
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [
-        str(event["params"]["request"]["url"])
-        for event in events
-        if event["method"] == "Network.requestWillBeSent"
-    ]
-    return [url for url in asked if not url.startswith(("file:", "data:"))]
 
 
 @pytest.fixture(scope="module")

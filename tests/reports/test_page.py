@@ -31,7 +31,19 @@ ALLOWED = {
     *("nav", "p", "h1", "h2", "h3", "a", "div", "span", "strong", "code", "dl", "dt", "dd"),
     *("ul", "li", "figure", "figcaption", "img", "table", "caption", "thead", "tbody", "tr"),
     *("th", "td", "details", "summary", "script", "svg", "line", "circle", "rect", "path", "text"),
-    *("g", "polyline", "caption", "h4", "br"),
+    *(
+        "label",
+        "output",
+        "button",
+        "select",
+        "option",
+        "input",
+        "g",
+        "polyline",
+        "caption",
+        "h4",
+        "br",
+    ),
 }
 
 
