@@ -41,9 +41,16 @@ def read_toml(path: Path, model: type[Model]) -> Model:
 def explain(path: Path, error: ValidationError) -> str:
     """One line for a failed check: the first complaints by key, and how many more there are."""
     complaints = [
-        f"{key_path(found['loc'])}: {printable(found['msg'].removeprefix('Value error, '))}"
+        f"{key_path(found['loc'])}: {printable(_plainly(found['type'], found['msg']))}"
         for found in error.errors(include_url=False, include_input=False)
     ]
     more = len(complaints) - SHOWN_ERRORS
     tail = f" (and {more} more)" if more > 0 else ""
     return f"{path}: {'; '.join(complaints[:SHOWN_ERRORS])}{tail}"
+
+
+def _plainly(kind: str, message: str) -> str:
+    """A complaint of the checker in words of a user."""
+    if kind == "extra_forbidden":
+        return "there is no such key"
+    return message.removeprefix("Value error, ")

@@ -189,7 +189,7 @@ def test_throughput_from_the_store_carries_its_evidence(tmp_path: Path) -> None:
         ("NVIDIA = 0.7, Google = 0.8", "NVIDIA = 0.2, Google = 0.3", r"add up to 0\.5"),
         ("Google = 0.8", "Intel = 0.8", r"vendor_share\.Intel: no accelerator of that vendor"),
         ("wacc = 0.1", "wacc = nan", r"plan\.wacc"),
-        ("wacc = 0.1", "wacc = 0.1\ncolour = 1", r"plan\.colour: Extra inputs"),
+        ("wacc = 0.1", "wacc = 0.1\ncolour = 1", r"plan\.colour: there is no such key"),
         ("gcp-us-east5-tpu-v6e", "no-such", r"unknown price 'no-such"),
         ('workload = "chat"\ntok_s = 1800', 'workload = "x"\ntok_s = 1800', r"no workload 'x'"),
         ("megawatts = [5.0, 5.0]", "megawatts = [5.0, -5.0]", r"limits\.megawatts\[1\]"),

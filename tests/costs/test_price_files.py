@@ -85,7 +85,7 @@ def test_the_environment_names_more_tables(tmp_path: Path, monkeypatch: pytest.M
         (NEGOTIATED.replace("5.10", "true"), r"usd_per_chip_hour: .*valid number"),
         (NEGOTIATED.replace("tpu-v7", "tpu-v99"), r"accelerator: unknown accelerator 'tpu-v99'"),
         (NEGOTIATED.replace('"3y"', '"forever"'), r"term: "),
-        (NEGOTIATED + 'colour = "red"\n', r"negotiated\[0\]\.colour: Extra inputs"),
+        (NEGOTIATED + 'colour = "red"\n', r"negotiated\[0\]\.colour: there is no such key"),
         (OWNED.replace("pue = 1.08", "pue = 0.5"), r"owned\[0\]: pue must be 1 or more"),
         (OWNED + "facility_capex_usd = 5\n", r"both pay for the building"),
         (NEGOTIATED + NEGOTIATED, r"'gcp-v7-2027' is given twice"),

@@ -84,7 +84,7 @@ def test_the_variable_comes_first_then_home(
     ("text", "complaint"),
     [
         ("[backends.xla]\npyhton = 'x'\n", r"backends\.xla\."),
-        ("[backend.xla]\npython = 'x'\n", "backend: Extra inputs"),
+        ("[backend.xla]\npython = 'x'\n", "backend: there is no such key"),
         ("[backends.gpu]\npython = 'x'\n", r"backends\.gpu: no such backend; known: .*cuda"),
         ("[backends.xla]\npython = 'nothing'\n", "is not an executable file"),
         ("[backends.xla]\npython = 3\n", r"backends\.xla\.python"),
