@@ -215,6 +215,21 @@ _BASE = (
         aggregate="mean",
         formula="integrated power ÷ tokens, with its scope (board, wall, modelled)",
     ),
+    Metric(
+        name="top1_vs_bfloat16",
+        unit="fraction",
+        better="higher",
+        aggregate="mean",
+        formula="timed tokens that the same weights, held in bfloat16, would have chosen too",
+    ),
+    Metric(
+        name="kl_vs_bfloat16",
+        unit="nat",
+        better="lower",
+        aggregate="mean",
+        formula="mean KL divergence of the next token's probabilities from those of the same"
+        " weights held in bfloat16, computed in float32",
+    ),
 )
 
 _PER_CHIP = tuple(

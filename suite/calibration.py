@@ -23,7 +23,7 @@ from tpubench.suite import facts, registry
 from tpubench.suite.backend import Backend
 from tpubench.suite.interpreters import Interpreter
 from tpubench.suite.timing import Pace
-from tpubench.suite.workload import Case, Workload
+from tpubench.suite.workload import DTYPES, Case, Workload
 
 PACE = Pace(warm_up_s=0.5, window_s=1.0, most_warm_up_s=2.0)
 _PRESETS = {"hbm": "read", "gemm": "square-2048"}
@@ -50,7 +50,7 @@ def cases(backend: Backend, workload: Workload, wanted: Sequence[Case]) -> list[
     cache_mib = (fingerprint.last_level_cache_bytes() or 0) // 2**20
     overrides = {
         "hbm": {"mib": [str(max(256, 4 * cache_mib))]},
-        "gemm": {"dtype": sorted({case.dtype for case in wanted})},
+        "gemm": {"dtype": sorted({case.arithmetic_dtype for case in wanted} & DTYPES.keys())},
     }
     return [
         case

@@ -16,6 +16,7 @@ from dataclasses import asdict, replace
 from importlib import import_module
 from typing import Any
 
+from tpubench.devices.sheets import devices
 from tpubench.errors import RunFailedError, TpubenchError
 from tpubench.suite import clock_check, ranks, registry, timing
 from tpubench.suite.backend import Backend
@@ -113,7 +114,8 @@ def _measure(
         peak_memory_bytes=peak,
         parity_error=worst.error if worst else None,
         parity_tolerance=worst.tolerance if worst else None,
-        parity=[asdict(check) for check in parity],
+        parity=[asdict(check) for check in parity if check.judges],
+        measured={check.name: check.error for check in parity if not check.judges},
         generated_ids=generated,
         idle_barrier_s=ready.works.idle_barrier_s if clock else None,
         energy=asdict(energy) if energy else None,
@@ -122,7 +124,15 @@ def _measure(
 
 
 def _refuse_what_cannot_fit(job: Job, backend: Backend, device: Device) -> None:
-    """RunFailedError where the chips cannot hold the program, before anything of it is built."""
+    """RunFailedError where the chips cannot hold the program, or have no units for its precision,
+    before anything of it is built."""
+    name = backend.device_name()
+    sheet = devices().get(name)
+    peaks = sheet.peak_flop_s if sheet else {}
+    if job.case.dtype == "fp8" and peaks and "fp8" not in peaks:
+        raise RunFailedError(
+            f"{name} has no units for fp8: take dtype=int8, whose weights are as small"
+        )
     needed = registry.workload(job.case.workload).memory_bytes(job.case)
     free = backend.free_memory_bytes()
     if needed is None or free is None:

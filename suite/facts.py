@@ -87,6 +87,7 @@ def rows(
             why = f"{workload.name} gives {unknown[0]!r}, which its Workload.metrics do not declare"
             outcome = replace(outcome, status="failed", reason=why)
     if outcome.status == "ok":
+        samples |= {name: [value] for name, value in outcome.measured.items()}
         _add_one_offs(samples, missing, work, outcome)
         _add_fractions(samples, missing, workload, job, outcome, peaks)
         _add_per_chip(samples, outcome.chips)
@@ -182,7 +183,7 @@ def _add_fractions(
     outcome: Outcome,
     peaks: Peaks | None,
 ) -> None:
-    work, dtype = workload.work(job.case), job.case.dtype
+    work, dtype = workload.work(job.case), job.case.arithmetic_dtype
     for name, phase in workload.fractions.items():
         part = work.phases.get(phase, work)
         amount, peak = part.bytes, peaks.bytes_s if peaks else None
@@ -397,7 +398,7 @@ def _peaks_used(job: Job, peaks: Peaks | None) -> dict[str, Any] | None:
     if peaks is None:
         return None
     return {
-        "flop_s": peaks.flop_s.get(job.case.dtype),
+        "flop_s": peaks.flop_s.get(job.case.arithmetic_dtype),
         "bytes_s": peaks.bytes_s,
         "source": peaks.source,
         "measured": peaks.measured,

@@ -105,6 +105,8 @@ class Outcome:
     """Of the check that is nearest to its tolerance, or furthest beyond it."""
     parity: list[Mapping[str, Any]] = field(default_factory=list)
     """Fields of every :class:`~tpubench.suite.parity.Parity`."""
+    measured: Mapping[str, float] = field(default_factory=dict)
+    """Values of metrics that the checks measured without judging them."""
     device: str | None = None
     chips: int = 1
     hosts: int = 1

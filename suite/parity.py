@@ -26,13 +26,18 @@ if TYPE_CHECKING:
 class Parity:
     """Outcome of one check: an error, and the most that is allowed.
 
-    name: short and fixed, under which it is stored. what: the error in words.
+    name: short and fixed, under which it is stored. what: the error in words. With an infinite
+    tolerance it judges nothing: its name is that of a metric, and the error is stored as its value.
     """
 
     error: float
     tolerance: float
     what: str
     name: str = "reference"
+
+    @property
+    def judges(self) -> bool:
+        return self.tolerance < math.inf
 
     @property
     def ok(self) -> bool:
@@ -63,7 +68,8 @@ Checks = Callable[[], Iterable[Parity]]
 
 def worst(checks: Iterable[Parity]) -> Parity | None:
     """The check that is nearest to its tolerance, or furthest beyond it; None without any."""
-    return max(checks, key=lambda check: check.share, default=None)
+    judging = (check for check in checks if check.judges)
+    return max(judging, key=lambda check: check.share, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

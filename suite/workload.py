@@ -42,6 +42,9 @@ DTYPES: dict[str, int] = {
 }
 """Precisions a workload may ask for, and their bytes an element."""
 
+WIDENED = {"int8": "bfloat16"}
+"""Precision in which weights of one that is only stored are multiplied."""
+
 _UNSAID = {"seed", "weights", "prompt"}
 """Parameters that a label leaves out."""
 
@@ -60,6 +63,11 @@ class Case:
     @property
     def dtype(self) -> str:
         return str(self.params["dtype"])
+
+    @property
+    def arithmetic_dtype(self) -> str:
+        """The precision whose peak this case is held against."""
+        return WIDENED.get(self.dtype, self.dtype)
 
     def number(self, key: str) -> int:
         """An integer parameter."""

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tpubench.workloads._llama_config import LlamaConfig
+from tpubench.workloads._llama_quantized import Held, projection
 
 
 def rope_frequencies(config: LlamaConfig) -> Tensor:
@@ -87,16 +88,16 @@ class KVCache(nn.Module):
 class Attention(nn.Module):
     """Grouped-query attention over a static cache."""
 
-    def __init__(self, config: LlamaConfig, dtype: torch.dtype) -> None:
+    def __init__(self, config: LlamaConfig, held: Held) -> None:
         super().__init__()
         self.n_heads, self.n_kv_heads = config.n_heads, config.n_kv_heads
         self.head_dim = config.head_dim
         heads = config.n_heads + 2 * config.n_kv_heads
         width = config.n_heads * config.head_dim
-        self.qkv = nn.Linear(
-            config.d_model, heads * config.head_dim, bias=config.attention_bias, dtype=dtype
+        self.qkv = projection(
+            config.d_model, heads * config.head_dim, bias=config.attention_bias, held=held
         )
-        self.out = nn.Linear(width, config.d_model, bias=config.output_bias, dtype=dtype)
+        self.out = projection(width, config.d_model, bias=config.output_bias, held=held)
 
     def forward(
         self,
@@ -159,10 +160,10 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """SwiGLU: gate and up in one projection."""
 
-    def __init__(self, config: LlamaConfig, dtype: torch.dtype) -> None:
+    def __init__(self, config: LlamaConfig, held: Held) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(config.d_model, 2 * config.d_ffn, bias=False, dtype=dtype)
-        self.down = nn.Linear(config.d_ffn, config.d_model, bias=False, dtype=dtype)
+        self.gate_up = projection(config.d_model, 2 * config.d_ffn, bias=False, held=held)
+        self.down = projection(config.d_ffn, config.d_model, bias=False, held=held)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         gate_BLF, up_BLF = self.gate_up(x_BLD).chunk(2, dim=-1)
@@ -172,12 +173,12 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """One decoder layer."""
 
-    def __init__(self, config: LlamaConfig, dtype: torch.dtype) -> None:
+    def __init__(self, config: LlamaConfig, held: Held) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(config.d_model, config.norm_eps, dtype)
-        self.attention = Attention(config, dtype)
-        self.ffn_norm = RMSNorm(config.d_model, config.norm_eps, dtype)
-        self.ffn = FeedForward(config, dtype)
+        self.attention_norm = RMSNorm(config.d_model, config.norm_eps, held.dtype)
+        self.attention = Attention(config, held)
+        self.ffn_norm = RMSNorm(config.d_model, config.norm_eps, held.dtype)
+        self.ffn = FeedForward(config, held)
 
     def forward(
         self,
@@ -198,16 +199,24 @@ class Llama(nn.Module):
     """The decoder. Build it under ``torch.device(...)``; weights start uninitialised.
 
     ``capacity`` is the longest context it will be asked for; rotary tables are computed for it.
+    ``quantized`` holds the projections of the layers in one byte a value (``_llama_quantized.py``).
     """
 
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, config: LlamaConfig, capacity: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        config: LlamaConfig,
+        capacity: int,
+        dtype: torch.dtype,
+        quantized: str | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
+        held = Held(dtype=dtype, quantized=quantized)
         self.embedding = nn.Embedding(config.vocab, config.d_model, dtype=dtype)
-        self.blocks = nn.ModuleList(Block(config, dtype) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(Block(config, held) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps, dtype)
         self.head = nn.Linear(config.d_model, config.vocab, bias=False, dtype=dtype)
         if config.tied:

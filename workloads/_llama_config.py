@@ -115,6 +115,14 @@ def weight_bytes(config: LlamaConfig, dtype_bytes: int) -> int:
     return (matmul + biases_and_norms) * dtype_bytes
 
 
+def quantized_saving_bytes(config: LlamaConfig, dtype_bytes: int) -> int:
+    """What holding the projections of all layers in one byte a value, and a float32 scale for each
+    of their rows, saves of the weights' bytes."""
+    heads = (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
+    rows = heads + config.d_model + 2 * config.d_ffn + config.d_model
+    return config.n_layers * (config.layer_matmul_params * (dtype_bytes - 1) - 4 * rows)
+
+
 def prefill_bytes(config: LlamaConfig, batch: int, length: int, dtype_bytes: int) -> int:
     """Weights read once and the cache written once."""
     cache = batch * length * config.kv_bytes_per_token(dtype_bytes)

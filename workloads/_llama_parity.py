@@ -4,6 +4,9 @@
 - ``poisoned cache``: slots that hold no token of this sequence are huge, and must not matter.
 - ``logits``: the program itself against float32, by what its precision costs an eager run.
 - ``regret``: the tokens of the timed window under a float32 pass, for every sequence.
+
+A quantised program is held against its own weights, as they are once quantised; what quantising
+them changes is measured beside it, against the same weights in bfloat16.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from tpubench.suite.workload import Case, Checks, Means, Parity
 from tpubench.workloads import _llama_reference as reference
 from tpubench.workloads._llama_config import LlamaConfig
 from tpubench.workloads._llama_observed import Observed, observe
+from tpubench.workloads._llama_quantized import FLOAT32, STORED, Held, held
 from tpubench.workloads._llama_recall import Asked, eager, floor, place, recalled
 from tpubench.workloads._llama_reference import Place, Task
 from tpubench.workloads._llama_step import LlamaStep
@@ -34,6 +38,8 @@ EAGER_RATIO = 1.5
 """How much more than an eager run of the same weights and precision a program may err."""
 CAP = 0.1
 """The most that random weights may err, whatever an eager run does."""
+CAP_FP8 = 0.3
+"""The same where each token is rounded to three bits before each projection."""
 REGRET, REGRET_OF_ONE, WORST_REGRET = 0.01, 0.05, 1.0
 """Mean regret allowed of many tokens, what is added for one (and over √n for n), and the most of
 any one. Rounding makes near ties fall otherwise: with logits off by ε standard deviations the mean
@@ -83,17 +89,19 @@ def poisoned(seen: Observed) -> Parity:
 class _Twin:
     """The same program, shallow and in float32, and what it gave."""
 
+    case: Case
     step: LlamaStep
     seen: Observed
 
     @classmethod
     def run(cls, case: Case, means: Means) -> _Twin:
+        case = twin_case(case, means.device.ranks)
         with means.exact_float32():
-            step = means.build(twin_case(case, means.device.ranks))
+            step = means.build(case)
             assert isinstance(step, LlamaStep)
             step.run(lambda *_: None)
             seen = observe(step, range(len(step.prompt_BL)))
-        return cls(step=step, seen=seen)
+        return cls(case=case, step=step, seen=seen)
 
     def judged(self, means: Means) -> Parity:
         task = Task(ids=self.seen.ids, dtype=torch.float32, keep=self.seen.kept)
@@ -101,7 +109,7 @@ class _Twin:
             self.step.weights,
             [task],
             judged_from=self.seen.judged_from,
-            held=torch.float32,
+            held=held(self.case),
             place=place(means),
         )
         errors = [
@@ -133,6 +141,8 @@ def twin_case(case: Case, ranks: int) -> Case:
         "dtype": "float32",
         "weights": "random",
     }
+    if case.dtype in STORED:
+        params["quantized"] = case.dtype
     return replace(case, params=params, shape=config.to_json())
 
 
@@ -143,19 +153,24 @@ def _judged(case: Case, step: LlamaStep, seen: Observed, means: Means) -> Iterat
     dtype, as_stated = measured or (torch.float32, True)
     rest = [row for row in range(len(seen.ids)) if row not in seen.drawn]
     keep = tuple(seen.kept)
+    narrow = case.dtype == "fp8"
     asked = [
         Asked(rows=seen.drawn, dtype=torch.float32, keep=keep, exact=True),
-        Asked(rows=[] if exact else seen.drawn, dtype=dtype, keep=keep, exact=as_stated),
-        Asked(rows=rest, dtype=dtype, keep=(), exact=as_stated),
+        Asked(
+            rows=[] if exact else seen.drawn, dtype=dtype, keep=keep, exact=as_stated, narrow=narrow
+        ),
+        Asked(rows=rest, dtype=dtype, keep=(), exact=as_stated, narrow=narrow),
     ]
-    truth, usual, others = recalled(case, step.weights, seen.ids, seen.judged_from, asked, means)
+    truth, usual, others = recalled(
+        held(case), step.weights, seen.ids, seen.judged_from, asked, means
+    )
     assert truth is not None
     allowed, against = floor(case, means), "float32"
     if usual is not None:
         cost = _root_mean_square(truth.logits, usual.logits)
         allowed = max(allowed, EAGER_RATIO * cost)
         if case.params.get("weights", "random") == "random":
-            allowed = min(allowed, CAP)
+            allowed = min(allowed, CAP_FP8 if narrow else CAP)
         against = f"float32 (an eager {_name(dtype)} run: {cost:.3g})"
     yield Parity(
         name="logits",
@@ -176,11 +191,34 @@ def _judged(case: Case, step: LlamaStep, seen: Observed, means: Means) -> Iterat
                 tolerance=scale * (REGRET + REGRET_OF_ONE / math.sqrt(sequences * tokens)),
                 what=f"mean regret of {sequences} × {tokens} timed tokens in {precision}",
             )
+    if case.dtype in STORED:
+        yield from _against_bfloat16(step, seen, means)
     yield Parity(
         name="worst token",
         error=max(float(forced.regret.max()) for forced in (truth, others) if forced is not None),
         tolerance=scale * WORST_REGRET,
         what="the highest regret of any timed token",
+    )
+
+
+def _against_bfloat16(step: LlamaStep, seen: Observed, means: Means) -> Iterator[Parity]:
+    """What the quantised program says, against its weights in bfloat16 computed in float32."""
+    asked = [Asked(rows=seen.drawn, dtype=torch.float32, keep=tuple(seen.kept), exact=True)]
+    plain = Held(dtype=torch.bfloat16)
+    (truth,) = recalled(plain, step.weights, seen.ids, seen.judged_from, asked, means)
+    assert truth is not None
+    yield Parity(
+        name="top1_vs_bfloat16",
+        error=float((truth.regret == 0).double().mean()),
+        tolerance=math.inf,
+        what="share of the timed tokens that bfloat16 weights would have chosen",
+    )
+    expected, given = (logits.double().log_softmax(dim=2) for logits in (truth.logits, seen.logits))
+    yield Parity(
+        name="kl_vs_bfloat16",
+        error=float((expected.exp() * (expected - given)).sum(dim=2).mean()),
+        tolerance=math.inf,
+        what="mean KL divergence of the next token's probabilities, nats",
     )
 
 
@@ -192,7 +230,7 @@ def device_reference(case: Case, means: Means) -> Parity:
     ids_BL = torch.randint(0, config.vocab, (1, 64), generator=torch.Generator().manual_seed(2))
     task = Task(ids=ids_BL, dtype=torch.float32, keep=(15, 31, 63))
     here, there = (
-        reference.force(weights, [task], judged_from=32, held=torch.float32, place=where)[0]
+        reference.force(weights, [task], judged_from=32, held=FLOAT32, place=where)[0]
         for where in (Place(), place(means))
     )
     return Parity(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tpubench.suite.workload import Case, Program, UsageError
 from tpubench.workloads._llama import Attention, Block, FeedForward, KVCache, Llama
 from tpubench.workloads._llama_config import LlamaConfig
+from tpubench.workloads._llama_quantized import Held, held
 
 
 class ShardedAttention(Attention):
@@ -79,12 +80,12 @@ class TiedHead(nn.Module):
 class Greedy(nn.Module):
     """The decoder and its cache as one module: tokens and positions in, next tokens out."""
 
-    def __init__(self, config: LlamaConfig, batch: int, capacity: int, dtype: torch.dtype) -> None:
+    def __init__(self, config: LlamaConfig, batch: int, capacity: int, holding: Held) -> None:
         super().__init__()
-        self.model = Llama(config, capacity, dtype)
+        self.model = Llama(config, capacity, holding.dtype, holding.quantized)
         if config.tied:
             self.model.head = TiedHead(self.model.embedding)  # type: ignore[assignment]
-        self.cache = KVCache(config, batch, capacity, dtype)
+        self.cache = KVCache(config, batch, capacity, holding.dtype)
 
     def forward(self, tokens_BL: Tensor, positions_L: Tensor) -> Tensor:
         L = tokens_BL.shape[1]
@@ -116,9 +117,8 @@ def program(case: Case, config: LlamaConfig, phase: str, *, depth: int, chips: i
             raise UsageError(f"{case.preset}: {size} ({what}) does not divide among {chips} chips")
     if config.n_heads % config.n_kv_heads:
         raise UsageError(f"{case.preset}: {config.n_heads} heads do not go round {chips} chips")
-    dtype: torch.dtype = getattr(torch, case.dtype)
     with torch.device("meta"):
-        module = Greedy(replace(config, n_layers=depth), batch, prompt + output, dtype)
+        module = Greedy(replace(config, n_layers=depth), batch, prompt + output, held(case))
         length = prompt if phase == "prefill" else 1
         inputs = (
             torch.empty(batch, length, dtype=torch.int64),
@@ -151,8 +151,10 @@ def _spread(module: Greedy, chips: int) -> dict[str, int]:
         for name, dimension in (
             ("attention.qkv.weight", 0),
             ("attention.qkv.bias", 0),
+            ("attention.qkv.scale", 0),
             ("attention.out.weight", 1),
             ("ffn.gate_up.weight", 0),
+            ("ffn.gate_up.scale", 0),
             ("ffn.down.weight", 1),
         ):
             split[f"{prefix}.{name}"] = dimension

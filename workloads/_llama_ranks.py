@@ -9,6 +9,7 @@ rank has read from the disk is in memory for all.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import cast
 
@@ -20,13 +21,14 @@ from torch.distributed import _functional_collectives as collectives
 from tpubench.suite.workload import Device, UsageError
 from tpubench.workloads._llama import Block, Llama
 from tpubench.workloads._llama_config import LlamaConfig
-from tpubench.workloads._llama_weights import Source, shapes
+from tpubench.workloads._llama_quantized import Held, QuantizedLinear, quantize, row_scales
+from tpubench.workloads._llama_weights import Piece, Source, shapes
 
 
 class Summed(nn.Module):
     """A projection of a part of the features, summed over all ranks."""
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear | QuantizedLinear) -> None:
         super().__init__()
         self.linear = linear
 
@@ -69,16 +71,23 @@ def share(config: LlamaConfig, ranks: int) -> LlamaConfig:
 
 
 def build(
-    config: LlamaConfig, capacity: int, dtype: torch.dtype, device: Device, weights: Source
+    config: LlamaConfig, capacity: int, holding: Held, device: Device, weights: Source
 ) -> Llama:
     """This rank's decoder, its weights in place; of each weight only this rank's part is copied."""
     with torch.device(device.torch_device):
-        model = Llama(share(config, device.ranks), capacity, dtype)
-        head = nn.Linear(config.d_model, config.vocab // device.ranks, bias=False, dtype=dtype)
+        model = Llama(share(config, device.ranks), capacity, holding.dtype, holding.quantized)
+        head = nn.Linear(
+            config.d_model, config.vocab // device.ranks, bias=False, dtype=holding.dtype
+        )
     model.head = head
     for name in shapes(config):
         if name != "head.weight":
-            _fill(model.get_parameter(name), name, config, device, weights)
+            owner, _, kind = name.rpartition(".")
+            module = model.get_submodule(owner)
+            if isinstance(module, QuantizedLinear) and kind == "weight":
+                _put(module, name, config, device, weights)
+            else:
+                _fill(model.get_parameter(name), name, config, device, weights)
     _fill(head.weight, "head.weight", config, device, weights)
     for block in cast("list[Block]", list(model.blocks)):
         attention, ffn = block.attention, block.ffn
@@ -97,18 +106,46 @@ def _fill(
         return
     rows, columns = _part(name, config, device.rank, device.ranks)
     tied = name == "head.weight" and config.tied
+    pieces = weights.pieces("embedding.weight" if tied else name)
+    _cut(parameter, pieces, rows, columns)
+
+
+@torch.no_grad()
+def _put(
+    module: QuantizedLinear, name: str, config: LlamaConfig, device: Device, weights: Source
+) -> None:
+    """This rank's part of a weight that is quantised by whole rows."""
+    rows, columns = _part(name, config, device.rank, device.ranks)
+
+    def scales() -> Iterator[tuple[int, Tensor, Tensor]]:
+        for first, piece in weights.pieces(name):
+            wide = piece.to(torch.bfloat16)
+            yield first, wide, row_scales(wide, module.kind)
+
+    values = ((first, quantize(wide, scale, module.kind)) for first, wide, scale in scales())
+    _cut(module.weight, values, rows, columns)
+    _cut(module.scale, ((first, scale) for first, _, scale in scales()), rows, None)
+
+
+def _cut(
+    parameter: Tensor,
+    pieces: Iterator[Piece],
+    rows: list[range] | None,
+    columns: slice | None,
+) -> None:
+    """Copy these rows and columns of a weight that comes in pieces of whole rows."""
     local: Tensor | None = None
-    for first, piece in weights.pieces("embedding.weight" if tied else name):
+    for first, piece in pieces:
         if local is None:
             local = torch.empty(parameter.shape, dtype=parameter.dtype, device=piece.device)
         start = 0
-        for held in rows or [range(len(local))]:
-            low, high = max(held.start, first), min(held.stop, first + len(piece))
+        for mine in rows or [range(len(local))]:
+            low, high = max(mine.start, first), min(mine.stop, first + len(piece))
             if low < high:
                 part = piece[low - first : high - first]
-                to = start + low - held.start
+                to = start + low - mine.start
                 local[to : to + high - low].copy_(part if columns is None else part[:, columns])
-            start += len(held)
+            start += len(mine)
     assert local is not None
     parameter.copy_(local)
 

@@ -12,10 +12,16 @@ from torch import Tensor
 
 from tpubench.suite.workload import Case, Means
 from tpubench.workloads import _llama_reference as reference
+from tpubench.workloads._llama_quantized import Held, held
 from tpubench.workloads._llama_reference import Forced, Place, Task
 from tpubench.workloads._llama_weights import Source
 
-_SOURCES = ("_llama_config.py", "_llama_reference.py", "_llama_weights.py")
+_SOURCES = (
+    "_llama_config.py",
+    "_llama_quantized.py",
+    "_llama_reference.py",
+    "_llama_weights.py",
+)
 """Files that a reference follows from, beside torch and the weights."""
 
 
@@ -27,10 +33,11 @@ class Asked:
     dtype: torch.dtype
     keep: tuple[int, ...]
     exact: bool
+    narrow: bool = False
 
 
 def recalled(
-    case: Case,
+    holding: Held,
     weights: Source,
     ids_BL: Tensor,
     judged_from: int,
@@ -48,7 +55,7 @@ def recalled(
     common = {
         "source": hashlib.sha256(sources).hexdigest(),
         "weights": weights.identity(),
-        "held": case.dtype,
+        "held": holding.name(),
         "device": torch.device(where.device).type,
     }
     known: dict[tuple[int, int], Forced] = {}
@@ -58,7 +65,7 @@ def recalled(
             tokens = ids_BL[row].numpy().tobytes()
             keys[number, row] = {
                 **common,
-                "dtype": str(one.dtype),
+                "dtype": str(one.dtype) + (", fp8" if one.narrow else ""),
                 "precision": "exact" if one.exact else means.float32_precision,
                 "tokens": hashlib.sha256(tokens).hexdigest(),
                 "judged_from": judged_from,
@@ -69,7 +76,7 @@ def recalled(
                 known[number, row] = Forced(**tensors)
     missing = [[row for row in one.rows if (n, row) not in known] for n, one in enumerate(asked)]
     tasks = [
-        Task(ids=ids_BL[rows], dtype=one.dtype, keep=one.keep, exact=one.exact)
+        Task(ids=ids_BL[rows], dtype=one.dtype, keep=one.keep, exact=one.exact, narrow=one.narrow)
         for one, rows in zip(asked, missing, strict=True)
         if rows
     ]
@@ -78,7 +85,7 @@ def recalled(
             weights,
             tasks,
             judged_from=judged_from,
-            held=getattr(torch, case.dtype),
+            held=holding,
             place=where,
         )
         if tasks
@@ -112,7 +119,7 @@ def eager(case: Case, means: Means) -> tuple[torch.dtype, bool] | None:
     bfloat16 is measured by a bfloat16 run: torch_xla would take the program that it compiled for
     exact float32 for the same one, since their recordings are alike.
     """
-    dtype: torch.dtype = getattr(torch, case.dtype)
+    dtype = held(case).dtype
     if dtype is not torch.float32:
         return dtype, True
     return {
@@ -124,7 +131,8 @@ def eager(case: Case, means: Means) -> tuple[torch.dtype, bool] | None:
 
 def floor(case: Case, means: Means) -> float:
     """Error allowed where an eager run errs less, as a very shallow one does."""
-    stated = means.float32_precision if case.dtype == "float32" else case.dtype
+    dtype = str(held(case).dtype).removeprefix("torch.")
+    stated = means.float32_precision if dtype == "float32" else dtype
     return {"float32": 1e-4, "tf32": 2e-3}.get(stated, 5e-3)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from tpubench.workloads._llama import rope_frequencies
 from tpubench.workloads._llama_config import LlamaConfig
+from tpubench.workloads._llama_quantized import Held
 from tpubench.workloads._llama_weights import Source, shapes, whole
 
 Layer = Mapping[str, Tensor]
@@ -35,12 +36,14 @@ class Task:
 
     ids: [B, L], prompts and what was generated after them. keep: positions whose logits to give.
     dtype: the precision of this computation. exact: whether its float32 is float32 throughout.
+    narrow: whether each token is rounded to fp8, by a scale of its own, before each projection.
     """
 
     ids: Tensor
     dtype: torch.dtype
     keep: Sequence[int] = ()
     exact: bool = True
+    narrow: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +80,7 @@ def force(
     tasks: Sequence[Task],
     *,
     judged_from: int,
-    held: torch.dtype,
+    held: Held,
     place: Place,
 ) -> list[Forced]:
     """Logits, and the regret of the tokens from position ``judged_from`` on, for each task.
@@ -101,7 +104,8 @@ def force(
             layer = {name: weight.to(task.dtype) for name, weight in stored.items()}
             with place.precision(task):
                 sequences = torch.split(flows[number], 1)
-                parts = [decoder_layer(config, layer, x, turns[number]) for x in sequences]
+                turn = turns[number]
+                parts = [decoder_layer(config, layer, x, turn, task.narrow) for x in sequences]
                 flows[number] = torch.cat(parts)
                 place.flush()
     head_VD = table_VD if config.tied else get("head.weight")
@@ -148,13 +152,18 @@ def rotation(
 
 
 def decoder_layer(
-    config: LlamaConfig, layer: Layer, x_BLD: Tensor, turn: tuple[Tensor, Tensor]
+    config: LlamaConfig,
+    layer: Layer,
+    x_BLD: Tensor,
+    turn: tuple[Tensor, Tensor],
+    narrow: bool = False,
 ) -> Tensor:
     """One layer over whole sequences."""
     N, K, H = config.n_heads, config.n_kv_heads, config.head_dim
     B, L, _ = x_BLD.shape
 
     def linear(name: str, x: Tensor) -> Tensor:
+        x = rounded_to_fp8(x) if narrow else x
         y = x @ layer[f"{name}.weight"].T
         return y + layer[f"{name}.bias"] if f"{name}.bias" in layer else y
 
@@ -190,6 +199,12 @@ def causal_attention(q_BLNH: Tensor, k_BLKH: Tensor, v_BLKH: Tensor) -> Tensor:
         parts.append(attend.to(v_BKSH.dtype) @ v_BKSH.unsqueeze(2))
     y_BKGLH = torch.cat(parts, dim=3)
     return y_BKGLH.permute(0, 3, 1, 2, 4).reshape(B, L, N, H)
+
+
+def rounded_to_fp8(x: Tensor) -> Tensor:
+    """Each token to the 256 values of e4m3, the largest of the token at 448."""
+    step = x.float().abs().amax(dim=-1, keepdim=True).clamp_min(1e-27) / 448
+    return ((x.float() / step).to(torch.float8_e4m3fn).float() * step).to(x.dtype)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tpubench.suite.workload import Case, Device, Mark, Step, Weights, Window
 from tpubench.workloads._llama import Block, KVCache, Llama
 from tpubench.workloads._llama_config import LlamaConfig
+from tpubench.workloads._llama_quantized import held
 from tpubench.workloads._llama_weights import Source, fill, source
 
 
@@ -98,7 +99,8 @@ class LlamaStep(Step):
         for block in cast("list[Block]", list(self.model.blocks)):
             attention, ffn = block.attention, block.ffn
             cut += [(parameter, 0) for parameter in attention.qkv.parameters()]
-            cut += [(attention.out.weight, 1), (ffn.gate_up.weight, 0), (ffn.down.weight, 1)]
+            cut += [(parameter, 0) for parameter in ffn.gate_up.parameters()]
+            cut += [(attention.out.weight, 1), (ffn.down.weight, 1)]
         return cut + [(buffer, 1) for buffer in self.cache.buffers()]
 
     def written(self) -> list[Tensor]:
@@ -107,23 +109,24 @@ class LlamaStep(Step):
 
 def build(case: Case, config: LlamaConfig, device: Device, weights: Weights) -> LlamaStep:
     """Model, cache and prompt of ``case`` on ``device``; weights created in their own dtype."""
-    dtype: torch.dtype = getattr(torch, case.dtype)
+    holding = held(case)
+    dtype = holding.dtype
     batch, length = case.number("batch"), case.number("input_len")
     output_len, seed = case.number("output_len"), case.number("seed")
     capacity = length + output_len
     stored = source(config, seed, weights.path, device.torch_device)
-    held = config
+    part = config
     if device.ranks > 1:
         from tpubench.workloads import _llama_ranks
 
-        model = _llama_ranks.build(config, capacity, dtype, device, stored)
-        held = _llama_ranks.share(config, device.ranks)
+        model = _llama_ranks.build(config, capacity, holding, device, stored)
+        part = _llama_ranks.share(config, device.ranks)
     else:
         with torch.device(device.torch_device):
-            model = Llama(config, capacity, dtype)
+            model = Llama(config, capacity, dtype, holding.quantized)
         fill(model, stored)
     with torch.device(device.torch_device):
-        cache = KVCache(held, batch, capacity, dtype)
+        cache = KVCache(part, batch, capacity, dtype)
     model.eval().requires_grad_(False)
     if weights.prompt_ids is None:
         generator = torch.Generator().manual_seed(seed)
@@ -145,12 +148,12 @@ def count(case: Case, config: LlamaConfig) -> dict[str, int]:
     Nothing is allocated. torch counts attention as if it were not causal, and an attention in
     which heads are grouped by its actual shapes.
     """
-    dtype: torch.dtype = getattr(torch, case.dtype)
+    holding = held(case)
     batch, length = case.number("batch"), case.number("input_len")
     capacity = length + case.number("output_len")
     with torch.device("meta"):
-        model = Llama(config, capacity, dtype).eval()
-        cache = KVCache(config, batch, capacity, dtype)
+        model = Llama(config, capacity, holding.dtype, holding.quantized).eval()
+        cache = KVCache(config, batch, capacity, holding.dtype)
         prompt_BL = torch.empty(batch, length, dtype=torch.int64)
         token_B1 = torch.empty(batch, 1, dtype=torch.int64)
         positions_L = torch.empty(length, dtype=torch.int64)

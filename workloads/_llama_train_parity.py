@@ -23,6 +23,7 @@ from torch import Tensor
 from tpubench.suite.workload import Case, Checks, Means, Parity
 from tpubench.workloads import _llama_train_reference as reference
 from tpubench.workloads._llama_config import LlamaConfig
+from tpubench.workloads._llama_quantized import FLOAT32
 from tpubench.workloads._llama_recall import eager, floor, place
 from tpubench.workloads._llama_train_observed import (
     one_more,
@@ -257,7 +258,7 @@ def _recalled(step: TrainStep, dtype: torch.dtype, exact: bool, means: Means) ->
 
 
 def _initial(step: TrainStep, name: str, device: str) -> Tensor:
-    return whole(step.weights, name, held=torch.float32, device=device)
+    return whole(step.weights, name, held=FLOAT32, device=device)
 
 
 def _judged_ids(step: TrainStep) -> Tensor:

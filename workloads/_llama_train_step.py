@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tpubench.suite.workload import Case, Device, Mark, Step, UsageError
 from tpubench.workloads._llama_config import LlamaConfig
+from tpubench.workloads._llama_quantized import FLOAT32
 from tpubench.workloads._llama_train import IGNORED, TrainedLlama
 from tpubench.workloads._llama_train_reference import AdamWSettings
 from tpubench.workloads._llama_weights import Drawn, Source, whole
@@ -87,7 +88,7 @@ class TrainStep(Step):
         """Weights and optimizer as they were before the first step, in place."""
         where = self.device.torch_device
         for name, parameter in self.model.named_parameters():
-            place_values(parameter, whole(self.weights, name, held=torch.float32, device=where))
+            place_values(parameter, whole(self.weights, name, held=FLOAT32, device=where))
         with torch.no_grad():
             for state in self.optimizer.state.values():
                 for value in state.values():
@@ -133,7 +134,7 @@ def build(case: Case, config: LlamaConfig, device: Device) -> TrainStep:
         if unit is model:
             model.tie()
         for name, parameter in own_parameters(unit):
-            values = whole(weights, prefix + name, held=torch.float32, device=where)
+            values = whole(weights, prefix + name, held=FLOAT32, device=where)
             place_values(parameter, values)
         if device.shard is not None:
             device.shard(unit)

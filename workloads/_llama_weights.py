@@ -24,6 +24,13 @@ from torch import Tensor, nn
 
 from tpubench.workloads._llama import Llama
 from tpubench.workloads._llama_config import LlamaConfig
+from tpubench.workloads._llama_quantized import (
+    Held,
+    QuantizedLinear,
+    dequantized,
+    quantize,
+    row_scales,
+)
 
 Piece = tuple[int, Tensor]
 """First row, and whole rows of one weight."""
@@ -150,16 +157,39 @@ def source(config: LlamaConfig, seed: int, path: Path | None, device: str = "cpu
 def fill(model: nn.Module, weights: Source) -> None:
     """Copy the weights into the parameters of a whole model, one at a time."""
     for name, parameter in model.named_parameters():
-        parameter.copy_(whole(weights, name, held=parameter.dtype, device=str(parameter.device)))
+        owner, _, kind = name.rpartition(".")
+        module = model.get_submodule(owner)
+        if isinstance(module, QuantizedLinear) and kind != "bias":
+            if kind == "weight":  # and the scale with it
+                put(module, weights.pieces(name))
+        else:
+            as_it_is, where = Held(dtype=parameter.dtype), str(parameter.device)
+            parameter.copy_(whole(weights, name, held=as_it_is, device=where))
 
 
 @torch.no_grad()
-def whole(weights: Source, name: str, *, held: torch.dtype, device: str) -> Tensor:
-    """One weight on ``device`` with the values it has when held in ``held``.
+def put(module: QuantizedLinear, pieces: Iterator[Piece]) -> None:
+    """Quantise whole rows of bfloat16, piece by piece, into a projection."""
+    device = module.weight.device
+    for first, rows in pieces:
+        wide = rows.to(torch.bfloat16)
+        scale_R = row_scales(wide, module.kind)
+        narrow = quantize(wide, scale_R, module.kind)
+        module.scale[first : first + len(rows)] = scale_R.to(device)
+        module.weight[first : first + len(rows)] = narrow.to(device)
 
-    A precision that is quantised would return its dequantised values here.
-    """
-    pieces = sorted(((first, rows.to(held)) for first, rows in weights.pieces(name)), key=_first)
+
+@torch.no_grad()
+def whole(weights: Source, name: str, *, held: Held, device: str) -> Tensor:
+    """One weight on ``device`` with the values it has when held in ``held``; in float32 where it is
+    quantised, in ``held.dtype`` elsewhere."""
+
+    def as_held(rows: Tensor) -> Tensor:
+        if held.quantized is not None and held.quantizes(name):
+            return dequantized(rows.to(torch.bfloat16), held.quantized)
+        return rows.to(held.dtype)
+
+    pieces = sorted(((first, as_held(rows)) for first, rows in weights.pieces(name)), key=_first)
     # Put together where they were made: a device that compiles would compile each piece's place.
     together = pieces[0][1] if len(pieces) == 1 else torch.cat([rows for _, rows in pieces])
     return together.to(device)

@@ -35,6 +35,9 @@ from tpubench.suite.workload import (
 from tpubench.workloads import _llama_config as arithmetic
 from tpubench.workloads._llama_config import PRESETS, LlamaConfig
 
+_QUANTIZED = ("fp8", "int8")
+"""Held in one byte a value, everything else in bfloat16: ``_llama_quantized.py``."""
+
 
 class LlamaInfer(Workload):
     """Greedy generation with a Llama-family model."""
@@ -50,7 +53,9 @@ class LlamaInfer(Workload):
         "input_len": Parameter(default=1024, minimum=1, doc="prompt tokens a sequence"),
         "output_len": Parameter(default=1024, minimum=1, doc="new tokens a sequence"),
         "dtype": Parameter(
-            default="bfloat16", choices=tuple(DTYPES), doc="precision of weights and activations"
+            default="bfloat16",
+            choices=(*DTYPES, *_QUANTIZED),
+            doc="precision of weights and activations; fp8 and int8 of the layers' projections",
         ),
         "seed": Parameter(default=0, minimum=0, doc="seed of random weights and prompts"),
     }
@@ -60,6 +65,7 @@ class LlamaInfer(Workload):
         "_llama_config.py",
         "_llama_observed.py",
         "_llama_parity.py",
+        "_llama_quantized.py",
         "_llama_ranks.py",
         "_llama_recall.py",
         "_llama_reference.py",
@@ -154,21 +160,21 @@ class LlamaInfer(Workload):
 
     def work(self, case: Case) -> Work:
         config = _config(case)
-        size = DTYPES[case.dtype]
+        size, saved = _bytes(case, config)
         batch, prompt = case.number("batch"), case.number("input_len")
         output = case.number("output_len")
         prefill = Work(
             items=batch * prompt,
             unit="token",
             flops=arithmetic.prefill_flops(config, batch, prompt),
-            bytes=arithmetic.prefill_bytes(config, batch, prompt, size),
+            bytes=arithmetic.prefill_bytes(config, batch, prompt, size) - saved,
         )
         keys = range(prompt + 1, prompt + output)
         decode = Work(
             items=batch * (output - 1),
             unit="token",
             flops=sum(arithmetic.decode_flops(config, batch, n) for n in keys),
-            bytes=sum(arithmetic.decode_bytes(config, batch, n, size) for n in keys),
+            bytes=sum(arithmetic.decode_bytes(config, batch, n, size) - saved for n in keys),
         )
         return Work(
             items=batch * output,
@@ -180,9 +186,10 @@ class LlamaInfer(Workload):
 
     def memory_bytes(self, case: Case) -> int:
         """Weights, and the cache of the whole context."""
-        config, size = _config(case), DTYPES[case.dtype]
+        config = _config(case)
+        size, saved = _bytes(case, config)
         tokens = case.number("batch") * (case.number("input_len") + case.number("output_len"))
-        return config.n_params * size + tokens * config.kv_bytes_per_token(size)
+        return config.n_params * size - saved + tokens * config.kv_bytes_per_token(size)
 
     def count(self, case: Case) -> dict[str, int]:
         """FLOPs and bytes of one prefill and of the last decode step, counted on meta tensors."""
@@ -218,6 +225,14 @@ class LlamaInfer(Workload):
 
 def _config(case: Case) -> LlamaConfig:
     return LlamaConfig.from_json(case.shape)
+
+
+def _bytes(case: Case, config: LlamaConfig) -> tuple[int, int]:
+    """Bytes of one value, and what quantised projections save of all weights."""
+    if case.dtype in _QUANTIZED:
+        size = DTYPES["bfloat16"]
+        return size, arithmetic.quantized_saving_bytes(config, size)
+    return DTYPES[case.dtype], 0
 
 
 def _check_prompt(prompt: Sequence[int], vocab: int) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,39 @@ class PackedLinear(nn.Module):
         return packed
 
 
+_FEW_ROWS = 24
+"""Up to so many, torch's product with int8 weights is faster than widening them first: 0.2 against
+1.8 ms for one row of 4096 × 2048 on one core, 1.6 against 2.9 for 16, 3.1 against 2.8 for 32."""
+
+
+class PackedInt8(nn.Module):
+    """A projection with int8 weights: torch's product of few rows with them as they are stored.
+
+    The products are summed up in the activations' precision, so the scale comes after. Inside a
+    compiled region, and for one row, it is a multiply and a sum.
+    """
+
+    def __init__(self, linear: nn.Module) -> None:
+        super().__init__()
+        self.weight, self.scale = cast(Tensor, linear.weight), cast(Tensor, linear.scale)
+        self.bias = cast("Tensor | None", linear.bias)
+        self.wide = linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            row = x.float().reshape(-1).as_strided((1, x.shape[-1]), (x.shape[-1], 1))
+            y = (row * self.weight.float()).sum(dim=-1) * self.scale
+            y = y if self.bias is None else y + self.bias
+            return y.to(x.dtype).view(*x.shape[:-1], self.weight.shape[0])
+        rows = x.reshape(-1, x.shape[-1])
+        if len(rows) > _FEW_ROWS:
+            return cast(Tensor, self.wide(x))
+        ones = torch.ones(len(self.scale), dtype=x.dtype)
+        y = torch._weight_int8pack_mm(rows, self.weight, ones).float() * self.scale
+        y = y.to(x.dtype).view(*x.shape[:-1], -1)
+        return y if self.bias is None else y + self.bias
+
+
 def _packs(dtype: torch.dtype) -> bool:
     """Whether oneDNN has kernels for this precision on this processor."""
     if dtype is torch.float16:
@@ -61,12 +94,20 @@ def _packs(dtype: torch.dtype) -> bool:
     return True
 
 
+def _holds_int8(module: nn.Module) -> bool:
+    """Whether it is a projection with int8 weights and a scale for each row."""
+    weight, scale = (getattr(module, name, None) for name in ("weight", "scale"))
+    return isinstance(scale, Tensor) and isinstance(weight, Tensor) and weight.dtype is torch.int8
+
+
 def pack_linears(module: nn.Module) -> None:
     """Replace every linear layer inside ``module`` by its packed twin, where there is a kernel."""
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
             if _packs(child.weight.dtype):
                 setattr(module, name, PackedLinear(child))
+        elif _holds_int8(child):
+            setattr(module, name, PackedInt8(child))
         else:
             pack_linears(child)
 
