@@ -102,7 +102,8 @@ def _add_fractions(
         spent = pass_s if phase == "pass" else 0.0
         if phase in lap_s:
             spent = lap_s[phase] * workload.phases(request.case)[phase].marks
-        peak = sheet.hbm_bytes_s if name == "mbu" else sheet.peak_flop_s.get(request.case.dtype)
+        flop_s = sheet.peak_flop_s.get(request.case.arithmetic_dtype)
+        peak = sheet.hbm_bytes_s if name == "mbu" else flop_s
         amount = part.bytes if name == "mbu" else part.flops
         # Quantised weights are fewer bytes than the workload counts: no fraction is given.
         if spent and peak and amount and not (name == "mbu" and request.weight_dtype):

@@ -28,6 +28,7 @@ from tpubench.workloads import _llama_ranks, _llama_recall
 from tpubench.workloads._checkpoint import read_config
 from tpubench.workloads._llama import Llama
 from tpubench.workloads._llama_config import PRESETS
+from tpubench.workloads._llama_quantized import FLOAT32
 from tpubench.workloads._llama_reference import Place, Task, force
 from tpubench.workloads._llama_step import LlamaStep
 from tpubench.workloads._llama_weights import Drawn, Stored, fill
@@ -172,7 +173,7 @@ def test_the_reference_computes_what_transformers_does(
     ids = torch.cat([prompt, torch.tensor(tokens)]).unsqueeze(0)
     task = Task(ids=ids, dtype=torch.float32, keep=range(89, 99))
     weights = Stored(read_config(tmp_path), tmp_path)
-    (ours,) = force(weights, [task], judged_from=90, held=torch.float32, place=Place())
+    (ours,) = force(weights, [task], judged_from=90, held=FLOAT32, place=Place())
     error = (ours.logits[0] - expected).norm(dim=1) / expected.norm(dim=1)
     assert error.max() < 1e-4
     assert ours.regret.max() < 1e-5, "what greedy decoding takes has no regret"
@@ -182,7 +183,7 @@ def test_regret_is_how_far_a_token_is_below_the_best() -> None:
     weights = Drawn(replace(PRESETS["tiny"], vocab=64), 0)
     ids = torch.randint(0, 64, (2, 20), generator=torch.manual_seed(0))
     task = Task(ids=ids, dtype=torch.float32, keep=range(9, 19))
-    (said,) = force(weights, [task], judged_from=10, held=torch.float32, place=Place())
+    (said,) = force(weights, [task], judged_from=10, held=FLOAT32, place=Place())
     chosen = said.logits.gather(2, ids[:, 10:].unsqueeze(2)).squeeze(2)
     expected = (said.logits.amax(2) - chosen) / said.logits.std(2)
     torch.testing.assert_close(said.regret, expected, rtol=1e-4, atol=1e-4)
@@ -204,7 +205,7 @@ def test_ranks_hold_their_parts_of_a_checkpoint_and_never_all_of_it(
         device = Device(torch_device="cpu", rank=rank, ranks=2)
         with Largest() as made:
             stored = Stored(config, tmp_path)
-            parts.append(_llama_ranks.build(config, 8, torch.float32, device, stored))
+            parts.append(_llama_ranks.build(config, 8, FLOAT32, device, stored))
         assert made.bytes <= largest
     first, second = (part.blocks[1] for part in parts)
     H, N = config.head_dim, config.n_heads // 2

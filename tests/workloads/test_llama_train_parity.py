@@ -22,6 +22,7 @@ from tpubench.suite.parity import Parity
 from tpubench.suite.reference_cache import ReferenceCache
 from tpubench.suite.workload import Case, Device, Weights
 from tpubench.workloads._checkpoint import read_config
+from tpubench.workloads._llama_quantized import FLOAT32
 from tpubench.workloads._llama_reference import Place
 from tpubench.workloads._llama_train_parity import twin_case
 from tpubench.workloads._llama_train_reference import AdamWSettings, adamw, gradients
@@ -144,7 +145,7 @@ def test_the_reference_computes_what_transformers_does(
     expected.backward()
 
     def get(name: str) -> Tensor:
-        return whole(weights, name, held=torch.float32, device="cpu")
+        return whole(weights, name, held=FLOAT32, device="cpu")
 
     found = dict(
         gradients(config, get, ids_BL, targets_BL, scale=1 / 80, dtype=torch.float32, place=Place())
