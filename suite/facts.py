@@ -94,7 +94,7 @@ def rows(
         _add_prices(samples, missing, context.price, outcome.chips)
         beaten = _beats_the_peak(samples, peaks)
         if beaten:
-            outcome = _invalid(outcome, beaten)
+            outcome = replace(outcome, status="invalid", reason=beaten)
     template = _Template(context, backend, workload, job, outcome, peaks)
     if outcome.status != "ok":
         return [template(_primary(workload), None, outcome.reason)]
@@ -257,10 +257,6 @@ def _beats_the_peak(samples: dict[str, list[float]], peaks: Peaks | None) -> str
         if name in samples and within("harmonic_mean", samples[name]).point > 1:
             return f"{name} is above 1: faster than the device's peak ({peaks.source})"
     return None
-
-
-def _invalid(outcome: Outcome, reason: str) -> Outcome:
-    return replace(outcome, status="invalid", reason=reason)
 
 
 class _Template:
