@@ -22,6 +22,7 @@ from tpubench.commands import (
     facts,
     gate,
     import_,
+    plan,
     price,
     run,
     runs,
@@ -59,7 +60,7 @@ def _options(
 
 
 # In the order that --help shows.
-for group in (run, estimate, facts, runs, gate, import_, about, price, cost, allocate):
+for group in (run, estimate, facts, runs, gate, import_, about, price, cost, plan, allocate):
     app.add_typer(group.app)
 
 

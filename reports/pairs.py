@@ -8,7 +8,6 @@ without a verdict. MLPerf results pair within a round, since its rules fix what 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TypeGuard
@@ -17,6 +16,7 @@ from tpubench.devices.list_price import DevicePrice
 from tpubench.devices.vendors import is_gpu, is_tpu
 from tpubench.reports import quantity
 from tpubench.reports.findings import Findings
+from tpubench.results.model_names import model_key
 from tpubench.results.row import Row
 from tpubench.results.summary import Summary, case_key
 
@@ -84,18 +84,6 @@ class Pair:
     gpu: Side
     differences: tuple[str, ...]
     like: bool
-
-
-def model_key(name: str) -> str:
-    """Spellings of one architecture as one key: ``LLAMA3_70B`` and ``llama3.1-70b`` are one shape.
-
-    Fine-tuning variants (``(SFT)``, ``(LoRA)``) are other work and stay apart.
-    """
-    text = re.sub(r"\(w/o? mtp\)", "", name.lower())
-    text = text.rpartition("/")[2]
-    text = re.sub(r"llama[-_ ]?3(?:\.[0-9])?[-_ ]", "llama3:", text)
-    text = re.sub(r"[-_ ](?:instruct|chat|it|hf)\b", "", text)
-    return re.sub(r"[-_ ]", "", text)
 
 
 def pairs(findings: Findings) -> list[Pair]:

@@ -34,6 +34,12 @@ def show_plan(answer: Answer, *, as_json: bool) -> None:
     say(out, answer.name, bold=True)
     for setting in answer.settings:
         say(out, f"with {setting}")
+    if answer.placeholders:
+        say(
+            out,
+            f"{len(answer.placeholders)} of its figures are placeholders (see the assumptions):"
+            " nothing below holds before they are replaced",
+        )
     if answer.gap is None:
         sure = "how far from the best possible is unknown: raise plan.seconds"
     else:

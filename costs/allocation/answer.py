@@ -58,6 +58,8 @@ class Answer:
     name: str
     settings: list[str]
     """What ``--set`` changed."""
+    placeholders: list[str]
+    """Inputs that are nobody's figures, by path."""
     objective: str
     objective_usd: float
     """Present value after tax: cost, or margin when it is maximised."""
@@ -146,6 +148,7 @@ def answer(
     return Answer(
         name=plan.plan.name,
         settings=list(settings),
+        placeholders=plan.plan.placeholders,
         objective=plan.plan.objective,
         objective_usd=-total if plan.plan.objective == "max_margin" else total,
         gap=solved.gap if math.isfinite(solved.gap) else None,

@@ -18,7 +18,13 @@ def assumptions(plan: Plan, program: Program, x: Floats) -> list[str]:
     general, site = plan.plan, plan.site
     scenarios = [s.name for s in plan.futures]
     more = f" and {len(scenarios) - NAMED} more" if len(scenarios) > NAMED else ""
-    lines = [
+    lines = []
+    if general.placeholders:
+        lines.append(
+            f"PLACEHOLDERS, nobody's figures: {', '.join(general.placeholders)}; give each, and"
+            " take it from plan.placeholders"
+        )
+    lines += [
         f"money: {general.wacc:.1%} a year; purchases and prepayments at the start of a year, all"
         " else at its end",
         f"tax: {general.tax_rate:.0%} of profit; a loss reduces tax paid elsewhere; chips are"

@@ -12,6 +12,7 @@ from tpubench.results import store
 from tpubench.results.listing import naming
 from tpubench.results.row import Row
 from tpubench.results.statistics import between
+from tpubench.results.summary import summarise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,10 @@ class Speed:
     high: float | None = None
 
 
+KINDS = ("evidence", "dtype", "preset", "backend", "chips", "parallelism")
+VALUES_SHOWN = 6
+COLUMNS_OF_A_CASE = ("backend", "chips", "hosts", "parallelism", "evidence")
+"""Columns of a row that say under what it was measured, beside its parameters."""
 Speeds = dict[tuple[str, str], Speed]
 
 
@@ -53,7 +58,7 @@ def find_speeds(plan: Plan, folder: Path) -> tuple[Speeds, list[str]]:
         key = f"throughput[{i}].from_store ({item.workload} on {item.accelerator})"
         if not mine:
             with naming(stored.unreadable):
-                raise UsageError(f"{key}: no stored row in {folder} fits")
+                raise UsageError(f"{key}: no stored row in {folder} fits{_nearest(rows, item)}")
         missed = _missed(rows, mine, item.from_store)
         if missed:
             notes.append(f"{item.workload} on {item.accelerator} is left out: {missed}")
@@ -86,8 +91,15 @@ def _has(row: Row, query: FromStore) -> bool:
     wanted = query.model_extra or {}
     if not wanted:
         return True
+    case = _case(row)
+    return all(key in case and case[key] == value for key, value in wanted.items())
+
+
+def _case(row: Row) -> dict[str, object]:
+    """What a query may narrow by beside workload, preset and precision."""
     params = json.loads(row.params)
-    return all(key in params and params[key] == value for key, value in wanted.items())
+    columns = {name: getattr(row, name) for name in COLUMNS_OF_A_CASE}
+    return {**columns, **(params if isinstance(params, dict) else {})}
 
 
 def _missed(rows: list[Row], mine: list[Row], query: FromStore) -> str | None:
@@ -112,17 +124,45 @@ def _missed(rows: list[Row], mine: list[Row], query: FromStore) -> str | None:
 
 
 def _speed(key: str, mine: list[Row]) -> Speed:
-    kinds = {(row.evidence, row.params, row.dtype, row.preset) for row in mine}
+    kinds = {(row.params, *(getattr(row, name) for name in KINDS)) for row in mine}
     if len(kinds) > 1:
         raise UsageError(
             f"{key}: run {mine[0].run_id} has {len(kinds)} different cases that fit;"
-            " narrow it with preset or dtype"
+            f" narrow it with {_what_differs(mine)}"
         )
-    estimate = between([row.value for row in mine if row.value is not None])
+    (summary,) = summarise(mine)
+    estimate = summary.estimate
+    assert estimate is not None, "every row has a value"
+    count = "" if summary.estimated else f" ({estimate.n} repetitions)"
     return Speed(
         tok_s=estimate.point,
         evidence=mine[0].evidence,
-        source=f"run {mine[0].run_id} ({estimate.n} repetitions)",
+        source=f"run {mine[0].run_id}{count}",
         low=estimate.low,
         high=estimate.high,
     )
+
+
+def _nearest(rows: list[Row], item: Throughput) -> str:
+    """What there is of the same workload on the same chip, to correct a query by."""
+    query = item.from_store
+    assert query is not None
+    near = [r for r in rows if r.device == item.accelerator and r.workload == query.workload]
+    if not near:
+        return f": none is of {query.workload} on {item.accelerator}"
+    there = [r for r in near if r.metric == query.metric and r.status == "ok"]
+    if not there:
+        rates = sorted({r.metric for r in near if r.metric.endswith("_per_chip")})
+        return f": there is no {query.metric}, only {', '.join(rates) or 'rows without a rate'}"
+    return f"; there are rows with {_what_differs([*there])}"
+
+
+def _what_differs(rows: list[Row]) -> str:
+    """The keys by which rows differ, with their values, as they are written in a plan."""
+    cases = [{**_case(row), "preset": row.preset, "dtype": row.dtype} for row in rows]
+    words = []
+    for name in dict.fromkeys(name for case in cases for name in case):
+        values = dict.fromkeys(json.dumps(case.get(name), ensure_ascii=False) for case in cases)
+        if len(values) > 1:
+            words.append(f"{name} = {' or '.join(list(values)[:VALUES_SHOWN])}")
+    return ", ".join(words) or "run_id"

@@ -93,8 +93,16 @@ def apply(plan: Plan, settings: Iterable[Setting]) -> Plan:
     last: Setting | None = None
     for setting in settings:
         change(content, setting)
+        _given(content, setting.path)
         last = setting
     return plan if last is None else plan_of(content, f"--set {last}")
+
+
+def _given(content: dict[str, Any], path: str) -> None:
+    """A figure that was set is nobody's placeholder any more."""
+    general = content["plan"]
+    if path in general["placeholders"]:
+        general["placeholders"] = [other for other in general["placeholders"] if other != path]
 
 
 def change(content: dict[str, Any], setting: Setting) -> None:

@@ -50,6 +50,10 @@ class General(Checked):
     cvar_weight: Share = 0.0
     seconds: float = Field(default=60.0, gt=0, le=86_400)
     gap: float = Field(default=0.001, gt=0, lt=1)
+    placeholders: list[Annotated[str, Field(min_length=1, max_length=300)]] = Field(
+        default_factory=list, max_length=1000
+    )
+    """Paths of figures that nobody gave; the answer names them until they leave this list."""
 
 
 class Site(Checked):

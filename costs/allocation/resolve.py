@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tpubench.costs.allocation.evidence import find_speeds
+from tpubench.costs.allocation.inputs import places
 from tpubench.costs.allocation.options import Rate
 from tpubench.costs.allocation.plan import Plan
 from tpubench.devices.prices import STALE_AFTER_DAYS, Price
@@ -27,6 +28,12 @@ def resolve(
     UsageError when a price id is unknown, is of another accelerator, or no pair is left.
     """
     notes: list[str] = []
+    content = plan.model_dump()
+    for path in plan.plan.placeholders:
+        try:
+            places(content, path)
+        except UsageError:
+            raise UsageError(f"plan.placeholders: the plan has no input {path!r}") from None
     chips = []
     for chip in plan.accelerator:
         change: dict[str, Any] = {

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from tpubench.devices.vendors import is_gpu, is_tpu, label
 from tpubench.reports.answers.works import KINDS, kind_of
 from tpubench.reports.findings import Findings, short
-from tpubench.reports.pairs import RATES, TIME, Pair, model_key, title
+from tpubench.reports.pairs import RATES, TIME, Pair, title
+from tpubench.results.model_names import model_key
 from tpubench.results.summary import Summary
 
 _LENGTHS = ("seq_len", "input_len", "output_len")

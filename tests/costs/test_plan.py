@@ -222,7 +222,7 @@ def test_a_hundred_megabytes_are_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "plan.toml"
     with path.open("wb") as stream:
         stream.truncate(100_000_000)
-    with pytest.raises(UsageError, match=r"plan\.toml is 100 MB"):
+    with pytest.raises(UsageError, match=r"plan\.toml: it has 100,000,000 bytes"):
         read_plan(path)
 
 

@@ -16,8 +16,9 @@ from tpubench.reports.answers import words
 from tpubench.reports.answers.build import build
 from tpubench.reports.blocks import Table, Text
 from tpubench.reports.findings import Findings, find
-from tpubench.reports.pairs import model_key, pairs
+from tpubench.reports.pairs import pairs
 from tpubench.reports.sections import s03_tpu_gpu, s06_evidence
+from tpubench.results.model_names import model_key
 from tpubench.results.row import Row, to_table
 from tpubench.results.store import Scan
 
