@@ -81,6 +81,14 @@ def report(
             " Repeatable.",
         ),
     ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="html|md|pdf|csv",
+            help="What to write: the page, Markdown, a PDF (needs Chromium), CSV. Repeatable.",
+        ),
+    ] = None,
     png: Annotated[
         bool, typer.Option("--png", help="Also write a picture of each chart, for slides.")
     ] = False,
@@ -94,14 +102,16 @@ def report(
     from tpubench.costs.price_files import all_prices
     from tpubench.reports import terminal, terminal_report
 
-    table = all_prices(prices or [])
-    if plan is not None:
-        path = terminal_report.plan(
-            plan, selectors or [], table, store, out, settings or [], as_json=as_json
-        )
-    else:
-        path = terminal_report.facts(
-            selectors or [], table, store, out, settings or [], pngs=png, as_json=as_json
-        )
+    asked = terminal_report.Asked(
+        selectors=selectors or [],
+        table=all_prices(prices or []),
+        store=store,
+        out=out,
+        settings=settings or [],
+        formats=formats or ["html"],
+        pngs=png,
+        as_json=as_json,
+    )
+    path = terminal_report.facts(asked) if plan is None else terminal_report.plan(plan, asked)
     if open_page:
         terminal.open_page(path)

@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,8 +24,8 @@ from tpubench.costs.allocation.answer import Answer
 from tpubench.devices.prices import Price
 from tpubench.devices.vendors import label
 from tpubench.errors import UsageError
-from tpubench.reports import charts, png
-from tpubench.reports.answers import view, words
+from tpubench.reports import charts, markdown, png, printing
+from tpubench.reports.answers import export, view, words
 from tpubench.reports.answers.build import Answers, build
 from tpubench.reports.answers.model import GRID, grid, model
 from tpubench.reports.answers.plan import plan_sections, plan_view
@@ -59,8 +59,10 @@ def write(
     now: dt.datetime | None = None,
     settings: Settings | None = None,
     pngs: bool = False,
+    formats: Collection[str] = ("html",),
 ) -> Written:
-    """Write the page, and with ``pngs`` a picture of each chart, into ``out``.
+    """Write the report into ``out`` in each of ``formats``, and with ``pngs`` a picture of each
+    chart beside the page.
 
     Each file appears whole or not at all. UsageError when there is nothing to report, or when
     ``out`` cannot be written. ``table`` holds every known price by id, the shipped ones by
@@ -73,30 +75,60 @@ def write(
     made = sections(findings)
     pictures = {}
     if pngs:
-        pictures = {chart.name: png.draw(chart) for one in made for chart in one.charts()}
+        drawn = [*export.charts(answers), *(chart for one in made for chart in one.charts())]
+        pictures = {chart.name: png.draw(chart) for chart in drawn}
+    texts = {
+        "md": lambda: markdown.of_answers(_title(findings), answers),
+        "csv": lambda: export.to_csv(answers),
+    }
     page = render(findings, made, answers)
-    return Written(paths=_store(out, page, pictures), answers=answers)
+    return Written(paths=_store(out, page, pictures, formats, texts), answers=answers)
 
 
-def write_plan(answer: Answer, out: Path, *, now: dt.datetime | None = None) -> list[Path]:
+def write_plan(
+    answer: Answer,
+    out: Path,
+    *,
+    now: dt.datetime | None = None,
+    formats: Collection[str] = ("html",),
+) -> list[Path]:
     """Write the page of a solved plan into ``out``; UsageError when that cannot be written."""
     first = {"plan": plan_view(answer)}
     now = now or dt.datetime.now(dt.UTC)
     page = _document("plan.html.j2", answer.name, first, plan_sections(answer), now, {"works": []})
-    return _store(out, page, {})
+    return _store(out, page, {}, formats, {"md": lambda: markdown.of_plan(answer)})
 
 
-def _store(out: Path, page: str, pictures: dict[str, bytes]) -> list[Path]:
+def _store(
+    out: Path,
+    page: str,
+    pictures: dict[str, bytes],
+    formats: Collection[str],
+    texts: Mapping[str, Callable[[], str]],
+) -> list[Path]:
     """Write the files; pictures of an earlier report here that this one has not are removed."""
-    contents = {HTML_NAME: page.encode("utf-8")}
-    contents |= {f"{name}.png": picture for name, picture in pictures.items()}
-    kept = {name: hashlib.sha256(content).hexdigest()[:16] for name, content in contents.items()}
-    del kept[HTML_NAME]
-    listed = " ".join(f"{name}:{sha256}" for name, sha256 in kept.items())
-    contents[HTML_NAME] = page.replace(_LISTED, listed, 1).encode("utf-8")
+    contents = {f"{name}.png": picture for name, picture in pictures.items()}
+    listed = " ".join(
+        f"{name}:{hashlib.sha256(content).hexdigest()[:16]}" for name, content in contents.items()
+    )
+    page = page.replace(_LISTED, listed, 1)
+    wanted: dict[str, bytes] = {}
+    for form in dict.fromkeys(formats):
+        if form == "html":
+            wanted[HTML_NAME] = page.encode("utf-8")
+        elif form == "pdf":
+            wanted["report.pdf"] = printing.pdf(page)
+        elif form in texts:
+            wanted[f"report.{form}"] = texts[form]().encode("utf-8")
+        else:
+            raise UsageError(
+                f"--format {form}: a report comes as {', '.join(['html', 'pdf', *texts])}"
+            )
+    contents = wanted | contents
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _remove_stale(out, set(contents))
+        if HTML_NAME in contents:
+            _remove_stale(out, set(contents))
         return [_replace(out / name, content) for name, content in contents.items()]
     except OSError as error:
         why = error.strerror or type(error).__name__

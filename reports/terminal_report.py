@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -17,31 +18,40 @@ from tpubench.reports.answers.settings import parse
 from tpubench.reports.terminal import console, print_json, warn_unreadable
 from tpubench.reports.terminal_answers import show_answers
 from tpubench.reports.terminal_plan import narrow, say
-from tpubench.results import plain_text
 from tpubench.results.select import select_for_report
 from tpubench.results.store import default_store
 
 
-def facts(
-    selectors: Sequence[str],
-    table: dict[str, Price],
-    store: Path | None,
-    out: Path,
-    settings: Sequence[str],
-    *,
-    pngs: bool,
-    as_json: bool,
-) -> Path:
-    """Write the page of stored facts and print its first screen; the page's path."""
-    turned = parse(settings)
-    found, note = select_for_report(store, selectors)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the command line asks of a report."""
+
+    selectors: Sequence[str]
+    table: dict[str, Price]
+    store: Path | None
+    out: Path
+    settings: Sequence[str]
+    formats: Sequence[str]
+    pngs: bool
+    as_json: bool
+
+
+def facts(asked: Asked) -> Path:
+    """Write the report of stored facts and print its first screen; the path of its first file."""
+    turned = parse(asked.settings)
+    found, note = select_for_report(asked.store, asked.selectors)
     warn_unreadable(found.unreadable)
     if note is not None:
-        plain_text.note(note)
+        print(f"tpubench: note: {note}", file=sys.stderr)
     written = page.write(
-        with_list_prices(found, table), out, table=table, settings=turned, pngs=pngs
+        with_list_prices(found, asked.table),
+        asked.out,
+        table=asked.table,
+        settings=turned,
+        pngs=asked.pngs,
+        formats=asked.formats,
     )
-    if as_json:
+    if asked.as_json:
         paths = [str(path) for path in written.paths]
         print_json({"written": paths, "answers": written.answers.to_json()})
     else:
@@ -51,22 +61,14 @@ def facts(
     return written.paths[0]
 
 
-def plan(
-    path: Path,
-    selectors: Sequence[str],
-    table: dict[str, Price],
-    store: Path | None,
-    out: Path,
-    settings: Sequence[str],
-    *,
-    as_json: bool,
-) -> Path:
-    """Solve the plan, write its page and print its verdict; the page's path."""
-    if selectors:
+def plan(path: Path, asked: Asked) -> Path:
+    """Solve the plan, write its report and print its verdict; the path of its first file."""
+    if asked.selectors:
         raise UsageError("--plan takes its facts from the plan: leave the selectors out")
-    answer = allocate(path, table, store or default_store(), today(), settings=settings)
-    written = page.write_plan(answer, out)
-    if as_json:
+    folder = asked.store or default_store()
+    answer = allocate(path, asked.table, folder, today(), settings=asked.settings)
+    written = page.write_plan(answer, asked.out, formats=asked.formats)
+    if asked.as_json:
         print_json({"written": [str(one) for one in written], "plan": answer.to_json()})
     else:
         for one in written:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -67,3 +69,47 @@ def test_a_wrong_setting_or_plan_is_one_line(call: Call, tmp_path: Path) -> None
         done = call("report", "published", "--out", str(tmp_path / "page"), *arguments)
         assert done.code == 2
         assert len(done.err.splitlines()) == 1
+
+
+def test_a_report_comes_in_each_format_and_nothing_else(call: Call, tmp_path: Path) -> None:
+    formats = ["--format", "md", "--format", "csv"]
+    done = call("report", "published", "--out", str(tmp_path / "page"), *formats)
+    assert done.code == 0
+    assert sorted(p.name for p in (tmp_path / "page").iterdir()) == ["report.csv", "report.md"]
+    markdown = (tmp_path / "page" / "report.md").read_text(encoding="utf-8")
+    assert "| Serving | none |" in markdown
+    assert "Nvidia 1.88 × cheaper" in markdown
+    with (tmp_path / "page" / "report.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    work = [row for row in rows if row["work"].startswith("Training: deepseek-v3")]
+    deciding = [row for row in work if row["precision"] == "fp8" and row["decides"]]
+    assert {row["device"] for row in deciding} == {"tpu-v7", "nvidia-b200-sxm"}
+    assert float(deciding[0]["usd_per_unit"]) > 0
+    assert call("report", "published", "--format", "docx").code == 2
+
+
+def test_pictures_of_the_answers_come_with_png(call: Call, tmp_path: Path) -> None:
+    call("report", "published", "--png", "--out", str(tmp_path / "page"))
+    assert {p.name for p in (tmp_path / "page").iterdir()} == {
+        "report.html",
+        "answer-training.png",
+        "answer-images.png",
+    }
+
+
+@pytest.mark.browser
+def test_the_pdf_is_the_printed_page(call: Call, tmp_path: Path) -> None:
+    done = call("report", "published", "--format", "pdf", "--out", str(tmp_path / "page"))
+    assert done.code == 0
+    printed = (tmp_path / "page" / "report.pdf").read_bytes()
+    assert printed.startswith(b"%PDF")
+    assert 1 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 12
+
+
+def test_without_a_browser_a_pdf_says_what_to_do(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = call("report", "published", "--format", "pdf", "--out", str(tmp_path / "page"))
+    assert done.code == 2
+    assert "needs Chromium" in done.err
