@@ -163,6 +163,8 @@ def render(
         "lines": view.line_views(answers),
         "works": view.work_views(answers),
         "trust": words.trust(answers.trust),
+        "curves": view.curve_views(answers),
+        "slo": f"{answers.settings.slo:g}",
         "sliders": view.slider_views(answers.settings),
         "token_price": answers.settings.token_price or "",
         "grid_factors": GRID,

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tpubench.devices.prices import STALE_AFTER_DAYS
-from tpubench.reports.answers import gaps
+from tpubench.reports.answers import gaps, service
 from tpubench.reports.answers.gaps import Gap
+from tpubench.reports.answers.service import Curve
 from tpubench.reports.answers.settings import Settings
 from tpubench.reports.answers.verdicts import WorkAnswer, answer
 from tpubench.reports.answers.works import KINDS, LONE, kind_of, works
@@ -62,6 +63,8 @@ class Answers:
     lines: tuple[Line, ...]
     answers: tuple[WorkAnswer, ...]
     trust: Trust
+    curves: tuple[Curve, ...] = ()
+    """Costs at a service level."""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -70,6 +73,7 @@ class Answers:
             "lines": [asdict(line) for line in self.lines],
             "works": [_work_json(one) for one in self.answers],
             "trust": asdict(self.trust),
+            "service": service.record(self.curves, self.settings),
         }
 
 
@@ -97,6 +101,7 @@ def build(findings: Findings, settings: Settings | None = None) -> Answers:
         lines=tuple(lines),
         answers=answers,
         trust=_trust(findings, answers, lines),
+        curves=tuple(service.curves(findings)),
     )
 
 

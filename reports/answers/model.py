@@ -9,7 +9,8 @@ from tpubench.devices.prices import STALE_AFTER_DAYS
 from tpubench.devices.vendors import colour_name
 from tpubench.reports.answers import money, words
 from tpubench.reports.answers.build import Answers
-from tpubench.reports.answers.settings import RANGES
+from tpubench.reports.answers.service import Curve
+from tpubench.reports.answers.settings import RANGES, Settings
 from tpubench.reports.answers.verdicts import WorkAnswer, answer_with
 
 GRID = (0.6, 1.0, 1.4)
@@ -31,6 +32,8 @@ def model(answers: Answers) -> dict[str, Any]:
         "stale_days": STALE_AFTER_DAYS,
         "settings": {r.path: answers.settings.record()[r.path] for r in RANGES},
         "token_price": answers.settings.token_price,
+        "slo": answers.settings.slo,
+        "service": [_curve(curve, answers.settings) for curve in answers.curves],
         "works": [_work(answer_with(one, neutral)) for one in answers.answers],
     }
 
@@ -57,16 +60,23 @@ def _work(one: WorkAnswer) -> dict[str, Any]:
                 "label": way.label,
                 "term": way.term,
                 "usd": way.usd_per_chip_hour,
-                "low": one.asked(i)[0],
-                "high": one.asked(i)[1],
+                "low": way.usd_low,
+                "high": way.usd_high,
                 "every_hour": way.every_hour,
                 "interruptible": way.interruptible,
                 "default": way.default,
                 "age": way.age_days,
             }
-            for i, way in enumerate(one.ways)
+            for way in one.ways
         ],
     }
+
+
+def _curve(curve: Curve, settings: Settings) -> dict[str, Any]:
+    usd = dict(settings.given).get(curve.device, curve.usd_per_chip_hour)
+    if usd is not None:
+        usd *= dict(settings.factor).get(curve.device, 1.0)
+    return {"tpu": curve.tpu, "points": curve.points, "usd": usd, "chip_w": curve.chip_w}
 
 
 def grid(answers: Answers, work: int) -> list[list[str]]:

@@ -38,6 +38,8 @@ class Settings:
     """Share of its figure that the reader's own software gets from a TPU."""
     token_price: float | None = None
     """US dollars that a unit of work (a million tokens, …) is sold for."""
+    slo: float = 30.0
+    """Output tokens a second that each user is to get, where a cost at a service level is asked."""
     given: tuple[tuple[str, float], ...] = ()
     """Price of one device in place of all its own, US dollars per chip-hour."""
     factor: tuple[tuple[str, float], ...] = ()
@@ -56,6 +58,7 @@ _PATHS = (
     ("utilisation", "utilisation"),
     ("readiness", "readiness"),
     ("token_price", "token_price"),
+    ("slo", "slo"),
 )
 RANGES = (
     Range(path="price[tpu]*", label="TPU price", low=0.2, high=2.0, step=0.01),
@@ -68,7 +71,7 @@ RANGES = (
 _LARGEST = 1e6
 _FORMS = (
     "'price[tpu]*=F', 'price[gpu]*=F', 'price[DEVICE]*=F', price[DEVICE]=USD, utilisation=U,"
-    " readiness=R, token_price=USD"
+    " readiness=R, token_price=USD, slo=TOK_S"
 )
 
 
@@ -99,6 +102,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         utilisation=turned.get("utilisation", 1.0),
         readiness=turned.get("readiness", 1.0),
         token_price=turned.get("token_price"),
+        slo=turned.get("slo", Settings().slo),
     )
 
 

@@ -29,6 +29,9 @@ class WayCost:
     label: str
     term: str
     usd_per_chip_hour: float
+    usd_low: float
+    usd_high: float
+    """Ends of what providers ask this way, $/chip-hour."""
     cost: money.Cost
     margin: float | None
     """1 − cost ÷ price of a unit of work, where there is a price."""
@@ -86,10 +89,6 @@ class WorkAnswer:
     """Why there is no verdict."""
     today: dt.date
     """The day that its prices' ages are counted to."""
-
-    def asked(self, way: int) -> tuple[float, float]:
-        """Ends of what is asked a way, in $/chip-hour."""
-        return _asked(self.ways[way])
 
 
 def answer_with(one: WorkAnswer, settings: Settings) -> WorkAnswer:
@@ -178,6 +177,8 @@ def _cost(
         label=way.label,
         term=way.term,
         usd_per_chip_hour=usd,
+        usd_low=ends[0],
+        usd_high=ends[1],
         cost=cost,
         margin=None if sold is None else 1 - cost.point / sold,
         default=default,
@@ -248,7 +249,7 @@ def _flips(
             end
             for other in ways
             if other.contender == way.contender and not other.interruptible
-            for end in (other.usd_per_chip_hour, *_asked(other))
+            for end in (other.usd_per_chip_hour, other.usd_low, other.usd_high)
         ]
         span = f"${min(asked):.2f} to ${max(asked):.2f}"
         yield Flip(
@@ -288,12 +289,6 @@ def _flips(
             why="a contract is paid for every hour, on demand only for those used",
             setting=f"utilisation={at:.6g}",
         )
-
-
-def _asked(way: WayCost) -> tuple[float, float]:
-    """Ends of what is asked this way, in $/chip-hour."""
-    scale = way.usd_per_chip_hour / way.cost.point
-    return way.cost.price_low * scale, way.cost.price_high * scale
 
 
 def _doubt(work: Work, way: WayCost) -> float:

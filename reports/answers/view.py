@@ -10,6 +10,7 @@ from tpubench.reports import quantity
 from tpubench.reports.answers import words
 from tpubench.reports.answers.build import Answers, Line
 from tpubench.reports.answers.gaps import Gap
+from tpubench.reports.answers.service import at_level
 from tpubench.reports.answers.settings import RANGES, Settings
 from tpubench.reports.answers.verdicts import TERMS, Verdict, WayCost, WorkAnswer
 from tpubench.reports.tracks import Scale, log_scale
@@ -96,6 +97,48 @@ class WorkView:
     differences: tuple[str, ...]
     price_span: str
     missing: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurveView:
+    """One device at a service level."""
+
+    index: int
+    work: str
+    name: str
+    colour: str
+    evidence: str
+    cost: str
+    rate: str
+    per_mw: str
+    how: str
+    span: str
+
+
+def curve_views(answers: Answers) -> list[CurveView]:
+    """Every curve at the service level that is set."""
+    views = []
+    for index, curve in enumerate(answers.curves):
+        at = at_level(curve, answers.settings)
+        precision = "" if curve.dtype == "not-stated" else f", {curve.dtype}"
+        ends = [quantity.number(curve.points[i][0]) for i in (0, -1)]
+        views.append(
+            CurveView(
+                index=index,
+                work=f"{curve.work}{precision}",
+                name=f"{words.device(curve.name)}, {curve.chips} chip{'s' * (curve.chips != 1)}",
+                colour=colour_name(curve.device),
+                evidence=curve.evidence,
+                cost=quantity.MISSING if at.usd_per_mtok is None else words.usd(at.usd_per_mtok),
+                rate=quantity.MISSING if at.rate is None else quantity.number(at.rate),
+                per_mw=quantity.MISSING
+                if at.tok_s_per_mw is None
+                else quantity.number(at.tok_s_per_mw),
+                how=at.how,
+                span=ends[0] if len(curve.points) == 1 else f"{ends[0]} – {ends[1]}",
+            )
+        )
+    return views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

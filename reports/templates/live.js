@@ -134,9 +134,45 @@ const Live = (() => {
     };
   }
 
+  // Cost at a service level: reports/answers/service.py.
+  function service(curve, s, level) {
+    const share = curve.tpu ? s.readiness : 1;
+    const points = curve.points.map(([pace, rate]) => [pace * share, rate * share]);
+    const fast = points.filter(([pace]) => pace >= level);
+    if (!fast.length) {
+      const most = Math.max(...points.map(([pace]) => pace));
+      return { how: `not reached: ${short(most)} tok/s a user at most` };
+    }
+    let rate = Math.max(...fast.map(([, r]) => r)), how = "measured";
+    const slow = points.filter(([pace]) => pace < level);
+    if (slow.length) {
+      const [[x0, y0], [x1, y1]] = [slow[slow.length - 1], fast[0]];
+      const between = y0 * (y1 / y0) ** (Math.log(level / x0) / Math.log(x1 / x0));
+      if (between > rate) [rate, how] = [between, "interpolated"];
+    }
+    const usd = curve.usd === null ? null : curve.usd * s[curve.tpu ? "price[tpu]*" : "price[gpu]*"];
+    return {
+      rate, how, usd: usd === null ? null : (usd * 1e6) / (3600 * rate),
+      per_mw: curve.chip_w ? (rate / curve.chip_w) * 1e6 : null,
+    };
+  }
+  // Three digits, as Python's :.3g.
+  const short = (value) => {
+    const text = Number(value.toPrecision(3));
+    return text >= 1000 ? value.toExponential(2).replace(/e([+-])(\d)$/, "e$10$2") : String(text);
+  };
+
   // Words.
+  // Rounds to ``places`` as Python does: an exact tie goes to the even digit.
+  function rounded(value, places) {
+    const scaled = value * 10 ** places;
+    if (Math.abs(scaled % 1) === 0.5 && Number.isInteger(value * 2 ** (places + 1))) {
+      return (2 * Math.round(scaled / 2)) / 10 ** places;
+    }
+    return places < 0 ? Math.round(scaled) / 10 ** places : Number(value.toFixed(places));
+  }
   function grouped(value, places) {
-    const [whole, rest] = Math.abs(value).toFixed(places).split(".");
+    const [whole, rest] = Math.abs(rounded(value, places)).toFixed(places).split(".");
     const text = whole.replace(/\B(?=(\d{3})+$)/g, ",") + (rest ? `.${rest}` : "");
     return value < 0 ? `-${text}` : text;
   }
@@ -144,16 +180,16 @@ const Live = (() => {
     if (value === 0) return "0";
     const size = Math.floor(Math.log10(Math.abs(value)));
     if (size <= -5 || size >= 15) return value.toExponential(2).replace(/e([+-])(\d)$/, "e$10$2");
-    const rounded = Number(value.toPrecision(3));
-    const places = 2 - Math.floor(Math.log10(Math.abs(rounded)));
-    return grouped(rounded, Math.max(0, places));
+    const short = rounded(value, 2 - size);
+    const places = 2 - Math.floor(Math.log10(Math.abs(short)));
+    return grouped(short, Math.max(0, places));
   }
   const usd = (amount) => (amount >= 0.1 ? `$${grouped(amount, 2)}` : `$${number(amount)}`);
   function chance(p) {
     if (p < 0.001) return "< 0.1 %";
     if (p > 1 - 0.001) return "> 99.9 %";
     const percent = 100 * p;
-    return `${percent.toFixed(percent < 10 || percent > 90 ? 1 : 0)} %`;
+    return `${grouped(percent, percent < 10 || percent > 90 ? 1 : 0)} %`;
   }
   const winner = (v) => (v.compared.ratio > 1 ? v.tpu : v.gpu).who.maker;
   function head(v) {
@@ -191,5 +227,5 @@ const Live = (() => {
   // Six digits, trailing zeros gone, as Python's :.6g.
   const digits = (value) => String(Number(value.toPrecision(6)));
 
-  return { answer, erfc, head, tone, sure, sides, flipped, setting, number, usd, chance, digits };
+  return { answer, service, erfc, head, tone, sure, sides, flipped, setting, number, usd, chance, digits };
 })();

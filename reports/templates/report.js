@@ -106,8 +106,32 @@
     return `${work.evidence}; prices ${days} days old${high > model.stale_days ? ", stale" : ""}`;
   }
 
+  // Costs at a service level, under the prices and readiness of the sliders.
+  const level = one("[data-slo]");
+  function serve(s) {
+    if (!level || !(Number(level.value) > 0)) return;
+    for (const row of all("[data-curve]")) {
+      const found = Live.service(model.service[Number(row.dataset.curve)], s, Number(level.value));
+      const cells = row.cells, missing = "—";
+      const shown = (value, text) => (value === undefined || value === null ? missing : text(value));
+      cells[2].dataset.usd = found.usd ?? "";
+      cells[2].textContent = shown(found.usd, Live.usd);
+      cells[3].textContent = shown(found.rate, Live.number);
+      cells[4].textContent = shown(found.per_mw, Live.number);
+      cells[5].textContent = found.how;
+    }
+  }
+  const still = { "price[tpu]*": 1, "price[gpu]*": 1, utilisation: 1, readiness: 1 };
+  if (level) {
+    level.addEventListener("input", () => {
+      if (one(".sliders")) update();
+      else serve(still);
+    });
+  }
+
   function update() {
     const s = settings();
+    serve(s);
     const answers = model.works.map((work) => Live.answer(model, work, s));
     for (const cell of all("[data-verdict]")) {
       const [work, index] = cell.dataset.verdict.split("-").map(Number);
@@ -148,6 +172,9 @@
     const turned = inputs.filter((input) => Number(input.value) !== neutral(input))
       .map((input) => [input.dataset.path, input.value]);
     if (tokenPrice() !== null) turned.push(["token_price", String(tokenPrice())]);
+    if (level && Number(level.value) > 0 && level.value !== level.defaultValue) {
+      turned.push(["slo", level.value]);
+    }
     one(".asked").textContent = turned.length
       ? `tpubench report ${turned.map(([path, value]) => `--set '${path}=${value}'`).join(" ")}`
       : "";
@@ -170,6 +197,7 @@
     }
     const sold = asked.get("token_price");
     one("[data-token-price]").value = sold > 0 ? sold : "";
+    if (level) level.value = asked.get("slo") > 0 ? asked.get("slo") : level.defaultValue;
   }
 
   const controls = one(".sliders");

@@ -18,6 +18,7 @@ from tpubench.reports import page
 from tpubench.reports.answers import view, words
 from tpubench.reports.answers.build import Answers
 from tpubench.reports.answers.model import grid
+from tpubench.reports.answers.service import at_level
 from tpubench.reports.answers.settings import RANGES, Settings, parse
 from tpubench.reports.answers.verdicts import answer_with
 from tpubench.results.select import select
@@ -55,6 +56,9 @@ return {
   basis: Object.fromEntries(at(document, "[data-basis]").map((e) => [e.dataset.basis, text(e)])),
   more: at(document, "[data-more]").map(text),
   asked: text(document.querySelector(".asked")),
+  service: at(document, "[data-curve]").map((row) => ({
+    usd: row.cells[2].dataset.usd, texts: [2, 3, 4, 5].map((i) => text(row.cells[i])),
+  })),
 };
 """
 
@@ -76,6 +80,8 @@ def turned(random_: random.Random) -> list[str]:
     """Arguments of ``--set`` for some of the sliders, and at times a price for the work."""
     chosen = [r for r in RANGES if random_.random() < 0.7]
     arguments = [f"{r.path}={random_.uniform(r.low, r.high):.4g}" for r in chosen]
+    if random_.random() < 0.5:
+        arguments.append(f"slo={random_.uniform(5, 120):.4g}")
     if random_.random() < 0.3:
         arguments.append(f"token_price={random_.uniform(0.1, 9):.3g}")
     return arguments
@@ -97,6 +103,7 @@ def expected(answers: Answers, settings: Settings) -> Answers:
         lines=answers.lines,
         answers=tuple(answer_with(one, settings) for one in answers.answers),
         trust=answers.trust,
+        curves=answers.curves,
     )
 
 
@@ -146,6 +153,13 @@ def assert_same(seen: Any, right: Answers) -> None:
         assert found["span"] == f"{shown.price_span}."
     for key, found in seen["basis"].items():
         assert found == words.basis(right.answers[int(key)])
+    for found, curve in zip(seen["service"], view.curve_views(right), strict=True):
+        assert found["texts"] == [curve.cost, curve.rate, curve.per_mw, curve.how]
+        exact = at_level(right.curves[curve.index], right.settings).usd_per_mtok
+        if exact is None:
+            assert found["usd"] == ""
+        else:
+            assert float(found["usd"]) == pytest.approx(exact, rel=DIGITS)
     assert seen["more"] == [line.more for line in view.line_views(right) if line.more]
 
 
