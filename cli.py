@@ -26,6 +26,7 @@ from tpubench.commands import (
     price,
     run,
     runs,
+    sweep,
 )
 from tpubench.errors import TpubenchError, UsageError
 from tpubench.results.plain_text import one_line, warn
@@ -60,7 +61,7 @@ def _options(
 
 
 # In the order that --help shows.
-for group in (run, estimate, facts, runs, gate, import_, about, price, cost, plan, allocate):
+for group in (run, sweep, estimate, facts, runs, gate, import_, about, price, cost, plan, allocate):
     app.add_typer(group.app)
 
 

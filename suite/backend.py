@@ -108,6 +108,13 @@ class Backend(ABC):
         """
         return None
 
+    def device_present(self) -> str | None:
+        """Name of the device that a child would use; None where only opening it would tell.
+
+        Asked in the parent, without torch.
+        """
+        return None
+
     def one_process(self) -> str | None:
         """Why the device admits one process at a time; None where it admits several.
 

@@ -133,17 +133,7 @@ def make_plan(request: Request) -> Plan:
         _refuse_many_chips(workload, backend, request.chips)
         _refuse_more_than_visible(backend, request.chips)
     weights = _weights(workload, request)
-    overrides = dict(request.overrides)
-    if request.seed is not None:
-        overrides["seed"] = [str(request.seed)]
-    if weights.prompt_ids is not None:
-        overrides = {"batch": ["1"], "output_len": ["64"]} | overrides
-    shape_preset = preset or workload.default_preset(backend.accelerator)[0]
-    cases = [
-        workload.prepare(case, weights)
-        for case in workload.cases(shape_preset, overrides, accelerator=backend.accelerator)
-    ]
-    unique = list({case.key: case for case in cases}.values())
+    unique = cases_of(workload, backend, request)
     started = dt.datetime.now(dt.UTC)
     return Plan(
         run_id=f"{started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
@@ -164,6 +154,22 @@ def make_plan(request: Request) -> Plan:
         pace=request.pace or backend.pace,
         notes=notes,
     )
+
+
+def cases_of(workload: Workload, backend: Backend, request: Request) -> list[Case]:
+    """The cases that a request means, each once; UsageError where its parameters make no sense."""
+    weights = _weights(workload, request)
+    overrides = dict(request.overrides)
+    if request.seed is not None:
+        overrides["seed"] = [str(request.seed)]
+    if weights.prompt_ids is not None:
+        overrides = {"batch": ["1"], "output_len": ["64"]} | overrides
+    preset = request.preset or workload.default_preset(backend.accelerator)[0]
+    cases = [
+        workload.prepare(case, weights)
+        for case in workload.cases(preset, overrides, accelerator=backend.accelerator)
+    ]
+    return list({case.key: case for case in cases}.values())
 
 
 def execute(plan: Plan, where: Path, observe: Observer) -> RunReport:

@@ -42,6 +42,9 @@ class TpuRuntime(Backend):
     def accelerator(self) -> bool:
         return not self.on_cpu()
 
+    def device_present(self) -> str | None:
+        return "cpu" if self.on_cpu() else next(iter(_chips.tpus()), None)
+
     def float32_precision(self) -> str:
         # A TPU multiplies float32 in bfloat16 unless told otherwise; the stand-in never does.
         return "float32" if self.on_cpu() else super().float32_precision()

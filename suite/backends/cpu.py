@@ -54,6 +54,9 @@ class Cpu(Backend):
         detail = f"{fingerprint.cpu_model()}, {cores} cores, torch {version}"
         return Probe(available=True, detail=detail)
 
+    def device_present(self) -> str | None:
+        return "cpu"
+
     def default_mode(self, *, trains: bool = False) -> tuple[str, str | None]:
         if has_compiler():
             return "compiled", None

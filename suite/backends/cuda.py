@@ -124,6 +124,10 @@ class Cuda(Backend):
     def visible_chips(self) -> int | None:
         return len(_gpus.visible(_gpus.present(), os.environ).gpus)
 
+    def device_present(self) -> str | None:
+        seen = _gpus.visible(_gpus.present(), os.environ).gpus
+        return canonical(seen[0].name) if seen else None
+
     def one_process(self) -> str | None:
         nvml = _nvml.library()
         uuids = [gpu.uuid for gpu in _gpus.visible(_gpus.present(), os.environ).gpus if gpu.uuid]

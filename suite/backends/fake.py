@@ -110,6 +110,9 @@ class Fake(Cpu):
 
         return deferred(self.queue)
 
+    def device_present(self) -> str | None:
+        return "fake"
+
     def device_name(self) -> str:
         return "fake"
 
