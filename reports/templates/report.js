@@ -178,7 +178,11 @@
     one(".asked").textContent = turned.length
       ? `tpubench report ${turned.map(([path, value]) => `--set '${path}=${value}'`).join(" ")}`
       : "";
-    const hash = turned.map(([path, value]) => `${encodeURIComponent(path)}=${value}`).join("&");
+    return turned.map(([path, value]) => `${encodeURIComponent(path)}=${value}`).join("&");
+  }
+  // Only when a slider is let go: browsers refuse to have the address changed all the time.
+  function address() {
+    const hash = link(settings());
     if (hash || location.hash.includes("=")) {
       history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
     }
@@ -214,10 +218,14 @@
       });
     }
     one("[data-token-price]").addEventListener("input", update);
+    for (const input of [...inputs, one("[data-token-price]"), ...(level ? [level] : [])]) {
+      input.addEventListener("change", address);
+    }
     one(".reset").addEventListener("click", () => {
       for (const input of inputs) input.value = input.dataset.neutral;
       one("[data-token-price]").value = "";
       update();
+      address();
     });
     addEventListener("hashchange", () => {
       if (!location.hash.includes("=")) return;

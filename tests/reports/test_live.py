@@ -91,10 +91,15 @@ def link(browser: Any, arguments: list[str]) -> Any:
     """Go to the settings by the page's own link, and read what it then says."""
     parts = [argument.partition("=") for argument in arguments]
     hash_ = "&".join(f"{quote(path, safe='')}={value}" for path, _, value in parts) or "readiness=1"
-    browser.execute_script("location.hash = arguments[0]", hash_)
-    return browser.execute_async_script(
-        f"const done = arguments[0]; setTimeout(() => done((() => {{{READ}}})()), 0);"
+    # The page's own listener was there first, so it has answered when this one is called.
+    browser.execute_async_script(
+        "const [hash, done] = arguments;"
+        "if (location.hash === `#${hash}`) { done(); return; }"
+        "addEventListener('hashchange', () => done(), { once: true });"
+        "location.hash = hash;",
+        hash_,
     )
+    return browser.execute_script(READ)
 
 
 def expected(answers: Answers, settings: Settings) -> Answers:
