@@ -23,6 +23,7 @@ def sweep(
     """Survey, run and print; the exit code. UsageError before anything runs, where nothing can."""
     from tpubench.reports import progress, terminal_sweep
     from tpubench.results.store import default_store
+    from tpubench.results.sweep_report import SweepReport
     from tpubench.suite import processes, sweep, sweep_spec
 
     if usd_per_chip_hour is not None and not 0 < usd_per_chip_hour < math.inf:
@@ -36,7 +37,7 @@ def sweep(
     where = store or wanted.store or default_store()
     entries = sweep.survey(wanted, where, anew=not resume)
     if dry_run:
-        report = sweep.SweepReport(name=wanted.name, store=where, entries=entries)
+        report = SweepReport(name=wanted.name, store=where, entries=entries)
         terminal_sweep.show(report, as_json=as_json, planned=True)
         return 0
     processes.adopt_orphans()

@@ -12,7 +12,7 @@ from tpubench.reports.console import console
 from tpubench.reports.tables import Table
 from tpubench.reports.terminal import print_json
 from tpubench.results.plain_text import plain
-from tpubench.suite.sweep import Entry, SweepReport, Watch
+from tpubench.results.sweep_report import Entry, SweepReport, Watch
 
 _STYLE = {"failed": "red", "refused": "red", "ran": "green", "done": "green"}
 
@@ -28,7 +28,7 @@ def watcher(*, show: bool) -> Watch:
             return
         words = f"{entry.state}: {entry.reason}" if ended else "begins"
         left = f" · {duration(left_s)} left" if left_s and not ended else ""
-        text = f"cell {number}/{total} {entry.cell.id} {entry.cell.label()}: {words}{left}"
+        text = f"cell {number}/{total} {entry.id} {entry.label}: {words}{left}"
         print(plain(text), file=sys.stderr, flush=True)
 
     return watch
@@ -53,8 +53,8 @@ def show(report: SweepReport, *, as_json: bool, planned: bool) -> None:
         style = _STYLE.get(entry.state)
         state = f"[{style}]{entry.state}[/]" if style else entry.state
         table.add_row(
-            entry.cell.id,
-            escape(entry.cell.label()),
+            entry.id,
+            escape(entry.label),
             state,
             _expected(entry) if planned else duration(entry.took_s),
             "–" if entry.needed_bytes is None else f"{entry.needed_bytes / 1e9:.3g} GB",
@@ -63,9 +63,7 @@ def show(report: SweepReport, *, as_json: bool, planned: bool) -> None:
     out.print(table)
     for entry in report.entries:
         if entry.reason:
-            out.print(
-                f"{entry.cell.id} {entry.state}: {entry.reason}", markup=False, soft_wrap=True
-            )
+            out.print(f"{entry.id} {entry.state}: {entry.reason}", markup=False, soft_wrap=True)
     out.print(_summary(report, planned=planned), markup=False, soft_wrap=True)
     if report.cut_short:
         out.print(f"{report.cut_short}; --resume goes on", markup=False, soft_wrap=True)
@@ -112,9 +110,9 @@ def _document(report: SweepReport) -> dict[str, Any]:
         "cut_short": report.cut_short,
         "cells": [
             {
-                "id": entry.cell.id,
-                "label": entry.cell.label(),
-                "command": entry.cell.command(report.store),
+                "id": entry.id,
+                "label": entry.label,
+                "command": entry.command,
                 "state": entry.state,
                 "reason": entry.reason,
                 "missing_repetitions": entry.missing,

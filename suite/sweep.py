@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from tpubench.devices.sheets import devices
 from tpubench.errors import RunFailedError, TpubenchError, UsageError
@@ -21,62 +20,14 @@ from tpubench.results.fingerprint import canonical_json
 from tpubench.results.listing import files
 from tpubench.results.row import Row
 from tpubench.results.store import iter_rows, scan
+from tpubench.results.sweep_report import Basis, Entry, SweepReport, Watch
 from tpubench.suite import registry, run
 from tpubench.suite.backend import Backend
 from tpubench.suite.sweep_spec import Cell, Sweep
 from tpubench.suite.workload import Case
 
-State = Literal["done", "missing", "ran", "failed", "refused", "elsewhere", "not begun"]
-Basis = Literal["its own", "cells like it", "at least"]
-"""Where an expected time comes from: repetitions of the cell itself, of others with its workload,
-preset and backend, or the shortest that a repetition can be."""
 AROUND_S = 6.0
 """Least seconds of a repetition outside its windows: an interpreter, imports, building."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Entry:
-    """A cell and what is known of it. ``missing``: repetitions that are still to be run.
-
-    expected_s: of those. needed_bytes: least memory on each chip. usd: at the price of the cell.
-    """
-
-    cell: Cell
-    state: State
-    missing: int
-    reason: str | None = None
-    expected_s: float | None = None
-    basis: Basis | None = None
-    needed_bytes: int | None = None
-    run_id: str | None = None
-    took_s: float | None = None
-
-    @property
-    def usd(self) -> float | None:
-        price = self.cell.usd_per_chip_hour
-        if price is None or self.expected_s is None or self.state != "missing":
-            return None
-        return price * self.cell.chips * self.expected_s / 3600
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepReport:
-    """A sweep as it stands. ``cut_short``: why it ended before its last cell."""
-
-    name: str
-    store: Path
-    entries: Sequence[Entry]
-    cut_short: str | None = None
-
-    @property
-    def exit_code(self) -> int:
-        bad = any(entry.state in {"failed", "refused"} for entry in self.entries)
-        return RunFailedError.exit_code if bad or self.cut_short else 0
-
-
-Watch = Callable[[Entry, int, int, float | None], None]
-"""Called when a cell begins and when it has ended: entry, its number from 1, how many there are,
-and the seconds left by what is expected of the rest."""
 
 
 def survey(sweep: Sweep, store: Path, *, anew: bool = False) -> list[Entry]:
@@ -85,7 +36,7 @@ def survey(sweep: Sweep, store: Path, *, anew: bool = False) -> list[Entry]:
     UsageError for a cell that no machine could run: an unknown workload, preset or parameter.
     """
     known = _Known(rows=_rows(store))
-    return [_entry(cell, known, anew=anew) for cell in sweep.cells]
+    return [_entry(cell, store, known, anew=anew) for cell in sweep.cells]
 
 
 def execute(
@@ -96,13 +47,14 @@ def execute(
     watch: Watch,
 ) -> SweepReport:
     """Run what is missing, in order; each cell is stored as it goes, and tagged with the sweep."""
+    cells = {cell.id: cell for cell in sweep.cells}
     todo = [entry for entry in entries if entry.state == "missing"]
     cut_short = None
     for number, entry in enumerate(todo, start=1):
         watch(entry, number, len(todo), _left(todo[number - 1 :]))
         began = time.monotonic()
         try:
-            plan = run.make_plan(entry.cell.request(entry.missing))
+            plan = run.make_plan(cells[entry.id].request(entry.missing))
             report = run.execute(plan, store, observe)
         except KeyboardInterrupt:
             cut_short = "interrupted"
@@ -220,8 +172,16 @@ def _mode(row: Row) -> str:
     return str(match.get("compile_mode"))
 
 
-def _entry(cell: Cell, known: _Known, *, anew: bool) -> Entry:
-    entry = Entry(cell=cell, state="missing", missing=cell.repeats)
+def _entry(cell: Cell, store: Path, known: _Known, *, anew: bool) -> Entry:
+    entry = Entry(
+        id=cell.id,
+        label=cell.label(),
+        command=cell.command(store),
+        chips=cell.chips,
+        usd_per_chip_hour=cell.usd_per_chip_hour,
+        state="missing",
+        missing=cell.repeats,
+    )
     where = _where(cell, known)
     if isinstance(where, str):
         entry.state, entry.reason = "elsewhere", where
@@ -292,8 +252,3 @@ def _expected(
         total += seconds
         basis = max(basis, how, key=order.index)
     return total * repeats, basis  # type: ignore[return-value]
-
-
-def ids(sweep: Sweep) -> Iterator[str]:
-    """The ids of all cells, in order: what an array of jobs counts through."""
-    return (cell.id for cell in sweep.cells)

@@ -16,6 +16,7 @@ import pytest
 from tpubench.errors import UsageError
 from tpubench.results import labels, select
 from tpubench.results.store import files, iter_rows
+from tpubench.results.sweep_report import SweepReport
 from tpubench.suite import sweep, sweep_spec
 from tpubench.suite.backends.fake import Fake
 
@@ -53,7 +54,7 @@ def states(entries: Any) -> list[str]:
     return [entry.state for entry in entries]
 
 
-def run(wanted: sweep_spec.Sweep, store: Path, *, anew: bool = False) -> sweep.SweepReport:
+def run(wanted: sweep_spec.Sweep, store: Path, *, anew: bool = False) -> SweepReport:
     entries = sweep.survey(wanted, store, anew=anew)
     return sweep.execute(wanted, entries, store, lambda event: None, lambda *said: None)
 
