@@ -25,13 +25,15 @@ def show(
     """Show stored facts: the latest run, or whatever the selectors pick."""
     from tpubench.costs.price_files import all_prices
     from tpubench.costs.published_cost import with_list_prices
-    from tpubench.reports import terminal
+    from tpubench.reports import terminal, terminal_answers
     from tpubench.results.select import select
     from tpubench.results.store import default_store
 
     table = all_prices(prices or [])
     found = with_list_prices(select(store or default_store(), selectors or ["latest"]), table)
     terminal.show_rows(found, as_json=as_json, as_csv=as_csv, explain=explain)
+    if not (as_json or as_csv):
+        terminal_answers.show_both_sides(found, table)
 
 
 @app.command()

@@ -137,8 +137,11 @@ class Names:
         for summary in summaries:
             groups.setdefault(summary.first.workload, []).append(_traits(summary))
         everything = [traits for group in groups.values() for traits in group]
-        devices = len({traits["device"] for traits in everything}) > 1
-        self._told = {name: _telling(group, devices) for name, group in groups.items()}
+        # Never one precision beside another as if they were the same work.
+        always = [
+            key for key in ("device", "dtype") if len({traits[key] for traits in everything}) > 1
+        ]
+        self._told = {name: _telling(group, always) for name, group in groups.items()}
         self._several = len(groups) > 1
         self._shared = {
             key: text
@@ -217,13 +220,13 @@ def _chips(count: int) -> str:
     return f"{count} chip{'' if count == 1 else 's'}"
 
 
-def _telling(group: Sequence[Mapping[str, str]], devices: bool) -> list[str]:
+def _telling(group: Sequence[Mapping[str, str]], always: Sequence[str]) -> list[str]:
     """The traits, the most telling first, that together tell these cases apart."""
     first = ["device", "preset", "param batch", "chips"]
     last = ["dtype", *(f"param {name}" for name in sorted(_UNTOLD)), "backend"]
     keys = dict.fromkeys(key for traits in group for key in traits if key != "workload")
     keys = dict.fromkeys([*first, *(key for key in keys if key not in last), *last])
-    told = ["device"] if devices else []
+    told = list(always)
     apart = len({tuple(traits.get(key) for key in told) for traits in group})
     for key in keys:
         more = len({tuple(traits.get(k) for k in [*told, key]) for traits in group})

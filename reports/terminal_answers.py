@@ -3,14 +3,33 @@ trust it. The same numbers and words as on the page, in 80 columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import datetime as dt
+import sys
+from collections.abc import Iterable, Mapping
 
 from rich.console import Console
 
+from tpubench.devices.prices import Price
+from tpubench.devices.vendors import is_gpu, is_tpu
 from tpubench.reports.answers import words
 from tpubench.reports.answers.build import Answers, Line
 from tpubench.reports.answers.verdicts import WorkAnswer
-from tpubench.reports.terminal_plan import say
+from tpubench.reports.terminal import console
+from tpubench.reports.terminal_plan import narrow, say
+from tpubench.results.store import Scan
+
+
+def show_both_sides(found: Scan, table: Mapping[str, Price]) -> None:
+    """The verdicts under rows of which some are a TPU's and some a GPU's; else nothing."""
+    names = set(found.table["device"].to_pylist())
+    if not (any(map(is_tpu, names)) and any(map(is_gpu, names))):
+        return
+    from tpubench.reports.answers.build import build
+    from tpubench.reports.findings import find
+
+    out = console() if sys.stdout.isatty() else narrow()
+    say(out, "")
+    show_answers(out, build(find(found, dt.datetime.now(dt.UTC), table)))
 
 
 def show_answers(out: Console, answers: Answers) -> None:

@@ -55,6 +55,13 @@ def test_report_prints_the_verdicts_after_the_page(call: Call, tmp_path: Path) -
     assert max(len(line) for line in lines if not line.startswith(str(tmp_path))) <= 80
 
 
+def test_show_ends_with_the_verdicts_where_both_sides_are_there(call: Call) -> None:
+    both = call("show", "published", "workload=llm-training").out
+    assert "Training" in both and "rests on:" in both
+    one = call("show", "published", "device=tpu-v7").out
+    assert "rests on:" not in one
+
+
 def test_settings_reach_the_json(call: Call, tmp_path: Path) -> None:
     arguments = ["report", "published", "--json", "--out", str(tmp_path / "page")]
     before = json.loads(call(*arguments).out)["answers"]

@@ -29,6 +29,9 @@ TITLES = {
 }
 """Metric names in plain words."""
 
+TABLE_ROWS = 200
+"""Rows of a section's own table; every figure is in the one table of all of them."""
+
 MADE_UP = ": made-up times, no measurement"
 
 
@@ -103,6 +106,12 @@ def spread(summaries: Sequence[Summary], most: int = MAX_CASES) -> list[Summary]
     turns = [s for turn in itertools.zip_longest(*groups) for s in turn if s is not None]
     kept = {id(s) for s in turns[:most]}
     return [s for s in summaries if id(s) in kept]
+
+
+def further(count: int, shown: int) -> str:
+    """A table's remark about rows that are not in it."""
+    more = count - shown
+    return "" if more <= 0 else f" {more:,} more are in the table of all figures."
 
 
 def left_out(count: int, most: int = MAX_CASES) -> str:

@@ -19,7 +19,15 @@ from tpubench.reports.figure import (
     variants,
 )
 from tpubench.reports.findings import Findings, Names
-from tpubench.reports.sections._shared import badge, cut, dots, left_out, spread
+from tpubench.reports.sections._shared import (
+    TABLE_ROWS,
+    badge,
+    cut,
+    dots,
+    further,
+    left_out,
+    spread,
+)
 from tpubench.results.statistics import median, percentile, percentile_minimum
 from tpubench.results.summary import Summary
 
@@ -126,7 +134,8 @@ def _steps(ordered: Sequence[float], factor: float, unit: str, label: str) -> tu
 
 def _percentiles(summaries: Sequence[Summary], names: Names) -> Table:
     rows: list[tuple[Cell, ...]] = []
-    for summary in summaries:
+    shown = spread(summaries, TABLE_ROWS)
+    for summary in shown:
         samples = _pooled(summary)
         rows.append(
             (
@@ -145,7 +154,7 @@ def _percentiles(summaries: Sequence[Summary], names: Names) -> Table:
             "A p90 is the value that nine of ten samples do not exceed. Samples of all repetitions"
             " taken together, with distribution-free 95 % intervals in brackets; these do not"
             " include the spread between repetitions. A percentile that so few samples cannot"
-            " support is refused: it would be a guess."
+            " support is refused: it would be a guess." + further(len(summaries), len(shown))
         ),
     )
 

@@ -13,9 +13,11 @@ from tpubench.reports.figure import Chart, Plane, Point, Series, axis, spans_dec
 from tpubench.reports.findings import Findings, Names
 from tpubench.reports.sections._shared import (
     MADE_UP,
+    TABLE_ROWS,
     badge,
     by,
     cut,
+    further,
     interval,
     left_out,
     series_name,
@@ -114,8 +116,9 @@ def _plane(costs: list[Summary], pace: Mapping[int, Estimate], names: Names) -> 
 def _line(summary: Summary) -> str:
     row = summary.first
     if row.usd_per_chip_hour is None:
-        return f"{series_name(row)}, price not stored"
-    return f"{series_name(row)}, ${quantity.number(row.usd_per_chip_hour)}/chip-hour"
+        return f"{series_name(row)}, {row.dtype}, price not stored"
+    rate = quantity.number(row.usd_per_chip_hour)
+    return f"{series_name(row)}, {row.dtype}, ${rate}/chip-hour"
 
 
 def _rate(row: Row) -> str:
@@ -160,7 +163,8 @@ def _table(
     costs: list[Summary], paces: dict[tuple[object, ...], Estimate | None], names: Names
 ) -> Table:
     rows: list[tuple[Cell, ...]] = []
-    for summary in costs:
+    shown = spread(costs, TABLE_ROWS)
+    for summary in shown:
         tpot = paces.get(case_key(summary.first))
         pace = quantity.MISSING if tpot is None else quantity.estimate(_inverse(tpot), "token/s")
         assert summary.estimate is not None
@@ -190,6 +194,7 @@ def _table(
             " do not add the cost of input tokens to it. It assumes that every paid hour does this"
             " work; at half the utilisation a token costs twice as much. It moves in step with the"
             " price: a price 10 % lower makes each figure 10 % lower."
+            + further(len(costs), len(shown))
         ),
     )
 

@@ -17,7 +17,16 @@ from tpubench.reports.figure import (
 )
 from tpubench.reports.findings import Findings, Names, run_name, short
 from tpubench.reports.roofline import Placement, Roof, Unplaced, place
-from tpubench.reports.sections._shared import badge, cut, distinct, left_out, plural, series_name
+from tpubench.reports.sections._shared import (
+    TABLE_ROWS,
+    badge,
+    cut,
+    distinct,
+    further,
+    left_out,
+    plural,
+    series_name,
+)
 from tpubench.results.summary import Summary
 
 _LABELLED = 16
@@ -153,7 +162,8 @@ def _point(placement: Placement, names: Names, *, label_each: bool) -> Point:
 
 def _table(placed: Sequence[Placement], names: Names) -> Table:
     rows: list[tuple[Cell, ...]] = []
-    for placement in placed:
+    shown = placed[:TABLE_ROWS]
+    for placement in shown:
         share, limit, roof = placement.share(), placement.limit(), placement.roof
         rows.append(
             (
@@ -187,7 +197,7 @@ def _table(placed: Sequence[Placement], names: Names) -> Table:
         foot=(
             "FLOPs and bytes are those the program must do and move by closed form, so the"
             " intensity is that of the program, not a counter's reading. Attained and share are"
-            " over the measured time of that phase alone."
+            " over the measured time of that phase alone." + further(len(placed), len(shown))
         ),
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 from tpubench.reports import quantity, time_spent
 from tpubench.reports.blocks import Badge, Block, Cell, Note, Section, Table, columns
 from tpubench.reports.findings import Findings, Names, part, run_name, short
-from tpubench.reports.sections._shared import distinct, plural
+from tpubench.reports.sections._shared import TABLE_ROWS, distinct, plural, spread
 from tpubench.results.row import Row
 from tpubench.results.summary import case_key
 
@@ -124,7 +124,8 @@ def _checks(findings: Findings) -> Table:
     cases = [case[0] for case in findings.by_case().values()]
     names = Names(cases)
     rows: list[tuple[Cell, ...]] = []
-    for summary in cases:
+    shown = spread(cases, TABLE_ROWS)
+    for summary in shown:
         ok = [row for row in summary.rows if row.status == "ok"]
         timing = [part(row, "timing") for row in ok]
         errors = [t.get("parity_error") for t in timing]
@@ -144,7 +145,7 @@ def _checks(findings: Findings) -> Table:
             )
         )
     return Table(
-        folded=f"How each case was timed and checked: {plural(len(rows), 'case')}",
+        folded=f"How each case was timed and checked: {len(rows)} of {plural(len(cases), 'case')}",
         columns=columns(
             "Case", "Run", "Repetitions#", "Failed#", "Timed passes", "Speed", "Error of allowed#"
         ),
