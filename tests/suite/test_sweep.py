@@ -44,6 +44,9 @@ dtype = "float32"
 """
 
 
+TWO = SPEC.replace("batch = [1, 2]", "batch = 1")
+
+
 def spec(tmp_path: Path, text: str = SPEC) -> sweep_spec.Sweep:
     path = tmp_path / "spec.toml"
     path.write_text(text)
@@ -82,19 +85,19 @@ def test_sweeps_that_ship_name_what_there_is(name: str, tmp_path: Path) -> None:
 def test_what_is_missing_is_run_and_a_failure_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted, store = spec(tmp_path), tmp_path / "store"
+    wanted, store = spec(tmp_path, TWO), tmp_path / "store"
     monkeypatch.setenv("TPUBENCH_FAKE", json.dumps({"faults": {"1": ["compile", "oom"]}}))
     report = run(wanted, store)
-    assert states(report.entries) == ["failed", "failed", "failed"]
+    assert states(report.entries) == ["failed", "failed"]
     assert report.exit_code == 5 and all(entry.reason for entry in report.entries)
     monkeypatch.delenv("TPUBENCH_FAKE")
     entries = sweep.survey(wanted, store)
-    assert [(entry.state, entry.missing) for entry in entries] == [("missing", 1)] * 3
+    assert [(entry.state, entry.missing) for entry in entries] == [("missing", 1)] * 2
     assert {entry.basis for entry in entries} <= {"its own", "cells like it"}
     report = run(wanted, store)
-    assert states(report.entries) == ["ran"] * 3 and report.exit_code == 0
-    assert states(sweep.survey(wanted, store)) == ["done"] * 3
-    assert states(sweep.survey(wanted, store, anew=True)) == ["missing"] * 3
+    assert states(report.entries) == ["ran"] * 2 and report.exit_code == 0
+    assert states(sweep.survey(wanted, store)) == ["done"] * 2
+    assert states(sweep.survey(wanted, store, anew=True)) == ["missing"] * 2
     assert run(wanted, store).entries[0].run_id is None, "nothing is run twice"
     tagged = list(iter_rows(select.select(store, ["tag=tiny"]).table))
     assert {row.run_id for row in tagged} == set(labels.of_store(store))
@@ -144,7 +147,7 @@ def test_nonsense_is_one_line(tmp_path: Path, old: str, new: str, complaint: str
 
 def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path: Path) -> None:
     """A real process, killed hard in the middle of a cell; nothing that had ended is lost."""
-    wanted, store = spec(tmp_path), tmp_path / "store"
+    wanted, store = spec(tmp_path, TWO), tmp_path / "store"
     command = [sys.executable, "-m", "tpubench.cli", "sweep", str(tmp_path / "spec.toml")]
     process = subprocess.Popen(
         [*command, "--store", str(store), "--json"],
@@ -158,9 +161,9 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path: Path) -> None:
     process.wait()
     before = {path: path.read_bytes() for path in files(store)}
     entries = sweep.survey(wanted, store)
-    assert entries[0].state == "done" and entries[2].state == "missing"
+    assert entries[0].state == "done" and entries[1].state == "missing"
     assert run(wanted, store).exit_code == 0
-    assert states(sweep.survey(wanted, store)) == ["done"] * 3
+    assert states(sweep.survey(wanted, store)) == ["done"] * 2
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
