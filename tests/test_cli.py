@@ -272,7 +272,7 @@ def test_a_report_with_no_store_at_all_compares_published_results(  # type: igno
     assert done.code == 0
     assert "none of them measured here" in done.err
     page = (tmp_path / "page" / "report.html").read_text(encoding="utf-8")
-    assert "TPU against GPU" in page
+    assert "P(TPU cheaper)" in page
     assert (tmp_path / "page" / "tpu-gpu-rate.png").exists()
 
 
