@@ -273,7 +273,6 @@ def test_a_report_with_no_store_at_all_compares_published_results(  # type: igno
     assert "none of them measured here" in done.err
     page = (tmp_path / "page" / "report.html").read_text(encoding="utf-8")
     assert "P(TPU cheaper)" in page
-    assert (tmp_path / "page" / "tpu-gpu-rate.png").exists()
 
 
 def test_no_command_is_answered_with_the_help_alone(call) -> None:  # type: ignore[no-untyped-def]
