@@ -44,8 +44,9 @@ class NewerLayoutError(LayoutError):
     """A file of a schema version that is not known yet."""
 
 
-def read_table(data: bytes) -> pa.Table:
-    """The rows of a file that is laid out as tpubench's are. LayoutError, or what pyarrow raises.
+def read_table(data: bytes) -> tuple[pa.Table, Footer]:
+    """The rows of a file that is laid out as tpubench's are, and its footer. LayoutError, or what
+    pyarrow raises.
 
     data: the whole file. Columns beyond :func:`arrow_schema` are kept if they are plain.
     """
@@ -70,7 +71,7 @@ def read_table(data: bytes) -> pa.Table:
     else:
         table = _in_batches(file, min(rows_at_once, 1 << 16), most)
     _check_version(table)
-    return table if ours else _as_ours(table)
+    return (table if ours else _as_ours(table)), footer
 
 
 def _as_ours(table: pa.Table) -> pa.Table:

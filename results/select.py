@@ -15,24 +15,28 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tpubench.errors import UsageError
 from tpubench.results import labels, published, spelling
 from tpubench.results.listing import Listing, Unreadable, files, naming
 from tpubench.results.metrics import metric
 from tpubench.results.row import COLUMNS, to_table
-from tpubench.results.store import Scan, default_store, is_named_by_environment, scan
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from tpubench.results.rows import Rows, rows_of
+from tpubench.results.store import Scan, default_store, is_named_by_environment
 
 CLOCKS_DIFFER = dt.timedelta(minutes=5)
 """What the clocks of two machines that share a store may be apart."""
 
 
 def select(store: Path, selectors: Sequence[str]) -> Scan:
-    """Rows that match, and what could not be read.
+    """Rows that match, and what could not be read: :func:`narrowed`, read."""
+    rows = narrowed(store, selectors)
+    return Scan(table=rows.read(), unreadable=rows.unreadable)
+
+
+def narrowed(store: Path, selectors: Sequence[str]) -> Rows:
+    """Rows that match, not read yet, and what could not be read.
 
     UsageError for a selector that names nothing there is, or nothing that can be read; no match of
     ``column=value`` pairs is an empty table.
@@ -61,21 +65,23 @@ def select(store: Path, selectors: Sequence[str]) -> Scan:
         paths = paths or everything.files
     # A folder that cannot be looked into may hold what was asked for, unless files were named.
     named = sources and all(map(_is_file, sources))
-    result = scan(Listing(files=paths, unreadable=() if named else everything.unreadable))
-    with naming(result.unreadable):
-        if result.unreadable and not result.table.num_rows and not shipped:
-            count = len(result.unreadable)
+    rows = rows_of(store, Listing(files=paths, unreadable=() if named else everything.unreadable))
+    with naming(rows.unreadable):
+        if rows.unreadable and not shipped and not len(rows):
+            count = len(rows.unreadable)
             which = "the only one" if count == 1 else f"all {count}"
             raise UsageError(f"nothing that was selected can be read: {which} left out")
-        table = _of_revisions(result.table, revisions)
+        _of_revisions(rows, revisions)
         if shipped:
-            table = _with_published(table)
+            rows = _with_published(rows)
         for column, value in pairs:
-            table = (
-                _tagged(table, store, value) if column == "tag" else _where(table, column, value)
-            )
-    hiding = _hiding(store, everything.files) if "latest" in sources else []
-    return Scan(table=table, unreadable=[*result.unreadable, *hiding])
+            if column == "tag":
+                _tagged(rows, store, value)
+            else:
+                _where(rows, column, value)
+    if "latest" in sources:
+        rows.unreadable += _hiding(store, everything.files)
+    return rows
 
 
 def select_for_report(named: Path | None, selectors: Sequence[str]) -> tuple[Scan, str | None]:
@@ -96,19 +102,20 @@ def select_for_report(named: Path | None, selectors: Sequence[str]) -> tuple[Sca
     return select(store, [published.SELECTOR, *selectors]), note
 
 
-def _of_revisions(table: pa.Table, revisions: Sequence[str]) -> pa.Table:
+def _of_revisions(rows: Rows, revisions: Sequence[str]) -> None:
     for revision in revisions:
-        shas = {str(sha) for sha in table["git_sha"].to_pylist() if _is(sha, revision)}
+        shas = [sha for sha in rows.distinct("git_sha") if _is(sha, revision)]
         if not shas:
             raise UsageError(f"{revision!r} is no run id, file or commit among the results")
-        table = _keep(table, [sha in shas for sha in table["git_sha"].to_pylist()])
-    return table
+        rows.keep("git_sha", shas)
 
 
-def _with_published(table: pa.Table) -> pa.Table:
+def _with_published(rows: Rows) -> Rows:
     import pyarrow as pa
 
-    return pa.concat_tables([table, to_table(list(published.rows()))], promote_options="default")
+    shipped = to_table(list(published.rows()))
+    table = pa.concat_tables([rows.read(), shipped], promote_options="default")
+    return Rows(table=table, unreadable=rows.unreadable)
 
 
 _RUN_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
@@ -165,48 +172,41 @@ def _is_run(name: str) -> bool:
     return _RUN_ID.fullmatch(name) is not None
 
 
-def _tagged(table: pa.Table, store: Path, tag: str) -> pa.Table:
-    ids = {run_id for run_id, said in labels.of_store(store).items() if tag in said.tags}
+def _tagged(rows: Rows, store: Path, tag: str) -> None:
+    ids = [run_id for run_id, said in labels.of_store(store).items() if tag in said.tags]
     if not ids:
         raise UsageError(f"no run in {store} has the tag {tag!r}: tpubench runs list shows tags")
-    return _keep(table, [run_id in ids for run_id in table["run_id"].to_pylist()])
+    rows.keep("run_id", ids)
 
 
 def _is(sha: str | None, revision: str) -> bool:
     return sha is not None and len(revision) >= 7 and sha.startswith(revision)
 
 
-def _where(table: pa.Table, column: str, value: str) -> pa.Table:
-    if column in table.column_names and column not in {"samples", "environment", "params"}:
-        found = [_text(cell) for cell in table[column].to_pylist()]
-        chips = spelling.chips(column, value) if value not in found else None
+def _where(rows: Rows, column: str, value: str) -> None:
+    if column in rows.columns and column not in {"samples", "environment", "params"}:
+        texts = [(cell, _text(cell)) for cell in rows.distinct(column)]
+        present = {text for _, text in texts}
+        chips = spelling.chips(column, value) if value not in present else None
         if chips is not None:
-            kept = _where(table, "chips", chips)
-            return _where(kept, column, spelling.meant(column, value, set(found)))
-        value = spelling.meant(column, value, set(found))
-        if column == "metric" and value not in found:
+            _where(rows, "chips", chips)
+        value = spelling.meant(column, value, present)
+        if column == "metric" and value not in present:
             metric(value)  # a name that is no metric at all is a slip, not an empty answer
-        return _keep(table, [cell == value for cell in found])
-    texts = table["params"].to_pylist()
-    parsed = {text: json.loads(text) for text in set(texts)}
-    params = [parsed[text] for text in texts]
-    if table.num_rows and not any(column in case for case in params):
+        rows.keep(column, [cell for cell, text in texts if text == value])
+        return
+    params = [(text, json.loads(text)) for text in rows.distinct("params")]
+    if params and not any(column in case for _, case in params):
         raise UsageError(
             f"{column!r} is neither a column nor a parameter of these results;"
             f" columns: {', '.join(COLUMNS)}"
         )
-    texts = [_text(case.get(column)) for case in params]
-    value = spelling.meant(column, value, set(texts))
-    return _keep(table, [text == value for text in texts])
+    cells = [(text, _text(case.get(column))) for text, case in params]
+    value = spelling.meant(column, value, {text for _, text in cells})
+    rows.keep("params", [text for text, cell in cells if cell == value])
 
 
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return "" if value is None else str(value)
-
-
-def _keep(table: pa.Table, mask: list[bool]) -> pa.Table:
-    import pyarrow as pa
-
-    return table.filter(pa.array(mask, type=pa.bool_()))

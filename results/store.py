@@ -2,8 +2,8 @@
 
 There is no index to corrupt and no lock to wait for: a writer makes a temporary file, syncs it,
 and links it to its final name, which fails if that name exists. A reader lists the folder. Parquet
-page checksums do not cover the footer, so each file also carries a SHA-256 of its rows; a file
-that does not match is reported and the others load.
+page checksums do not cover the footer, so each file also carries a SHA-256 of all its bytes
+(:mod:`.seal`); a file that does not match is reported and the others load.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import datetime as dt
 import errno
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -21,16 +22,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tpubench.errors import DamagedError, TpubenchError, UsageError
-from tpubench.results import parquet_layout, regular_file, row_check
+from tpubench.results import parquet_layout, regular_file, row_check, seal
 from tpubench.results.listing import Listing
 from tpubench.results.listing import Unreadable as Unreadable
 from tpubench.results.listing import files as files
+from tpubench.results.parquet_footer import Footer
 from tpubench.results.row import Row, arrow_schema, to_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 DIGEST_KEY = b"tpubench.rows_sha256"
+"""Of files without a seal that the first versions wrote: :func:`digest`."""
+COLUMNS_KEY = b"tpubench.columns_sha256"
 DEFAULT_STORE = "bench-results"
 _PROBE_BYTES = 1 << 16
 """About what a repetition takes: a full disk still has room for an empty file."""
@@ -97,27 +101,28 @@ def write(store: Path, name: str, rows: list[Row]) -> Path:
         raise ValueError("a file needs at least one row")
     most = parquet_layout.FREE_ROWS
     for start in range((len(rows) - 1) // most * most, 0, -most):
-        _write_file(store, f"{name}-{start // most + 1}", rows[start : start + most])
-    return _write_file(store, name, rows[:most])
+        write_table(store, f"{name}-{start // most + 1}", to_table(rows[start : start + most]))
+    return write_table(store, name, to_table(rows[:most]))
 
 
-def _write_file(store: Path, name: str, rows: list[Row]) -> Path:
+def write_table(store: Path, name: str, table: pa.Table) -> Path:
+    """As :func:`write`, of rows in a table that one file takes; the first row names the run."""
     import pyarrow.parquet as pq
 
-    table = to_table(rows)
     why = row_check.problem(table)
     if why is not None:
         raise UsageError(f"cannot store {name}: {why}")
-    metadata = {DIGEST_KEY: digest(table).encode()}
-    table = table.replace_schema_metadata(metadata)
-    folder = store / rows[0].run_id
+    table = table.replace_schema_metadata({COLUMNS_KEY: seal.columns_sha256(table)})
+    folder = store / str(table["run_id"][0].as_py())
     final = folder / f"{name}.parquet"
     temporary = folder / f".{name}.{secrets.token_hex(6)}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
+            packed = io.BytesIO()
+            pq.write_table(table, packed, compression="zstd", write_page_checksum=True)
             with temporary.open("xb") as stream:
-                pq.write_table(table, stream, compression="zstd", write_page_checksum=True)
+                stream.write(seal.sealed(packed.getvalue()))
                 stream.flush()
                 os.fsync(stream.fileno())
             publish(temporary, final)
@@ -145,14 +150,10 @@ def load(path: Path) -> pa.Table:
     import pyarrow as pa
 
     try:
-        table = parquet_layout.read_table(
-            regular_file.read_bounded(path, parquet_layout.MAX_FILE_BYTES)
-        )
+        data = regular_file.read_bounded(path, parquet_layout.MAX_FILE_BYTES)
+        table, footer = parquet_layout.read_table(data)
         table.validate(full=True)
-        why = row_check.problem(table)
-        stored = (table.schema.metadata or {}).get(DIGEST_KEY)
-        if why is None and (stored is None or stored.decode("ascii", "replace") != digest(table)):
-            why = "its rows do not match their SHA-256"
+        why = row_check.problem(table) or _not_as_stored(data, footer, table)
     except OSError as error:
         # pyarrow's errors of damaged pages are OSErrors too, without a number.
         state = "cannot be read" if error.errno else "is damaged"
@@ -168,6 +169,20 @@ def load(path: Path) -> pa.Table:
     return table.replace_schema_metadata(None)
 
 
+def _not_as_stored(data: bytes, footer: Footer, table: pa.Table) -> str | None:
+    """What differs from what was stored: any byte, or of a file without a seal, any cell."""
+    whole = seal.holds(data, footer)
+    if whole is not None:
+        return None if whole else "its bytes do not match their SHA-256"
+    kept = table.schema.metadata or {}
+    stored, again = kept.get(COLUMNS_KEY), seal.columns_sha256
+    if stored is None:
+        stored, again = kept.get(DIGEST_KEY), digest
+    if stored is None or stored.decode("ascii", "replace") != again(table):
+        return "its rows do not match their SHA-256"
+    return None
+
+
 def scan(paths: Iterable[Path]) -> Scan:
     """Every readable row of these files, and what was left out, of listing them too."""
 
@@ -178,11 +193,11 @@ def scan(paths: Iterable[Path]) -> Scan:
             tables.append(load(path))
         except TpubenchError as error:
             unreadable.append(Unreadable(path=path, error=error))
-    table = _together(tables) if tables else arrow_schema().empty_table()
+    table = together(tables) if tables else arrow_schema().empty_table()
     return Scan(table=table, unreadable=unreadable)
 
 
-def _together(tables: list[pa.Table]) -> pa.Table:
+def together(tables: list[pa.Table]) -> pa.Table:
     """One table. Columns unknown to this version that have types which do not go together are
     left out of it.
     """

@@ -1,0 +1,250 @@
+"""A store of many facts: what tpubench, DuckDB and pandas take to answer from the same files.
+
+    python benchmarks/store.py [--shape 1000x1000 --shape 10000x10] [--keep FOLDER] [--only show]
+
+Builds a store through the real writer (only fsync is left out), then runs each contender in a
+process of its own and prints its seconds and its peak memory: the sum over its processes, looked at
+every 10 ms. *first* is ours without a cache, *again* with what the first left. DuckDB and pandas
+read the same files and check nothing: no digest, no layout, no recomputed figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from multiprocessing import get_context
+from pathlib import Path
+
+import pyarrow as pa
+
+from tpubench.results import store as facts
+from tpubench.results.metrics import METRICS
+from tpubench.results.row import Row, arrow_schema, to_table
+from tpubench.results.statistics import within
+
+NAMES = ("output_tok_s", "ttft_s", "tpot_s", "decode_tok_s", "peak_memory_bytes")
+DEVICES = (
+    *("tpu-v5e", "tpu-v5p", "tpu-v6e", "tpu-v7", "nvidia-a100-sxm-80gb"),
+    *("nvidia-h100-sxm", "nvidia-h200-sxm", "nvidia-b200-sxm", "nvidia-l4", "cpu"),
+)
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+FILTER = {"device": "tpu-v6e", "metric": "ttft_s", "batch": 8}
+_DRAWN = 200
+"""Different sets of samples of a metric."""
+_LOOK_S = 0.01
+
+DUCKDB = """
+import duckdb, sys
+files = sys.argv[1] + "/*/*.parquet"
+c = duckdb.connect()
+"""
+DUCKDB_OF = {
+    "show": DUCKDB
+    + "print(len(c.execute(\"select * from read_parquet(?) where device='tpu-v6e' and"
+    " metric='ttft_s' and json_extract_string(params, '$.batch')='8'\", [files]).fetchall()))",
+    "verify": DUCKDB + "print(c.execute('select count(*), bit_xor(hash(f)) from read_parquet(?) f',"
+    " [files]).fetchall())",
+    "report": DUCKDB
+    + "print(len(c.execute('select workload, preset, params, device, dtype, metric,"
+    " count(*), exp(avg(ln(value))), stddev(ln(value)) from read_parquet(?) group by all',"
+    " [files]).fetchall()))",
+}
+PANDAS = """
+import glob, json, sys
+import pandas as pd
+all = pd.concat(pd.read_parquet(f) for f in glob.glob(sys.argv[1] + "/*/*.parquet"))
+"""
+PANDAS_OF = {
+    "show": PANDAS + "some = all[(all.device == 'tpu-v6e') & (all.metric == 'ttft_s')]\n"
+    "print((some.params.map(lambda p: json.loads(p)['batch']) == 8).sum())",
+    "verify": PANDAS + "print(pd.util.hash_pandas_object(all.drop(columns='samples')).sum())",
+    "report": PANDAS + "print(len(all.groupby(['workload', 'preset', 'params', 'device', 'dtype',"
+    " 'metric']).value.agg(['count', 'mean', 'std'])))",
+}
+
+
+def build(store: Path, files: int, rows: int) -> None:
+    """A store of ``files`` runs with one file of ``rows`` rows each; both cores work."""
+    with get_context("spawn").Pool(2) as pool:
+        pool.starmap(_write, [(store, range(part, files, 2), rows) for part in (0, 1)])
+
+
+def _write(store: Path, numbers: range, rows: int) -> None:
+    os.fsync = lambda _: None  # type: ignore[assignment]  # the disk is not what is measured
+    rng = random.Random(numbers.start)
+    drawn = {name: [_drawn(rng, name) for _ in range(_DRAWN)] for name in NAMES}
+    for number in numbers:
+        facts.write_table(store, "case-000", _rows(rng, number, rows, drawn))
+
+
+def _drawn(rng: random.Random, name: str) -> tuple[list[float], float, float | None, float | None]:
+    samples = [rng.lognormvariate(0, 0.05) for _ in range(7)]
+    one = within(METRICS[name].aggregate, samples)
+    return samples, one.point, one.low, one.high
+
+
+def _rows(
+    rng: random.Random,
+    number: int,
+    rows: int,
+    drawn: dict[str, list[tuple[list[float], float, float | None, float | None]]],
+) -> pa.Table:
+    """A run: five metrics of as many repetitions of up to ten cases as make ``rows`` rows."""
+    started = dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(minutes=number)
+    device = DEVICES[number % len(DEVICES)]
+    batches = BATCHES if rows >= 100 else (BATCHES[number // 10 % 10],)
+    repetitions = max(1, rows // len(NAMES) // len(batches))
+    environment = {
+        "fingerprint": {
+            "device": {"name": device, "driver": "575.57"},
+            "shape": {"layers": 32, "hidden": 4096, "heads": 32, "vocabulary": 128_256},
+            "libraries": {f"library-{i}": f"{i}.{i + 1}.{number % 7}" for i in range(30)},
+        },
+        "host": f"host-{number % 50}",
+        "started": started.isoformat(),
+    }
+    one = Row(
+        schema_version=1,
+        run_id=f"{started:%Y%m%dT%H%M%S}-{number:06x}",
+        repetition=0,
+        started_at=started,
+        evidence="measured",
+        status="ok",
+        reason=None,
+        workload="llama-infer",
+        workload_version=2,
+        preset="llama3-8b",
+        params="{}",
+        backend="tpu" if device.startswith("tpu") else "cuda",
+        device=device,
+        chips=1,
+        hosts=1,
+        parallelism="none",
+        dtype="bfloat16",
+        metric=NAMES[0],
+        unit="",
+        better="higher",
+        value=1.0,
+        ci_low=None,
+        ci_high=None,
+        samples=None,
+        usd_per_chip_hour=None,
+        price_id=None,
+        price_as_of=None,
+        price_sha256=None,
+        source="tpubench 0.1.0",
+        fingerprint=f"{number % 20:064x}",
+        environment=json.dumps(environment),
+        git_sha=f"{number // 10:040x}",
+        git_dirty=False,
+    )
+    cells = [(b, r, name) for b in batches for r in range(repetitions) for name in NAMES]
+    figures = [rng.choice(drawn[name]) for _, _, name in cells]
+    table = to_table([one]).take(pa.array([0] * len(cells)))
+    changed: dict[str, list[object]] = {
+        "repetition": [r for _, r, _ in cells],
+        "params": [
+            json.dumps({"batch": b, "prompt": 512, "dtype": "bfloat16"}) for b, _, _ in cells
+        ],
+        "metric": [name for _, _, name in cells],
+        "unit": [METRICS[name].unit for _, _, name in cells],
+        "better": [METRICS[name].better for _, _, name in cells],
+        "samples": [samples for samples, _, _, _ in figures],
+        "value": [value for _, value, _, _ in figures],
+        "ci_low": [low for _, _, low, _ in figures],
+        "ci_high": [high for _, _, _, high in figures],
+    }
+    for name, column in changed.items():
+        field = arrow_schema().field(name)
+        place = table.column_names.index(name)
+        table = table.set_column(place, field, pa.array(column, type=field.type))
+    return table
+
+
+def measure(command: Sequence[str], environment: dict[str, str]) -> tuple[float, float, int]:
+    """Seconds, peak MiB of all its processes together, and exit code."""
+    started = time.perf_counter()
+    child = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    )
+    peak = 0
+    while True:
+        try:
+            child.wait(_LOOK_S)
+            break
+        except subprocess.TimeoutExpired:
+            peak = max(peak, _rss_kib(child.pid))
+    seconds = time.perf_counter() - started
+    assert child.stderr is not None
+    if child.returncode not in (0, 1):
+        print(child.stderr.read().decode()[-2000:], file=sys.stderr)
+    return seconds, peak / 1024, child.returncode
+
+
+def _rss_kib(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return 0
+    own = next((int(line.split()[1]) for line in status.splitlines() if "VmRSS" in line), 0)
+    return own + sum(_rss_kib(int(each)) for each in children)
+
+
+def contenders(store: Path, question: str, out: Path) -> list[tuple[str, list[str]]]:
+    """Name and command of each."""
+    ours = [sys.executable, "-m", "tpubench.cli", question]
+    if question == "show":
+        ours += [*(f"{key}={value}" for key, value in FILTER.items()), "--json"]
+    elif question == "report":
+        ours += ["--out", str(out)]
+    ours += ["--store", str(store)]
+    again = [] if question == "verify" else [("tpubench, again", ours)]
+    return [
+        ("tpubench, first", ours),
+        *again,
+        ("DuckDB", [sys.executable, "-c", DUCKDB_OF[question], str(store)]),
+        ("pandas", [sys.executable, "-c", PANDAS_OF[question], str(store)]),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", action="append", help="FILESxROWS, rows in each; repeatable")
+    parser.add_argument("--only", action="append", choices=list(DUCKDB_OF))
+    parser.add_argument("--contender", action="append", help="start of its name; repeatable")
+    parser.add_argument("--keep", type=Path, help="folder to build in, or to use again")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = given.keep or Path(name)
+        for shape in given.shape or ["1000x1000", "10000x10"]:
+            files, rows = map(int, shape.split("x"))
+            store = folder / shape
+            if not store.exists():
+                build(store, files, rows)
+            for question in given.only or DUCKDB_OF:
+                cache = tempfile.TemporaryDirectory(dir=folder)
+                environment = {**os.environ, "XDG_CACHE_HOME": cache.name}
+                for label, command in contenders(store, question, folder / "report"):
+                    if given.contender and not label.startswith(tuple(given.contender)):
+                        continue
+                    seconds, peak, code = measure(command, environment)
+                    load = os.getloadavg()[0]
+                    print(
+                        f"{files:6,} x {rows:5,}  {question:7} {label:16} {seconds:8.2f} s"
+                        f" {peak:8,.0f} MiB  exit {code}  load {load:.1f}",
+                        flush=True,
+                    )
+                cache.cleanup()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""Rows of many files, narrowed column by column before any of them is a Python object.
+
+Rows that are kept from an earlier read (:mod:`.read_cache`) are asked for through DuckDB, which
+reads no more of them than it must; those of other files are Arrow tables. Both are narrowed alike:
+to rows whose cell of a column is one of some values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tpubench.results import read_cache
+from tpubench.results.listing import Listing, Unreadable
+from tpubench.results.read_cache import FILE, ROW, Segment, integers
+from tpubench.results.row import arrow_schema
+from tpubench.results.store import scan, together
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+_PLACE = "tpubench.place"
+_IN_SQL = 1000
+"""Values that are written into a query; more are a table of their own."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Rows:
+    """Rows of files that could be read, and what could not.
+
+    table: rows in memory. kept: rows on disk; their conditions are ``wanted``.
+    """
+
+    table: pa.Table
+    unreadable: list[Unreadable]
+    kept: duckdb.DuckDBPyConnection | None = None
+    wanted: list[tuple[str, list[Any]]] = field(default_factory=list)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns that there are."""
+        return [name for name in self.table.column_names if name not in {_PLACE, ROW}]
+
+    def distinct(self, column: str) -> list[Any]:
+        """The different cells of a column, None among them where one is missing."""
+        import pyarrow.compute as pc
+
+        values = dict.fromkeys(pc.unique(self.table[column]).to_pylist())
+        if self.kept is not None and column in arrow_schema().names:
+            values |= dict.fromkeys(self._asked([column], distinct=True)[column].to_pylist())
+        return list(values)
+
+    def keep(self, column: str, values: Sequence[Any]) -> None:
+        """Leave out rows whose cell is none of these values."""
+        import pyarrow.compute as pc
+
+        present = pc.unique(self.table[column])
+        meant = [place for place, cell in enumerate(present.to_pylist()) if cell in values]
+        mask = pc.is_in(self.table[column], value_set=present.take(integers(meant)))
+        self.table = self.table.filter(mask)
+        if self.kept is not None:
+            if column in arrow_schema().names:
+                self.wanted.append((column, list(values)))
+            elif None not in values:  # a column of a later version, which kept rows lack
+                self.kept = None
+
+    def __len__(self) -> int:
+        count = int(self.table.num_rows)
+        if self.kept is not None:
+            where, values = self._where()
+            ask = f"SELECT count(*) FROM facts{where}"
+            ((kept,),) = self.kept.sql(ask, params=values).fetchall()
+            count += kept
+        return count
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows, in the order of their files; only these columns if any are named."""
+        import pyarrow as pa
+
+        names = list(columns or self.columns)
+        if self.kept is None:
+            return self.table.select(names)
+        known = [name for name in names if name in arrow_schema().names]
+        kept = self._asked([*known, _PLACE, ROW])
+        table = kept
+        if self.table.num_rows:
+            mine = self.table.select([*names, _PLACE, ROW])
+            table = pa.concat_tables([kept, mine], promote_options="default")
+        table = table.sort_by([(_PLACE, "ascending"), (ROW, "ascending")])
+        for name in names:
+            if name not in table.column_names:
+                kind = self.table.schema.field(name).type
+                table = table.append_column(name, pa.nulls(table.num_rows, kind))
+        return table.select(names)
+
+    def _asked(self, columns: Sequence[str], *, distinct: bool = False) -> pa.Table:
+        import pyarrow as pa
+
+        assert self.kept is not None
+        where, values = self._where()
+        listed = ", ".join(_quoted(name) for name in columns)
+        ask = f"SELECT {'DISTINCT ' if distinct else ''}{listed} FROM facts{where}"
+        table = self.kept.sql(ask, params=values).to_arrow_table()
+        ours = arrow_schema()
+        fields = [
+            ours.field(name) if name in ours.names else table.schema.field(name) for name in columns
+        ]
+        return table.cast(pa.schema(fields))
+
+    def _where(self) -> tuple[str, list[Any]]:
+        import pyarrow as pa
+
+        assert self.kept is not None
+        terms, values = [], []
+        for number, (column, cells) in enumerate(self.wanted):
+            kind = arrow_schema().field(column).type
+            if pa.types.is_timestamp(kind):
+                cells = pa.array(cells, type=kind).cast(pa.int64()).to_pylist()
+                kind = pa.int64()
+            name, some = _quoted(column), [cell for cell in cells if cell is not None]
+            if len(some) > _IN_SQL:
+                self.kept.register(f"values_{number}", pa.table({"v": pa.array(some, type=kind)}))
+                term = f"{name} IN (SELECT v FROM values_{number})"
+            elif some:
+                term = f"{name} IN ({', '.join('?' * len(some))})"
+                values += some
+            else:
+                term = "false"
+            terms.append(f"({term} OR {name} IS NULL)" if None in cells else f"({term})")
+        return (f" WHERE {' AND '.join(terms)}" if terms else ""), values
+
+
+def rows_of(store: Path, paths: Listing) -> Rows:
+    """Every readable row of these files of a store; the store's own files may be known already."""
+    known = read_cache.known(store, paths.files)
+    if not known.live:
+        found = scan(paths)
+        return Rows(table=found.table, unreadable=found.unreadable)
+    tables, bad = read_cache.read_left(known)
+    table = _placed(tables)
+    return Rows(
+        table=table, unreadable=[*paths.unreadable, *bad], kept=_connect(list(known.live.items()))
+    )
+
+
+def _placed(tables: Sequence[tuple[int, pa.Table]]) -> pa.Table:
+    import pyarrow as pa
+
+    parts = []
+    for place, table in tables:
+        places = integers([place] * table.num_rows)
+        numbers = integers(range(table.num_rows))
+        parts.append(table.append_column(_PLACE, places).append_column(ROW, numbers))
+    if not parts:
+        return pa.Table.from_batches([], schema=_placed_schema())
+    return together(parts)
+
+
+def _placed_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return arrow_schema().append(pa.field(_PLACE, pa.int32())).append(pa.field(ROW, pa.int32()))
+
+
+def _connect(live: Sequence[tuple[Segment, dict[int, int]]]) -> duckdb.DuckDBPyConnection:
+    import duckdb
+    import pyarrow as pa
+
+    connection = duckdb.connect(
+        ":memory:",
+        config={
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "preserve_insertion_order": False,
+        },
+    )
+    parts = []
+    for number, (segment, places) in enumerate(live):
+        columns = [integers(places.keys()), integers(places.values())]
+        table = pa.Table.from_arrays(columns, names=["number", _PLACE])
+        connection.register(f"places_{number}", table)
+        path = str(segment.path).replace("'", "''")
+        parts.append(
+            f"SELECT s.*, p.{_quoted(_PLACE)} FROM read_parquet('{path}') s"
+            f" JOIN places_{number} p ON s.{_quoted(FILE)} = p.number"
+        )
+    connection.execute(f"CREATE VIEW facts AS {' UNION ALL '.join(parts)}")
+    return connection
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
