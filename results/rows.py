@@ -49,8 +49,10 @@ class Rows:
         import pyarrow.compute as pc
 
         values = dict.fromkeys(pc.unique(self.table[column]).to_pylist())
-        if self.kept is not None and column in arrow_schema().names:
-            values |= dict.fromkeys(self._asked([column], distinct=True)[column].to_pylist())
+        if self.kept is not None:
+            known = column in arrow_schema().names
+            cells = self._asked([column], distinct=True)[column].to_pylist() if known else [None]
+            values |= dict.fromkeys(cells)
         return list(values)
 
     def keep(self, column: str, values: Sequence[Any]) -> None:
