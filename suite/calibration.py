@@ -19,7 +19,8 @@ from pathlib import Path
 
 from tpubench.results import fingerprint
 from tpubench.results.row import Row
-from tpubench.suite import facts, registry
+from tpubench.suite import peaks as limits
+from tpubench.suite import registry
 from tpubench.suite.backend import Backend
 from tpubench.suite.interpreters import Interpreter
 from tpubench.suite.timing import Pace
@@ -68,7 +69,7 @@ def best_of(rows: Sequence[Row]) -> list[Best]:
     ]
 
 
-def peaks(found: Sequence[Best], source: str) -> facts.Peaks | None:
+def peaks(found: Sequence[Best], source: str) -> limits.Peaks | None:
     """The highest rates reached; None if nothing was measured."""
     flop_s: dict[str, float] = {}
     bytes_s: float | None = None
@@ -79,7 +80,7 @@ def peaks(found: Sequence[Best], source: str) -> facts.Peaks | None:
             bytes_s = max(best.value, bytes_s or 0.0)
     if not flop_s and bytes_s is None:
         return None
-    return facts.Peaks(flop_s=flop_s, bytes_s=bytes_s, source=source, measured=True)
+    return limits.Peaks(flop_s=flop_s, bytes_s=bytes_s, source=source, measured=True)
 
 
 class Memory:

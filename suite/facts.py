@@ -8,35 +8,22 @@ reason in place of the value.
 from __future__ import annotations
 
 import datetime as dt
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any
 
 from tpubench.costs import token_cost
 from tpubench.devices import prices
-from tpubench.devices.precisions import TF32
 from tpubench.devices.sheets import devices
 from tpubench.results import fingerprint
 from tpubench.results.metrics import METRICS, OWN, Metric
 from tpubench.results.row import SCHEMA_VERSION, Row
 from tpubench.results.statistics import within
+from tpubench.suite import environment
 from tpubench.suite.backend import Backend
 from tpubench.suite.energy import Energy, slowdown
 from tpubench.suite.job import Job, Outcome
+from tpubench.suite.peaks import Peaks, in_use
 from tpubench.suite.workload import Work, Workload
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peaks:
-    """The device's limits and where they come from: a data sheet, or this very run."""
-
-    flop_s: Mapping[str, float] = field(default_factory=dict)
-    bytes_s: float | None = None
-    source: str
-    measured: bool
-    """Measured here: a lower bound of the true peak, so a fraction above 1 is not a fraud."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,23 +34,6 @@ class Context:
     started_at: dt.datetime
     price: prices.Price | None
     git: fingerprint.GitState
-
-
-def data_sheet(device_name: str) -> Peaks | None:
-    """Published peaks of a device; None when it is not in the table."""
-    found = devices().get(device_name)
-    if found is None:
-        return None
-    return Peaks(
-        flop_s=found.peak_flop_s, bytes_s=found.hbm_bytes_s, source=found.source, measured=False
-    )
-
-
-def in_use(peaks: Peaks | None, description: Mapping[str, Any]) -> Peaks | None:
-    """The peaks under a run's settings: with TF32 on, matrix units multiply its float32 values."""
-    if peaks is None or not description.get("tf32_matmul") or TF32 not in peaks.flop_s:
-        return peaks
-    return replace(peaks, flop_s={**peaks.flop_s, "float32": peaks.flop_s[TF32]})
 
 
 def rows(
@@ -272,14 +242,14 @@ class _Template:
         peaks: Peaks | None,
     ) -> None:
         self.context, self.backend, self.job, self.outcome = context, backend, job, outcome
-        match = _must_match(backend, workload, job, outcome)
+        match = environment.must_match(backend, workload, job, outcome)
         self.fingerprint = fingerprint.sha256(match)
         self.environment = {
             "fingerprint": match,
             "host": fingerprint.host(),
-            "timing": _how_it_was_timed(job, outcome),
-            "peaks": _peaks_used(job, peaks),
-            "work": _work(workload.work(job.case)),
+            "timing": environment.how_it_was_timed(job, outcome),
+            "peaks": environment.peaks_used(job, peaks),
+            "work": environment.work_of(workload.work(job.case)),
         }
         self.environment_json = fingerprint.canonical_json(self.environment)
 
@@ -329,73 +299,3 @@ class _Template:
             return self.environment_json
         own = {"aggregate": metric.aggregate, "formula": metric.formula}
         return fingerprint.canonical_json({**self.environment, OWN: own})
-
-
-def _must_match(backend: Backend, workload: Workload, job: Job, outcome: Outcome) -> dict[str, Any]:
-    """Everything that has to be equal before two rows may be gated against each other."""
-    host = fingerprint.host()
-    return {
-        "backend": backend.name,
-        "compile_mode": job.compile_mode,
-        "device": outcome.device,
-        "chips": outcome.chips,
-        "hosts": outcome.hosts,
-        "parallelism": outcome.parallelism,
-        "cpu_model": host["cpu_model"],
-        "usable_cores": host["usable_cores"],
-        "kernel": host["kernel"],
-        "description": dict(outcome.description),
-        "workload": job.case.workload,
-        "workload_version": job.case.workload_version,
-        "workload_sha256": workload.source_sha256(),
-        "preset": job.case.preset,
-        "params": dict(job.case.params),
-        "shape": dict(job.case.shape),
-    }
-
-
-def _how_it_was_timed(job: Job, outcome: Outcome) -> dict[str, Any]:
-    return {
-        "compile_mode": job.compile_mode,
-        "warm_up_s": outcome.warm_up_s,
-        "steadiness": outcome.steadiness,
-        "windows": {
-            name: {"passes": timed.passes, "wall_s": timed.wall_s, "marks": timed.how}
-            for name, timed in outcome.windows.items()
-        },
-        "build_s": outcome.build_s,
-        "idle_barrier_s": outcome.idle_barrier_s,
-        "compile_cache": None if outcome.compile_cache is None else dict(outcome.compile_cache),
-        "spent_s": dict(outcome.spent_s),
-        "energy": None if outcome.energy is None else dict(outcome.energy),
-        "parity_error": _finite(outcome.parity_error),
-        "parity_tolerance": outcome.parity_tolerance,
-        "parity": {
-            check["name"]: {"error": _finite(check["error"]), "tolerance": check["tolerance"]}
-            for check in outcome.parity
-        },
-    }
-
-
-def _finite(error: float | None) -> float | None:
-    """An error as JSON can hold it: none where it is infinite or no number, and so a failure."""
-    return error if error is not None and math.isfinite(error) else None
-
-
-def _work(work: Work) -> dict[str, dict[str, int]]:
-    """FLOPs, bytes and items by phase: what a roofline needs beside the times."""
-    return {
-        name: {"flops": part.flops, "bytes": part.bytes, "items": part.items}
-        for name, part in (work.phases or {"pass": work}).items()
-    }
-
-
-def _peaks_used(job: Job, peaks: Peaks | None) -> dict[str, Any] | None:
-    if peaks is None:
-        return None
-    return {
-        "flop_s": peaks.flop_s.get(job.case.arithmetic_dtype),
-        "bytes_s": peaks.bytes_s,
-        "source": peaks.source,
-        "measured": peaks.measured,
-    }

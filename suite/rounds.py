@@ -23,6 +23,7 @@ from tpubench.results.row import Row
 from tpubench.suite import calibration, facts, ranks, registry
 from tpubench.suite.job import Job, Outcome
 from tpubench.suite.launch import Ended, run_jobs
+from tpubench.suite.peaks import data_sheet
 from tpubench.suite.workload import Case, Weights, Workload
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ class Rounds:
             price=plan.price if own else None,
             git=self.git,
         )
-        peaks = facts.data_sheet(outcome.device) if outcome.device else None
+        peaks = data_sheet(outcome.device) if outcome.device else None
         if own and peaks is None and self.memory is not None:
             peaks = calibration.peaks(self.best, self.memory.source)
         rows = facts.rows(context, plan.backend, workload, job, outcome, peaks)

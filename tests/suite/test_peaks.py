@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tpubench.suite.facts import data_sheet, in_use
+from tpubench.suite.peaks import data_sheet, in_use
 
 
 def test_float32_is_held_against_the_units_that_its_settings_let_it_use() -> None:
