@@ -13,6 +13,8 @@ from tpubench.reports.answers.verdicts import Flip, Verdict, WayCost, WorkAnswer
 _VENDORS = {"NVIDIA": "Nvidia", "AMD": "AMD"}
 _CLOSE = "Too close to call"
 _DECIDED = 0.001
+_LEVEL = 1.005
+"""Factor below which two costs are printed as level: it would read 1.00 ×."""
 
 
 def usd(amount: float) -> str:
@@ -52,6 +54,8 @@ def sure(one: WorkAnswer, verdict: Verdict) -> str:
     """How sure it is; where it is too close, what the bare figures say."""
     text = f"P(TPU cheaper) {chance(verdict.compared.p_tpu_cheaper)}"
     if verdict.compared.word == "close":
+        if verdict.compared.times < _LEVEL:
+            return f"level on the figures; {text}"
         times = quantity.number(verdict.compared.times)
         return f"{winner(one, verdict)} {times} × cheaper on the figures; {text}"
     return f"{interval(verdict)}; {text}"

@@ -203,6 +203,7 @@ const Live = (() => {
   function sure(v) {
     const text = `P(TPU cheaper) ${chance(v.compared.p)}`;
     const { word, times, ratio } = v.compared;
+    if (word === "close" && times < 1.005) return `level on the figures; ${text}`;
     if (word === "close") return `${winner(v)} ${number(times)} × cheaper on the figures; ${text}`;
     let { low, high } = v.compared;
     if (ratio < 1) [low, high] = [1 / high, 1 / low];

@@ -48,8 +48,11 @@
     const { place, ticks } = scale(
       answer.ways.flatMap((w) => [w.low, w.high, w.price_low, w.price_high]),
     );
+    let last = -100;
     one(".ticks", table).replaceChildren(...ticks.map(([at, text]) => {
       const label = drawn("text", { x: percent(at), y: 12 });
+      if (at - last < 24) label.setAttribute("class", "tight");
+      else last = at;
       label.textContent = text;
       return label;
     }));

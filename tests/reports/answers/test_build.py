@@ -102,6 +102,21 @@ def test_a_tie_of_measured_repetitions_is_called_a_tie() -> None:
     assert "P(TPU cheaper)" in words.sure(one, one.verdicts[0])
 
 
+def test_what_costs_the_same_is_level() -> None:
+    money = {"usd_per_chip_hour": 2.0, "price_id": "given", "price_as_of": "2026-11-01"}
+    rows = []
+    for device in ("tpu-v6e", "nvidia-h100-sxm"):
+        rows += measured(device, 900.0, 1000.0, 1100.0)
+        cost = [
+            replace(row, metric="usd_per_mtok_out", unit="USD/Mtoken", **money)
+            for row in measured(device, 1.0, 1.0, 1.0)
+        ]
+        rows += cost
+    (one,) = answers(rows).answers
+    assert one.verdicts[0].at == "as stored with the run"
+    assert words.sure(one, one.verdicts[0]).startswith("level on the figures; P(TPU cheaper) 50 %")
+
+
 def test_measured_rows_are_priced_without_a_price_of_their_own() -> None:
     found = answers(
         measured("tpu-v6e", 1000.0, 1001.0, 1002.0),
