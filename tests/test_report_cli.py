@@ -120,3 +120,22 @@ def test_without_a_browser_a_pdf_says_what_to_do(
     done = call("report", "published", "--format", "pdf", "--out", str(tmp_path / "page"))
     assert done.code == 2
     assert "needs Chromium" in done.err
+
+
+def test_the_readers_own_prices_reach_the_report(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(
+        '[[negotiated]]\nid = "our-v7"\nprovider = "gcp"\naccelerator = "tpu-v7"\nterm = "3y"\n'
+        'usd_per_chip_hour = 3.0\nincludes_host = true\nsource = "order form"\n'
+        "as_of = 2026-10-01\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("TPUBENCH_PRICES", str(own))
+    done = call("report", "published", "--json", "--out", str(tmp_path / "page"))
+    work = json.loads(done.out)["answers"]["works"][0]
+    verdict = work["verdicts"][0]
+    assert work["ways"][verdict["tpu"]]["price_id"] == "our-v7"
+    assert verdict["at"] == "yours, 3-year contract and on demand"
+    assert verdict["compared"]["word"] == "tpu"

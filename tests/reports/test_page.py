@@ -332,3 +332,20 @@ def test_an_interval_that_says_nothing_is_not_printed_as_figures() -> None:
     assert interval(Estimate(point=2.0, low=1.0, high=4.0, n=2), "token/s") == (
         "95 % interval 1.00 to 4.00 tok/s, 2 repetitions"
     )
+
+
+def test_programs_without_a_card_are_named() -> None:
+    rows = [
+        row
+        for number in range(8)
+        for row in inference(preset=f"model-{number}", run_id=f"20260101T00000{number}-aaaaaa")
+    ]
+    text = made(rows).text
+    assert "2 programs more without a card here" in text
+    assert "llama-infer model-7 (bfloat16) on cpu (A processor, 2 cores), measured" in text
+
+
+def test_nothing_measured_is_not_nothing_missing() -> None:
+    text = made(inference(evidence="published", backend="imported")).text
+    assert "nothing here was measured by this suite" in text
+    assert "every figure of every repetition is there" not in text
