@@ -111,8 +111,7 @@ def show_verification(found: Verification, *, as_json: bool) -> None:
         for bad in found.damaged
     ]
     problems += [
-        {"file": bad.row.run_id, "problem": f"{bad.row.metric}: {bad.problem}"}
-        for bad in found.mismatches
+        {"file": bad.run_id, "problem": f"{bad.metric}: {bad.problem}"} for bad in found.mismatches
     ]
     if as_json:
         print_json({"files": found.files, "rows": found.rows, "problems": problems})

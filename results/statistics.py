@@ -8,6 +8,7 @@ values of several repetitions, which is the one that tables and charts show.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -145,12 +146,17 @@ def _t_interval(samples: Sequence[float]) -> tuple[float, float] | None:
     n = len(samples)
     if n < 2:
         return None
-    from scipy.special import stdtrit
-
     centre = _mean(samples)
     variance = math.fsum((sample - centre) ** 2 for sample in samples) / (n - 1)
-    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance / n)
+    half = _student(n - 1) * math.sqrt(variance / n)
     return centre - half, centre + half
+
+
+@functools.lru_cache(maxsize=4096)
+def _student(freedom: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 def _order_interval(samples: Sequence[float], q: float) -> tuple[float, float] | None:
@@ -158,9 +164,17 @@ def _order_interval(samples: Sequence[float], q: float) -> tuple[float, float] |
 
     Takes the symmetric pair of binomial tail ranks; None when even the extremes cover less.
     """
+    ranks = _ranks(len(samples), q)
+    if ranks is None:
+        return None
+    ordered = sorted(samples)
+    return ordered[ranks[0]], ordered[ranks[1]]
+
+
+@functools.lru_cache(maxsize=4096)
+def _ranks(n: int, q: float) -> tuple[int, int] | None:
     from scipy.special import bdtr
 
-    n = len(samples)
     tail = (1 - CONFIDENCE) / 2
     # bdtr(k, n, q) = P(at most k of n samples lie below the quantile).
     lower = -1
@@ -171,5 +185,4 @@ def _order_interval(samples: Sequence[float], q: float) -> tuple[float, float] |
         upper -= 1
     if lower < 0 or upper >= n:
         return None
-    ordered = sorted(samples)
-    return ordered[lower], ordered[upper]
+    return lower, upper

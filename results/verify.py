@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tpubench.errors import UsageError
-from tpubench.results.metrics import Metric, of_row, says_how
+from tpubench.errors import TpubenchError, UsageError
+from tpubench.results import verify_processes
+from tpubench.results.metrics import METRICS, Metric, of_row, says_how
 from tpubench.results.row import Row
 from tpubench.results.statistics import within
-from tpubench.results.store import Unreadable, files, iter_rows, scan
+from tpubench.results.store import Unreadable, files, iter_rows, load
 from tpubench.results.summary import row_key
 
 RELATIVE_TOLERANCE = 1e-9
 
 
-Siblings = dict[tuple[tuple[object, ...], str], Row]
+Siblings = Mapping[tuple[tuple[object, ...], str], Row]
 """Rows of a repetition by metric."""
+
+AT_ONCE = 200
+"""Files that are not worth further processes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mismatch:
     """A stored figure that does not follow from what is stored with it."""
 
-    row: Row
+    run_id: str
+    metric: str
     problem: str
 
 
@@ -43,19 +51,133 @@ class Verification:
         return not self.damaged and not self.mismatches
 
 
-def verify_store(store: Path) -> Verification:
-    """Read every file of ``store`` and recompute every figure in it.
+@dataclass(slots=True, kw_only=True)
+class Part:
+    """What a check of some of the files found.
 
-    UsageError when there is nothing to verify.
+    apart: figures derived from rates that are not in the same file. keys: of each row, 16 bytes
+    that only the same fact has too.
     """
-    paths = files(store)
-    if not paths and not paths.unreadable:
+
+    rows: int = 0
+    damaged: list[Unreadable] = field(default_factory=list)
+    mismatches: list[Mismatch] = field(default_factory=list)
+    apart: list[Row] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+
+
+def verify_store(store: Path) -> Verification:
+    """Read every file of ``store``, one at a time on each core, and recompute every figure in it.
+
+    What was kept of earlier reads is not asked. UsageError when there is nothing to verify.
+    """
+    listing = files(store)
+    if not listing and not listing.unreadable:
         raise UsageError(f"there are no results in {store}")
-    found = scan(paths)
-    rows = list(iter_rows(found.table))
+    paths = listing.files
+    cores = len(os.sched_getaffinity(0))
+    if len(paths) <= AT_ONCE or cores < 2:
+        parts = [check_files(paths)]
+    else:
+        parts = verify_processes.spread(paths, cores)
+    apart = [row for part in parts for row in part.apart]
+    mismatches = [each for part in parts for each in part.mismatches]
+    mismatches += _twice(paths, parts)
+    if apart:
+        mismatches += _with_their_rates(paths, apart)
+    damaged = [each for part in parts for each in part.damaged]
     return Verification(
-        files=len(paths), rows=len(rows), damaged=found.unreadable, mismatches=verify(rows)
+        files=len(paths),
+        rows=sum(part.rows for part in parts),
+        damaged=[*listing.unreadable, *sorted(damaged, key=lambda bad: bad.path)],
+        mismatches=mismatches,
     )
+
+
+def check_files(paths: Sequence[Path]) -> Part:
+    """Read these files one by one, and recompute what each of them says."""
+    part = Part()
+    for path in paths:
+        try:
+            table = load(path)
+        except TpubenchError as error:
+            part.damaged.append(Unreadable(path=path, error=error))
+            part.keys.append(b"")
+            continue
+        rows = list(iter_rows(table))
+        part.rows += len(rows)
+        siblings = {(_repetition(row), row.metric): row for row in rows}
+        for row in rows:
+            rate = _rate_name(row)
+            if rate is not None and (_repetition(row), rate) not in siblings:
+                part.apart.append(row)
+                continue
+            problem = _problem(row, siblings)
+            if problem:
+                part.mismatches.append(_mismatch(row, problem))
+        part.keys.append(b"".join(map(_key, rows)))
+    return part
+
+
+def _twice(paths: Sequence[Path], parts: Iterable[Part]) -> list[Mismatch]:
+    """Facts that are stored more than once, named by reading their files again."""
+    import numpy as np
+
+    per_file = [key for part in parts for key in part.keys]
+    keys = np.frombuffer(b"".join(per_file), dtype=np.dtype([("high", "<u8"), ("low", "<u8")]))
+    order = np.lexsort((keys["low"], keys["high"]))
+    again = order[1:][keys[order[1:]] == keys[order[:-1]]]
+    if not len(again):
+        return []
+    ends = np.cumsum([len(key) // _KEY_BYTES for key in per_file])
+    twice = {keys[place].tobytes() for place in again}
+    named: list[Mismatch] = []
+    seen: set[bytes] = set()
+    # All files of the keys: which of the two is the second is told by the order of the files.
+    wanted = np.isin(keys, keys[again])
+    for number in np.unique(np.searchsorted(ends, np.flatnonzero(wanted), side="right")):
+        for row in iter_rows(load(paths[int(number)])):
+            key = _key(row)
+            if key in seen:
+                problem = f"repetition {row.repetition} is stored twice"
+                named.append(_mismatch(row, problem))
+            if key in twice:
+                seen.add(key)
+    return named
+
+
+def _with_their_rates(paths: Sequence[Path], apart: Sequence[Row]) -> list[Mismatch]:
+    """Check figures whose rates lie in other files, which are read again for them."""
+    wanted = {(_repetition(row), _rate_name(row)) for row in apart}
+    rates: dict[tuple[tuple[object, ...], str], Row] = {}
+    for path in paths:
+        with contextlib.suppress(TpubenchError):  # it is named already
+            for row in iter_rows(load(path)):
+                place = (_repetition(row), row.metric)
+                if place in wanted:
+                    rates[place] = row
+    problems = ((row, _problem(row, rates)) for row in apart)
+    return [_mismatch(row, problem) for row, problem in problems if problem]
+
+
+def _rate_name(row: Row) -> str | None:
+    """The metric that a figure is derived from, where that needs checking."""
+    if row.value is None or row.metric not in METRICS:
+        return None
+    metric = METRICS[row.metric]
+    return metric.per_chip_of or metric.usd_of
+
+
+def _key(row: Row) -> bytes:
+    text = repr(row_key(row)).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=_KEY_BYTES).digest()
+
+
+_KEY_BYTES = 16
+
+
+def _mismatch(row: Row, problem: str) -> Mismatch:
+    return Mismatch(run_id=row.run_id, metric=row.metric, problem=problem)
 
 
 def verify(rows: Iterable[Row]) -> list[Mismatch]:
@@ -66,13 +188,13 @@ def verify(rows: Iterable[Row]) -> list[Mismatch]:
     for row in rows:
         if row_key(row) in seen:
             twice = f"repetition {row.repetition} is stored twice"
-            found.append(Mismatch(row=row, problem=twice))
+            found.append(_mismatch(row, twice))
         seen.add(row_key(row))
     siblings = {(_repetition(row), row.metric): row for row in rows}
     for row in rows:
         problem = _problem(row, siblings)
         if problem:
-            found.append(Mismatch(row=row, problem=problem))
+            found.append(_mismatch(row, problem))
     return found
 
 
