@@ -25,7 +25,7 @@ def show(
     """Show stored facts: the latest run, or whatever the selectors pick."""
     from tpubench.costs.price_files import all_prices
     from tpubench.costs.published_cost import with_list_prices
-    from tpubench.reports import terminal, terminal_answers
+    from tpubench.reports import terminal
     from tpubench.results.select import select
     from tpubench.results.store import default_store
 
@@ -33,6 +33,8 @@ def show(
     found = with_list_prices(select(store or default_store(), selectors or ["latest"]), table)
     terminal.show_rows(found, as_json=as_json, as_csv=as_csv, explain=explain)
     if not (as_json or as_csv):
+        from tpubench.reports import terminal_answers  # what it needs takes a second to load
+
         terminal_answers.show_both_sides(found, table)
 
 

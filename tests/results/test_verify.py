@@ -14,7 +14,8 @@ from tpubench.results.verify import verify, verify_store
 
 
 def priced(**changes: object) -> list[Row]:
-    rate = make_row("output_tok_s", [100.0, 200.0], chips=4)
+    run = {"run_id": changes["run_id"]} if "run_id" in changes else {}
+    rate = make_row("output_tok_s", [100.0, 200.0], chips=4, **run)
     bill = 1e6 * 4 * 1.5 / 3600
     cost = make_row(
         "usd_per_mtok_out",
@@ -24,7 +25,7 @@ def priced(**changes: object) -> list[Row]:
         price_id="given",
         **changes,
     )
-    per_chip = make_row("output_tok_s_per_chip", [25.0, 50.0], chips=4)
+    per_chip = make_row("output_tok_s_per_chip", [25.0, 50.0], chips=4, **run)
     return [rate, cost, per_chip]
 
 
@@ -79,3 +80,34 @@ def test_nothing_to_verify_is_an_error(tmp_path: Path) -> None:
 def test_a_repetition_stored_twice_is_found() -> None:
     (found,) = verify([make_row(), make_row()])
     assert "stored twice" in found.problem
+
+
+def test_many_files_are_checked_by_several_processes_and_nothing_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tpubench.results.verify.AT_ONCE", 3)
+    runs = [f"20260101T{number:06d}-aaaaaa" for number in range(12)]
+    for run_id in runs:
+        rate, cost, per_chip = priced(run_id=run_id)
+        facts.write(tmp_path, "case", [rate, per_chip])
+        facts.write(tmp_path, "priced-later", [cost])  # beside its rate, in a file of its own
+    assert verify_store(tmp_path).ok
+    facts.write(
+        tmp_path, "again", [make_row("output_tok_s", [100.0, 200.0], chips=4, run_id=runs[0])]
+    )
+    facts.write(tmp_path, "wrong", [make_row("ttft_s", run_id=runs[5], value=9.0)])
+    alone = [row for row in priced(run_id="20270101T000000-bbbbbb") if row.usd_per_chip_hour]
+    facts.write(tmp_path, "alone", alone)
+    bad = tmp_path / runs[9] / "case.parquet"
+    bad.write_bytes(bad.read_bytes()[:-1])
+    found = verify_store(tmp_path)
+    assert [each.path for each in found.damaged] == [bad]
+    assert found.rows == 12 * 3 - 2 + 3
+    told = {(each.run_id, each.metric, each.problem) for each in found.mismatches}
+    missing = "output_tok_s, which it is derived from, is not stored with it"
+    assert told == {
+        (runs[0], "output_tok_s", "repetition 0 is stored twice"),
+        (runs[5], "ttft_s", "value is 9.0, its samples give 11.0"),
+        (runs[9], "usd_per_mtok_out", missing),
+        ("20270101T000000-bbbbbb", "usd_per_mtok_out", missing),
+    }
