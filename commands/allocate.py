@@ -29,25 +29,36 @@ def allocate(
         bool,
         typer.Option("--answer-only", help="The answer without samples, flips and variants."),
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on with figures that are hard to believe.")
+    ] = False,
     prices: Prices = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
     """Split a budget over chips to buy, commit to and rent, year by year; exit 1 if impossible."""
     from tpubench.costs.allocation import answer
+    from tpubench.costs.allocation.plausibility import ImplausibleError
     from tpubench.costs.price_files import all_prices
     from tpubench.devices.prices import today
     from tpubench.reports import terminal_plan
+    from tpubench.results.plain_text import warn
     from tpubench.results.store import default_store
 
     if store is not None and not store.exists():
         raise UsageError(f"there is no store {store}")
-    outcome = answer.allocate(
-        plan,
-        all_prices(prices or []),
-        store or default_store(),
-        today(),
-        settings=settings or [],
-        answer_only=answer_only,
-    )
+    try:
+        outcome = answer.allocate(
+            plan,
+            all_prices(prices or []),
+            store or default_store(),
+            today(),
+            settings=settings or [],
+            answer_only=answer_only,
+            force=force,
+        )
+    except ImplausibleError as error:
+        for line in error.questions:
+            warn(line)
+        raise
     terminal_plan.show_plan(outcome, as_json=as_json)

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from tpubench.costs.allocation.futures import Doubted
+from tpubench.costs.allocation.in_force import LimitInForce
 from tpubench.costs.allocation.verdict import Verdict
 from tpubench.reports import plan_words
 from tpubench.reports.plan_words import dollars
@@ -53,7 +54,28 @@ def _options(out: Console, verdict: Verdict) -> None:
         )
 
 
+def _in_force(out: Console, verdict: Verdict) -> None:
+    if not verdict.limits_in_force:
+        return
+    shown = table("Limits in force, and what each costs", ("limit",), ("allowed", "costs"))
+    for limit in verdict.limits_in_force:
+        shown.add_row(escape(limit.limit), _allowed(limit), dollars(limit.usd))
+    out.print(shown)
+
+
+def _allowed(limit: LimitInForce) -> str:
+    values = limit.value if isinstance(limit.value, list) else [limit.value]
+    if limit.unit == "$":
+        ends = [dollars(values[0]), dollars(values[-1])]
+    elif limit.unit == "MW":
+        ends = [f"{values[0]:,.6g} MW", f"{values[-1]:,.6g} MW"]
+    else:
+        ends = [f"{values[0]:.4g}"] * 2
+    return ends[0] if len(values) == 1 else f"{ends[0]} to {ends[1]}"
+
+
 def _limits(out: Console, verdict: Verdict) -> None:
+    _in_force(out, verdict)
     if not verdict.limits:
         say(out, "\nNo limit binds: one more dollar, megawatt or chip is worth nothing.")
         return
@@ -67,18 +89,22 @@ def _flips(out: Console, verdict: Verdict) -> None:
     turning = [flip for flip in verdict.flips if flip.at is not None]
     if turning:
         shown = table(
-            "What turns it, one input alone, nearest first (apply a --set to follow it)",
-            ("input",),
+            "What turns it, one input alone, nearest first",
+            ("", "input"),
             ("now", "turns at", "then"),
         )
-        for flip in turning[:FLIPS_SHOWN]:
-            unit = "" if flip.unit in {"", "×"} else f" {flip.unit}"
+        for number, flip in enumerate(turning[:FLIPS_SHOWN], 1):
+            unit = "" if flip.unit in {"", "×"} else f" ({flip.unit})"
             times = "× " if flip.several else ""
-            name = f"{flip.input}{f' ({flip.unit})' if unit else ''}\n  {plan_words.command(flip)}"
             after = plan_words.NAMES.get(flip.answer_after or "", MISSING)
             now, at = f"{times}{flip.now:.6g}", f"{times}{plan_words.digits(flip)}"
-            shown.add_row(escape(name), now, at, after)
+            shown.add_row(str(number), escape(f"{flip.input}{unit}"), now, at, after)
         out.print(shown)
+        say(out, "to follow one: tpubench allocate PLAN.toml --answer-only with")
+        for number, flip in enumerate(turning[:FLIPS_SHOWN], 1):
+            # Never broken, so that it can be copied.
+            line = f"  {number}  {plan_words.command(flip)}"
+            out.print(line, markup=False, no_wrap=True, overflow="ignore", crop=False)
         if len(turning) > FLIPS_SHOWN:
             say(out, f"and {len(turning) - FLIPS_SHOWN} more that lie further off (--json)")
     still = len(verdict.flips) - len(turning)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from tpubench.costs.allocation.options import Accelerator, Commit, Contract
-from tpubench.costs.allocation.program import Builder, Option
+from tpubench.costs.allocation.program import Builder, Name, Option
 from tpubench.costs.allocation.serving import scenario_delays
-from tpubench.costs.allocation.supply import lots, megawatts, site_usd_year
-from tpubench.costs.allocation.timeline import Floats, Ints, by_year, overlap
+from tpubench.costs.allocation.supply import alike, lots, megawatts, site_usd_year
+from tpubench.costs.allocation.timeline import MOMENT, Floats, Ints, by_year, overlap
 from tpubench.costs.owned import HOURS_PER_YEAR, MONTHS_PER_YEAR
 
 
@@ -80,23 +80,20 @@ def _add_commitment(
     if deal.on_site:
         present = by_year(nominal, nominal + term, years) > 0
         builder.put(power[None, :], column[:, None], deal.lot * megawatts(plan, chip) * present)
-    alike = len(set(delay.tolist())) == 1
-    for s in range(1 if alike else len(delay)):
-        late = signed_in + (deal.lead_months + float(delay[s])) / MONTHS_PER_YEAR
-        paid_eny = by_year(late[:, None] + year_n, late[:, None] + year_n + 1, years)
-        scenario = -1 if alike else s
-        grid = np.arange(years)[None, :]
-        due = (paid_eny * bill_n[None, :, None]).sum(axis=1)
-        builder.pay(
-            "commitments", column[:, None], due * (1 - deal.prepay_share), grid, scenario=scenario
-        )
-        ahead = due.sum(axis=1) * deal.prepay_share
-        order = np.arange(years)
-        builder.pay("commitments", column, ahead, order, time=order, scenario=scenario)
-        if deal.on_site:
-            used = (paid_eny * ramp[None, :, None]).sum(axis=1)
-            site = used * deal.lot * site_usd_year(plan, chip)
-            builder.pay("running", column[:, None], site, grid, scenario=scenario)
+    kinds, scenarios = alike(delay)
+    late_se = signed_in + (deal.lead_months + delay[kinds, None]) / MONTHS_PER_YEAR
+    begins = late_se[:, :, None] + year_n
+    paid_seny = by_year(begins, begins + 1, years)
+    due = (paid_seny * bill_n[:, None]).sum(axis=2)
+    grid, each, columns = np.arange(years), scenarios[:, None, None], column[None, :, None]
+    builder.pay("commitments", columns, due * (1 - deal.prepay_share), grid, scenario=each)
+    ahead = due.sum(axis=2) * deal.prepay_share
+    order = np.arange(years)
+    builder.pay("commitments", column, ahead, order, time=order, scenario=scenarios[:, None])
+    if deal.on_site:
+        used = (paid_seny * ramp[:, None]).sum(axis=2)
+        site = used * deal.lot * site_usd_year(plan, chip)
+        builder.pay("running", columns, site, grid, scenario=each)
     if deal.exit_after_years is not None:
         _add_exits(builder, a, deal, column, option, capacity, scale, delay, bill_n)
     return column
@@ -177,67 +174,49 @@ def _add_contract(
     least = steps(deal.minimum_usd_per_year, term)
     most, step = steps(deal.max_chips, term), steps(deal.price_steps, term)
     first = (deal.start_year or plan.plan.first_year) - plan.plan.first_year
-    delay = scenario_delays(plan, chip, "contract_delay_months")
     mine = time.of_a[a]
-    for s, late in enumerate(delay):
-        start = first + (deal.lead_months + float(late)) / MONTHS_PER_YEAR
-        here = mine[time.s[mine] == s]
-        for n in range(term):
-            lasts = overlap(
-                np.array(start + n), np.array(start + n + 1), time.start[here], time.end[here]
-            )
-            inside = here[lasts > 1e-9]
-            if not len(inside):
-                continue
-            length = lasts[lasts > 1e-9]
-            share = float(length.sum())
-            # In chip-years, and in dollars of the contract year's part inside the plan.
-            draw = builder.columns(most[n] * length / scale)
-            key = f"draw {a} {k}"
-            builder.at[key] = np.concatenate([builder.at.get(key, np.zeros(0, np.int64)), draw])
-            builder.at[key + " piece"] = np.concatenate(
-                [builder.at.get(key + " piece", np.zeros(0, np.int64)), inside]
-            )
-            builder.put(capacity[inside], draw, -1.0)
-            if not deal.signed:
-                row = builder.rows([("drawn", a, k, n, s)], -np.inf, 0.0)
-                builder.put(row, draw, 1.0)
-                builder.put(row, sign, -most[n] * share / scale)
-            _bill(builder, deal, sign, draw, inside, option, float(least[n]) * share,
-                  float(step[n]), scale, length / share, s)  # fmt: skip
-
-
-def _bill(
-    builder: Builder,
-    deal: Contract,
-    sign: Ints,
-    draw: Ints,
-    inside: Ints,
-    option: Option,
-    least: float,
-    step: float,
-    scale: float,
-    part: Floats,
-    s: int,
-) -> None:
-    """The minimum, and what drawing more than it buys costs beyond it."""
-    plan, time = builder.plan, builder.timeline
-    rate = (deal.usd_per_chip_hour or 0.0) * step * HOURS_PER_YEAR * scale
-    y = time.y[inside]
-    first = (deal.start_year or plan.plan.first_year) - plan.plan.first_year
-    dues = np.zeros(plan.plan.years)
-    np.add.at(dues, y, least * part)
-    for year in np.flatnonzero(dues):
-        usd = float(dues[year])
-        later = usd * (1 - deal.prepay_share)
-        builder.pay("commitments", sign, later, int(year), scenario=s)
-        builder.pay("commitments", sign, usd - later, first, time=float(first), scenario=s)
+    late = scenario_delays(plan, chip, "contract_delay_months")[time.s[mine]]
+    begin = first + (deal.lead_months + late) / MONTHS_PER_YEAR + np.arange(float(term))[:, None]
+    lasts = overlap(begin, begin + 1, time.start[mine], time.end[mine])
+    n, at = np.nonzero(lasts > MOMENT)
+    if not len(n):
+        return
+    piece, length = mine[at], lasts[n, at]
+    # In chip-years, and in dollars of the contract year's part inside the plan.
+    draw = builder.columns(most[n] * length / scale)
+    builder.at[f"draw {a} {k}"] = draw
+    builder.at[f"draw {a} {k} piece"] = piece
+    builder.put(capacity[piece], draw, -1.0)
+    # Contract years by scenario: one bill each.
+    futures = len(plan.futures)
+    bills, bill = np.unique(n * futures + time.s[piece], return_inverse=True)
+    year_n, s = np.divmod(bills, futures)
+    share = np.bincount(bill, weights=length)
+    if not deal.signed:
+        names: list[Name] = [
+            ("drawn", a, k, int(i), int(j)) for i, j in zip(year_n, s, strict=True)
+        ]
+        row = builder.rows(names, -np.inf, 0.0)
+        builder.put(row[bill], draw, 1.0)
+        builder.put(row, sign, -most[year_n] * share / scale)
+    dues = np.zeros((futures, plan.plan.years))
+    np.add.at(dues, (time.s[piece], time.y[piece]), least[n] * length)
+    order, scenarios = np.arange(plan.plan.years)[None, :], np.arange(futures)
+    later = dues * (1 - deal.prepay_share)
+    builder.pay("commitments", sign, later, order, scenario=scenarios[:, None])
+    ahead = dues.sum(axis=1) * deal.prepay_share
+    builder.pay("commitments", sign, ahead, first, time=float(first), scenario=scenarios)
     # Beyond the minimum: rate × drawn − minimum, where that is above zero, when the contract year
     # ends inside the plan, or with its last piece.
-    unit = max(least, rate, 1.0)
-    beyond = builder.columns(np.array([np.inf]), option=option)
-    row = builder.rows([("bill", *map(int, (inside[0], s)))], -np.inf, 0.0)
-    builder.put(row, draw, rate / unit)
-    builder.put(row, sign, -least / unit)
+    rate = (deal.usd_per_chip_hour or 0.0) * step[year_n] * HOURS_PER_YEAR * scale
+    minimum = least[year_n] * share
+    unit = np.maximum(np.maximum(minimum, rate), 1.0)
+    beyond = builder.columns(np.full(len(bills), np.inf), option=option)
+    names = [("bill", a, k, int(i), int(j)) for i, j in zip(year_n, s, strict=True)]
+    row = builder.rows(names, -np.inf, 0.0)
+    builder.put(row[bill], draw, (rate / unit)[bill])
+    builder.put(row, sign, -minimum / unit)
     builder.put(row, beyond, -1.0)
-    builder.pay("commitments", beyond, unit, int(y[-1]), scenario=s)
+    last = np.zeros(len(bills), dtype=np.int64)
+    np.maximum.at(last, bill, time.y[piece])
+    builder.pay("commitments", beyond, unit, last, scenario=s)

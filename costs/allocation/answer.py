@@ -29,6 +29,7 @@ from tpubench.costs.allocation.highs import relaxed
 from tpubench.costs.allocation.infeasible import explain
 from tpubench.costs.allocation.inputs import apply, parse
 from tpubench.costs.allocation.plan import Plan, read_plan
+from tpubench.costs.allocation.plausibility import ImplausibleError, closed, questions
 from tpubench.costs.allocation.resolve import resolve
 from tpubench.costs.allocation.solve import solve
 from tpubench.costs.allocation.statements import (
@@ -110,14 +111,20 @@ def allocate(
     *,
     settings: Sequence[str] = (),
     answer_only: bool = False,
+    force: bool = True,
 ) -> Answer:
     """Solve the plan in ``path`` with the price ``table`` and the facts stored in ``folder``.
 
-    ``settings`` are ``--set`` arguments; ``answer_only`` leaves out samples and flips. UsageError
-    for a bad file or setting; InfeasibleError naming the limits that clash.
+    ``settings`` are ``--set`` arguments; ``answer_only`` leaves out samples and flips; figures that
+    are hard to believe are an ImplausibleError, or with ``force`` remarks. UsageError for a bad
+    file or setting; InfeasibleError naming the limits that clash.
     """
     given, notes = resolve(read_plan(path), table, folder, today)
     plan = apply(given, [parse(text) for text in settings])
+    doubtful = questions(plan, today)
+    if doubtful and not force:
+        raise ImplausibleError(doubtful)
+    notes = [*(f"hard to believe: {line}" for line in doubtful), *closed(plan), *notes]
     return answer(plan, notes, settings=settings, answer_only=answer_only)
 
 

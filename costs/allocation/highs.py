@@ -18,6 +18,10 @@ from tpubench.costs.allocation.timeline import Floats, Ints
 
 TOLERANCE = 1e-8
 """Of duals: below the secondary objective's size, which must count."""
+WHOLE = 1e-6
+"""How near to a whole number counts as one."""
+SIGNATURES = 12
+"""Contracts at most that are signed whole in a relaxation; of more, parts may be signed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,8 @@ def relaxed(
     row: tuple[Floats, float] | None = None,
     seconds: float = 60.0,
 ) -> Optimum | None:
-    """The best plan when nothing needs to be whole; None when there is none, or time ran out.
+    """The best plan when nothing but a signature needs to be whole; None when there is none, or
+    time ran out.
 
     ``cost`` (the program's own with its secondary objective by default), ``low`` and ``high``
     take the place of the program's; ``row`` adds coefficients·x ≤ limit.
@@ -61,16 +66,46 @@ def relaxed(
         matrix = sparse.csr_array(sparse.vstack([matrix, extra], format="csr"))
         row_low = np.append(row_low, -np.inf)
         row_high = np.append(row_high, row[1])
-    model = _model(
-        program.cost + program.nudge if cost is None else cost,
-        matrix,
-        (row_low, row_high),
-        (program.low if low is None else low, program.high if high is None else high),
-    )
+    lows, highs = program.low if low is None else low, program.high if high is None else high
+    goal = program.cost + program.nudge if cost is None else cost
     solver = _solver(seconds)
-    solver.passModel(model)
+    solver.passModel(_model(goal, matrix, (row_low, row_high), (lows, highs)))
     if start is not None and start.shape == matrix.shape:
         solver.setBasis(start.status)
+    best = _run(solver, matrix.shape)
+    signs = program.signs
+    if best is None or len(signs) > SIGNATURES or _is_whole(best.x[signs]):
+        return best
+    # A contract is signed or not: half a minimum would make every large one look better than it is.
+    ends: Optimum | None = None
+    waiting: list[tuple[Optimum, dict[int, float]]] = [(best, {})]
+    while waiting:
+        around, fixed = waiting.pop()
+        if ends is not None and around.objective >= ends.objective:
+            continue
+        if _is_whole(around.x[signs]):
+            ends = around
+            continue
+        column = int(signs[int(np.argmax(np.abs(around.x[signs] - np.round(around.x[signs]))))])
+        nearest = float(np.round(around.x[column]))
+        for value in (1.0 - nearest, nearest):
+            there = {**fixed, column: value}
+            for sign in signs.tolist():
+                solver.changeColBounds(
+                    sign, there.get(sign, lows[sign]), there.get(sign, highs[sign])
+                )
+            optimum = _run(solver, matrix.shape)
+            if optimum is not None:
+                waiting.append((optimum, there))
+    return ends
+
+
+def _is_whole(x: Floats) -> bool:
+    return bool((np.abs(x - np.round(x)) < WHOLE).all())
+
+
+def _run(solver: highspy.Highs, shape: tuple[int, int]) -> Optimum | None:
+    """The optimum of what is loaded, from the last basis."""
     solver.run()
     if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
         return None
@@ -80,7 +115,7 @@ def relaxed(
         objective=float(solver.getInfo().objective_function_value),
         row_duals=np.array(solution.row_dual),
         column_duals=np.array(solution.col_dual),
-        basis=Basis(shape=matrix.shape, status=solver.getBasis()),
+        basis=Basis(shape=shape, status=solver.getBasis()),
     )
 
 

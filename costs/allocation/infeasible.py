@@ -17,12 +17,17 @@ from scipy import sparse
 
 from tpubench.costs.allocation.highs import solve_rows
 from tpubench.costs.allocation.plan import Plan
+from tpubench.costs.allocation.plausibility import closed
 from tpubench.costs.allocation.program import Name, Program
 from tpubench.costs.allocation.timeline import Floats, Ints
 from tpubench.errors import TpubenchError
 
 UNSERVED = 1e4
 """Price of leaving all of a demand unserved, where 1 is widening a limit by itself."""
+LEAST_PART = 1e-7
+"""Of all demand: below it, some of it cannot be served at all."""
+SLIP = 1e-3
+"""Part of the demand below which its unit is doubted."""
 NOTABLE = 1e-5
 WAYS_SHOWN = 8
 
@@ -48,11 +53,18 @@ class _Limit:
 def explain(plan: Plan, program: Program) -> InfeasibleError:
     """The error to raise for a program whose relaxation has no solution."""
     limits = list(_limits(plan, program))
+    shut = "".join(f"; {line}" for line in closed(plan))
     clash, unmet = _cheapest_way_out(program, limits)
+    if unmet and (part := _servable(program)) > LEAST_PART:
+        times = f"{1 / part:,.3g}"
+        return InfeasibleError(
+            f"the plan is infeasible: demand is {times} times what all limits together allow; all"
+            f" demand × {_round(part, up=False)} would do{shut}{_in_tokens(part)}"
+        )
     if unmet:
         return InfeasibleError(
             f"the plan is infeasible: no accelerator in it can serve {_places(plan, unmet)}"
-            " (no throughput, readiness 0, or porting not done)"
+            f" (no throughput, readiness 0, or porting not done){shut}"
         )
     if not clash:
         return InfeasibleError(
@@ -63,7 +75,21 @@ def explain(plan: Plan, program: Program) -> InfeasibleError:
     out = "; any one of these alone would do: " + ", ".join(ways) if ways else ""
     if not ways:
         out = "; no single limit would do: widen all of these"
-    return InfeasibleError(f"the plan is infeasible: demand clashes with {parts}{out}")
+    unit = _in_tokens(_servable(program))
+    return InfeasibleError(f"the plan is infeasible: demand clashes with {parts}{out}{shut}{unit}")
+
+
+def _servable(program: Program) -> float:
+    """Largest part of all demand, every workload and year alike, that the limits allow."""
+    demands = np.array([i for i, n in enumerate(program.row_names) if n[0] == "demand"])
+    share = _widened(program, [_relief(program, demands)], np.ones(1), np.ones(1))
+    return 0.0 if share is None else 1.0 - float(share[0])
+
+
+def _in_tokens(part: float) -> str:
+    """A question where no more than a thousandth of the demand can be served."""
+    slip = LEAST_PART < part < SLIP
+    return "; is the demand in tokens, not in millions of them?" if slip else ""
 
 
 def _limits(plan: Plan, program: Program) -> Iterator[_Limit]:
@@ -165,17 +191,19 @@ def _ways_out(program: Program, limits: list[_Limit]) -> list[str]:
             less = path.startswith("min_chips")
             factor = max(1 - share[0], 0.0) if less else 1 + share[0]
             ways.append((float(share[0]), f"{path} × {_round(factor, up=not less)}"))
-    demands = np.array([i for i, n in enumerate(program.row_names) if n[0] == "demand"])
-    share = _widened(program, [_relief(program, demands)], np.ones(1), np.ones(1))
-    if share is not None:
-        ways.append((float(share[0]), f"all demand × {_round(1 - float(share[0]), up=False)}"))
-    return [text for _, text in sorted(ways)[:WAYS_SHOWN]]
+    part = _servable(program)
+    if part > LEAST_PART:
+        ways.append((1 - part, f"all demand × {_round(part, up=False)}"))
+    more = len(ways) - WAYS_SHOWN
+    shown = [text for _, text in sorted(ways)[:WAYS_SHOWN]]
+    return [*shown, f"{more} more further off"] if more > 0 else shown
 
 
 def _round(factor: float, *, up: bool) -> str:
-    """Three digits, to the side that is enough."""
-    scaled = factor * 1000
-    return f"{(np.ceil(scaled) if up else np.floor(scaled)) / 1000:g}"
+    """Three digits behind the point, or of what is smaller, to the side that is enough."""
+    places = 3 if factor >= 0.01 or factor <= 0 else 2 - int(np.floor(np.log10(factor)))
+    scaled = factor * 10.0**places
+    return f"{(np.ceil(scaled) if up else np.floor(scaled)) / 10.0**places:g}"
 
 
 Column = tuple[Ints, Floats, Ints]

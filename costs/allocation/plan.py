@@ -93,6 +93,8 @@ class Workload(Checked):
     """Demand answers to price: it is multiplied by (price ÷ reference)^−elasticity."""
     reference_price_usd_per_mtok: Positive | None = None
     """The price that the demand above was planned at."""
+    active_parameters: Positive | None = None
+    """Of its model, for a token: a rate beyond what the peak allows for it is questioned."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Workload:

@@ -109,6 +109,12 @@ class Program:
         """The objective in dollars, fixed part included."""
         return float(self.cost @ x) * self.unit_usd + self.fixed_usd
 
+    @property
+    def signs(self) -> Ints:
+        """Columns of the contracts that may be signed or not."""
+        columns = [c[0] for name, c in self.at.items() if name.startswith("contract ")]
+        return np.array([c for c in columns if self.low[c] < self.high[c]], dtype=np.int64)
+
     def present_usd(self) -> Floats:
         """Expected present dollars after tax of one unit of each column, risk set aside."""
         ledger, plan = self.ledger, self.plan

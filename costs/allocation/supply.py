@@ -77,10 +77,18 @@ def add_purchases(builder: Builder, a: int, capacity: Ints, scale: float, power:
     nominal = order + buy.lead_months / MONTHS_PER_YEAR
     present = by_year(nominal, nominal + buy.life_years, years) > 0
     builder.put(power[None, :], column[:, None], buy.lot * megawatts(plan, chip) * present)
-    alike = len(set(zip(delay.tolist(), part.tolist(), strict=True))) == 1
-    for s in range(1 if alike else len(part)):
-        late = order + (buy.lead_months + float(delay[s])) / MONTHS_PER_YEAR
-        _pay_for_purchases(builder, chip, buy, column, late, float(part[s]), -1 if alike else s)
+    kinds, scenarios = alike(delay, part)
+    late = order + (buy.lead_months + delay[kinds, None]) / MONTHS_PER_YEAR
+    _pay_for_purchases(builder, chip, buy, column, late, part[kinds], scenarios)
+
+
+def alike(*by_scenario: Floats) -> tuple[Ints, Ints]:
+    """Which scenarios to look at and how the ledger calls them: all, or the first as −1 where
+    none differs."""
+    if all((values == values[0]).all() for values in by_scenario):
+        return np.zeros(1, dtype=np.int64), np.full(1, -1)
+    every = np.arange(len(by_scenario[0]))
+    return every, every
 
 
 def _pay_for_purchases(
@@ -88,28 +96,32 @@ def _pay_for_purchases(
     chip: Accelerator,
     buy: Buy,
     column: Ints,
-    start: Floats,
-    part: float,
-    scenario: int,
+    start_se: Floats,
+    part_s: Floats,
+    scenario_s: Ints,
 ) -> None:
+    """Of chips ordered in year e and delivered at ``start_se`` in each scenario."""
     plan = builder.plan
     years = plan.plan.years
     order = np.arange(years)
-    price = buy.lot * part * buy.capex_usd * (1 + buy.capex_change_per_year) ** order
-    works = by_year(start, start + buy.life_years, years)
-    grid = order[None, :]
-    builder.pay("capex", column, price, order, time=order, scenario=scenario)
-    running = buy.lot * part * running_usd_year(plan, chip)
-    builder.pay("running", column[:, None], running * works, grid, scenario=scenario)
-    end = np.minimum(float(years), start + buy.life_years)
+    growth = (1 + buy.capex_change_per_year) ** order
+    price_se = buy.lot * buy.capex_usd * part_s[:, None] * growth
+    works = by_year(start_se, start_se + buy.life_years, years)
+    scenario, each = scenario_s[:, None], scenario_s[:, None, None]
+    grid, columns = order[None, None, :], column[None, :, None]
+    builder.pay("capex", column, price_se, order, time=order, scenario=scenario)
+    running = buy.lot * part_s[:, None, None] * running_usd_year(plan, chip)
+    builder.pay("running", columns, running * works, grid, scenario=each)
+    end = np.minimum(float(years), start_se + buy.life_years)
     last = np.clip(np.ceil(end - 1e-9).astype(np.int64) - 1, 0, years - 1)
-    age = np.maximum(end - start, 0.0)
-    worth = price * worth_share(buy, age) * plan.plan.resale_factor
+    age = np.maximum(end - start_se, 0.0)
+    worth = price_se * worth_share(buy, age) * plan.plan.resale_factor
     builder.pay("resale", column, worth, last, time=end, scenario=scenario)
     life = buy.depreciation_years or buy.life_years
-    written = by_year(start, np.minimum(start + life, end), years) / life
-    builder.pay("depreciation", column[:, None], price[:, None] * written, grid, scenario=scenario)
-    builder.pay("book", column, price * np.maximum(1 - age / life, 0.0), last, scenario=scenario)
+    written = by_year(start_se, np.minimum(start_se + life, end), years) / life
+    builder.pay("depreciation", columns, price_se[:, :, None] * written, grid, scenario=each)
+    book = price_se * np.maximum(1 - age / life, 0.0)
+    builder.pay("book", column, book, last, scenario=scenario)
 
 
 def add_rent(builder: Builder, a: int, capacity: Ints, scale: float) -> None:

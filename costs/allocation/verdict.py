@@ -16,6 +16,7 @@ import numpy as np
 from tpubench.costs.allocation.flips import Flip, find_flips
 from tpubench.costs.allocation.futures import Doubted, Futures, doubts, look_ahead
 from tpubench.costs.allocation.highs import Optimum, relaxed
+from tpubench.costs.allocation.in_force import LimitInForce, limits_in_force
 from tpubench.costs.allocation.limits import LimitWorth, limit_worths
 from tpubench.costs.allocation.money import SIDES, NextDollar, next_dollar, side_money
 from tpubench.costs.allocation.plan import Plan
@@ -47,6 +48,7 @@ class Verdict:
     """Lowest and highest share of each side in plans within 0.5 % of the best cost."""
     options: list[OptionWorth]
     signed: list[Signature]
+    limits_in_force: list[LimitInForce]
     limits: list[LimitWorth]
     probability: dict[str, float] | None
     """Share of the sampled futures in which each side is the next dollar."""
@@ -99,6 +101,7 @@ def judge(
             program, optimum, lambda labels: futures.chance_of(labels) if futures else None
         ),
         signed=signatures(plan, program, optimum),
+        limits_in_force=limits_in_force(plan, program, optimum),
         limits=limit_worths(plan, program, optimum),
         probability=None if futures is None else futures.probability,
         probability_how=None if futures is None else futures.probability_how,
