@@ -111,6 +111,25 @@ def test_the_published_results_print_on_a_dozen_pages(browser: Any, tmp_path: Pa
     assert len(re.findall(rb"/Type\s*/Page\b", printed)) <= 12
 
 
+@pytest.mark.parametrize("width", [700, 820, 1100])
+def test_nothing_on_the_first_screen_covers_anything_else(
+    browser: Any, tmp_path: Path, width: int
+) -> None:
+    found = with_list_prices(select(tmp_path / "none", ["published"]))
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print" if width < 800 else ""})
+    try:
+        visit(browser, page.write(found, tmp_path / "page").paths[0], width)
+        boxes = browser.execute_script(
+            "return ['.first .ways', '.first .side'].map(selector => {"
+            "  const box = document.querySelector(selector).getBoundingClientRect();"
+            "  return [box.left, box.top, box.right, box.bottom]; })"
+        )
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    (_, _, right, bottom), (left, top, _, _) = boxes
+    assert right <= left or bottom <= top
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_the_answer_fits_the_first_screen_in_both_colours(
     browser: Any, tmp_path: Path, dark: bool
