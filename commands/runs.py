@@ -142,3 +142,20 @@ def merge(
     done = bring_together(stores, into, dry_run=dry_run)
     terminal_runs.show_merged(done, into, as_json=as_json, dry_run=dry_run)
     raise typer.Exit(0 if done.ok else 1)
+
+
+@app.command()
+def compact(
+    store: Store = None,
+    as_json: Json = False,
+    quiet: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Leave runs alone that changed since.")
+    ] = 3600.0,
+) -> None:
+    """Merge the many files of each run into few; no row is lost, whenever it is stopped."""
+    from tpubench.reports import terminal_runs
+    from tpubench.results.compact import compact as merge_files
+    from tpubench.results.store import default_store
+
+    done = merge_files(store or default_store(), quiet_s=quiet)
+    terminal_runs.show_compacted(done, as_json=as_json)

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from tpubench.reports.tables import Table
 from tpubench.reports.terminal import console, print_json
+from tpubench.results.compact import Compacted
 from tpubench.results.labels import Labels
 from tpubench.results.merge import Merged
 from tpubench.results.runs import Run
@@ -135,3 +136,17 @@ def show_merged(done: Merged, into: Path, *, as_json: bool, dry_run: bool) -> No
 def _plain(text: str) -> str:
     """One line without characters that a terminal would act on."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def show_compacted(done: Compacted, *, as_json: bool) -> None:
+    """How many files became how few, and which runs were left as they are."""
+    if as_json:
+        print_json(asdict(done))
+        return
+    out = console()
+    for sentence in done.left_out:
+        out.print(f"left out: {_plain(sentence)}", markup=False, soft_wrap=True)
+    out.print(
+        f"{done.runs} runs compacted: {done.rows} rows of {done.files_before} files are in"
+        f" {done.files_after}"
+    )

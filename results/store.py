@@ -107,13 +107,17 @@ def write(store: Path, name: str, rows: list[Row]) -> Path:
 
 def write_table(store: Path, name: str, table: pa.Table) -> Path:
     """As :func:`write`, of rows in a table that one file takes; the first row names the run."""
+    return write_into(store / str(table["run_id"][0].as_py()), name, table)
+
+
+def write_into(folder: Path, name: str, table: pa.Table) -> Path:
+    """As :func:`write_table`, into a folder."""
     import pyarrow.parquet as pq
 
     why = row_check.problem(table)
     if why is not None:
         raise UsageError(f"cannot store {name}: {why}")
     table = table.replace_schema_metadata({COLUMNS_KEY: seal.columns_sha256(table)})
-    folder = store / str(table["run_id"][0].as_py())
     final = folder / f"{name}.parquet"
     temporary = folder / f".{name}.{secrets.token_hex(6)}.tmp"
     try:
@@ -129,8 +133,8 @@ def write_table(store: Path, name: str, table: pa.Table) -> Path:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        for directory in (folder, store):
-            _sync_directory(directory)
+        for directory in (folder, folder.parent):
+            sync_directory(directory)
     except FileExistsError:
         raise UsageError(f"{final} exists already: facts are never overwritten") from None
     except OSError as error:
@@ -268,7 +272,8 @@ def publish(temporary: Path, final: Path) -> None:
         temporary.replace(final)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Have the entries of a folder on disk."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
