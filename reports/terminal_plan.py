@@ -14,7 +14,8 @@ from rich.markup import escape
 
 from tpubench.costs.allocation.answer import Answer
 from tpubench.costs.allocation.statements import EXPECTED, SPENT
-from tpubench.reports.plan_words import dollars
+from tpubench.costs.allocation.variants import AS_PLANNED, NO_RESALE
+from tpubench.reports.plan_words import NAMES, dollars
 from tpubench.reports.quantity import MISSING, number
 from tpubench.reports.tables import Table
 from tpubench.reports.terminal import console, print_json
@@ -49,6 +50,7 @@ def show_plan(answer: Answer, *, as_json: bool) -> None:
         f"present {what} {dollars(answer.objective_usd)}; {sure}"
         f" ({answer.method}, {answer.seconds:.1f} s)",
     )
+    _without_resale(out, answer)
     show_verdict(out, answer.verdict)
     _amounts(out, answer)
     _cash(out, answer)
@@ -60,6 +62,22 @@ def show_plan(answer: Answer, *, as_json: bool) -> None:
     say(out, "Assumptions:")
     for line in answer.assumptions:
         say(out, f"  - {line}")
+
+
+def _without_resale(out: Console, answer: Answer) -> None:
+    """How much of the answer is what chips are said to be worth at the end."""
+    relaxed = {variant.name: variant for variant in answer.variants}
+    planned, none = relaxed.get(AS_PLANNED), relaxed.get(NO_RESALE)
+    if planned is None or none is None:
+        return
+    what = "margin" if answer.objective == "max_margin" else "cost"
+    text = "impossible" if none.objective_usd is None else dollars(none.objective_usd)
+    side = "" if none.side is None else f"; next dollar {NAMES[none.side]} {none.share:.0%}"
+    say(
+        out,
+        f"relaxed, the {what} is {dollars(planned.objective_usd)}; were chips worth nothing when"
+        f" sold, {text}{side}",
+    )
 
 
 def narrow() -> Console:
@@ -128,6 +146,13 @@ def _amounts(out: Console, answer: Answer) -> None:
     say(out, "buy and commitments: new that year; rent and contracts: mean over the scenarios")
     if spread:
         by_year(out, "Lowest to highest of the scenarios", ("chip", "how"), years, spread)
+    owned: dict[tuple[str, ...], dict[int, str]] = {}
+    for held in answer.fleet:
+        owned.setdefault((held.accelerator, "owned"), {})[held.year] = f"{held.owned:,.0f}"
+        if held.retired > 0:
+            owned.setdefault((held.accelerator, "retired"), {})[held.year] = f"{held.retired:,.0f}"
+    if owned:
+        by_year(out, "Bought chips at each year's end, and retired", ("chip", ""), years, owned)
     if any(power.mw > 0 for power in answer.power):
         drawn = {power.year: f"{power.mw:,.1f}" for power in answer.power}
         allowed = {p.year: f"{p.limit_mw:,.1f}" for p in answer.power if p.limit_mw is not None}

@@ -17,10 +17,12 @@ from tpubench.costs.allocation.assumptions import assumptions
 from tpubench.costs.allocation.build import build
 from tpubench.costs.allocation.chips import (
     Amount,
+    FleetYear,
     Port,
     PowerYear,
     TokenCost,
     chip_amounts,
+    fleet,
     ports,
     power_years,
     token_costs,
@@ -71,6 +73,7 @@ class Answer:
     seconds: float
     verdict: Verdict
     amounts: list[Amount]
+    fleet: list[FleetYear]
     ports: list[Port]
     power: list[PowerYear]
     cash: list[CashYear]
@@ -164,6 +167,7 @@ def answer(
         seconds=time.monotonic() - started,
         verdict=verdict,
         amounts=chip_amounts(program, solved.x),
+        fleet=fleet(program, solved.x),
         ports=ports(program, solved.x),
         power=power_years(program, solved.x),
         cash=cash_years(program, solved.x),

@@ -9,7 +9,8 @@ import numpy as np
 from tpubench.costs.allocation.program import Program
 from tpubench.costs.allocation.serving import work_of
 from tpubench.costs.allocation.supply import megawatts, running_usd_year, yearly
-from tpubench.costs.allocation.timeline import Floats
+from tpubench.costs.allocation.timeline import MOMENT, Floats
+from tpubench.costs.owned import MONTHS_PER_YEAR
 
 NOTHING = 1e-6
 
@@ -122,6 +123,41 @@ def ports(program: Program, x: Floats) -> list[Port]:
         for p, pair in enumerate(plan.throughput)
         if program.at["port"][p] >= 0 and x[program.at["port"][p]] > 0.5 and used[p]
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetYear:
+    """Bought chips of one kind in one year, delivered as planned: no scenario's delays."""
+
+    year: int
+    accelerator: str
+    owned: float
+    """At the year's end."""
+    retired: float
+    """At the end of their life within the year."""
+
+
+def fleet(program: Program, x: Floats) -> list[FleetYear]:
+    """What is owned and what retires, by year; chips held before the plan stand apart."""
+    plan = program.plan
+    years = plan.plan.years
+    listed = []
+    for a, chip in enumerate(plan.accelerator):
+        if chip.buy is None:
+            continue
+        chips = x[program.at["buy"][a]] * chip.buy.lot
+        start = np.arange(years) + chip.buy.lead_months / MONTHS_PER_YEAR
+        end = start + chip.buy.life_years
+        for y in range(years):
+            there = (start < y + 1 - MOMENT) & (end > y + 1 + MOMENT)
+            gone = (end > y + MOMENT) & (end <= y + 1 + MOMENT)
+            owned, retired = float(chips[there].sum()), float(chips[gone].sum())
+            if owned > NOTHING or retired > NOTHING:
+                year = plan.plan.first_year + y
+                listed.append(
+                    FleetYear(year=year, accelerator=chip.name, owned=owned, retired=retired)
+                )
+    return listed
 
 
 def power_years(program: Program, x: Floats) -> list[PowerYear]:

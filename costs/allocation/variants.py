@@ -12,6 +12,7 @@ from tpubench.costs.allocation.money import next_dollar
 from tpubench.costs.allocation.plan import Plan
 from tpubench.errors import UsageError
 
+AS_PLANNED, NO_RESALE = "as planned", "no resale value"
 SHORTER_YEARS = 1.5
 LATER_MONTHS = 6.0
 
@@ -56,10 +57,10 @@ def variants(plan: Plan, start: Basis) -> list[Variant]:
 
 
 def _changes(plan: Plan) -> Iterator[tuple[str, list[Setting]]]:
-    yield "as planned", []
+    yield AS_PLANNED, []
     owners = [chip for chip in plan.accelerator if chip.buy is not None]
     if owners and plan.plan.resale_factor > 0:
-        yield "no resale value", [Setting(path="plan.resale_factor", value=0.0)]
+        yield NO_RESALE, [Setting(path="plan.resale_factor", value=0.0)]
     shorter, later, halved = [], [], []
     for chip in owners:
         assert chip.buy is not None

@@ -163,10 +163,14 @@ def test_allocate_reads_for_a_finance_lead(call: Call, tmp_path: Path) -> None:
     for phrase in (
         "Next dollar: ",
         "How sure: of 16 sampled futures",
+        "were chips worth nothing when sold",
+        "Limits in force, and what each costs",
+        "cloud $20 B",
         "Worth of each option",
         "What one more would save",
         "Doubts, and the plan at either end of each",
         "Chips to buy, commit to and rent",
+        "Bought chips at each year's end, and retired",
         "Expected cash by year",
         "Profit and loss",
         "no resale value",
@@ -174,7 +178,7 @@ def test_allocate_reads_for_a_finance_lead(call: Call, tmp_path: Path) -> None:
         "Assumptions:",
         "from the best possible",
     ):
-        assert phrase in shown
+        assert phrase in " ".join(shown.split()), phrase
     assert max(map(len, shown.splitlines())) <= 80
     assert "…" not in shown
     document = call("allocate", str(EXAMPLE), "--answer-only", "--json").json()

@@ -131,6 +131,23 @@ def test_the_example_is_solved() -> None:
     assert outcome.verdict.limits
 
 
+def test_chips_retire_at_the_end_of_their_life_and_are_bought_again(tmp_path: Path) -> None:
+    text = PLAN.replace("years = 2", "years = 4").replace("life_years = 5", "life_years = 1.5")
+    text = text.replace("demand_mtok = [4e6, 6e6]", "demand_mtok = [4e6, 4e6, 4e6, 4e6]")
+    text = text.replace("megawatts = [5.0, 5.0]", "megawatts = [5.0, 5.0, 5.0, 5.0]")
+    text = text.replace("[0.8, 1.0]", "1.0").replace("capex_usd = 30000", "capex_usd = 6000")
+    outcome = answer(tmp_path, text)
+    bought = {a.year: a.chips for a in outcome.amounts if a.option == "buy"}
+    fleet = {row.year: row for row in outcome.fleet}
+    assert bought[2027] > 0
+    # Bought at the start of 2027, a life of a year and a half: gone within 2028.
+    assert fleet[2028].retired == pytest.approx(bought[2027])
+    owned = 0.0
+    for year, row in fleet.items():
+        owned += bought.get(year, 0.0) - row.retired
+        assert row.owned == pytest.approx(owned), year
+
+
 def test_margin_is_maximised_by_serving_what_pays(tmp_path: Path) -> None:
     text = PLAN.replace("wacc = 0.1", 'wacc = 0.1\nobjective = "max_margin"')
     priced = text.replace(
