@@ -19,6 +19,7 @@ from typing import Any
 import limits_defects
 import llama_defects
 import llama_train_defects
+import moe_defects
 import torch
 
 from tpubench.suite import registry
@@ -45,6 +46,21 @@ TABLES = (
         case=llama_defects.case,
         sizes={"batch": 4, "input_len": 48, "output_len": 24},
         defects=llama_defects.DEFECTS,
+    ),
+    Table(
+        workload="moe-infer",
+        columns=(
+            "float32 twin",
+            "poisoned cache",
+            "logits",
+            "regret",
+            "worst token",
+            "routing",
+            "worst route",
+        ),
+        case=moe_defects.case,
+        sizes={"batch": 4, "input_len": 48, "output_len": 24},
+        defects=moe_defects.DEFECTS,
     ),
     Table(
         workload="llama-pretrain",

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from tpubench.workloads._llama_config import LlamaConfig
 from tpubench.workloads._llama_quantized import Held, projection
+from tpubench.workloads._moe import Mixture
 
 
 def rope_frequencies(config: LlamaConfig) -> Tensor:
@@ -53,16 +54,31 @@ class RMSNorm(nn.Module):
 
 
 class LayerCache(nn.Module):
-    """Keys and values of one layer: [B, K, capacity, H] each, written in place."""
+    """Keys and values of one layer: [B, K, capacity, H] each, written in place; in a layer with
+    experts also which of them each token took, int32 of [B, 1, capacity, k]."""
 
     keys: Tensor
     values: Tensor
+    record: Tensor
 
-    def __init__(self, config: LlamaConfig, batch: int, capacity: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        config: LlamaConfig,
+        batch: int,
+        capacity: int,
+        dtype: torch.dtype,
+        index: int,
+    ) -> None:
         super().__init__()
         shape = (batch, config.n_kv_heads, capacity, config.head_dim)
         self.register_buffer("keys", torch.zeros(shape, dtype=dtype), persistent=False)
         self.register_buffer("values", torch.zeros(shape, dtype=dtype), persistent=False)
+        if config.experts is not None and config.has_experts(index):
+            taken = (batch, 1, capacity, config.experts.top_k)
+            self.register_buffer("record", torch.zeros(taken, dtype=torch.int32), persistent=False)
+
+    def parts(self) -> tuple[Tensor, ...]:
+        return tuple(self.buffers())
 
 
 class KVCache(nn.Module):
@@ -76,13 +92,17 @@ class KVCache(nn.Module):
         super().__init__()
         self.capacity = capacity
         self.layers = nn.ModuleList(
-            LayerCache(config, batch, capacity, dtype) for _ in range(config.n_layers)
+            LayerCache(config, batch, capacity, dtype, index) for index in range(config.n_layers)
         )
 
-    def layer(self, index: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of one layer: [B, K, capacity, H] each."""
-        layer = cast(LayerCache, self.layers[index])
-        return layer.keys, layer.values
+    def layer(self, index: int) -> tuple[Tensor, ...]:
+        """Keys, values and, where the layer has experts, the record of them."""
+        return cast(LayerCache, self.layers[index]).parts()
+
+    def records(self) -> list[Tensor]:
+        """Which experts each token took, of the layers that have any: [B, 1, capacity, k] each."""
+        layers = cast("list[LayerCache]", list(self.layers))
+        return [layer.record for layer in layers if len(layer.parts()) > 2]
 
 
 class Attention(nn.Module):
@@ -98,6 +118,17 @@ class Attention(nn.Module):
             config.d_model, heads * config.head_dim, bias=config.attention_bias, held=held
         )
         self.out = projection(width, config.d_model, bias=config.output_bias, held=held)
+        if config.qk_norm:
+            self.q_norm = RMSNorm(config.head_dim, config.norm_eps, held.dtype)
+            self.k_norm = RMSNorm(config.head_dim, config.norm_eps, held.dtype)
+        self.qk_norm = config.qk_norm
+
+    def normed(self, heads_MH: Tensor, queries: int) -> Tensor:
+        """Query heads and then key heads, [..., M, H], as they are to be rotated."""
+        if not self.qk_norm:
+            return heads_MH
+        q_NH, k_KH = torch.split(heads_MH, [queries, heads_MH.shape[-2] - queries], dim=-2)
+        return torch.cat((self.q_norm(q_NH), self.k_norm(k_KH)), dim=-2)
 
     def forward(
         self,
@@ -113,6 +144,7 @@ class Attention(nn.Module):
         cos_LH, sin_LH = rotary
         heads_BLMH = self.qkv(x_BLD).view(B, L, N + 2 * K, H)
         rotated_BLMH, v_BLKH = torch.split(heads_BLMH, [N + K, K], dim=2)
+        rotated_BLMH = self.normed(rotated_BLMH, N)
         # Rotating by half a head is a roll; the sine carries its sign.
         rolled_BLMH = rotated_BLMH.roll(H // 2, dims=-1)
         rotated_BLMH = torch.addcmul(
@@ -160,39 +192,53 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """SwiGLU: gate and up in one projection."""
 
-    def __init__(self, config: LlamaConfig, held: Held) -> None:
+    def __init__(self, width: int, d_ffn: int, held: Held) -> None:
         super().__init__()
-        self.gate_up = projection(config.d_model, 2 * config.d_ffn, bias=False, held=held)
-        self.down = projection(config.d_ffn, config.d_model, bias=False, held=held)
+        self.gate_up = projection(width, 2 * d_ffn, bias=False, held=held)
+        self.down = projection(d_ffn, width, bias=False, held=held)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         gate_BLF, up_BLF = self.gate_up(x_BLD).chunk(2, dim=-1)
         return self.down(F.silu(gate_BLF) * up_BLF)  # type: ignore[no-any-return]
 
 
+def feed_forward(config: LlamaConfig, held: Held, index: int) -> FeedForward | Mixture:
+    """That of one layer."""
+    experts = config.experts
+    if experts is None or not config.has_experts(index):
+        return FeedForward(config.d_model, config.d_ffn, held)
+    width = experts.shared * experts.d_ffn
+    shared = FeedForward(config.d_model, width, held) if width else None
+    return Mixture(config.d_model, experts, held.dtype, shared)
+
+
 class Block(nn.Module):
     """One decoder layer."""
 
-    def __init__(self, config: LlamaConfig, held: Held) -> None:
+    def __init__(self, config: LlamaConfig, held: Held, index: int) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(config.d_model, config.norm_eps, held.dtype)
         self.attention = Attention(config, held)
         self.ffn_norm = RMSNorm(config.d_model, config.norm_eps, held.dtype)
-        self.ffn = FeedForward(config, held)
+        self.ffn = feed_forward(config, held, index)
 
     def forward(
         self,
         x_BLD: Tensor,
         rotary: tuple[Tensor, Tensor],
-        cache: tuple[Tensor, Tensor],
+        cache: tuple[Tensor, ...],
         positions_L: Tensor,
         mask_LS: Tensor | None,
         slots: int,
     ) -> Tensor:
+        keys, values, *record = cache
         h_BLD = x_BLD + self.attention(
-            self.attention_norm(x_BLD), rotary, cache, positions_L, mask_LS, slots
+            self.attention_norm(x_BLD), rotary, (keys, values), positions_L, mask_LS, slots
         )
-        return h_BLD + self.ffn(self.ffn_norm(h_BLD))  # type: ignore[no-any-return]
+        normed_BLD = self.ffn_norm(h_BLD)
+        # A mixture also notes which experts it took.
+        noted = (*record, positions_L) if record else ()
+        return h_BLD + self.ffn(normed_BLD, *noted)  # type: ignore[no-any-return]
 
 
 class Llama(nn.Module):
@@ -216,7 +262,7 @@ class Llama(nn.Module):
         self.config = config
         held = Held(dtype=dtype, quantized=quantized)
         self.embedding = nn.Embedding(config.vocab, config.d_model, dtype=dtype)
-        self.blocks = nn.ModuleList(Block(config, held) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(Block(config, held, index) for index in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps, dtype)
         self.head = nn.Linear(config.d_model, config.vocab, bias=False, dtype=dtype)
         if config.tied:

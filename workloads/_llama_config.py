@@ -2,7 +2,8 @@
 
 No torch here: plans and prices need the arithmetic, not the model. Letters used throughout:
 B batch, L new tokens, S tokens in the cache, D model width, H head width, N query heads,
-K key/value heads, F feed-forward width, V vocabulary.
+K key/value heads, F feed-forward width, V vocabulary,
+E routed experts, T tokens that pass together.
 """
 
 from __future__ import annotations
@@ -28,6 +29,33 @@ class RopeScaling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Experts:
+    """Feed-forwards beside one another, of which a router gives each token a few.
+
+    A softmax over all of them says how much a token wants each; the ``top_k`` highest are its
+    gates.
+    """
+
+    routed: int
+    top_k: int
+    d_ffn: int
+    """Width of one expert."""
+    shared: int = 0
+    """Experts that every token takes, ungated: one feed-forward of so many times the width."""
+    normalised: bool = True
+    """Whether a token's gates are divided by their sum."""
+    dense_layers: int = 0
+    """First layers that have one ordinary feed-forward, of the model's ``d_ffn``."""
+
+    def touched(self, tokens: int) -> float:
+        """Routed experts of one layer that are expected to get any of so many tokens.
+
+        E·(1 − (1 − k/E)ᵀ): each token takes k of E, evenly and independently of the others.
+        """
+        return self.routed * (1.0 - (1.0 - self.top_k / self.routed) ** tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LlamaConfig:
     """Everything that fixes the shape and the arithmetic of a Llama-family decoder."""
 
@@ -47,23 +75,76 @@ class LlamaConfig:
     output_bias: bool = False
     """Bias on the attention output projection."""
     max_context: int = 131072
+    qk_norm: bool = False
+    """An RMSNorm over each query and key head, before rotation."""
+    experts: Experts | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The configuration as JSON values."""
-        return asdict(self)
+        """The configuration as JSON values. What a plain Llama lacks is left out: it was not there
+        when the first results were stored, and these must remain comparable."""
+        values = asdict(self)
+        later = {"qk_norm": False, "experts": None}
+        return {k: v for k, v in values.items() if k not in later or v != later[k]}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> LlamaConfig:
         """Inverse of :meth:`to_json`."""
-        scaling = values["rope_scaling"]
-        return cls(**{**values, "rope_scaling": RopeScaling(**scaling) if scaling else None})
+        scaling, experts = values["rope_scaling"], values.get("experts")
+        return cls(
+            **{
+                **values,
+                "rope_scaling": RopeScaling(**scaling) if scaling else None,
+                "experts": Experts(**experts) if experts else None,
+            }
+        )
+
+    def has_experts(self, layer: int) -> bool:
+        """Whether the feed-forward of this layer is a mixture of experts."""
+        return self.experts is not None and layer >= self.experts.dense_layers
+
+    @property
+    def attention_params(self) -> int:
+        """Weights of one layer's attention that take part in matrix multiplications."""
+        heads = (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
+        return self.d_model * heads + self.n_heads * self.head_dim * self.d_model
 
     @property
     def layer_matmul_params(self) -> int:
-        """Weights of one layer that take part in matrix multiplications."""
-        heads = (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
-        attention = self.d_model * heads + self.n_heads * self.head_dim * self.d_model
-        return attention + 3 * self.d_model * self.d_ffn
+        """Weights of one dense layer that take part in matrix multiplications."""
+        return self.attention_params + 3 * self.d_model * self.d_ffn
+
+    @property
+    def matmul_params(self) -> int:
+        """Weights of all layers that take part in matrix multiplications, every expert's too."""
+        return self._matmul_params(None if self.experts is None else self.experts.routed)
+
+    @property
+    def active_params(self) -> int:
+        """Weights of all layers that one token is multiplied by: of the experts, its ``top_k``."""
+        return self._matmul_params(None if self.experts is None else self.experts.top_k)
+
+    @property
+    def used_params(self) -> int:
+        """All parameters that one token uses, what models state as *active*: the embedding and the
+        head in full, of the experts its ``top_k``."""
+        return self.n_params - self.matmul_params + self.active_params
+
+    def touched_params(self, tokens: int) -> int:
+        """Weights of all layers that are read when so many tokens pass together: an expected
+        number where there are experts (:meth:`Experts.touched`), all of them otherwise."""
+        return self._matmul_params(None if self.experts is None else self.experts.touched(tokens))
+
+    def _matmul_params(self, routed: float | None) -> int:
+        """With so many routed experts in each layer that has any."""
+        if self.experts is None or routed is None:
+            return self.n_layers * self.layer_matmul_params
+        dense = min(self.experts.dense_layers, self.n_layers)
+        width = self.experts.d_ffn
+        each = self.attention_params + self.d_model * (
+            self.experts.routed + 3 * width * self.experts.shared
+        )
+        experts = (self.n_layers - dense) * 3 * self.d_model * width * routed
+        return dense * self.layer_matmul_params + (self.n_layers - dense) * each + round(experts)
 
     @property
     def head_params(self) -> int:
@@ -75,7 +156,8 @@ class LlamaConfig:
         """All parameters, a tied head counted once."""
         heads = self.n_heads + 2 * self.n_kv_heads
         biases = heads * self.head_dim * self.attention_bias + self.d_model * self.output_bias
-        layers = self.n_layers * (self.layer_matmul_params + 2 * self.d_model + biases)
+        norms = 2 * self.d_model + 2 * self.head_dim * self.qk_norm
+        layers = self.matmul_params + self.n_layers * (norms + biases)
         return layers + self.d_model + self.head_params * (1 if self.tied else 2)
 
     def kv_bytes_per_token(self, dtype_bytes: int) -> int:
@@ -94,7 +176,7 @@ def prefill_flops(config: LlamaConfig, batch: int, length: int, *, causal: bool 
     causal counts the L·(L+1)/2 query-key pairs that are needed; otherwise all L², which is what
     torch's FLOP counter reports (at 8 k tokens 1.13× the causal total for 8B).
     """
-    linear = 2 * batch * length * config.n_layers * config.layer_matmul_params
+    linear = 2 * batch * length * config.active_params
     head = 2 * batch * config.head_params
     pairs = attention_flops(config, batch, length, 1) * (length + 1) // 2
     full = attention_flops(config, batch, length, length)
@@ -103,16 +185,19 @@ def prefill_flops(config: LlamaConfig, batch: int, length: int, *, causal: bool 
 
 def decode_flops(config: LlamaConfig, batch: int, keys: int) -> int:
     """Model FLOPs of one token a sequence, with ``keys`` tokens to attend to (itself included)."""
-    matmul = 2 * batch * (config.n_layers * config.layer_matmul_params + config.head_params)
+    matmul = 2 * batch * (config.active_params + config.head_params)
     return matmul + attention_flops(config, batch, 1, keys)
 
 
-def weight_bytes(config: LlamaConfig, dtype_bytes: int) -> int:
-    """Weights that a pass must read at least once: all but an untied embedding table."""
-    biases_and_norms = config.n_params - config.n_layers * config.layer_matmul_params
-    biases_and_norms -= config.head_params * (1 if config.tied else 2)
-    matmul = config.n_layers * config.layer_matmul_params + config.head_params
-    return (matmul + biases_and_norms) * dtype_bytes
+def weight_bytes(config: LlamaConfig, dtype_bytes: int, tokens: int | None = None) -> int:
+    """Weights that a pass must read at least once: all but an untied embedding table.
+
+    tokens: how many pass together, which decides how many experts are read (:class:`Experts`);
+    None reads them all.
+    """
+    unread = 0 if tokens is None else config.matmul_params - config.touched_params(tokens)
+    lookup = 0 if config.tied else config.head_params
+    return (config.n_params - lookup - unread) * dtype_bytes
 
 
 def quantized_saving_bytes(config: LlamaConfig, dtype_bytes: int) -> int:
@@ -126,13 +211,13 @@ def quantized_saving_bytes(config: LlamaConfig, dtype_bytes: int) -> int:
 def prefill_bytes(config: LlamaConfig, batch: int, length: int, dtype_bytes: int) -> int:
     """Weights read once and the cache written once."""
     cache = batch * length * config.kv_bytes_per_token(dtype_bytes)
-    return weight_bytes(config, dtype_bytes) + cache
+    return weight_bytes(config, dtype_bytes, batch * length) + cache
 
 
 def decode_bytes(config: LlamaConfig, batch: int, keys: int, dtype_bytes: int) -> int:
     """Weights read once, ``keys`` cached tokens a sequence read (the new one written)."""
     cache = batch * keys * config.kv_bytes_per_token(dtype_bytes)
-    return weight_bytes(config, dtype_bytes) + cache
+    return weight_bytes(config, dtype_bytes, batch) + cache
 
 
 def train_flops(config: LlamaConfig, batch: int, length: int, *, causal: bool = True) -> int:

@@ -21,7 +21,8 @@ class Observed:
     ids: [B, L], the prompts and every token of the last pass after them. judged_from: length of
     the prompts. drawn: sequences whose logits were kept. kept: positions after which they were
     taken. logits, poisoned: [drawn, kept, V] float32, as the cache stood, and with huge values
-    wherever this sequence had written nothing yet.
+    wherever this sequence had written nothing yet. routing: [B, L, layers with experts, k], which
+    experts each token took, the last one's (which was not fed) left at 0; None without experts.
     """
 
     ids: Tensor
@@ -30,6 +31,7 @@ class Observed:
     kept: list[int]
     logits: Tensor
     poisoned: Tensor
+    routing: Tensor | None
 
 
 @torch.no_grad()
@@ -51,6 +53,8 @@ def observe(step: LlamaStep, drawn: Sequence[int]) -> Observed:
         return rows
 
     clean = beginning() + [after(last) for _ in range(min(1, last))]
+    routing = step.routing()
+    step.flush()  # before the records are overwritten, their memory perhaps given away
     end = []
     if last:
         # All slots before this one are filled by the pass; this one is written by the step.
@@ -70,7 +74,14 @@ def observe(step: LlamaStep, drawn: Sequence[int]) -> Observed:
         kept=[length - 1 + output for output in outputs],
         logits=clean_BPV.to("cpu", torch.float32),
         poisoned=dirty_BPV.to("cpu", torch.float32),
+        routing=None if routing is None else _fed(routing.cpu(), length + last),
     )
+
+
+def _fed(routing: Tensor, tokens: int) -> Tensor:
+    """The routes of the tokens that were fed, and zeros for the last one."""
+    last = torch.zeros_like(routing[:, :1])
+    return torch.cat((routing[:, :tokens], last), dim=1)
 
 
 def poison(step: LlamaStep, first: int) -> None:

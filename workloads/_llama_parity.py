@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,7 +25,7 @@ from tpubench.workloads._llama_config import LlamaConfig
 from tpubench.workloads._llama_observed import Observed, observe
 from tpubench.workloads._llama_quantized import FLOAT32, STORED, Held, held
 from tpubench.workloads._llama_recall import Asked, eager, floor, place, recalled
-from tpubench.workloads._llama_reference import Place, Task
+from tpubench.workloads._llama_reference import Forced, Place, Task
 from tpubench.workloads._llama_step import LlamaStep
 from tpubench.workloads._llama_weights import Drawn
 
@@ -45,6 +45,8 @@ REGRET, REGRET_OF_ONE, WORST_REGRET = 0.01, 0.05, 1.0
 any one. Rounding makes near ties fall otherwise: with logits off by ε standard deviations the mean
 is about 2.4·ε², 0.003 at 80 layers, and a single regret stays below 7·ε; a token that belongs
 elsewhere has a regret of about four."""
+WORST_ROUTE = 0.5
+"""The most that the scores of a token's experts may sum to less than those of the best."""
 DRAWN = 8
 """Sequences that are judged in float32, drawn once the window has closed."""
 
@@ -104,7 +106,12 @@ class _Twin:
         return cls(case=case, step=step, seen=seen)
 
     def judged(self, means: Means) -> Parity:
-        task = Task(ids=self.seen.ids, dtype=torch.float32, keep=self.seen.kept)
+        task = Task(
+            ids=self.seen.ids,
+            dtype=torch.float32,
+            keep=self.seen.kept,
+            routing=self.seen.routing,
+        )
         (expected,) = reference.force(
             self.step.weights,
             [task],
@@ -116,6 +123,7 @@ class _Twin:
             _worst_row(expected.logits, given) for given in (self.seen.logits, self.seen.poisoned)
         ]
         errors.append(float(expected.regret.max()))
+        errors += [float(regret.max()) for regret in _routes([expected])]
         layers = self.step.weights.config.n_layers
         return Parity(
             name="float32 twin",
@@ -162,7 +170,7 @@ def _judged(case: Case, step: LlamaStep, seen: Observed, means: Means) -> Iterat
         Asked(rows=rest, dtype=dtype, keep=(), exact=as_stated, narrow=narrow),
     ]
     truth, usual, others = recalled(
-        held(case), step.weights, seen.ids, seen.judged_from, asked, means
+        held(case), step.weights, seen.ids, seen.judged_from, asked, means, seen.routing
     )
     assert truth is not None
     allowed, against = floor(case, means), "float32"
@@ -199,6 +207,28 @@ def _judged(case: Case, step: LlamaStep, seen: Observed, means: Means) -> Iterat
         tolerance=scale * WORST_REGRET,
         what="the highest regret of any timed token",
     )
+
+    routes = _routes([forced for forced in (truth, others) if forced is not None])
+    if routes:
+        together = torch.cat([regret.flatten() for regret in routes])
+        yield Parity(
+            name="routing",
+            error=float(together.mean()),
+            tolerance=scale * REGRET,
+            what=f"mean regret of {len(together)} tokens' routes, in deviations of their scores",
+        )
+        yield Parity(
+            name="worst route",
+            error=float(together.max()),
+            tolerance=scale * WORST_ROUTE,
+            what="the highest regret of any token's route",
+        )
+
+
+def _routes(passes: Sequence[Forced]) -> list[Tensor]:
+    """Regrets of the routes of the tokens that were fed, [B, L - 1, layers] of each pass; none
+    where there are no experts."""
+    return [forced.routing[:, :-1] for forced in passes if forced.routing.numel()]
 
 
 def _against_bfloat16(step: LlamaStep, seen: Observed, means: Means) -> Iterator[Parity]:

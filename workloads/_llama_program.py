@@ -39,6 +39,7 @@ class ShardedAttention(Attention):
         cos_LH, sin_LH = (table.unsqueeze(1).unsqueeze(1) for table in rotary)
         heads_BLCMH = self.qkv(x_BLD).view(B, L, C, (N + 2 * K) // C, H)
         rotated_BLCMH, v_BLCKH = torch.split(heads_BLCMH, [(N + K) // C, K // C], dim=3)
+        rotated_BLCMH = self.normed(rotated_BLCMH, N // C)
         rotated_BLCMH = torch.addcmul(
             rotated_BLCMH * cos_LH, rotated_BLCMH.roll(H // 2, dims=-1), sin_LH
         )

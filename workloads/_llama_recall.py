@@ -21,6 +21,7 @@ _SOURCES = (
     "_llama_quantized.py",
     "_llama_reference.py",
     "_llama_weights.py",
+    "_moe_reference.py",
 )
 """Files that a reference follows from, beside torch and the weights."""
 
@@ -43,8 +44,11 @@ def recalled(
     judged_from: int,
     asked: Sequence[Asked],
     means: Means,
+    routing: Tensor | None = None,
 ) -> list[Forced | None]:
     """What each question is answered, None for one about no sequence.
+
+    routing: [B, L, layers with experts, k], the experts that every sequence's tokens took.
 
     Every sequence is remembered by itself: which ones are drawn changes from one repetition to the
     next, what they generate does not.
@@ -71,12 +75,22 @@ def recalled(
                 "judged_from": judged_from,
                 "keep": list(one.keep),
             }
+            if routing is not None:
+                route = routing[row].numpy().tobytes()
+                keys[number, row]["routing"] = hashlib.sha256(route).hexdigest()
             tensors = means.references.recall(keys[number, row])
             if tensors is not None:
                 known[number, row] = Forced(**tensors)
     missing = [[row for row in one.rows if (n, row) not in known] for n, one in enumerate(asked)]
     tasks = [
-        Task(ids=ids_BL[rows], dtype=one.dtype, keep=one.keep, exact=one.exact, narrow=one.narrow)
+        Task(
+            ids=ids_BL[rows],
+            dtype=one.dtype,
+            keep=one.keep,
+            exact=one.exact,
+            narrow=one.narrow,
+            routing=None if routing is None else routing[rows],
+        )
         for one, rows in zip(asked, missing, strict=True)
         if rows
     ]
@@ -96,15 +110,23 @@ def recalled(
             continue
         answer = next(answers)
         for index, row in enumerate(rows):
-            one_row = Forced(logits=answer.logits[index], regret=answer.regret[index])
-            known[number, row] = one_row
-            means.references.keep(
-                keys[number, row], {"logits": one_row.logits, "regret": one_row.regret}
+            one_row = Forced(
+                logits=answer.logits[index],
+                regret=answer.regret[index],
+                routing=answer.routing[index],
             )
+            known[number, row] = one_row
+            said = {
+                "logits": one_row.logits,
+                "regret": one_row.regret,
+                "routing": one_row.routing,
+            }
+            means.references.keep(keys[number, row], said)
     return [
         Forced(
             logits=torch.stack([known[number, row].logits for row in one.rows]),
             regret=torch.stack([known[number, row].regret for row in one.rows]),
+            routing=torch.stack([known[number, row].routing for row in one.rows]),
         )
         if one.rows
         else None

@@ -13,15 +13,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from tpubench.workloads._llama import rope_frequencies
-from tpubench.workloads._llama_config import LlamaConfig
+from tpubench.workloads._llama_config import Experts, LlamaConfig
 from tpubench.workloads._llama_quantized import Held
 from tpubench.workloads._llama_weights import Source, shapes, whole
+from tpubench.workloads._moe_reference import mixture
 
 Layer = Mapping[str, Tensor]
 """Weights of one decoder layer by name, without the prefix."""
@@ -37,6 +38,8 @@ class Task:
     ids: [B, L], prompts and what was generated after them. keep: positions whose logits to give.
     dtype: the precision of this computation. exact: whether its float32 is float32 throughout.
     narrow: whether each token is rounded to fp8, by a scale of its own, before each projection.
+    routing: [B, L, layers with experts, k], the experts that each token took; None takes the right
+    ones.
     """
 
     ids: Tensor
@@ -44,6 +47,7 @@ class Task:
     keep: Sequence[int] = ()
     exact: bool = True
     narrow: bool = False
+    routing: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +56,13 @@ class Forced:
 
     logits: [B, P, V] after the positions asked for. regret: [B, T] of each judged token: how far
     its logit is below the highest, in standard deviations of the logits at that position; 0 for
-    the token that greedy decoding takes.
+    the token that greedy decoding takes. routing: [B, L, layers with experts], how far each token's
+    route is from the right one (``_moe_reference.py``).
     """
 
     logits: Tensor
     regret: Tensor
+    routing: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,25 +103,50 @@ def force(
     turns = [rotation(config, task.ids.shape[1], task.dtype, device) for task in tasks]
     table_VD = get("embedding.weight")
     flows = [table_VD[t].to(task.dtype) for t, task in zip(tokens, tasks, strict=True)]
-    names = [name.removeprefix("blocks.0.") for name in shapes(config) if "blocks.0." in name]
+    names = list(shapes(config))
+    strays: list[list[Tensor]] = [[] for _ in tasks]
     for index in range(config.n_layers):
-        stored = {name: get(f"blocks.{index}.{name}") for name in names}
+        prefix = f"blocks.{index}."
+        stored = {n.removeprefix(prefix): get(n) for n in names if n.startswith(prefix)}
+        mixed = index - config.experts.dense_layers if config.experts else -1
         for number, task in enumerate(tasks):
             layer = {name: weight.to(task.dtype) for name, weight in stored.items()}
             with place.precision(task):
                 sequences = torch.split(flows[number], 1)
-                turn = turns[number]
-                parts = [decoder_layer(config, layer, x, turn, task.narrow) for x in sequences]
+                turn, parts, regrets = turns[number], [], []
+                for row, x in enumerate(sequences):
+                    ffn = None
+                    if config.experts is not None and mixed >= 0:
+                        route = None if task.routing is None else task.routing[row, :, mixed]
+                        ffn = _Mixture(config.experts, layer, route)
+                    parts.append(decoder_layer(config, layer, x, turn, task.narrow, ffn))
+                    regrets += [ffn.regret] if ffn is not None else []
                 flows[number] = torch.cat(parts)
+                strays[number] += [torch.stack(regrets)] if regrets else []
                 place.flush()
     head_VD = table_VD if config.tied else get("head.weight")
     norm_D = get("norm.weight")
     outcome = []
-    for task, ids_BL, x_BLD in zip(tasks, tokens, flows, strict=True):
+    for task, ids_BL, x_BLD, stray in zip(tasks, tokens, flows, strays, strict=True):
         with place.precision(task):
             y_BLD = rms_norm(x_BLD, norm_D.to(task.dtype), config.norm_eps)
-            outcome.append(_said(task, ids_BL, y_BLD, head_VD.to(task.dtype), judged_from, place))
+            said = _said(task, ids_BL, y_BLD, head_VD.to(task.dtype), judged_from, place)
+            routing = torch.stack(stray, dim=2).cpu() if stray else torch.zeros(*ids_BL.shape, 0)
+            outcome.append(replace(said, routing=routing))
     return outcome
+
+
+class _Mixture:
+    """The mixture of one layer for one sequence; what it said of the route is kept."""
+
+    def __init__(self, experts: Experts, layer: Layer, chosen_Lk: Tensor | None) -> None:
+        self.experts, self.layer, self.chosen_Lk = experts, layer, chosen_Lk
+        self.regret = torch.empty(0)
+
+    def __call__(self, x_BLD: Tensor) -> Tensor:
+        chosen = None if self.chosen_Lk is None else self.chosen_Lk.to(x_BLD.device)
+        y_LD, self.regret = mixture(self.experts, self.layer, x_BLD[0], chosen)
+        return y_LD.unsqueeze(0)
 
 
 def _said(
@@ -132,7 +163,8 @@ def _said(
         regrets.append(torch.cat(pieces))
         place.flush()
     logits = torch.stack(kept, dim=1) if kept else empty
-    return Forced(logits=logits.cpu(), regret=torch.stack(regrets).cpu())
+    regret = torch.stack(regrets).cpu()
+    return Forced(logits=logits.cpu(), regret=regret, routing=regret.new_zeros(0))
 
 
 def _regret(logits_TV: Tensor, chosen_T: Tensor) -> Tensor:
@@ -157,8 +189,9 @@ def decoder_layer(
     x_BLD: Tensor,
     turn: tuple[Tensor, Tensor],
     narrow: bool = False,
+    ffn: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """One layer over whole sequences."""
+    """One layer over whole sequences; ``ffn`` in place of SwiGLU where there are experts."""
     N, K, H = config.n_heads, config.n_kv_heads, config.head_dim
     B, L, _ = x_BLD.shape
 
@@ -175,9 +208,14 @@ def decoder_layer(
     normed_BLD = rms_norm(x_BLD, layer["attention_norm.weight"], config.norm_eps)
     qkv_BLMH = linear("attention.qkv", normed_BLD).view(B, L, N + 2 * K, H)
     q, k, v_BLKH = torch.split(qkv_BLMH, [N, K, K], dim=2)
+    if config.qk_norm:
+        q = rms_norm(q, layer["attention.q_norm.weight"], config.norm_eps)
+        k = rms_norm(k, layer["attention.k_norm.weight"], config.norm_eps)
     y_BLNH = causal_attention(turned(q), turned(k), v_BLKH)
     h_BLD = x_BLD + linear("attention.out", y_BLNH.reshape(B, L, N * H))
     normed_BLD = rms_norm(h_BLD, layer["ffn_norm.weight"], config.norm_eps)
+    if ffn is not None:
+        return h_BLD + ffn(normed_BLD)
     gate_BLF, up_BLF = torch.split(linear("ffn.gate_up", normed_BLD), config.d_ffn, dim=2)
     return h_BLD + linear("ffn.down", gate_BLF * torch.sigmoid(gate_BLF) * up_BLF)
 

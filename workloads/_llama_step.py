@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tpubench.suite.workload import Case, Device, Mark, Step, Weights, Window
-from tpubench.workloads._llama import Block, KVCache, Llama
+from tpubench.workloads._llama import Block, FeedForward, KVCache, Llama
 from tpubench.workloads._llama_config import LlamaConfig
 from tpubench.workloads._llama_quantized import held
 from tpubench.workloads._llama_weights import Source, fill, source
@@ -97,7 +97,7 @@ class LlamaStep(Step):
         """Heads, feed-forward features and vocabulary, as ``_llama_ranks`` divides them."""
         cut: list[tuple[Tensor, int]] = [(self.model.head.weight, 0)]
         for block in cast("list[Block]", list(self.model.blocks)):
-            attention, ffn = block.attention, block.ffn
+            attention, ffn = block.attention, cast(FeedForward, block.ffn)
             cut += [(parameter, 0) for parameter in attention.qkv.parameters()]
             cut += [(parameter, 0) for parameter in ffn.gate_up.parameters()]
             cut += [(attention.out.weight, 1), (ffn.down.weight, 1)]
@@ -105,6 +105,12 @@ class LlamaStep(Step):
 
     def written(self) -> list[Tensor]:
         return list(self.cache.buffers())
+
+    def routing(self) -> Tensor | None:
+        """Experts that each token of the last pass took: [B, capacity, layers with experts, k],
+        one layer's behind another's; None where there are none."""
+        records = self.cache.records()
+        return torch.stack([record[:, 0] for record in records], dim=2) if records else None
 
 
 def build(case: Case, config: LlamaConfig, device: Device, weights: Weights) -> LlamaStep:
@@ -160,7 +166,12 @@ def count(case: Case, config: LlamaConfig) -> dict[str, int]:
     read = sum(p.nbytes for p in model.parameters())
     if not config.tied:
         read -= model.embedding.weight.nbytes  # looked up, not read
-    slot_bytes = sum(buffer.nbytes for buffer in cache.buffers()) // capacity
+    size = holding.dtype.itemsize
+    unread = {
+        tokens: (config.matmul_params - config.touched_params(tokens)) * size
+        for tokens in (batch * length, batch)
+    }
+    slot_bytes = sum(b.nbytes for b in cache.buffers() if b.is_floating_point()) // capacity
     with torch.inference_mode():
         with FlopCounterMode(display=False) as prefill:
             model(prompt_BL, positions_L, cache, length)
@@ -168,7 +179,7 @@ def count(case: Case, config: LlamaConfig) -> dict[str, int]:
             model(token_B1, positions_L[:1], cache, capacity)
     return {
         "prefill_flops": prefill.get_total_flops(),
-        "prefill_bytes": read + slot_bytes * length,
+        "prefill_bytes": read - unread[batch * length] + slot_bytes * length,
         "decode_flops": decode.get_total_flops(),
-        "decode_bytes": read + slot_bytes * capacity,
+        "decode_bytes": read - unread[batch] + slot_bytes * capacity,
     }

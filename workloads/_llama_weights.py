@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from tpubench.workloads._llama import Llama
-from tpubench.workloads._llama_config import LlamaConfig
+from tpubench.workloads._llama_config import Experts, LlamaConfig
 from tpubench.workloads._llama_quantized import (
     Held,
     QuantizedLinear,
@@ -110,8 +110,11 @@ class Drawn:
         branch = EMBEDDING_STD / math.sqrt(2 * L)
         if name.endswith("attention.out.weight"):
             return branch / math.sqrt(width) * normal
-        if name.endswith("ffn.down.weight"):
-            return branch / (_GATED_STD * math.sqrt(config.d_ffn)) * normal
+        if name.endswith("down.weight"):
+            size = branch / (_GATED_STD * math.sqrt(normal.shape[1]))
+            if config.experts is not None and config.has_experts(_layer(name)):
+                size /= 1.0 if name.endswith("shared.down.weight") else gate_size(config.experts)
+            return size * normal
         if name.endswith("attention.qkv.weight"):
             scored = width + config.n_kv_heads * config.head_dim  # query and key rows
             std = torch.full((len(normal), 1), 1 / math.sqrt(D), device=normal.device)
@@ -125,6 +128,22 @@ def _table(seed: int, device: str) -> Tensor:
     """The values of a seed, twice one after the other, so that any piece is one slice."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(PERIOD, generator=generator).repeat(2).to(device)
+
+
+def _layer(name: str) -> int:
+    return int(name.split(".")[1])
+
+
+@lru_cache(maxsize=8)
+def gate_size(experts: Experts) -> float:
+    """√E[Σ gate²] of a token whose router's scores are standard normal, over 4,096 drawn ones: what
+    a sum of equally large experts is multiplied by."""
+    generator = torch.Generator().manual_seed(0)
+    scores_TE = torch.randn(4096, experts.routed, generator=generator)
+    gate_Tk = scores_TE.softmax(dim=1).topk(experts.top_k, dim=1).values
+    if experts.normalised:
+        gate_Tk = gate_Tk / gate_Tk.sum(dim=1, keepdim=True)
+    return math.sqrt(float(gate_Tk.square().sum(dim=1).mean()))
 
 
 class Stored:

@@ -60,7 +60,7 @@ class LlamaInfer(Workload):
         "seed": Parameter(default=0, minimum=0, doc="seed of random weights and prompts"),
     }
     fractions: ClassVar = {"mfu": "prefill", "mbu": "decode"}
-    sources: ClassVar = (
+    sources: ClassVar[tuple[str, ...]] = (
         "_llama.py",
         "_llama_config.py",
         "_llama_observed.py",
@@ -71,9 +71,11 @@ class LlamaInfer(Workload):
         "_llama_reference.py",
         "_llama_step.py",
         "_llama_weights.py",
+        "_moe.py",
+        "_moe_reference.py",
     )
     primary_metric = "output_tok_s"
-    parallelism = "tp"
+    parallelism: ClassVar[str | None] = "tp"
     takes_prompt = True
 
     def default_preset(self, accelerator: bool) -> tuple[str, str]:

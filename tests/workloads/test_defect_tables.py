@@ -12,10 +12,12 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import limits_defects
 import llama_defects
 import llama_train_defects
+import moe_defects
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "parity.md"
 TABLES = {
     **{f"`llama-infer`, {depth} layers": set(llama_defects.DEFECTS) for depth in (16, 32, 80)},
+    **{f"`moe-infer`, {depth} layers": set(moe_defects.DEFECTS) for depth in (16, 32)},
     **{
         f"`llama-pretrain`, {depth} layers": set(llama_train_defects.DEFECTS)
         for depth in (16, 32, 80)

@@ -1,0 +1,56 @@
+"""``moe-infer``: prefill and greedy decoding of a mixture-of-experts model.
+
+The program is that of ``llama-infer`` but for its feed-forwards: a router sends each token to a few
+of many experts, and no token is ever dropped. At a batch, a decode step reads the experts that any
+of its tokens took; how many that is on average is part of the work that is counted.
+
+    tpubench run --workload moe-infer --preset mixtral-8x7b --set batch=1,8,64
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from tpubench.suite.workload import DTYPES, Case, Parameter, Phase, UsageError, Weights
+from tpubench.workloads._moe_config import PRESETS
+from tpubench.workloads.llama_infer import LlamaInfer
+
+
+class MoeInfer(LlamaInfer):
+    """Greedy generation with a mixture of experts."""
+
+    name = "moe-infer"
+    version = 1
+    summary = "mixture-of-experts prefill and greedy decode, no token dropped"
+    presets: ClassVar = {
+        name: f"{config.n_params / 1e9:.3g} B parameters, {config.used_params / 1e9:.3g} B a token"
+        for name, config in PRESETS.items()
+    }
+    parameters: ClassVar = {
+        **LlamaInfer.parameters,
+        "dtype": Parameter(
+            default="bfloat16", choices=tuple(DTYPES), doc="precision of weights and activations"
+        ),
+    }
+    sources: ClassVar = ("llama_infer.py", "_moe_config.py", *LlamaInfer.sources)
+    parallelism = None
+    takes_prompt = False
+
+    def default_preset(self, accelerator: bool) -> tuple[str, str]:
+        if accelerator:
+            return "qwen3-30b-a3b", "61 GB in bfloat16: the size for one accelerator"
+        return "cpu-30m", "a size that a CPU ends in seconds; nobody's model"
+
+    def shape(self, preset: str) -> Mapping[str, object]:
+        return PRESETS[preset].to_json()
+
+    def prepare(self, case: Case, weights: Weights) -> Case:
+        if weights.path is not None or weights.prompt_ids is not None:
+            raise UsageError(f"{self.name} runs with random weights: drop --weights and --prompt")
+        return super().prepare(case, weights)
+
+    def phases(self, case: Case) -> Mapping[str, Phase]:
+        experts = PRESETS[case.preset].experts
+        # A compiled estimate repeats one layer: the first must be like the others.
+        return {} if experts is None or experts.dense_layers else super().phases(case)
