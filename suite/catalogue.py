@@ -38,7 +38,10 @@ def _workloads() -> list[dict[str, Cell]]:
             "version": workload.version,
             "summary": workload.summary,
             "settings": ", ".join(
-                f"{key}={parameter.default}" for key, parameter in workload.parameters.items()
+                [
+                    *(f"{key}={one.default}" for key, one in workload.parameters.items()),
+                    *(f"{key}={'|'.join(values)}" for key, values in workload.shorthands.items()),
+                ]
             ),
         }
         for workload in registry.workloads().values()

@@ -121,6 +121,9 @@ class Workload(ABC):
     presets: ClassVar[Mapping[str, str]]
     """Preset name to a one-line description."""
     parameters: ClassVar[Mapping[str, Parameter]]
+    shorthands: ClassVar[Mapping[str, Mapping[str, Mapping[str, int | str]]]] = {}
+    """``--set`` keys that stand for several parameters at once: for each of their values, what the
+    parameters then are. A case holds the parameters alone."""
     fractions: ClassVar[Mapping[str, str]] = {}
     """Which of mfu and mbu means something here, and over which phase (``pass`` for all of it)."""
     sources: ClassVar[tuple[str, ...]] = ()
@@ -178,14 +181,13 @@ class Workload(ABC):
                 f"{self.name} has no preset {preset!r}; it has {', '.join(self.presets)}"
             )
         for key in overrides:
-            if key not in self.parameters:
-                raise UsageError(
-                    f"{self.name} has no parameter {key!r}; it has {', '.join(self.parameters)}"
-                )
+            if key not in self.parameters and key not in self.shorthands:
+                known = ", ".join([*self.parameters, *self.shorthands])
+                raise UsageError(f"{self.name} has no parameter {key!r}; it has {known}")
         fixed: list[dict[str, int | str]] = [{}]
         for key, texts in overrides.items():
-            parsed = [self.parameters[key].parse(key, text) for text in texts]
-            fixed = [{**chosen, key: value} for chosen in fixed for value in parsed]
+            settings = [self._settings(key, text, overrides) for text in texts]
+            fixed = [{**chosen, **setting} for chosen in fixed for setting in settings]
         defaults = {key: parameter.default for key, parameter in self.parameters.items()}
         cases: dict[str, Case] = {}
         for standard in self.standard(preset, accelerator):
@@ -199,6 +201,20 @@ class Workload(ABC):
                 )
                 cases.setdefault(case.key, case)
         return list(cases.values())
+
+    def _settings(
+        self, key: str, text: str, overrides: Mapping[str, Sequence[str]]
+    ) -> Mapping[str, int | str]:
+        """What ``key=text`` sets; UsageError when a shorthand says what another key says too."""
+        if key not in self.shorthands:
+            return {key: self.parameters[key].parse(key, text)}
+        values = self.shorthands[key]
+        if text not in values:
+            raise UsageError(f"{key}={text[:40]!r} is not one of {', '.join(values)}")
+        twice = [name for name in values[text] if name in overrides]
+        if twice:
+            raise UsageError(f"{key}={text} sets {twice[0]} too: give one of them")
+        return values[text]
 
     def validate(self, case: Case) -> None:
         """UsageError when the parameters of ``case`` contradict each other."""

@@ -117,7 +117,9 @@ class Mixture(nn.Module):
         C, J = blocks(A, E)
         begin_E = F.pad(end_E[:-1], (1, 0))
         blocks_E = (end_E - begin_E + C - 1) // C
-        end_block_E = blocks_E.cumsum(0)
+        # A running sum, spelled out: XLA's CPU compiler aborts on ``cumsum`` of what was computed.
+        expert_E = torch.arange(E, device=rows_AD.device)
+        end_block_E = ((expert_E <= expert_E.unsqueeze(1)) * blocks_E).sum(dim=1)
         # How much further down an expert's rows stand once those before it fill whole blocks.
         shift_E = C * (end_block_E - blocks_E) - begin_E
         block_J = torch.arange(J, device=rows_AD.device)

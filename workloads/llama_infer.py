@@ -59,6 +59,13 @@ class LlamaInfer(Workload):
         ),
         "seed": Parameter(default=0, minimum=0, doc="seed of random weights and prompts"),
     }
+    shorthands: ClassVar = {
+        "lengths": {
+            "1k/1k": {"input_len": 1024, "output_len": 1024},
+            "8k/1k": {"input_len": 8192, "output_len": 1024},
+            "1k/8k": {"input_len": 1024, "output_len": 8192},
+        }
+    }
     fractions: ClassVar = {"mfu": "prefill", "mbu": "decode"}
     sources: ClassVar[tuple[str, ...]] = (
         "_llama.py",

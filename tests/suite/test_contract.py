@@ -23,6 +23,9 @@ from tpubench.suite.workload import Case, Weights
 QUICK = Pace(warm_up_s=0.02, window_s=0.02, most_warm_up_s=0.2, latency_s=0.0)
 SMALL = {
     "llama-infer": ("tiny", {"batch": ["2"], "input_len": ["5"], "output_len": ["4"]}),
+    "llama-prefill": ("tiny", {"batch": ["2"], "input_len": ["5"]}),
+    "llama-decode": ("tiny", {"batch": ["2"], "input_len": ["5"], "output_len": ["4"]}),
+    "long-context": ("tiny", {"input_len": ["24"], "output_len": ["4"]}),
     "moe-infer": ("tiny", {"batch": ["2"], "input_len": ["5"], "output_len": ["4"]}),
     "llama-pretrain": ("tiny", {"batch": ["2"], "seq_len": ["24"]}),
     "gemm": ("square-512", {"m": ["8"], "n": ["16"], "k": ["32"], "steps": ["2"]}),
