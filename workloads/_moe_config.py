@@ -25,10 +25,10 @@ PRESETS: dict[str, LlamaConfig] = {
             routed=64, top_k=6, d_ffn=1408, shared=2, normalised=False, dense_layers=1
         ),
     ),
-    "cpu-30m": LlamaConfig(
+    "cpu-20m": LlamaConfig(
         d_model=256, n_layers=4, n_heads=4, n_kv_heads=2, head_dim=64, d_ffn=1024,
         vocab=16384, tied=True, rope_theta=10_000.0, max_context=8192,
-        qk_norm=True, experts=Experts(routed=32, top_k=4, d_ffn=256, shared=1),
+        qk_norm=True, experts=Experts(routed=8, top_k=2, d_ffn=512, shared=1),
     ),
     "tiny": LlamaConfig(
         d_model=64, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, d_ffn=128,
@@ -39,4 +39,4 @@ PRESETS: dict[str, LlamaConfig] = {
         ),
     ),
 }  # fmt: skip
-"""``cpu-30m`` is nobody's model: a size that a CPU ends in seconds. ``tiny`` is for tests only."""
+"""``cpu-20m`` is nobody's model: a size that a CPU ends in seconds. ``tiny`` is for tests only."""

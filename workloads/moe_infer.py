@@ -40,10 +40,15 @@ class MoeInfer(LlamaInfer):
     def default_preset(self, accelerator: bool) -> tuple[str, str]:
         if accelerator:
             return "qwen3-30b-a3b", "61 GB in bfloat16: the size for one accelerator"
-        return "cpu-30m", "a size that a CPU ends in seconds; nobody's model"
+        return "cpu-20m", "a size that a CPU ends in seconds; nobody's model"
 
     def shape(self, preset: str) -> Mapping[str, object]:
         return PRESETS[preset].to_json()
+
+    def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:
+        if accelerator or preset == "tiny":
+            return super().standard(preset, accelerator)
+        return [{"batch": batch, "input_len": 64, "output_len": 16} for batch in (1, 8)]
 
     def prepare(self, case: Case, weights: Weights) -> Case:
         if weights.path is not None or weights.prompt_ids is not None:
