@@ -13,6 +13,7 @@ from tpubench.suite.workload import UsageError  # noqa: E402
 from tpubench.workloads import _llama_program  # noqa: E402
 from tpubench.workloads._llama import Llama  # noqa: E402
 from tpubench.workloads._llama_config import PRESETS  # noqa: E402
+from tpubench.workloads._llama_quantized import FLOAT32  # noqa: E402
 from tpubench.workloads._llama_weights import Drawn, fill  # noqa: E402
 
 
@@ -33,10 +34,10 @@ def sharded_rows(fused: torch.Tensor, parts: list[int], shards: int) -> torch.Te
 @pytest.mark.parametrize("length", [6, 1])
 def test_the_layout_for_chips_computes_the_same(one_thread: None, length: int) -> None:
     config, shards = PRESETS["tiny"], 2
-    plain = _llama_program.Greedy(config, 2, 16, torch.float32).eval()
+    plain = _llama_program.Greedy(config, 2, 16, FLOAT32).eval()
     fill(plain.model, Drawn(config, 0))
     plain.model.embedding.weight.data.normal_(0, 1)
-    laid = _llama_program.Greedy(config, 2, 16, torch.float32).eval()
+    laid = _llama_program.Greedy(config, 2, 16, FLOAT32).eval()
     laid.load_state_dict(plain.state_dict())
     split = _llama_program._spread(laid, shards)
     heads = [config.n_heads * config.head_dim, *[config.n_kv_heads * config.head_dim] * 2]
