@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tpubench.suite.workload import Case, Program, UsageError
 from tpubench.workloads._llama import Attention, Block, FeedForward, KVCache, Llama
 from tpubench.workloads._llama_config import LlamaConfig
-from tpubench.workloads._llama_quantized import Held, held
+from tpubench.workloads._llama_quantized import Held, QuantizedLinear, held
 
 
 class ShardedAttention(Attention):
@@ -152,12 +152,13 @@ def _spread(module: Greedy, chips: int) -> dict[str, int]:
         for name, dimension in (
             ("attention.qkv.weight", 0),
             ("attention.qkv.bias", 0),
-            ("attention.qkv.scale", 0),
             ("attention.out.weight", 1),
             ("ffn.gate_up.weight", 0),
-            ("ffn.gate_up.scale", 0),
             ("ffn.down.weight", 1),
         ):
             split[f"{prefix}.{name}"] = dimension
+        for name in ("attention.qkv", "ffn.gate_up"):
+            if isinstance(block.get_submodule(name), QuantizedLinear):
+                split[f"{prefix}.{name}.scale"] = 0
         split[f"cache.layers.{index}.keys"] = split[f"cache.layers.{index}.values"] = 1
     return split
