@@ -5,8 +5,9 @@ needs is there in the right shape: a header that lies about its sizes is refused
 allocated for it. ``load`` then copies tensor by tensor out of the mapped file, so beyond the model
 itself it needs the memory of about one tensor.
 
-Supported: dense Llama decoders, and the Mistral and Qwen2 ones whose arithmetic is the same. All
-else (experts, sliding windows, other rotary scalings, quantised safetensors …) is refused by name.
+Supported: dense Llama decoders, the Mistral and Qwen2 ones whose arithmetic is the same, and Qwen3.
+All else (experts, sliding windows, other rotary scalings, quantised safetensors …) is refused by
+name.
 """
 
 from __future__ import annotations
@@ -125,6 +126,10 @@ def placements(config: LlamaConfig, names: Mapping[str, str]) -> dict[str, Place
         for norm in ("attention_norm", "ffn_norm"):
             placed[names[norm].format(layer=layer)] = Placement(
                 parameter=f"blocks.{layer}.{norm}.weight", shape=(D,)
+            )
+        for norm in ("q_norm", "k_norm") if config.qk_norm else ():
+            placed[names[norm].format(layer=layer)] = Placement(
+                parameter=f"blocks.{layer}.attention.{norm}.weight", shape=(config.head_dim,)
             )
         for part, parameter, first, rows, columns, biased in projections:
             kinds = {"weight": (rows, columns)} | ({"bias": (rows,)} if biased else {})

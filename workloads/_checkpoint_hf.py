@@ -1,9 +1,9 @@
 """A Hugging Face folder: config.json and safetensors, in one file or in shards.
 
-Keys and their defaults are those of transformers' Llama, Mistral and Qwen2 configurations; a key
-without a safe default must be there. Rotary scaling is read in its old form (``rope_scaling`` with
-``type`` or ``rope_type``, ``rope_theta`` beside it) and its newer one (``rope_parameters`` with
-everything inside).
+Keys and their defaults are those of transformers' Llama, Mistral, Qwen2 and Qwen3 configurations;
+a key without a safe default must be there. Rotary scaling is read in its old form
+(``rope_scaling`` with ``type`` or ``rope_type``, ``rope_theta`` beside it) and its newer one
+(``rope_parameters`` with everything inside).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
 }
 """``model_type`` to the one class whose arithmetic the program has."""
 
@@ -47,6 +48,8 @@ NAMES = {
     "k": "model.layers.{layer}.self_attn.k_proj.{kind}",
     "v": "model.layers.{layer}.self_attn.v_proj.{kind}",
     "o": "model.layers.{layer}.self_attn.o_proj.{kind}",
+    "q_norm": "model.layers.{layer}.self_attn.q_norm.weight",
+    "k_norm": "model.layers.{layer}.self_attn.k_norm.weight",
     "gate": "model.layers.{layer}.mlp.gate_proj.{kind}",
     "up": "model.layers.{layer}.mlp.up_proj.{kind}",
     "down": "model.layers.{layer}.mlp.down_proj.{kind}",
@@ -158,11 +161,13 @@ def config_from_json(path: Path, values: Mapping[str, object]) -> LlamaConfig:
 
     d_model, n_heads = header.count("hidden_size"), header.count("num_attention_heads")
     head_dim = header.count("head_dim", max(1, d_model // n_heads))
-    if header.get("head_dim") is None and d_model % n_heads:
+    if kind == "qwen3":
+        head_dim = header.count("head_dim", 128)
+    elif header.get("head_dim") is None and d_model % n_heads:
         raise header.error("num_attention_heads", f"hidden_size {d_model} is not a multiple of it")
     max_context = header.count("max_position_embeddings")
-    # Llama has one switch for four biases; Qwen2 always has three of them, Mistral none.
-    biased = header.flag("attention_bias", False) if kind == "llama" else False
+    # Llama and Qwen3 have one switch for four biases; Qwen2 always has three of them, Mistral none.
+    biased = header.flag("attention_bias", False) if kind in ("llama", "qwen3") else False
     theta, scaling = _rope(header, max_context)
     config = LlamaConfig(
         d_model=d_model,
@@ -179,6 +184,7 @@ def config_from_json(path: Path, values: Mapping[str, object]) -> LlamaConfig:
         attention_bias=biased or kind == "qwen2",
         output_bias=biased,
         max_context=max_context,
+        qk_norm=kind == "qwen3",
     )
     return check_shape(path, config)
 
@@ -188,7 +194,7 @@ def _check_windows(header: Header, kind: str) -> None:
     layers = header.get("layer_types") or []
     if not isinstance(layers, list) or any(layer != "full_attention" for layer in layers):
         raise header.error("layer_types", "only full_attention is supported")
-    if kind == "qwen2":
+    if kind in ("qwen2", "qwen3"):
         if header.flag("use_sliding_window", False):
             raise header.error("use_sliding_window", "sliding windows are not supported")
     elif kind == "mistral" and "sliding_window" not in header.values:

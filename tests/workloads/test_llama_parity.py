@@ -160,9 +160,10 @@ LLAMA3 = {
         {"tie_word_embeddings": True, "attention_bias": True},
         {"rope_parameters": LLAMA3, "num_key_value_heads": 1, "head_dim": 24},
         {"kind": "Qwen2"},
+        {"kind": "Qwen3", "head_dim": 24},
         {"shard": "60KB"},
     ],
-    ids=["plain", "tied, biases", "llama3 scaling", "Qwen2", "shards"],
+    ids=["plain", "tied, biases", "llama3 scaling", "Qwen2", "Qwen3", "shards"],
 )
 def test_the_reference_computes_what_transformers_does(
     changes: dict[str, Any], tmp_path: Path

@@ -65,6 +65,13 @@ CASES: dict[str, dict[str, Any]] = {
     "shards": {"shard": "60KB"},
     "Mistral": {"kind": "Mistral", "sliding_window": None, "head_dim": 16},
     "Qwen2": {"kind": "Qwen2"},
+    "Qwen3": {"kind": "Qwen3", "head_dim": 24},
+    "Qwen3, tied, biases": {
+        "kind": "Qwen3",
+        "head_dim": 16,
+        "tie_word_embeddings": True,
+        "attention_bias": True,
+    },
 }
 
 
