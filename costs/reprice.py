@@ -24,7 +24,8 @@ from tpubench.results.fingerprint import canonical_json
 from tpubench.results.listing import Unreadable, naming
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.row import SCHEMA_VERSION, Row
-from tpubench.results.select import select
+from tpubench.results.rows import rows_of
+from tpubench.results.select import narrowed
 from tpubench.results.statistics import within
 from tpubench.results.summary import PRICED_AT, case_key
 
@@ -102,9 +103,9 @@ def store_repriced(folder: Path, price: Price, selectors: Sequence[str] = ()) ->
     """
     if published.SELECTOR in selectors:
         raise UsageError("the published results are not stored here: show them with --prices FILE")
-    scan = select(folder, selectors) if selectors else store.scan(store.files(folder))
+    scan = narrowed(folder, selectors) if selectors else rows_of(folder, store.files(folder))
     now = dt.datetime.now(dt.UTC)
-    done = reprice(store.iter_rows(scan.table), price, now)
+    done = reprice(store.iter_rows(scan.read()), price, now)
     if not done.rows:
         why = "; ".join(f"{reason} ({n})" for reason, n in done.skipped.items())
         with naming(scan.unreadable):

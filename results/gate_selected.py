@@ -15,8 +15,9 @@ from tpubench.results.gate_policy import Rules, check
 from tpubench.results.gate_report import GateReport
 from tpubench.results.listing import Unreadable, naming
 from tpubench.results.row import Row
+from tpubench.results.rows import rows_of
 from tpubench.results.select import select
-from tpubench.results.store import files, iter_rows, scan
+from tpubench.results.store import files, iter_rows
 
 RELEASE = "release"
 _RELEASE_TAGS = "v[0-9]*"
@@ -79,14 +80,16 @@ def _before(store: Path, new: Sequence[Row], *, released: bool) -> _Before:
 
     UsageError where only a release will do and none has rows.
     """
-    scanned = scan(files(store))
+    scanned = rows_of(store, files(store))
     mine = {row.run_id for row in new}
-    others = [row for row in iter_rows(scanned.table) if row.run_id not in mine]
     if is_duet(new):
-        partners = {partner_of(row) for row in new}
-        rows = [row for row in others if row.run_id in partners]
+        scanned.keep("run_id", list({partner_of(row) for row in new} - mine))
+        rows = list(iter_rows(scanned.read()))
         return _Before(rows=rows, note="baseline: the other side", unreadable=scanned.unreadable)
-    runs = [row for row in others if row.evidence == new[0].evidence and not is_duet([row])]
+    scanned.keep("evidence", [new[0].evidence])
+    runs = [
+        row for row in iter_rows(scanned.read()) if row.run_id not in mine and not is_duet([row])
+    ]
     for tag, sha in _releases(new):
         rows = [row for row in runs if row.git_sha == sha]
         if rows:

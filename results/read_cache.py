@@ -37,6 +37,7 @@ CHECKS = 1
 FEW = 32
 """Files that are read faster than a segment of them is made."""
 ROWS_A_SEGMENT, ROWS_A_GROUP = 1 << 18, 1 << 13
+_PARTS = 256
 YOUNG_S = 2.0
 """A file that changed so lately may change again without its times showing it."""
 _KEPT_S = 3600.0
@@ -139,8 +140,6 @@ def _keep(store: Path, paths: Sequence[Path], folder: Path) -> Iterator[Segment]
     """Read files with every check, and keep their rows; those with columns of later versions, and
     those that cannot be read, are not kept.
     """
-    import pyarrow as pa
-
     parts: list[pa.Table] = []
     files: list[tuple[str, State]] = []
     rows = 0
@@ -158,11 +157,19 @@ def _keep(store: Path, paths: Sequence[Path], folder: Path) -> Iterator[Segment]
         parts.append(_narrow(table, len(files)))
         files.append((str(path)[skipped:], before))
         rows += table.num_rows
+        if len(parts) >= _PARTS:  # a table of few rows takes as much room as one of many
+            parts = [_gathered(parts)]
         if rows >= ROWS_A_SEGMENT:
-            yield _write(store, folder, pa.concat_tables(parts), files)
+            yield _write(store, folder, _gathered(parts), files)
             parts, files, rows = [], [], 0
     if parts:
-        yield _write(store, folder, pa.concat_tables(parts), files)
+        yield _write(store, folder, _gathered(parts), files)
+
+
+def _gathered(parts: Sequence[pa.Table]) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.concat_tables(parts).unify_dictionaries().combine_chunks()
 
 
 def _narrow(table: pa.Table, number: int) -> pa.Table:
@@ -199,7 +206,6 @@ def _write(
     name = secrets.token_hex(8)
     path = folder / f"{name}.parquet"
     temporary = folder / f".{name}.tmp"
-    table = table.unify_dictionaries()
     order = [(column, "ascending") for column in ("metric", "device", "params", FILE, ROW)]
     try:
         table = table.take(_ordered(table, order))

@@ -9,8 +9,9 @@ from pathlib import Path
 from tpubench.costs.allocation.plan import FromStore, Plan, Throughput
 from tpubench.errors import UsageError
 from tpubench.results import store
-from tpubench.results.listing import naming
+from tpubench.results.listing import Listing, naming
 from tpubench.results.row import Row
+from tpubench.results.rows import rows_of
 from tpubench.results.statistics import between
 from tpubench.results.summary import summarise
 
@@ -39,8 +40,8 @@ def find_speeds(plan: Plan, folder: Path) -> tuple[Speeds, list[str]]:
     UsageError naming the entry when no stored row fits, or rows of several kinds do.
     """
     wanted = any(item.from_store for item in plan.throughput)
-    stored = store.scan(store.files(folder) if wanted else [])
-    rows = list(store.iter_rows(stored.table))
+    stored = rows_of(folder, store.files(folder) if wanted else Listing(files=()))
+    rows = list(store.iter_rows(stored.read()))
     speeds: Speeds = {}
     notes = [f"left out: {bad.error}" for bad in stored.unreadable]
     for i, item in enumerate(plan.throughput):
