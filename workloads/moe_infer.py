@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from tpubench.suite.workload import DTYPES, Case, Parameter, Phase, UsageError, Weights
+from tpubench.suite.workload import DTYPES, Case, Parameter, Phase, Program, UsageError, Weights
 from tpubench.workloads._moe_config import PRESETS
 from tpubench.workloads.llama_infer import LlamaInfer
 
@@ -59,3 +59,8 @@ class MoeInfer(LlamaInfer):
         experts = PRESETS[case.preset].experts
         # A compiled estimate repeats one layer: the first must be like the others.
         return {} if experts is None or experts.dense_layers else super().phases(case)
+
+    def program(self, case: Case, phase: str, *, depth: int, chips: int) -> Program:
+        if chips > 1:
+            raise UsageError(f"{self.name} is not spread over chips yet: ask for one")
+        return super().program(case, phase, depth=depth, chips=chips)

@@ -68,3 +68,10 @@ def test_every_preset_has_standard_cases_that_it_can_hold(name: str, accelerator
         assert cases
         for case in cases:
             workload.prepare(case, Weights())
+
+
+def test_experts_are_not_spread_over_chips() -> None:
+    workload = registry.workload("moe-infer")
+    (case, *_) = workload.cases("mixtral-8x7b", {"batch": ["1"]})
+    with pytest.raises(UsageError, match="moe-infer is not spread over chips yet"):
+        workload.program(case, "decode", depth=1, chips=4)
