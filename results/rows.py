@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tpubench.errors import UsageError
 from tpubench.results import read_cache
 from tpubench.results.listing import Listing, Unreadable
 from tpubench.results.read_cache import FILE, ROW, Segment, integers
@@ -74,8 +75,7 @@ class Rows:
         if self.kept is not None:
             where, values = self._where()
             ask = f"SELECT count(*) FROM facts{where}"
-            ((kept,),) = self.kept.sql(ask, params=values).fetchall()
-            count += kept
+            count += int(self._answer(ask, values).column(0)[0].as_py())
         return count
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -105,12 +105,24 @@ class Rows:
         where, values = self._where()
         listed = ", ".join(_quoted(name) for name in columns)
         ask = f"SELECT {'DISTINCT ' if distinct else ''}{listed} FROM facts{where}"
-        table = self.kept.sql(ask, params=values).to_arrow_table()
+        table = self._answer(ask, values)
         ours = arrow_schema()
         fields = [
             ours.field(name) if name in ours.names else table.schema.field(name) for name in columns
         ]
         return table.cast(pa.schema(fields))
+
+    def _answer(self, ask: str, values: Sequence[Any]) -> pa.Table:
+        """UsageError where what was kept has gone since it was looked up."""
+        import duckdb
+
+        assert self.kept is not None
+        try:
+            return self.kept.sql(ask, params=values).to_arrow_table()
+        except duckdb.Error:
+            raise UsageError(
+                "the rows kept from an earlier read went away meanwhile: run the command again"
+            ) from None
 
     def _where(self) -> tuple[str, list[Any]]:
         import pyarrow as pa

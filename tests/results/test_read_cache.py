@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from sample_rows import make_row
 
+from tpubench.errors import UsageError
 from tpubench.results import read_cache, rows
 from tpubench.results import store as facts
+from tpubench.results.listing import files
 from tpubench.results.select import select
 
 FILES = 40
@@ -228,6 +230,7 @@ _READ = """
 import sys
 from pathlib import Path
 from tpubench.results import read_cache
+from tpubench.results.listing import files
 from tpubench.results.select import select
 read_cache.YOUNG_S, read_cache.FEW = -60.0, 2
 found = select(Path(sys.argv[1]), ["metric=ttft_s"])
@@ -243,3 +246,15 @@ def test_several_processes_may_read_at_once(store: Path) -> None:
     ]
     assert [int(reader.communicate()[0]) for reader in readers] == [2 * FILES] * 4
     assert not list(store.parent.rglob("*.tmp"))
+
+
+def test_a_cache_that_goes_away_while_it_is_read_is_one_line(store: Path, tmp_path: Path) -> None:
+    select(store, [])
+    found = rows.rows_of(store, files(store))
+    assert found.kept is not None
+    for segment in (tmp_path / "cache").rglob("*.parquet"):
+        segment.unlink()
+    with pytest.raises(UsageError, match="run the command again"):
+        found.read()
+    with pytest.raises(UsageError, match="run the command again"):
+        len(found)
