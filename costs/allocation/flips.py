@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
 
 from tpubench.costs.allocation.build import build
 from tpubench.costs.allocation.candidates import Candidate, candidates
@@ -23,6 +28,11 @@ NEAR = 0.01
 PRECISION = 5e-4
 """Of a flip, as a part of the way to it: well inside ``NEAR``."""
 TRIES = 4
+FIRST = 8
+"""Inputs that are followed here before it is decided whether to share the others."""
+WORTH_SHARING_S = 5.0
+"""Seconds of computing for which starting further processes, a second or two each, pays."""
+MOST_WORKERS = 8
 HALVINGS = 7
 """Towards the value at which a plan becomes impossible."""
 
@@ -90,17 +100,54 @@ def find_flips(
 ) -> tuple[list[Flip], list[str]]:
     """The flips of every input, nearest first, and the inputs left out when time ran out.
 
-    ``deadline`` is of :func:`time.process_time`: a busy machine must not change the answer.
+    ``deadline`` is of :func:`time.process_time`: a busy machine must not change the answer. Many
+    inputs of a large plan are shared among processes, one for each core.
     """
+    began_s = time.process_time()
+    wanted = candidates(plan)
+    flips, left = _follow(plan, side, start, deadline, wanted[:FIRST])
+    rest, spent_s = wanted[FIRST:], time.process_time()
+    flips_s = spent_s - began_s
+    workers = min(_usable_cores(), MOST_WORKERS)
+    if workers > 1 and flips_s / max(1, len(flips)) * len(rest) > WORTH_SHARING_S:
+        # No flip knows of another: each starts from the basis of the plan itself.
+        shares = [rest[number::workers] for number in range(workers)]
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            for some, over in pool.map(partial(_share, plan, side, deadline - spent_s), shares):
+                flips += some
+                left += over
+    else:
+        some, over = _follow(plan, side, start, deadline, rest)
+        flips, left = flips + some, left + over
+    order = {candidate.path: number for number, candidate in enumerate(wanted)}
+    flips.sort(key=lambda flip: (flip.at is None, flip.way, order[flip.path]))
+    return flips, sorted(left, key=order.__getitem__)
+
+
+def _follow(
+    plan: Plan, side: str, start: Basis | None, deadline: float, wanted: Sequence[Candidate]
+) -> tuple[list[Flip], list[str]]:
     resolver = Resolver(plan=plan, basis=start)
     flips, left = [], []
-    for candidate in candidates(plan):
+    for candidate in wanted:
         if time.process_time() > deadline:
             left.append(candidate.path)
             continue
         flips.append(find_flip(resolver, candidate, side))
-    flips.sort(key=lambda flip: (flip.at is None, flip.way))
     return flips, left
+
+
+def _share(
+    plan: Plan, side: str, seconds: float, wanted: Sequence[Candidate]
+) -> tuple[list[Flip], list[str]]:
+    """In a process of its own, which may compute for so many seconds."""
+    deadline = time.process_time() + seconds
+    optimum = relaxed(build(plan))  # whose basis no process can be given
+    return _follow(plan, side, optimum.basis if optimum else None, deadline, wanted)
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 def find_flip(resolver: Resolver, candidate: Candidate, side: str) -> Flip:

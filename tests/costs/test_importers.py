@@ -269,7 +269,7 @@ def test_a_hundred_megabytes_are_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "gcp_vms.csv"
     with path.open("wb") as stream:
         stream.truncate(100_000_000)
-    with pytest.raises(UsageError, match="100 MB"):
+    with pytest.raises(UsageError, match="100,000,000 bytes"):
         read_catalogue("skypilot", path, DAY)
 
 

@@ -36,7 +36,7 @@ def test_the_second_process_compiles_from_the_cache_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TPUBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(suite_run, "_limit_cases", lambda *arguments: [])
+    monkeypatch.setattr(suite_run.calibration, "cases", lambda *arguments: [])
     cold, warm = run(tmp_path), run(tmp_path)
     assert counted(cold["compile_time_s"])["hits"] == 0
     assert counted(cold["compile_time_s"])["misses"] > 0
