@@ -267,6 +267,7 @@ def test_skipped_cuda_graphs_are_a_fault_of_the_mode_that_promises_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     backend = Cuda()
+    monkeypatch.setattr(_dynamo, "skipped_cuda_graphs", lambda: 0)
     assert backend.mode_fault("graphs") is None
     monkeypatch.setattr(_dynamo, "skipped_cuda_graphs", lambda: 2)
     assert "2 programs ran without CUDA graphs" in str(backend.mode_fault("graphs"))
