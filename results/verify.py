@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tpubench.errors import TpubenchError, UsageError
-from tpubench.results import verify_processes
+from tpubench.results import shares
 from tpubench.results.metrics import METRICS, Metric, of_row, says_how
 from tpubench.results.row import Row
 from tpubench.results.statistics import within
@@ -79,7 +79,9 @@ def verify_store(store: Path) -> Verification:
     if len(paths) <= AT_ONCE or cores < 2:
         parts = [check_files(paths)]
     else:
-        parts = verify_processes.spread(paths, cores)
+        size = -(-len(paths) // cores)
+        stretches = [paths[start : start + size] for start in range(0, len(paths), size)]
+        parts = shares.spread(check_files, stretches)
     apart = [row for part in parts for row in part.apart]
     mismatches = [each for part in parts for each in part.mismatches]
     mismatches += _twice(paths, parts)

@@ -6,10 +6,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
-from multiprocessing import get_context
 
 from tpubench.costs.allocation.build import build
 from tpubench.costs.allocation.candidates import Candidate, candidates
@@ -18,6 +15,7 @@ from tpubench.costs.allocation.inputs import Setting, apply
 from tpubench.costs.allocation.money import side_of
 from tpubench.costs.allocation.plan import Plan
 from tpubench.errors import UsageError
+from tpubench.results import shares
 
 STEPS = (0.03, 0.08, 0.16, 0.27, 0.4, 0.56, 0.76, 1.0)
 """Where the answer is asked for on the way to each end of the range."""
@@ -111,11 +109,13 @@ def find_flips(
     workers = min(_usable_cores(), MOST_WORKERS)
     if workers > 1 and flips_s / max(1, len(flips)) * len(rest) > WORTH_SHARING_S:
         # No flip knows of another: each starts from the basis of the plan itself.
-        shares = [rest[number::workers] for number in range(workers)]
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            for some, over in pool.map(partial(_share, plan, side, deadline - spent_s), shares):
-                flips += some
-                left += over
+        parts = [
+            Share(plan=plan, side=side, seconds=deadline - spent_s, inputs=rest[number::workers])
+            for number in range(workers)
+        ]
+        for some, over in shares.spread(follow_share, parts):
+            flips += some
+            left += over
     else:
         some, over = _follow(plan, side, start, deadline, rest)
         flips, left = flips + some, left + over
@@ -137,13 +137,22 @@ def _follow(
     return flips, left
 
 
-def _share(
-    plan: Plan, side: str, seconds: float, wanted: Sequence[Candidate]
-) -> tuple[list[Flip], list[str]]:
-    """In a process of its own, which may compute for so many seconds."""
-    deadline = time.process_time() + seconds
-    optimum = relaxed(build(plan))  # whose basis no process can be given
-    return _follow(plan, side, optimum.basis if optimum else None, deadline, wanted)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Inputs that one process follows, which may compute for so many seconds."""
+
+    plan: Plan
+    side: str
+    seconds: float
+    inputs: Sequence[Candidate]
+
+
+def follow_share(share: Share) -> tuple[list[Flip], list[str]]:
+    """The flips of these inputs, and those left out when time ran out."""
+    deadline = time.process_time() + share.seconds
+    optimum = relaxed(build(share.plan))  # whose basis no process can be given
+    start = optimum.basis if optimum else None
+    return _follow(share.plan, share.side, start, deadline, share.inputs)
 
 
 def _usable_cores() -> int:
