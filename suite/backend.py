@@ -196,6 +196,11 @@ class Backend(ABC):
         import torch
 
         usual = torch.get_float32_matmul_precision()
+        if usual == "highest":
+            # Saying it again would still write "ieee" over "none", which is part of the compile
+            # cache's key: a case after the first check would compile to another program.
+            yield
+            return
         torch.set_float32_matmul_precision("highest")
         try:
             yield

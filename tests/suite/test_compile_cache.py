@@ -70,3 +70,20 @@ def test_without_a_place_to_write_there_is_no_cache_and_no_error(
     assert compile_cache.folder("cpu") is None
     assert compile_cache.inductor("cpu") == {}
     assert "TORCH_DEVICE_BACKEND_AUTOLOAD" in registry.backend("xla").child_environment()
+
+
+def test_exact_float32_leaves_the_key_of_the_compile_cache_as_it_was() -> None:
+    """Or the case after the first parity check would compile to another program than before it."""
+    torch = pytest.importorskip("torch")
+
+    def settings() -> tuple[object, ...]:
+        return (
+            torch.get_float32_matmul_precision(),
+            torch.backends.cuda.matmul.fp32_precision,
+            torch.backends.mkldnn.matmul.fp32_precision,
+        )
+
+    before = settings()
+    with registry.backend("cpu").exact_float32():
+        assert torch.get_float32_matmul_precision() == "highest"
+    assert settings() == before
