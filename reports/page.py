@@ -163,7 +163,10 @@ def render(
         "lines": view.line_views(answers),
         "works": view.work_views(answers),
         "trust": words.trust(answers.trust),
-        "curves": view.curve_views(answers),
+        # Cost is what the section is about: without any price there is none.
+        "curves": view.curve_views(answers)
+        if any(curve.usd_per_chip_hour is not None for curve in answers.curves)
+        else [],
         "slo": f"{answers.settings.slo:g}",
         "sliders": view.slider_views(answers.settings),
         "token_price": answers.settings.token_price or "",

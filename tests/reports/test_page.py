@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -349,3 +350,17 @@ def test_nothing_measured_is_not_nothing_missing() -> None:
     text = made(inference(evidence="published", backend="imported")).text
     assert "nothing here was measured by this suite" in text
     assert "every figure of every repetition is there" not in text
+
+
+def test_a_store_without_pairs_and_prices_has_no_empty_sections(tmp_path: Path) -> None:
+    """The first page that a newcomer sees: one CPU, no price, nothing on the other side."""
+    rows = []
+    for batch in (1, 8):
+        params = json.dumps({"batch": batch, "input_len": 128, "output_len": 64})
+        changes = {"preset": "smollm2-135m", "params": params, "environment": environment()}
+        rows += [replace(row, **changes) for row in inference(batch=batch, priced=False)]
+        rows.append(make_row("output_tok_s_per_chip", [300.0] * 5, **changes))
+    (path,) = page.write(scan([*rows, *limits()]), tmp_path, now=NOW).paths
+    html = path.read_text(encoding="utf-8")
+    assert "no TPU and no GPU did this work" in html
+    assert 'id="works"' not in html and 'id="service"' not in html
