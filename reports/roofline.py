@@ -144,16 +144,18 @@ def _roof(row: Row) -> Roof | str:
         return "how many chips it held is not known"
     if not peaks:
         return "no peak of this device is stored with it"
+    # Weights of int8 are multiplied in another precision than the row's.
+    dtype = str(peaks.get("dtype") or row.dtype)
     flop_s, bytes_s = _positive(peaks.get("flop_s")), _positive(peaks.get("bytes_s"))
     if flop_s is None:
-        return f"no peak FLOP/s of {row.device} is known for {row.dtype}"
+        return f"no peak FLOP/s of {row.device} is known for {dtype}"
     if bytes_s is None:
         return f"no peak memory bandwidth of {row.device} is known"
     measured = peaks.get("measured") is True
     return Roof(
         device=row.device,
         chips=row.chips,
-        dtype=row.dtype,
+        dtype=dtype,
         flop_s=flop_s * row.chips,
         bytes_s=bytes_s * row.chips,
         source=str(peaks.get("source") or "source not stored"),

@@ -76,6 +76,7 @@ def peaks_used(job: Job, peaks: Peaks | None) -> dict[str, Any] | None:
         return None
     return {
         "flop_s": peaks.flop_s.get(job.case.arithmetic_dtype),
+        "dtype": job.case.arithmetic_dtype,
         "bytes_s": peaks.bytes_s,
         "source": peaks.source,
         "measured": peaks.measured,

@@ -95,3 +95,12 @@ def test_without_peaks_there_are_points_and_no_roof(peaks: object, reason: str) 
         assert placement.roof is None
         assert placement.share() is None
         assert reason in placement.no_roof
+
+
+def test_the_roof_is_named_by_the_precision_that_it_is_the_peak_of() -> None:
+    """Weights held in int8 are multiplied in bfloat16, and the stored peak is bfloat16's."""
+    text = environment(peaks={**PEAKS, "dtype": "bfloat16"})
+    (first, *_) = placed(inference(dtype="int8", environment=text))[0]
+    assert first.roof is not None and first.roof.dtype == "bfloat16"
+    (first, *_) = placed(inference(dtype="int8"))[0]
+    assert first.roof is not None and first.roof.dtype == "int8", "of rows that do not say"
