@@ -8,25 +8,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from command_line import Done, caller
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sample_rows import make_row
 
-from tpubench import cli
 from tpubench.results import store as facts
 from tpubench.results.row import COLUMNS
 
 FAKE = ["run", "--workload", "llama-infer", "--backend", "fake", "--preset", "tiny"]
 SMALL = [*FAKE, "--set", "batch=1", "--set", "input_len=4", "--set", "output_len=3"]
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -36,15 +29,7 @@ def call(
     monkeypatch.setenv("TPUBENCH_STORE", str(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str) -> Done:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["tpubench", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capfd.readouterr()
-        return Done(int(ended.value.code or 0), out, err)
-
-    return run
+    return caller(monkeypatch, capfd)
 
 
 def one_error_line(done: Done, code: int) -> str:

@@ -8,10 +8,10 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import yaml
+from command_line import Done, caller
 from gate_rows import BASE, LATER, NEW, changed, run_of
 from junitparser import Error, Failure, JUnitXml
 
@@ -24,26 +24,12 @@ STEADY = [100.0, 101.0, 99.0, 100.5, 99.5, 100.2]
 ROOT = Path(__file__).parent.parent
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
 def call(monkeypatch, capfd, tmp_path: Path):  # type: ignore[no-untyped-def]
     monkeypatch.setenv("TPUBENCH_STORE", str(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str) -> Done:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["tpubench", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capfd.readouterr()
-        return Done(int(ended.value.code or 0), out, err)
-
-    return run
+    return caller(monkeypatch, capfd)
 
 
 def put(tmp_path: Path, rows: list[Row]) -> None:

@@ -5,26 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from command_line import Call, caller
 
-from tpubench import cli
 from tpubench.reports.answers.settings import RANGES
-
-
-class Done(NamedTuple):
-    """A finished command."""
-
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Done]
 
 
 @pytest.fixture
@@ -34,15 +20,7 @@ def call(
     monkeypatch.setenv("TPUBENCH_STORE", str(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str) -> Done:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["tpubench", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capfd.readouterr()
-        return Done(int(ended.value.code or 0), out, err)
-
-    return run
+    return caller(monkeypatch, capfd)
 
 
 def test_report_prints_the_verdicts_after_the_page(call: Call, tmp_path: Path) -> None:

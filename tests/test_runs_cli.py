@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command_line import Call, caller
 from sample_rows import make_row
 
-from tpubench import cli
 from tpubench.results import store as facts
 
 RUN = "20260101T000000-aaaaaa"
-Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -24,15 +21,7 @@ def call(
     monkeypatch.chdir(tmp_path)
     facts.write(tmp_path / "bench-results", "case-000", [make_row(run_id=RUN)])
 
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["tpubench", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capfd.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
+    return caller(monkeypatch, capfd)
 
 
 def test_a_run_is_tagged_noted_and_listed(call: Call) -> None:

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
+from command_line import Call, caller
 from sample_rows import make_row
 
-from tpubench import cli
 from tpubench.results import store
 
 V6E = "gcp-us-east5-tpu-v6e-on_demand-2024-12-23"
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "capex-65b.toml"
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        assert (self.code, self.err) == (0, ""), self
-        return json.loads(self.out)
-
-    def error(self, code: int) -> str:
-        assert (self.code, self.out) == (code, ""), self
-        (line,) = self.err.strip().splitlines()
-        return line.removeprefix("tpubench: error: ")
-
-
-Call = Callable[..., Done]
 
 
 @pytest.fixture
@@ -43,15 +21,7 @@ def call(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TPUBENCH_PRICES", raising=False)
 
-    def run(*arguments: str) -> Done:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["tpubench", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capfd.readouterr()
-        return Done(int(ended.value.code or 0), out, err)
-
-    return run
+    return caller(monkeypatch, capfd)
 
 
 def test_cloud(call: Call) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import caller
 from sample_rows import make_row
 
-from tpubench import cli
 from tpubench.costs.allocation.plan import read_plan
 from tpubench.costs.drafts.questions import Question, answered
 from tpubench.costs.drafts.works import find_works
@@ -34,15 +33,7 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_
     """A command in an empty folder: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["tpubench", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capfd.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
+    return caller(monkeypatch, capfd)
 
 
 def rates(

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Call, caller
 
-from tpubench import cli
 from tpubench.devices.list_price import device_price
 from tpubench.results import store
 from tpubench.results.summary import summarise
 from tpubench.suite import registry
 
-Call = Callable[..., tuple[int, str, str]]
 BASIC = ("estimate", "--workload", "llama-infer", "--preset", "llama-3.1-8b", "--device", "v6e")
 
 
@@ -26,15 +23,7 @@ def call(
 ) -> Call:
     monkeypatch.setenv("TPUBENCH_STORE", str(tmp_path / "store"))
 
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["tpubench", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capfd.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
+    return caller(monkeypatch, capfd)
 
 
 def rows_of(out: str) -> dict[str, dict[str, Any]]:
