@@ -27,9 +27,9 @@ from tpubench.workloads._llama_step import LlamaStep
 Defect = Callable[[LlamaStep], None]
 
 
-def case(depth: int, width: int, *, tied: bool = False, **settings: int | str) -> Case:
-    """``llama-infer`` of a model with so many layers, four query heads for each key/value head."""
-    config = LlamaConfig(
+def shape(depth: int, width: int, *, tied: bool) -> LlamaConfig:
+    """A model with so many layers, four query heads for each key/value head."""
+    return LlamaConfig(
         d_model=width,
         n_layers=depth,
         n_heads=8,
@@ -40,6 +40,11 @@ def case(depth: int, width: int, *, tied: bool = False, **settings: int | str) -
         tied=tied,
         rope_theta=500_000.0,
     )
+
+
+def case(depth: int, width: int, *, tied: bool = False, **settings: int | str) -> Case:
+    """``llama-infer`` of a model of that shape."""
+    config = shape(depth, width, tied=tied)
     workload = registry.workload("llama-infer")
     texts = {key: [str(value)] for key, value in settings.items()}
     (tiny,) = workload.cases("tiny", {"batch": ["4"], **texts})

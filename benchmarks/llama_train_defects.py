@@ -8,33 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
-from llama_defects import around, with_attention
+from llama_defects import around, shape, with_attention
 from torch import Tensor, nn
 
 from tpubench.suite import registry
 from tpubench.suite.workload import Case, Weights
-from tpubench.workloads._llama_config import LlamaConfig
 from tpubench.workloads._llama_train import Block
 from tpubench.workloads._llama_train_step import TrainStep
 
 
 def case(depth: int, width: int, *, tied: bool = False, **settings: int | str) -> Case:
     """``llama-pretrain`` of a model with so many layers, four query heads a key/value head."""
-    config = LlamaConfig(
-        d_model=width,
-        n_layers=depth,
-        n_heads=8,
-        n_kv_heads=2,
-        head_dim=width // 8,
-        d_ffn=3 * width,
-        vocab=16 * width,
-        tied=tied,
-        rope_theta=500_000.0,
-    )
+    config = shape(depth, width, tied=tied)
     workload = registry.workload("llama-pretrain")
     texts = {key: [str(value)] for key, value in settings.items()}
     (tiny,) = workload.cases("tiny", texts)
@@ -51,16 +42,31 @@ def middle(step: TrainStep) -> Block:
     return layers[len(layers) // 2]
 
 
+def on_gradient(parameter: Tensor, change: Callable[[Tensor], Tensor]) -> None:
+    """Change the gradient of a parameter whenever it is computed."""
+    parameter.register_hook(change)  # type: ignore[no-untyped-call]  # torch gives it no types
+
+
+def updating_by(step: TrainStep, other: Callable[[], object]) -> Callable[..., None]:
+    """A pass whose update is another; checks that come after it update as the step does."""
+
+    def run(plain: Callable[..., None], mark: Any) -> None:
+        with mock.patch.object(step, "update", other):
+            plain(mark)
+
+    return run
+
+
 def none(step: TrainStep) -> None:
     """The program as it is."""
 
 
 def missing_layer(step: TrainStep) -> None:
-    middle(step).forward = lambda x_BLD, *rest: x_BLD  # type: ignore[method-assign]
+    around(middle(step), "forward", lambda plain, x_BLD, *rest: x_BLD)
 
 
 def last_layer_missing(step: TrainStep) -> None:
-    blocks(step)[-1].forward = lambda x_BLD, *rest: x_BLD  # type: ignore[method-assign]
+    around(blocks(step)[-1], "forward", lambda plain, x_BLD, *rest: x_BLD)
 
 
 def missing_layer_when_deep(step: TrainStep) -> None:
@@ -71,7 +77,7 @@ def missing_layer_when_deep(step: TrainStep) -> None:
 
 def layers_swapped(step: TrainStep) -> None:
     first, second, *_ = blocks(step)
-    first.ffn.forward = second.ffn.forward  # type: ignore[method-assign]
+    around(first.ffn, "forward", lambda plain, x_BLD: second.ffn(x_BLD))
 
 
 def rope_backwards(step: TrainStep) -> None:
@@ -155,25 +161,20 @@ def detached_layer(step: TrainStep) -> None:
 
 def gradient_of_a_block_zeroed(step: TrainStep) -> None:
     for parameter in middle(step).parameters():
-        parameter.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
+        on_gradient(parameter, torch.zeros_like)
 
 
 def biased_gradient(step: TrainStep) -> None:
-    middle(step).ffn.down.weight.register_hook(lambda gradient: 1.1 * gradient)  # type: ignore[no-untyped-call]
+    on_gradient(middle(step).ffn.down.weight, lambda gradient: 1.1 * gradient)
 
 
 def gradients_rounded_to_bfloat16(step: TrainStep) -> None:
     for parameter in step.model.parameters():
-        parameter.register_hook(lambda gradient: gradient.bfloat16().float())  # type: ignore[no-untyped-call]
+        on_gradient(parameter, lambda gradient: gradient.bfloat16().float())
 
 
 def gradients_accumulate_in_the_window(step: TrainStep) -> None:
-    def run(plain: Callable[..., None], mark: Any) -> None:
-        update, step.update = step.update, step.optimizer.step  # type: ignore[method-assign]
-        plain(mark)
-        step.update = update  # type: ignore[method-assign]
-
-    around(step, "run", run)
+    around(step, "run", updating_by(step, step.optimizer.step))
 
 
 def gradients_accumulate(step: TrainStep) -> None:
@@ -185,12 +186,7 @@ def idle_optimizer(step: TrainStep) -> None:
 
 
 def idle_optimizer_in_the_window(step: TrainStep) -> None:
-    def run(plain: Callable[..., None], mark: Any) -> None:
-        update, step.update = step.update, step.optimizer.zero_grad  # type: ignore[method-assign]
-        plain(mark)
-        step.update = update  # type: ignore[method-assign]
-
-    around(step, "run", run)
+    around(step, "run", updating_by(step, step.optimizer.zero_grad))
 
 
 def no_learning_rate_in_the_window(step: TrainStep) -> None:
@@ -280,7 +276,7 @@ def weights_kept_in_bfloat16(step: TrainStep) -> None:
 def int8_products(step: TrainStep) -> None:
     """Every projection multiplies by weights rounded to 8 bits, a scale for each row."""
 
-    def forward(linear: nn.Linear, x: Tensor) -> Tensor:
+    def forward(linear: nn.Linear, plain: Callable[..., Tensor], x: Tensor) -> Tensor:
         scale = linear.weight.detach().abs().amax(dim=1, keepdim=True) / 127
         rounded = (linear.weight.detach() / scale).round() * scale
         weight = linear.weight + (rounded - linear.weight).detach()
@@ -288,7 +284,7 @@ def int8_products(step: TrainStep) -> None:
 
     for block in blocks(step):
         for linear in (block.attention.qkv, block.attention.out, block.ffn.gate_up, block.ffn.down):
-            linear.forward = forward.__get__(linear)  # type: ignore[method-assign]
+            around(linear, "forward", partial(forward, linear))
 
 
 def norm_eps_wrong(step: TrainStep) -> None:

@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from llama_defects import Defect, around, blocks
+from llama_defects import Defect, around, blocks, shape
 from torch import Tensor
 
 from tpubench.suite import registry
 from tpubench.suite.workload import Case, Weights
-from tpubench.workloads._llama_config import Experts, LlamaConfig
+from tpubench.workloads._llama_config import Experts
 from tpubench.workloads._llama_step import LlamaStep
 from tpubench.workloads._moe import Mixture
 
@@ -32,16 +32,8 @@ def case(
     **settings: int | str,
 ) -> Case:
     """``moe-infer`` of a model with so many layers, the first of them dense."""
-    config = LlamaConfig(
-        d_model=width,
-        n_layers=depth,
-        n_heads=8,
-        n_kv_heads=2,
-        head_dim=width // 8,
-        d_ffn=3 * width,
-        vocab=16 * width,
-        tied=tied,
-        rope_theta=500_000.0,
+    config = replace(
+        shape(depth, width, tied=tied),
         qk_norm=True,
         experts=replace(experts, d_ffn=width // 2),
     )
