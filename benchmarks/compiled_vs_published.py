@@ -111,9 +111,9 @@ def problem(row: dict[str, str]) -> Served | str:
     )  # fmt: skip
 
 
-def case(config: LlamaConfig, name: str, batch: int, prompt: int, output: int) -> Case:
+def case(config: LlamaConfig, name: str, batch: int, prompt: int, output: int, dtype: str) -> Case:
     params: dict[str, int | str] = {"batch": batch, "input_len": prompt, "output_len": output}
-    params |= {"dtype": "bfloat16", "seed": 0}
+    params |= {"dtype": dtype, "seed": 0}
     workload = registry.workload("llama-infer")
     return Case(
         workload=workload.name, workload_version=workload.version, preset=name, params=params,
@@ -164,7 +164,8 @@ def compiled(served: Served, python: str | None, cache: Path) -> Compiled:
     batch = held(config, served, slice_)
 
     def phase(name: str, size: int) -> PhaseEstimate:
-        wanted = case(config, served.model, size, served.prompt, max(served.output, 2))
+        dtype = "int8" if served.int8 else "bfloat16"
+        wanted = case(config, served.model, size, served.prompt, max(served.output, 2), dtype)
         estimated = run(
             CompileRequest(
                 case=wanted,
@@ -172,7 +173,6 @@ def compiled(served: Served, python: str | None, cache: Path) -> Compiled:
                 phases=(name,),
                 python=python,
                 cache=cache,
-                weight_dtype="int8" if served.int8 else None,
                 timeout_s=3600,
             )
         )

@@ -31,7 +31,6 @@ class Compiling:
     """What only the compiler takes."""
 
     topology: str | None
-    weight_dtype: str | None
     full: bool
     python: Path | None
     timeout_s: float
@@ -56,7 +55,6 @@ def _roofline(asked: Asked, compiling: Compiling, *, as_json: bool, explain: boo
 
     for option, given in (
         ("--topology", compiling.topology),
-        ("--weight-dtype", compiling.weight_dtype),
         ("--full", compiling.full),
         ("--python", compiling.python),
     ):
@@ -108,7 +106,6 @@ def _compile(asked: Asked, compiling: Compiling, *, as_json: bool, explain: bool
             settings=asked.settings,
             chips=1 if asked.chips is None else asked.chips,
             topology=compiling.topology,
-            weight_dtype=compiling.weight_dtype,
             full=compiling.full,
             python=compiling.python,
             timeout_s=compiling.timeout_s,

@@ -40,9 +40,6 @@ def estimate(
         str | None,
         typer.Option(metavar="NxN", help="compile: shape of the slice. [default: by --chips]"),
     ] = None,
-    weight_dtype: Annotated[
-        str | None, typer.Option(help="compile: int8 for linear layers with 8-bit weights.")
-    ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="compile: every layer, not one and two.")
     ] = False,
@@ -76,7 +73,7 @@ def estimate(
     """Estimate a workload on a device that is not there; --validate judges the estimates."""
     if validate is not None:
         given = (workload, preset, device, chips, settings, price, usd_per_chip_hour, prices, store)
-        compiling_only = (topology, weight_dtype, python, full or None)
+        compiling_only = (topology, python, full or None)
         if any(each is not None for each in given + compiling_only) or method != "roofline":
             raise UsageError(
                 "--validate FILE judges roofline estimates: only --rows and --json fit"
@@ -101,9 +98,7 @@ def estimate(
         prices=prices or [],
         store=store,
     )
-    compiling = _estimate.Compiling(
-        topology=topology, weight_dtype=weight_dtype, full=full, python=python, timeout_s=timeout
-    )
+    compiling = _estimate.Compiling(topology=topology, full=full, python=python, timeout_s=timeout)
     fits = _estimate.run(method, what, compiling, as_json=as_json, explain=explain)
     # 1: the answer is no, it does not fit.
     raise typer.Exit(0 if fits else 1)

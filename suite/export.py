@@ -22,7 +22,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tpubench.errors import UsageError
@@ -34,10 +34,9 @@ from tpubench.suite.workload import Case, Program
 def export(request: dict[str, Any]) -> dict[str, Any]:
     """Export programs of a case.
 
-    request: ``cache`` (a folder), ``case`` (the fields of :class:`Case`), ``chips``,
-    ``weight_dtype`` (None or
-    ``int8``), ``kernel`` (whether attention is lowered to TorchTPU's own kernel), ``programs``
-    (each with ``phase``, ``depth`` and ``mlir``, the file to write).
+    request: ``cache`` (a folder), ``case`` (the fields of :class:`Case`), ``chips``, ``kernel``
+    (whether attention is lowered to TorchTPU's own kernel), ``programs`` (each with ``phase``,
+    ``depth`` and ``mlir``, the file to write).
     The answer: ``versions``, and ``programs``, in order, each with ``args`` (one for each argument
     of ``main``: name, bytes, cut dimension, number of the output that replaces it),
     ``result_cut``, ``resident_bytes`` (what a device holds besides, at full depth), ``attention``
@@ -45,22 +44,17 @@ def export(request: dict[str, Any]) -> dict[str, Any]:
     """
     case = Case(**request["case"])
     made = [
-        _export(case, wanted, request["chips"], request["weight_dtype"], kernel=request["kernel"])
+        _export(case, wanted, request["chips"], kernel=request["kernel"])
         for wanted in request["programs"]
     ]
     return {"programs": made, "versions": versions()}
 
 
-def _export(
-    case: Case, wanted: dict[str, Any], chips: int, weight_dtype: str | None, *, kernel: bool
-) -> dict[str, Any]:
+def _export(case: Case, wanted: dict[str, Any], chips: int, *, kernel: bool) -> dict[str, Any]:
     workload = registry.workload(case.workload)
 
     def program(depth: int) -> Program:
-        made = workload.program(case, wanted["phase"], depth=depth, chips=chips)
-        if weight_dtype == "int8":
-            quantise(made.module)
-        return made
+        return workload.program(case, wanted["phase"], depth=depth, chips=chips)
 
     # A training step is traced, attention and all, when it is built; others when they are exported.
     with recorded_attention(kernel=kernel) as attention:
@@ -183,30 +177,6 @@ def recorded_attention(*, kernel: bool) -> Iterator[list[dict[str, Any]]]:
         yield calls
     finally:
         torch.nn.functional.scaled_dot_product_attention = real
-
-
-class Int8Linear(nn.Module):
-    """A linear layer with 8-bit weights and one scale an output: half the bytes to read."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(linear.weight.to(torch.int8), requires_grad=False)
-        scale = torch.empty(linear.out_features, dtype=linear.weight.dtype, device="meta")
-        self.scale = nn.Parameter(scale, requires_grad=False)
-        self.bias = linear.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = torch.nn.functional.linear(x, self.weight.to(x.dtype)) * self.scale
-        return y if self.bias is None else y + self.bias
-
-
-def quantise(module: nn.Module) -> None:
-    """Give every linear layer of ``module`` 8-bit weights, in place."""
-    for name, child in list(module.named_children()):
-        if isinstance(child, nn.Linear):
-            setattr(module, name, Int8Linear(child))
-        else:
-            quantise(child)
 
 
 def versions() -> dict[str, str]:

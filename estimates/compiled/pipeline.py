@@ -52,8 +52,6 @@ def run(request: CompileRequest) -> Estimated:
     phases = _phases(request)
     if not phases:
         raise UsageError(f"{workload.name} cannot be exported: it names no phases")
-    if workload.trains and request.weight_dtype is not None:
-        raise UsageError(f"{workload.name} trains float32 weights: drop --weight-dtype")
     layers = workload.depth(request.case)
     depths = [layers] if request.full or layers <= 2 else [1, 2]
     versions = _installed(request)
@@ -137,7 +135,6 @@ def _stored(
         "source": registry.workload(request.case.workload).source_sha256(),
         "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in _SOURCES],
         "topology": request.target.topology,
-        "weights": request.weight_dtype,
         "kernel": kernel,
         "phases": _phases(request),
         "depths": depths,
@@ -178,7 +175,6 @@ def _make(request: CompileRequest, kernel: bool, depths: list[int], folder: Path
             "cache": str(request.cache),
             "case": dataclasses.asdict(request.case),
             "chips": target.devices,
-            "weight_dtype": request.weight_dtype,
             "kernel": kernel,
             "programs": wanted,
         },

@@ -34,7 +34,6 @@ def default_cache() -> Path:
 class CompileRequest:
     """One case on one slice.
 
-    weight_dtype: None for the case's own, or ``int8`` (linear layers only, one scale an output).
     phases: those wanted, None for all. full: compile every layer instead of one and two.
     python: interpreter of the children.
     """
@@ -42,7 +41,6 @@ class CompileRequest:
     case: Case
     target: Target
     phases: tuple[str, ...] | None = None
-    weight_dtype: str | None = None
     full: bool = False
     python: str | None = None
     timeout_s: float = DEFAULT_TIMEOUT_S
@@ -98,7 +96,6 @@ def parse(
     settings: Sequence[str],
     chips: int,
     topology: str | None,
-    weight_dtype: str | None,
     full: bool,
     python: Path | None,
     timeout_s: float,
@@ -111,8 +108,6 @@ def parse(
     by the rule of :mod:`tpubench.devices.list_price`. Without ``python``, the configuration's
     Python of the ``tpu`` backend compiles, or this one.
     """
-    if weight_dtype not in {None, "int8"}:
-        raise UsageError(f"--weight-dtype {weight_dtype!r} is not int8")
     if not math.isfinite(timeout_s) or not 0 < timeout_s <= 1e7:
         raise UsageError(f"--timeout {timeout_s:g} is not a positive number of seconds")
     slice_ = target(device, chips, topology)
@@ -131,7 +126,6 @@ def parse(
         CompileRequest(
             case=case,
             target=slice_,
-            weight_dtype=weight_dtype,
             full=full,
             python=path,
             timeout_s=timeout_s,

@@ -105,8 +105,7 @@ def _add_fractions(
         flop_s = sheet.peak_flop_s.get(request.case.arithmetic_dtype)
         peak = sheet.hbm_bytes_s if name == "mbu" else flop_s
         amount = part.bytes if name == "mbu" else part.flops
-        # Quantised weights are fewer bytes than the workload counts: no fraction is given.
-        if spent and peak and amount and not (name == "mbu" and request.weight_dtype):
+        if spent and peak and amount:
             samples[name] = [amount / (spent * request.target.chips * peak)]
 
 
@@ -196,11 +195,7 @@ class _Maker:
 
 
 def _params(estimated: Estimated) -> dict[str, Any]:
-    """The case's parameters, and what the estimate changed about it."""
-    params: dict[str, Any] = dict(estimated.request.case.params)
-    if estimated.request.weight_dtype:
-        params["weight_dtype"] = estimated.request.weight_dtype
-    return params
+    return dict(estimated.request.case.params)
 
 
 def _must_match(estimated: Estimated) -> dict[str, Any]:
