@@ -26,8 +26,8 @@ from tpubench.suite.backend import Backend
 from tpubench.suite.sweep_spec import Cell, Sweep
 from tpubench.suite.workload import Case
 
-AROUND_S = 6.0
-"""Least seconds of a repetition outside its windows: an interpreter, imports, building."""
+AROUND_S = 1.0
+"""Least seconds of a repetition outside its windows: an interpreter that imports torch."""
 
 
 def survey(sweep: Sweep, store: Path, *, anew: bool = False) -> list[Entry]:
@@ -244,7 +244,7 @@ def _expected(
     cell: Cell, cases: Sequence[Case], backend: Backend, repeats: int, known: _Known
 ) -> tuple[float, Basis]:
     pace = backend.pace
-    least = AROUND_S / max(1, len(cases)) + pace.warm_up_s + 2 * pace.window_s + pace.latency_s
+    least = AROUND_S / len(cases) + pace.warm_up_s + pace.window_s
     total, basis = 0.0, "its own"
     order: tuple[Basis, ...] = ("its own", "cells like it", "at least")
     for case in cases:

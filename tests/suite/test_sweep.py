@@ -96,6 +96,11 @@ def test_what_is_missing_is_run_and_a_failure_stops_nothing(
     assert {entry.basis for entry in entries} <= {"its own", "cells like it"}
     report = run(wanted, store)
     assert states(report.entries) == ["ran"] * 2 and report.exit_code == 0
+    least = sweep.survey(wanted, tmp_path / "empty")
+    assert {entry.basis for entry in least} == {"at least"}
+    for entry, ran in zip(least, report.entries, strict=True):
+        assert ran.took_s is not None and entry.expected_s is not None
+        assert ran.took_s > entry.expected_s / entry.missing, "one repetition was missing"
     assert states(sweep.survey(wanted, store)) == ["done"] * 2
     assert states(sweep.survey(wanted, store, anew=True)) == ["missing"] * 2
     assert run(wanted, store).entries[0].run_id is None, "nothing is run twice"
