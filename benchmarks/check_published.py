@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from tpubench.estimates.beyond_peak import beyond_peak
+from tpubench.estimates.published.beyond_peak import beyond_peak
 from tpubench.results import published
 from tpubench.results.importers import Record, read_results
 

@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tpubench.estimates import effects, fitting, model, operator_tables, operators, published
-from tpubench.estimates.kernel import Fit
+from tpubench.estimates.regression import features, fitting, model, operator_tables
+from tpubench.estimates.regression.process import Fit
+from tpubench.estimates.roofline import operators
 
 SHOWN = ("chip", "generation", "vendor", "software", "precision", "vendor-precision",
          "architecture", "share-attention-chip", "share-experts-chip", "share-memory-chip",
@@ -40,7 +41,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.ops:
         write_operators(given.ops, given.date)
-    entries = [entry for table in given.tables for entry in published.read(table)]
+    entries = [entry for table in given.tables for entry in table.read(table)]
     if given.judge:
         import roofline_accuracy
 
@@ -91,8 +92,8 @@ def describe(fit: Fit, facts: Sequence[fitting.Fact]) -> dict[str, Any]:
         "rows": sum(len(fact.entries) for fact in facts),
         "calibration": {"factor": round(found.factor, 4), "floor": round(found.floor, 4)},
         "noise": [round(float(v), 6) for v in fit.noise],
-        "noise_classes": list(effects.NOISE[facts[0].problem.kind
-                              if facts[0].problem.kind in effects.GROUPS else "serving"]),
+        "noise_classes": list(features.NOISE[facts[0].problem.kind
+                              if facts[0].problem.kind in features.GROUPS else "serving"]),
         "sd": {name: round(v, 6) for name, v in fit.sd.items()},
         "effects": {
             name: {

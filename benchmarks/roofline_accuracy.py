@@ -16,14 +16,15 @@ from statistics import median
 
 import numpy as np
 
-from tpubench.estimates import effects, fitting, kernel, serving, training
-from tpubench.estimates.fitting import Fact
-from tpubench.estimates.model import Prediction, prediction
-from tpubench.estimates.operators import usual
-from tpubench.estimates.pairs import Judged, order
 from tpubench.estimates.problem import Entry
-from tpubench.estimates.terms import ATTENTION, CACHE, PROGRAM, STREAM
-from tpubench.estimates.validate import Accuracy, accuracy
+from tpubench.estimates.published.pairs import Judged, order
+from tpubench.estimates.published.validate import Accuracy, accuracy
+from tpubench.estimates.regression import features, fitting, process
+from tpubench.estimates.regression.fitting import Fact
+from tpubench.estimates.regression.model import Prediction, prediction
+from tpubench.estimates.roofline import serving, training
+from tpubench.estimates.roofline.operators import usual
+from tpubench.estimates.roofline.terms import ATTENTION, CACHE, PROGRAM, STREAM
 
 
 def write(path: Path, entries: Sequence[Entry], steps: int, date: str) -> None:
@@ -66,10 +67,10 @@ def without(group: str, facts: Sequence[Fact], out: frozenset[int], steps: int) 
         fitting.predict_held_out(fit, [fact.source for fact in kept]),
         fitting.predict_held_out(fit, fitting.folds(len(kept))),
     )
-    designs = [effects.design(fact.problem, fact.terms) for fact in left]
-    classes = np.array([effects.noise_class(fact.problem) for fact in left])
+    designs = [features.design(fact.problem, fact.terms) for fact in left]
+    classes = np.array([features.noise_class(fact.problem) for fact in left])
     classes = np.minimum(classes, len(fit.noise) - 1)
-    mean, sd = fit.predict(kernel.tabulate(designs, fit.table), classes)
+    mean, sd = fit.predict(process.tabulate(designs, fit.table), classes)
     sd = calibration.apply(sd)
     return [
         judged
@@ -79,7 +80,7 @@ def without(group: str, facts: Sequence[Fact], out: frozenset[int], steps: int) 
 
 
 def _rows(fact: Fact, log_speed: float, sd: float) -> Iterable[Judged]:
-    from tpubench.estimates import physics
+    from tpubench.estimates.roofline import physics
 
     for entry in fact.entries:
         assert entry.problem is not None and entry.value is not None
@@ -169,7 +170,7 @@ def _page(judged: dict[str, list[Judged]], groups: dict[str, list[Fact]], date: 
     for group, what in (("training", "one efficiency for each device and precision"),
                         ("serving", "plain roofline, one factor for each device")):  # fmt: skip
         plain = accuracy(baseline(groups[group]))
-        ours = accuracy([r for r in by_source if effects.group(r.problem) == group])
+        ours = accuracy([r for r in by_source if features.group(r.problem) == group])
         for name, found in ((what, plain), ("this model", ours)):
             assert found is not None
             lines.append(f"| {group} | {name} | {found.rows} | {found.median_abs_pct_err:.1f} |"

@@ -78,7 +78,7 @@ def estimate(
             raise UsageError(
                 "--validate FILE judges roofline estimates: only --rows and --json fit"
             )
-        from tpubench.estimates.validate import validate as judge
+        from tpubench.estimates.published.validate import validate as judge
         from tpubench.reports import terminal_estimate
 
         terminal_estimate.show_validation(judge(validate).to_json(rows=rows), as_json=as_json)

@@ -55,7 +55,7 @@ def import_(
     """
     from tpubench.costs import import_files
     from tpubench.costs.imported import Given
-    from tpubench.estimates.beyond_peak import beyond_peak
+    from tpubench.estimates.published.beyond_peak import beyond_peak
     from tpubench.reports import terminal_import
     from tpubench.results.importers import formats
     from tpubench.results.store import default_store

@@ -13,13 +13,13 @@ from tpubench.costs import token_cost
 from tpubench.devices.list_price import NO_PRICE
 from tpubench.devices.sheets import device as data_sheet
 from tpubench.errors import UsageError
-from tpubench.estimates import replica, shapes
-from tpubench.estimates.cells import software_family
-from tpubench.estimates.chips import Chip, from_sheet
-from tpubench.estimates.fitting import NORMAL_90
-from tpubench.estimates.model import Model, Prediction, shipped
 from tpubench.estimates.problem import OWN, Problem
+from tpubench.estimates.published.cells import software_family
+from tpubench.estimates.regression.fitting import NORMAL_90
+from tpubench.estimates.regression.model import Model, Prediction, shipped
 from tpubench.estimates.request import EstimateRequest
+from tpubench.estimates.roofline import replica, shapes
+from tpubench.estimates.roofline.chips import Chip, from_sheet
 from tpubench.results import fingerprint
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import SCHEMA_VERSION, Row

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tpubench.estimates import samples
-from tpubench.estimates.chips import Chip
-from tpubench.estimates.shapes import Shape
+from tpubench.estimates.roofline import samples
+from tpubench.estimates.roofline.chips import Chip
+from tpubench.estimates.roofline.shapes import Shape
 
 OWN = "tpubench"
 """Source and family of what nobody published: an estimate that is asked for."""

@@ -12,7 +12,7 @@ import pytest
 from tpubench.costs.import_files import ImportReport, import_files, settings
 from tpubench.costs.imported import Given, Origin, place, precision, to_rows
 from tpubench.errors import UsageError
-from tpubench.estimates.beyond_peak import beyond_peak
+from tpubench.estimates.published.beyond_peak import beyond_peak
 from tpubench.results.importers import Figure, Record
 from tpubench.results.row import Row
 from tpubench.results.store import files, iter_rows, scan

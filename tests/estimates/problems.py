@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tpubench.estimates import chips, shapes
 from tpubench.estimates.problem import Problem
+from tpubench.estimates.roofline import chips, shapes
 
 
 def make_problem(device: str = "nvidia-h100-sxm", model: str = "llama-3.1-8b",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sample_rows import make_row
 
-from tpubench.estimates.beyond_peak import beyond_peak
+from tpubench.estimates.published.beyond_peak import beyond_peak
 from tpubench.results import published
 from tpubench.results.row import Row
 

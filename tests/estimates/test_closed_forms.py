@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from problems import make_problem
 
-from tpubench.estimates import chips, model, physics, replica, serving, shapes, training
-from tpubench.estimates.operators import link, matmul, usual
-from tpubench.estimates.terms import (
+from tpubench.estimates.regression import model
+from tpubench.estimates.roofline import chips, physics, replica, serving, shapes, training
+from tpubench.estimates.roofline.operators import link, matmul, usual
+from tpubench.estimates.roofline.terms import (
     CACHE,
     HOST_LAYER_S,
     HOST_SEQUENCE_S,

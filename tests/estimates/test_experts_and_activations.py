@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from problems import make_problem
 
-from tpubench.estimates import activations, experts, shapes, training
-from tpubench.estimates.operators import link
 from tpubench.estimates.problem import OWN, Problem
-from tpubench.estimates.shapes import Shape
+from tpubench.estimates.roofline import activations, experts, shapes, training
+from tpubench.estimates.roofline.operators import link
+from tpubench.estimates.roofline.shapes import Shape
 
 
 def deepseek(**stated: Any) -> Problem:

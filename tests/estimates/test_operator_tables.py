@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tpubench.errors import UsageError
-from tpubench.estimates import operator_tables
+from tpubench.estimates.regression import operator_tables
 
 COLUMNS = ("device", "op", "dtype", "m", "n", "k", "num_gpus", "message_size", "latency_ms",
            "derived_gbps")  # fmt: skip

@@ -11,8 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tpubench.errors import UsageError
-from tpubench.estimates import cells, model, physics, published
-from tpubench.estimates.published import INFERENCE_COLUMNS, TRAINING_COLUMNS
+from tpubench.estimates.published import cells, table
+from tpubench.estimates.published.table import INFERENCE_COLUMNS, TRAINING_COLUMNS
+from tpubench.estimates.regression import model
+from tpubench.estimates.roofline import physics
 
 SERVING = dict.fromkeys(INFERENCE_COLUMNS, "") | {
     "source_id": "s", "device": "NVIDIA H100-SXM-80GB", "chips": "1", "software": "TensorRT-LLM 1",
@@ -44,11 +46,11 @@ def test_cells() -> None:
 
 def test_what_is_said_of_a_serving_run() -> None:
     changed = {"tensor_parallel": "8 devices, ep 8", "chips": "4", "device": "TPU v7x (Ironwood)"}
-    found = published.entry(2, SERVING | changed, training=False)
+    found = table.entry(2, SERVING | changed, training=False)
     assert found.problem is not None
     assert (found.problem.tensor, found.problem.expert) == (4, 4)
     changed = {"scenario": "server (fixed QPS)", "batch_or_concurrency": "QPS=8"}
-    rate = published.entry(2, SERVING | changed, training=False)
+    rate = table.entry(2, SERVING | changed, training=False)
     assert rate.problem is not None and (rate.problem.kind, rate.problem.qps) == ("server", 8)
 
 
@@ -59,13 +61,13 @@ def test_what_is_said_of_a_serving_run() -> None:
 )  # fmt: skip
 def test_requests_of_a_run(notes: str, requests: float | None) -> None:
     changed = {"scenario": "serving-concurrency", "batch_or_concurrency": "64", "notes": notes}
-    found = published.entry(2, SERVING | changed, training=False).problem
+    found = table.entry(2, SERVING | changed, training=False).problem
     assert found is not None and found.requests == requests
 
 
 def test_what_is_said_of_a_training_run() -> None:
     layout = "FSDP=0 TP=4 PP=16 CP=2 VP=8 EP=n/a MBS=1"
-    found = published.entry(2, TRAINING | {"parallelism": layout}, training=True).problem
+    found = table.entry(2, TRAINING | {"parallelism": layout}, training=True).problem
     assert found is not None
     assert (found.tensor, found.pipeline, found.context, found.virtual) == (4, 16, 2, 8)
     assert (found.expert, found.microbatch, found.sharded) == (1, 1, False)
@@ -86,7 +88,7 @@ def test_what_is_said_of_a_training_run() -> None:
     ],
 )
 def test_a_row_that_cannot_be_used_says_why(changes: dict[str, str], why: str) -> None:
-    found = published.entry(2, SERVING | changes, training=False)
+    found = table.entry(2, SERVING | changes, training=False)
     assert found.problem is None
     assert why in (found.skipped or "")
 
@@ -94,7 +96,7 @@ def test_a_row_that_cannot_be_used_says_why(changes: dict[str, str], why: str) -
 def test_an_unknown_scenario_is_told_by_its_batch() -> None:
     for batch, kind in (("64", "concurrency"), ("QPS=4", "server"), ("max", "offline")):
         row = SERVING | {"scenario": "novel way", "batch_or_concurrency": batch}
-        found = published.entry(2, row, training=False).problem
+        found = table.entry(2, row, training=False).problem
         assert found is not None and found.kind == kind
 
 
@@ -115,19 +117,19 @@ def test_a_file_that_is_no_table_is_one_clear_error(
     path = tmp_path / "table.csv"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=why):
-        published.read(path)
+        table.read(path)
 
 
 def test_a_missing_file_and_a_folder_are_errors(tmp_path: Path) -> None:
     for path in (tmp_path / "none.csv", tmp_path):
         with pytest.raises(UsageError, match="cannot be read"):
-            published.read(path)
+            table.read(path)
 
 
 def test_a_line_of_another_width_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text(",".join(TRAINING_COLUMNS) + "\n1,2\n", encoding="utf-8")
-    (found,) = published.read(path)
+    (found,) = table.read(path)
     assert found.skipped == f"2 cells under {len(TRAINING_COLUMNS)} columns"
 
 
@@ -153,9 +155,7 @@ def test_hostile_cells_give_a_reason_or_a_finite_prediction(
     writer = csv.DictWriter(stream, fieldnames=list(base))
     writer.writeheader()
     writer.writerow(base | changed)
-    found = published.entry(
-        2, {k: v.strip() for k, v in (base | changed).items()}, training=training
-    )
+    found = table.entry(2, {k: v.strip() for k, v in (base | changed).items()}, training=training)
     if found.problem is None or found.value is None:
         assert found.skipped
         return

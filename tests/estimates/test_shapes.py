@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tpubench.estimates import shapes
+from tpubench.estimates.roofline import shapes
 from tpubench.workloads import _llama_config as llama
 
 

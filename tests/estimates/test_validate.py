@@ -9,8 +9,8 @@ import pytest
 
 from tpubench.devices.list_price import device_price
 from tpubench.errors import UsageError
-from tpubench.estimates.pairs import Judged, order
-from tpubench.estimates.validate import Validation, accuracy, validate
+from tpubench.estimates.published.pairs import Judged, order
+from tpubench.estimates.published.validate import Validation, accuracy, validate
 
 TABLE = Path(__file__).with_name("table.csv")
 

@@ -10,8 +10,8 @@ from math import log
 
 from tpubench.devices.list_price import device_price
 from tpubench.devices.precisions import PRECISIONS
-from tpubench.estimates.model import Prediction
 from tpubench.estimates.problem import Problem
+from tpubench.estimates.regression.model import Prediction
 
 ALIKE = 1.5
 """Lengths that differ by at most this factor are comparable."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from tpubench.devices.sheets import devices
-from tpubench.estimates.chips import Chip
+from tpubench.estimates.roofline.chips import Chip
 
 _FILE = Path(__file__).with_name("operators.json")
 

@@ -11,10 +11,10 @@ import math
 from collections.abc import Mapping
 
 from tpubench.devices.precisions import width_bytes
-from tpubench.estimates.operators import link, usual
 from tpubench.estimates.problem import Problem
-from tpubench.estimates.shapes import Shape
-from tpubench.estimates.terms import (
+from tpubench.estimates.roofline.operators import link, usual
+from tpubench.estimates.roofline.shapes import Shape
+from tpubench.estimates.roofline.terms import (
     ATTENTION,
     CACHE,
     HOST_LAYER_S,

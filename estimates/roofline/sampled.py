@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tpubench.estimates.operators import usual
 from tpubench.estimates.problem import Problem
-from tpubench.estimates.terms import PROGRAM, STREAM, Terms
-from tpubench.estimates.training import MLPERF_SAMPLES
+from tpubench.estimates.roofline.operators import usual
+from tpubench.estimates.roofline.terms import PROGRAM, STREAM, Terms
+from tpubench.estimates.roofline.training import MLPERF_SAMPLES
 
 SERVER_SHARE = 0.92
 """Part of the offline rate that holds under a latency limit, before correction."""

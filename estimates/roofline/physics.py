@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tpubench.devices.precisions import width_bytes
-from tpubench.estimates import sampled, serving, training
 from tpubench.estimates.problem import Problem
-from tpubench.estimates.terms import Terms
+from tpubench.estimates.roofline import sampled, serving, training
+from tpubench.estimates.roofline.terms import Terms
 
 
 def terms(problem: Problem) -> Terms:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tpubench.devices.precisions import PRECISIONS
 from tpubench.devices.sheets import Device, devices
-from tpubench.estimates import shapes
+from tpubench.estimates.roofline import shapes
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from math import log
 
-from tpubench.estimates.kernel import Component, Design
 from tpubench.estimates.problem import Problem
-from tpubench.estimates.replica import group_size
-from tpubench.estimates.terms import Terms
+from tpubench.estimates.regression.process import Component, Design
+from tpubench.estimates.roofline.replica import group_size
+from tpubench.estimates.roofline.terms import Terms
 
 GROUPS = ("training", "serving", "samples")
 NOISE = {

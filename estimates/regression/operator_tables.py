@@ -11,8 +11,8 @@ from scipy.optimize import least_squares
 
 from tpubench.devices.precisions import named, width_bytes
 from tpubench.errors import UsageError
-from tpubench.estimates.chips import Chip, resolve
-from tpubench.estimates.kernel import Array
+from tpubench.estimates.regression.process import Array
+from tpubench.estimates.roofline.chips import Chip, resolve
 
 LARGE = 2048
 """Rows of a product from which on it is bound by FLOP/s."""

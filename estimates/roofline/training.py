@@ -13,12 +13,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tpubench.devices.sheets import NVIDIA
-from tpubench.estimates import experts
-from tpubench.estimates.activations import computed_again
-from tpubench.estimates.operators import link, matmul
 from tpubench.estimates.problem import OWN, Problem
-from tpubench.estimates.shapes import Shape
-from tpubench.estimates.terms import ATTENTION, PROGRAM, STREAM, Terms
+from tpubench.estimates.roofline import experts
+from tpubench.estimates.roofline.activations import computed_again
+from tpubench.estimates.roofline.operators import link, matmul
+from tpubench.estimates.roofline.shapes import Shape
+from tpubench.estimates.roofline.terms import ATTENTION, PROGRAM, STREAM, Terms
 
 HIDDEN = 0.3
 """Share of the exchange between chips that runs while the chips compute, before correction: a

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from tpubench.estimates.problem import Problem
-from tpubench.estimates.shapes import Shape
+from tpubench.estimates.roofline.shapes import Shape
 
 MEGATRON = frozenset({"nemo", "megatron-bridge"})
 """Trainers built on Megatron and Transformer Engine."""

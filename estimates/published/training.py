@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from tpubench.devices.precisions import mentioned
 from tpubench.devices.sheets import NVIDIA
-from tpubench.estimates.cells import SkipError, size
 from tpubench.estimates.problem import Problem
-from tpubench.estimates.published_common import common
+from tpubench.estimates.published.cells import SkipError, size
+from tpubench.estimates.published.common import common
 
 
 def problem(row: Mapping[str, str]) -> Problem:

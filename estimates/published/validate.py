@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from tpubench.errors import UsageError
-from tpubench.estimates import physics, published
-from tpubench.estimates.model import Model, shipped
-from tpubench.estimates.pairs import Judged, Order, order
 from tpubench.estimates.problem import Entry
+from tpubench.estimates.published import table
+from tpubench.estimates.published.pairs import Judged, Order, order
+from tpubench.estimates.regression.model import Model, shipped
+from tpubench.estimates.roofline import physics
 
 TARGETS: Mapping[str, tuple[float, float]] = {
     "median_abs_pct_err": (0.0, 10.0),
@@ -145,7 +146,7 @@ def accuracy(rows: Sequence[Judged]) -> Accuracy | None:
 def validate(path: Path, model: Model | None = None) -> Validation:
     """Predict every usable row of a file; UsageError when the file has no row at all."""
     model = model or shipped()
-    entries = published.read(path)
+    entries = table.read(path)
     if not entries:
         raise UsageError(f"{path}: no rows under the header")
     skipped, implausible, usable = [], [], []

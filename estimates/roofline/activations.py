@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tpubench.estimates import experts
 from tpubench.estimates.problem import Problem
-from tpubench.estimates.shapes import Shape
+from tpubench.estimates.roofline import experts
+from tpubench.estimates.roofline.shapes import Shape
 
 FULL = 4 / 3
 """Products with everything computed again: one more forward pass, which is a third of a step."""

@@ -5,10 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tpubench.estimates import samples, shapes
-from tpubench.estimates.cells import SkipError, number, size, software_family, source_family, year
-from tpubench.estimates.chips import resolve
 from tpubench.estimates.problem import Problem
+from tpubench.estimates.published.cells import (
+    SkipError,
+    number,
+    size,
+    software_family,
+    source_family,
+    year,
+)
+from tpubench.estimates.roofline import samples, shapes
+from tpubench.estimates.roofline.chips import resolve
 
 
 def common(row: Mapping[str, str]) -> Problem:

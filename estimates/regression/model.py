@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from tpubench.errors import DamagedError
-from tpubench.estimates import effects, kernel, physics
-from tpubench.estimates.fitting import NORMAL_90, Calibration
-from tpubench.estimates.kernel import Fit, Table
 from tpubench.estimates.problem import Problem
-from tpubench.estimates.terms import Terms
+from tpubench.estimates.regression import features, process
+from tpubench.estimates.regression.fitting import NORMAL_90, Calibration
+from tpubench.estimates.regression.process import Fit, Table
+from tpubench.estimates.roofline import physics
+from tpubench.estimates.roofline.terms import Terms
 
 PARAMETERS = Path(__file__).with_name("parameters.json")
 FACTS = Path(__file__).with_name("parameters.npz")
@@ -59,8 +60,8 @@ class Model:
     def predict(self, problems: Sequence[Problem]) -> list[Prediction]:
         """Every problem's prediction, in order."""
         found: list[Prediction | None] = [None] * len(problems)
-        for name in effects.GROUPS:
-            chosen = [i for i, p in enumerate(problems) if effects.group(p) == name]
+        for name in features.GROUPS:
+            chosen = [i for i, p in enumerate(problems) if features.group(p) == name]
             for part in range(0, len(chosen), 2000):  # memory: rows × facts
                 some = chosen[part : part + 2000]
                 for i, made in zip(some, self._group(name, [problems[i] for i in some]),
@@ -71,9 +72,9 @@ class Model:
     def _group(self, name: str, problems: Sequence[Problem]) -> list[Prediction]:
         fit, calibration = self.fits[name], self.calibrations[name]
         terms = [physics.terms(problem) for problem in problems]
-        designs = [effects.design(p, t) for p, t in zip(problems, terms, strict=True)]
-        classes = np.array([effects.noise_class(p) for p in problems], dtype=np.int64)
-        mean, sd = fit.predict(kernel.tabulate(designs, fit.table), classes)
+        designs = [features.design(p, t) for p, t in zip(problems, terms, strict=True)]
+        classes = np.array([features.noise_class(p) for p in problems], dtype=np.int64)
+        mean, sd = fit.predict(process.tabulate(designs, fit.table), classes)
         sd = calibration.apply(sd)
         return [
             prediction(problem, t, float(m), float(s))
@@ -131,13 +132,13 @@ def load(parameters: Path, facts: Path) -> Model:
         if summary["format"] != FORMAT:
             raise DamagedError(f"{parameters}: format {summary['format']}, expected {FORMAT}")
         with np.load(facts, allow_pickle=False) as arrays:
-            fits = {g: _fit(g, summary["groups"][g], arrays) for g in effects.GROUPS}
+            fits = {g: _fit(g, summary["groups"][g], arrays) for g in features.GROUPS}
         return Model(
             fits=fits,
             calibrations={
-                g: Calibration(**summary["groups"][g]["calibration"]) for g in effects.GROUPS
+                g: Calibration(**summary["groups"][g]["calibration"]) for g in features.GROUPS
             },
-            sources={g: tuple(summary["groups"][g]["sources"]) for g in effects.GROUPS},
+            sources={g: tuple(summary["groups"][g]["sources"]) for g in features.GROUPS},
             version=summary["version"],
         )
     except (OSError, ValueError, KeyError, TypeError, np.linalg.LinAlgError) as error:
@@ -158,7 +159,7 @@ def _fit(group: str, stored: Mapping[str, Any], arrays: Any) -> Fit:
             points[name] = arrays[f"{key}/points"].astype(np.float64)
     y = arrays[f"{group}//y"].astype(np.float64)
     table = Table(levels=levels, values=values, points=points, names=names, size=len(y))
-    return kernel.assemble(
+    return process.assemble(
         table,
         y,
         arrays[f"{group}//classes"].astype(np.int64),

@@ -16,10 +16,11 @@ from math import log
 import numpy as np
 from scipy.linalg import cho_solve
 
-from tpubench.estimates import effects, kernel, physics
-from tpubench.estimates.kernel import Array, Fit
 from tpubench.estimates.problem import Entry, Problem
-from tpubench.estimates.terms import Terms
+from tpubench.estimates.regression import features, process
+from tpubench.estimates.regression.process import Array, Fit
+from tpubench.estimates.roofline import physics
+from tpubench.estimates.roofline.terms import Terms
 
 NORMAL_90 = 1.6449
 """Half-width of the 90 % interval of a normal variable, in standard deviations."""
@@ -60,10 +61,10 @@ def facts(entries: Sequence[Entry]) -> dict[str, list[Fact]]:
             continue
         terms = physics.terms(problem)
         found[_key(problem)].append((entry, problem, terms, log_speed(terms, value)))
-    groups: dict[str, list[Fact]] = {name: [] for name in effects.GROUPS}
+    groups: dict[str, list[Fact]] = {name: [] for name in features.GROUPS}
     for rows in found.values():
         _, problem, terms, _ = rows[0]
-        groups[effects.group(problem)].append(
+        groups[features.group(problem)].append(
             Fact(
                 problem=problem,
                 terms=terms,
@@ -85,15 +86,15 @@ def _key(problem: Problem) -> tuple[str, ...]:
 
 def learn(group: str, chosen: Sequence[Fact], *, start: Fit | None = None, steps: int = 60) -> Fit:
     """The corrections of one group of problems, from its facts."""
-    expected = effects.expected_sd_of_samples if group == "samples" else effects.expected_sd
+    expected = features.expected_sd_of_samples if group == "samples" else features.expected_sd
     divisions = [
-        kernel.hold_out(1.0, [fact.source for fact in chosen]),
-        kernel.hold_out(0.7, [_run(fact) for fact in chosen]),
+        process.hold_out(1.0, [fact.source for fact in chosen]),
+        process.hold_out(0.7, [_run(fact) for fact in chosen]),
     ]
-    return kernel.learn(
-        [effects.design(f.problem, f.terms) for f in chosen],
+    return process.learn(
+        [features.design(f.problem, f.terms) for f in chosen],
         np.array([f.log_speed for f in chosen]),
-        np.array([effects.noise_class(f.problem) for f in chosen]),
+        np.array([features.noise_class(f.problem) for f in chosen]),
         divisions,
         start=start,
         steps=steps,
@@ -122,7 +123,7 @@ def predict_held_out(fit: Fit, labels: Sequence[str]) -> HeldOut:
     Closed form by blocks of the inverse covariance (Rasmussen and Williams, equation 5.12).
     """
     inverse = cho_solve((fit.factor, True), np.eye(len(fit.y)))
-    weights = kernel.hold_out(1.0, labels).weights
+    weights = process.hold_out(1.0, labels).weights
     error, variance = np.empty_like(fit.y), np.empty_like(fit.y)
     for label in sorted(set(labels)):
         rows = np.flatnonzero(np.array(labels) == label)

@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from tpubench.errors import UsageError
-from tpubench.estimates import curated, published_inference, published_training
-from tpubench.estimates.cells import SkipError, number
 from tpubench.estimates.problem import Entry
+from tpubench.estimates.published import inference, shipped_rows
+from tpubench.estimates.published import training as _training
+from tpubench.estimates.published.cells import SkipError, number
 from tpubench.results import regular_file
 
 TRAINING_COLUMNS = ("source_id", "device", "chips", "software", "model", "params_b", "seq_len",
@@ -57,8 +58,8 @@ def read(path: Path) -> list[Entry]:
             continue
         row = {k: v.strip() for k, v in zip(header, record, strict=True)}
         training = columns is TRAINING_COLUMNS
-        if columns is curated.COLUMNS:
-            row, training = curated.translate(row)
+        if columns is shipped_rows.COLUMNS:
+            row, training = shipped_rows.translate(row)
         found.append(entry(line, row, training=training))
     return found
 
@@ -66,7 +67,7 @@ def read(path: Path) -> list[Entry]:
 def _layout(path: Path, header: Sequence[str]) -> tuple[str, ...]:
     if len(set(header)) != len(header):
         raise UsageError(f"{path}: a column is named twice")
-    for columns in (TRAINING_COLUMNS, INFERENCE_COLUMNS, curated.COLUMNS):
+    for columns in (TRAINING_COLUMNS, INFERENCE_COLUMNS, shipped_rows.COLUMNS):
         if set(columns) <= set(header):
             return columns
     missing = min(
@@ -83,7 +84,7 @@ def entry(line: int, row: Mapping[str, str], *, training: bool) -> Entry:
     if value is None or value <= 0:
         return replace(found, skipped="value is not a positive number")
     try:
-        problem = published_training.problem(row) if training else published_inference.problem(row)
+        problem = _training.problem(row) if training else inference.problem(row)
     except SkipError as reason:
         return replace(found, value=value, skipped=str(reason))
     return replace(found, device=problem.chip.name, value=value, problem=problem)

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tpubench.devices.precisions import mentioned
-from tpubench.estimates.cells import SkipError, size, whole
-from tpubench.estimates.chips import Chip
-from tpubench.estimates.datasets import BEAMS, Lengths, dataset
 from tpubench.estimates.problem import Problem
-from tpubench.estimates.published_common import common
+from tpubench.estimates.published.cells import SkipError, size, whole
+from tpubench.estimates.published.common import common
+from tpubench.estimates.published.datasets import BEAMS, Lengths, dataset
+from tpubench.estimates.roofline.chips import Chip
 
 
 def problem(row: Mapping[str, str]) -> Problem:

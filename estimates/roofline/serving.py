@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, replace
 
 from tpubench.estimates.problem import Problem
-from tpubench.estimates.replica import (
+from tpubench.estimates.roofline.replica import (
     Seconds,
     add,
     context,
@@ -22,7 +22,7 @@ from tpubench.estimates.replica import (
     replicas,
     weight_bytes,
 )
-from tpubench.estimates.terms import Terms
+from tpubench.estimates.roofline.terms import Terms
 
 TAIL = 3.0
 """The longest reply of a run, relative to the mean: a run ends with it, at a falling rate."""
