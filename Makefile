@@ -11,6 +11,9 @@ LIBRARIES         := .venv-xla/.ready .venv-tpu/.ready
 LIBRARY_VARIABLES := TPUBENCH_TEST_XLA_PYTHON=$(CURDIR)/.venv-xla/bin/python \
                      TPUBENCH_TEST_TPU_PYTHON=$(CURDIR)/.venv-tpu/bin/python
 
+# A worker a core; one that is done takes over what another has not begun.
+WORKERS := -n auto --maxprocesses 4 --dist worksteal
+
 .PHONY: bench test nightly lint types unit browser clean
 
 bench: $(VENV)/.run
@@ -27,10 +30,10 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.dev browser $(LIBRARIES)
-	$(LIBRARY_VARIABLES) $(BIN)/python -m pytest
+	$(LIBRARY_VARIABLES) $(BIN)/python -m pytest $(WORKERS)
 
 nightly: $(VENV)/.dev browser $(LIBRARIES)
-	$(LIBRARY_VARIABLES) $(BIN)/python -m pytest -m "nightly or not nightly"
+	$(LIBRARY_VARIABLES) $(BIN)/python -m pytest $(WORKERS) -m "nightly or not nightly"
 
 # The page is tested in a real browser.
 browser:

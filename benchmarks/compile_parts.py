@@ -35,8 +35,8 @@ def measure(way: str, layers: int) -> dict[str, float]:
     import torch
 
     from tpubench.suite.backends import _dynamo
-    from tpubench.workloads._llama import KVCache, Llama, initialise
-    from tpubench.workloads._llama_config import LlamaConfig
+    from tpubench.workloads.llama.config import LlamaConfig
+    from tpubench.workloads.llama.model import KVCache, Llama, initialise
 
     torch.set_num_threads(1)
     config = LlamaConfig.from_json({**SHAPE, "n_layers": layers})

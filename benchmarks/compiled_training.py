@@ -31,7 +31,7 @@ from tpubench.estimates.compiled.request import CompileRequest, PhaseEstimate
 from tpubench.estimates.compiled.targets import Target, target
 from tpubench.estimates.compiled.timing import extrapolate, step_time
 from tpubench.suite import registry
-from tpubench.workloads._llama_config import PRESETS
+from tpubench.workloads.llama.config import PRESETS
 
 MODELS = {
     "Llama-3-8B": "llama-3.1-8b",

@@ -32,7 +32,7 @@ from tpubench.estimates.compiled.request import CompileRequest, PhaseEstimate
 from tpubench.estimates.compiled.targets import Target, target
 from tpubench.suite import registry
 from tpubench.suite.workload import Case
-from tpubench.workloads._llama_config import PRESETS, LlamaConfig, weight_bytes
+from tpubench.workloads.llama.config import PRESETS, LlamaConfig, weight_bytes
 
 
 def _model(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tpubench.suite import registry
+from tpubench.suite.duets.partner import Side
+from tpubench.suite.duets.sides import DUET_PACE
 from tpubench.suite.job import Job
-from tpubench.suite.partner import Side
-from tpubench.suite.sides import DUET_PACE
 from tpubench.suite.workload import Case, Weights
 
 WORK = {"aa": 20, "plus5": 21, "plus10": 22}

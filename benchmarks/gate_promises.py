@@ -40,9 +40,9 @@ from gate_refusals import refusals
 from gate_table import POLICY, pair_of, table, verdict
 
 from tpubench.results.duet import log_ratio
-from tpubench.results.gate_looks import judge
-from tpubench.suite.duet import Duet, stage
-from tpubench.suite.partner import Side
+from tpubench.results.gate.looks import judge
+from tpubench.suite.duets.duet import Duet, stage
+from tpubench.suite.duets.partner import Side
 
 RECORDS = Path(".cache/gate_promises")
 KEPT = Path(__file__).with_name("recordings") / "gate_promises.jsonl.gz"

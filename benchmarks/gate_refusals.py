@@ -10,9 +10,10 @@ from typing import Any
 
 from gate_table import share
 
-from tpubench.results import gate_rows, store
+from tpubench.results import store
 from tpubench.results.fingerprint import canonical_json, sha256
-from tpubench.results.gate_policy import Rules
+from tpubench.results.gate import rows as gate_rows
+from tpubench.results.gate.policy import Rules
 from tpubench.results.row import Row
 from tpubench.suite import request, run
 

@@ -14,8 +14,8 @@ from gate_programs import PROGRAMS, WORK, case
 from scipy import stats
 
 from tpubench.results.duet import Pair, log_ratio
-from tpubench.results.gate_looks import MDE_PAIRS, judge, minimum_detectable
-from tpubench.results.gate_policy import Policy
+from tpubench.results.gate.looks import MDE_PAIRS, judge, minimum_detectable
+from tpubench.results.gate.policy import Policy
 from tpubench.suite import registry
 
 POLICY = Policy()

@@ -19,7 +19,7 @@ from tpubench.results import fingerprint
 from tpubench.suite import registry, timing
 from tpubench.suite.prepared import clockwork, pass_window
 from tpubench.suite.workload import Device, Weights
-from tpubench.workloads._llama_step import LlamaStep
+from tpubench.workloads.llama.step import LlamaStep
 
 BATCH, PROMPT, OUTPUT = 1, 32, 33
 

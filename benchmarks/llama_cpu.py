@@ -39,7 +39,7 @@ from tpubench.suite import registry, timing
 from tpubench.suite.prepared import clockwork, pass_window
 from tpubench.suite.workload import Device, Step, Weights
 from tpubench.workloads._checkpoint import load, read_config
-from tpubench.workloads._llama import Block, Llama
+from tpubench.workloads.llama.model import Block, Llama
 
 PROMPT, TOKENS, LONG_PROMPT = 128, 64, 512
 MODES = ("compiled", "packed", "eager")

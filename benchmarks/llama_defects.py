@@ -20,9 +20,9 @@ from tpubench.suite import registry
 from tpubench.suite.parity import Means, Parity
 from tpubench.suite.reference_cache import ReferenceCache
 from tpubench.suite.workload import Case, Device, Weights, Workload
-from tpubench.workloads._llama import Block, rope_tables
-from tpubench.workloads._llama_config import LlamaConfig
-from tpubench.workloads._llama_step import LlamaStep
+from tpubench.workloads.llama.config import LlamaConfig
+from tpubench.workloads.llama.model import Block, rope_tables
+from tpubench.workloads.llama.step import LlamaStep
 
 Defect = Callable[[LlamaStep], None]
 

@@ -33,7 +33,7 @@ from tpubench.suite import registry
 from tpubench.suite.prepared import clockwork
 from tpubench.suite.timing import throughput
 from tpubench.suite.workload import Case, Weights, Window
-from tpubench.workloads._llama_config import PRESETS
+from tpubench.workloads.llama.config import PRESETS
 
 BACKENDS = {"cuda": "cuda", "cpu": "cpu"}
 WINDOW_S = {"cuda": 2.0, "cpu": 0.05}

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from tpubench.suite import registry
 from tpubench.suite.workload import Case, Weights
-from tpubench.workloads._llama_train import Block
-from tpubench.workloads._llama_train_step import TrainStep
+from tpubench.workloads.llama_pretrain.model import Block
+from tpubench.workloads.llama_pretrain.step import TrainStep
 
 
 def case(depth: int, width: int, *, tied: bool = False, **settings: int | str) -> Case:

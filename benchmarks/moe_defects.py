@@ -16,9 +16,9 @@ from torch import Tensor
 
 from tpubench.suite import registry
 from tpubench.suite.workload import Case, Weights
-from tpubench.workloads._llama_config import Experts
-from tpubench.workloads._llama_step import LlamaStep
-from tpubench.workloads._moe import Mixture
+from tpubench.workloads.llama.config import Experts
+from tpubench.workloads.llama.experts import Mixture
+from tpubench.workloads.llama.step import LlamaStep
 
 EXPERTS = Experts(routed=16, top_k=4, d_ffn=64, shared=1, dense_layers=1)
 

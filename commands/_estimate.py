@@ -49,7 +49,7 @@ def _roofline(asked: Asked, compiling: Compiling, *, as_json: bool, explain: boo
     from tpubench.costs.price_files import all_prices, chosen_price
     from tpubench.estimates.modelled import examine
     from tpubench.estimates.request import parse
-    from tpubench.reports import terminal_estimate
+    from tpubench.reports.terminal import estimate as terminal_estimate
     from tpubench.results.row import Row
     from tpubench.results.store import prepare, write
 
@@ -92,7 +92,7 @@ def _compile(asked: Asked, compiling: Compiling, *, as_json: bool, explain: bool
     from tpubench.costs.price_files import all_prices, chosen_price
     from tpubench.estimates.compiled import estimate
     from tpubench.estimates.compiled.request import parse
-    from tpubench.reports import terminal_compiled
+    from tpubench.reports.terminal import compiled as terminal_compiled
     from tpubench.results.row import Row
     from tpubench.results.store import prepare, write
 

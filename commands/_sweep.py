@@ -21,7 +21,8 @@ def sweep(
     as_json: bool,
 ) -> int:
     """Survey, run and print; the exit code. UsageError before anything runs, where nothing can."""
-    from tpubench.reports import progress, terminal_sweep
+    from tpubench.reports import progress
+    from tpubench.reports.terminal import sweep as terminal_sweep
     from tpubench.results.store import default_store
     from tpubench.results.sweep_report import SweepReport
     from tpubench.suite import processes, sweep, sweep_spec

@@ -41,7 +41,7 @@ def allocate(
     from tpubench.costs.allocation.plausibility import ImplausibleError
     from tpubench.costs.price_files import all_prices
     from tpubench.devices.prices import today
-    from tpubench.reports import terminal_plan
+    from tpubench.reports.terminal import plan as terminal_plan
     from tpubench.results.plain_text import warn
     from tpubench.results.store import default_store
 

@@ -49,7 +49,7 @@ def cost_cloud(
     """Cost of a million tokens on rented chips; input and output apart where timed apart."""
     from tpubench.costs import figures
     from tpubench.costs.price_files import named_price
-    from tpubench.reports import terminal_money
+    from tpubench.reports.terminal import money as terminal_money
 
     paid = named_price(price, usd_per_chip_hour, device, prices or [])
     found = figures.cloud(
@@ -97,7 +97,7 @@ def cost_owned(
     from tpubench.costs import figures
     from tpubench.costs.owned import Owned
     from tpubench.costs.price_files import chosen_price
-    from tpubench.reports import terminal_money
+    from tpubench.reports.terminal import money as terminal_money
 
     rent = chosen_price(price, cloud_usd_per_chip_hour, prices or [])
     chip = Owned(
@@ -139,7 +139,7 @@ def cost_margin(
 ) -> None:
     """Gross margin at a price per million tokens; with capex also payback, NPV and IRR."""
     from tpubench.costs import figures
-    from tpubench.reports import terminal_money
+    from tpubench.reports.terminal import money as terminal_money
 
     found = figures.margin(
         usd_per_mtok=usd_per_mtok,
@@ -174,7 +174,7 @@ def cost_contract(
     """Bill of a take-or-pay contract, against paying on demand (--on-demand or --price)."""
     from tpubench.costs import figures
     from tpubench.costs.price_files import asked_price
-    from tpubench.reports import terminal_money
+    from tpubench.reports.terminal import money as terminal_money
 
     beyond = asked_price(price, on_demand, prices or [], option="--on-demand")
     found = figures.contract(

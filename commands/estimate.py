@@ -79,7 +79,7 @@ def estimate(
                 "--validate FILE judges roofline estimates: only --rows and --json fit"
             )
         from tpubench.estimates.published.validate import validate as judge
-        from tpubench.reports import terminal_estimate
+        from tpubench.reports.terminal import estimate as terminal_estimate
 
         terminal_estimate.show_validation(judge(validate).to_json(rows=rows), as_json=as_json)
         return

@@ -47,7 +47,7 @@ def compare(
     explain: Explain = False,
 ) -> None:
     """Compare B with A, figure by figure: ratio, interval, and what else differs."""
-    from tpubench.reports import terminal_compare
+    from tpubench.reports.terminal import compare as terminal_compare
     from tpubench.results.compare import compare_selected
     from tpubench.results.store import default_store
 
@@ -104,7 +104,8 @@ def report(
 ) -> None:
     """Write a self-contained HTML page: TPU, Nvidia or contract, and what it rests on."""
     from tpubench.costs.price_files import all_prices
-    from tpubench.reports import terminal, terminal_report
+    from tpubench.reports import terminal
+    from tpubench.reports.terminal import report as terminal_report
 
     asked = terminal_report.Asked(
         selectors=selectors or [],

@@ -74,12 +74,13 @@ def ab(
     ] = False,
 ) -> None:
     """Baseline and candidate in turns, on this machine, until the difference is proven or not."""
-    from tpubench.reports import gate_files, terminal_gate
-    from tpubench.results import gate_policy
+    from tpubench.reports import gate_files
+    from tpubench.reports.terminal import gate as terminal_gate
+    from tpubench.results.gate import policy as gate_policy
     from tpubench.results.store import default_store
-    from tpubench.suite import ab as contest
     from tpubench.suite import cores as processor
     from tpubench.suite import processes, request
+    from tpubench.suite.duets import ab as contest
 
     rules = gate_policy.load(policy)
     asked = request.parse(
@@ -148,8 +149,10 @@ def gate(
     explain: Explain = False,
 ) -> None:
     """Judge stored rows: 0 ok, 1 regressed, 3 inconclusive, 4 not comparable."""
-    from tpubench.reports import gate_files, terminal_gate
-    from tpubench.results import gate_policy, gate_selected
+    from tpubench.reports import gate_files
+    from tpubench.reports.terminal import gate as terminal_gate
+    from tpubench.results.gate import policy as gate_policy
+    from tpubench.results.gate import selected as gate_selected
     from tpubench.results.store import default_store
 
     rules = gate_policy.declared(gate_policy.load(policy, strict=False), metric or [])
@@ -174,7 +177,7 @@ def history(
     as_json: Json = False,
 ) -> None:
     """Follow a metric over stored runs and name the commits where its level changed (advisory)."""
-    from tpubench.reports import terminal_history
+    from tpubench.reports.terminal import history as terminal_history
     from tpubench.results import history as past
     from tpubench.results.listing import naming
     from tpubench.results.select import select

@@ -56,7 +56,7 @@ def import_(
     from tpubench.costs import import_files
     from tpubench.costs.imported import Given
     from tpubench.estimates.published.beyond_peak import beyond_peak
-    from tpubench.reports import terminal_import
+    from tpubench.reports.terminal import imported as terminal_import
     from tpubench.results.importers import formats
     from tpubench.results.store import default_store
 

@@ -59,7 +59,7 @@ def init(
     from tpubench.costs.drafts import init as drafts
     from tpubench.costs.price_files import all_prices
     from tpubench.devices.prices import today
-    from tpubench.reports import terminal_draft
+    from tpubench.reports.terminal import draft as terminal_draft
     from tpubench.reports.terminal import warn_unreadable
     from tpubench.results import published as shipped
     from tpubench.results.listing import files

@@ -34,7 +34,7 @@ def price_list(
     """List prices: the shipped table, $TPUBENCH_PRICES, and --prices."""
     from tpubench.costs.price_files import all_prices, pick
     from tpubench.devices.prices import today
-    from tpubench.reports import terminal_money
+    from tpubench.reports.terminal import money as terminal_money
 
     found = pick(all_prices(prices or []), accelerator or [], provider or [], term or [])
     terminal_money.show_prices(found, today(), as_json=as_json)
@@ -49,7 +49,7 @@ def price_show(
     """Show one price: source, date, age and hash."""
     from tpubench.costs.price_files import find_price
     from tpubench.devices.prices import today
-    from tpubench.reports import terminal_money
+    from tpubench.reports.terminal import money as terminal_money
 
     terminal_money.show_price(find_price(price_id, prices or []), today(), as_json=as_json)
 
@@ -71,7 +71,7 @@ def price_import(
 ) -> None:
     """Import another tool's price catalogue; rows that make no sense are left out and named."""
     from tpubench.costs.price_files import import_prices
-    from tpubench.reports import terminal_money
+    from tpubench.reports.terminal import money as terminal_money
 
     found, written = import_prices(format_name, path, as_of, provider, out)
     terminal_money.show_import(found.prices, found.rejected, written, as_json=as_json)
@@ -86,7 +86,7 @@ def price_diff(
     """Say which offers are new, gone, dearer or cheaper between two tables, and what one omits."""
     from tpubench.costs.price_diff import diff
     from tpubench.costs.price_files import table
-    from tpubench.reports import terminal_money
+    from tpubench.reports.terminal import money as terminal_money
 
     changes = diff(table(before), table(after))
     terminal_money.show_diff(changes, before, after, as_json=as_json)
@@ -109,7 +109,8 @@ def price_apply(
     """Price stored rates again: new figures in their run, the old ones kept, nothing re-run."""
     from tpubench.costs.price_files import asked_price
     from tpubench.costs.reprice import store_repriced
-    from tpubench.reports import terminal, terminal_money
+    from tpubench.reports import terminal
+    from tpubench.reports.terminal import money as terminal_money
     from tpubench.results.store import default_store
 
     price = asked_price(price_id, usd_per_chip_hour, prices or [])

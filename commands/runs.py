@@ -29,7 +29,7 @@ def runs_list(
     as_json: Json = False,
 ) -> None:
     """List the runs of a store, the latest last, with their tags and notes."""
-    from tpubench.reports import terminal_runs
+    from tpubench.reports.terminal import runs as terminal_runs
     from tpubench.results import runs
     from tpubench.results.store import default_store
 
@@ -54,7 +54,7 @@ def runs_tag(
     as_json: Json = False,
 ) -> None:
     """Put tags on a run, or take them away; the selector tag=NAME finds it."""
-    from tpubench.reports import terminal_runs
+    from tpubench.reports.terminal import runs as terminal_runs
     from tpubench.results import labels, runs
     from tpubench.results.store import default_store
 
@@ -74,7 +74,7 @@ def runs_note(
     as_json: Json = False,
 ) -> None:
     """Add a note to a run; notes are kept, the earlier ones too."""
-    from tpubench.reports import terminal_runs
+    from tpubench.reports.terminal import runs as terminal_runs
     from tpubench.results import labels, runs
     from tpubench.results.store import default_store
 
@@ -92,7 +92,7 @@ def runs_delete(
     as_json: Json = False,
 ) -> None:
     """Take runs out of a store; they are kept aside, and runs restore brings them back."""
-    from tpubench.reports import terminal_runs
+    from tpubench.reports.terminal import runs as terminal_runs
     from tpubench.results import runs
     from tpubench.results.store import default_store
 
@@ -117,7 +117,7 @@ def runs_restore(
     as_json: Json = False,
 ) -> None:
     """Bring deleted runs back."""
-    from tpubench.reports import terminal_runs
+    from tpubench.reports.terminal import runs as terminal_runs
     from tpubench.results import runs
     from tpubench.results.store import default_store
 
@@ -136,7 +136,7 @@ def merge(
     ] = False,
 ) -> None:
     """Bring stores together: every row once, none lost; exit 1, naming it, where two disagree."""
-    from tpubench.reports import terminal_runs
+    from tpubench.reports.terminal import runs as terminal_runs
     from tpubench.results.merge import merge as bring_together
 
     done = bring_together(stores, into, dry_run=dry_run)
@@ -153,7 +153,7 @@ def compact(
     ] = 3600.0,
 ) -> None:
     """Merge the many files of each run into few; no row is lost, whenever it is stopped."""
-    from tpubench.reports import terminal_runs
+    from tpubench.reports.terminal import runs as terminal_runs
     from tpubench.results.compact import compact as merge_files
     from tpubench.results.store import default_store
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tpubench.errors import UsageError
 from tpubench.reports.quantity import quantity
-from tpubench.reports.terminal_gate import cause, change
-from tpubench.results.gate_report import Finding, GateReport
+from tpubench.reports.terminal.gate import cause, change
+from tpubench.results.gate.report import Finding, GateReport
 
 _MARK = {
     "ok": "✅",

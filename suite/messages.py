@@ -35,7 +35,7 @@ class Parity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A module that a process has imported; see :mod:`tpubench.suite.loaded`."""
+    """A module that a process has imported; see :mod:`tpubench.suite.duets.loaded`."""
 
     module: str
     file: str
@@ -45,7 +45,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What a side of a duet says once it is warm; see :mod:`tpubench.suite.duet_child`."""
+    """What a side of a duet says once it is warm; see :mod:`tpubench.suite.duets.child`."""
 
     warm_up_s: list[float]
     steadiness: str

@@ -50,12 +50,12 @@ def _run(
 ) -> Any:
     from tpubench.errors import UsageError
     from tpubench.suite import timing
+    from tpubench.suite.duets.sides import DUET_PACE
     from tpubench.suite.parity import worst
     from tpubench.suite.parity_means import means_of
     from tpubench.suite.prepared import clockwork, pass_window
     from tpubench.suite.request import Request
     from tpubench.suite.run import make_plan
-    from tpubench.suite.sides import DUET_PACE
 
     overrides = {key: [str(value)] for key, value in settings.items()}
     plan = make_plan(

@@ -1,9 +1,9 @@
-"""Finds workloads and backends: by file name in their folders, and through entry points.
+"""Finds workloads and backends: in their folders, and through entry points.
 
-There is no list to edit. ``workloads/llama_infer.py`` is ``llama-infer``; a third party offers
-``tpubench.workloads`` or ``tpubench.backends`` entry points that name a subclass. A third party's
-code runs when it is asked for by the name of its entry point; what is broken there is named, and
-hinders nothing else.
+There is no list to edit: what a module of ``workloads/`` or ``suite/backends/`` defines, or names
+in the ``__init__.py`` of its folder, is offered. A third party offers ``tpubench.workloads`` or
+``tpubench.backends`` entry points that name a subclass. A third party's code runs when it is asked
+for by the name of its entry point; what is broken there is named, and hinders nothing else.
 """
 
 from __future__ import annotations
@@ -163,6 +163,6 @@ def _defined(module: ModuleType, kind: type[Kind]) -> list[type[Kind]]:
         for value in vars(module).values()
         if inspect.isclass(value)
         and issubclass(value, kind)
-        and value.__module__ == module.__name__
+        and f"{value.__module__}.".startswith(f"{module.__name__}.")
         and not inspect.isabstract(value)
     ]

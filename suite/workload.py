@@ -1,6 +1,6 @@
 """What a standard workload is: a program, its cases, the work it does and its parity check.
 
-A workload file (``workloads/llama_infer.py`` ↔ ``llama-infer``) defines one :class:`Workload`.
+A folder of ``workloads/`` offers one or several, each a :class:`Workload`.
 Its definition imports no torch, so a plan, a price or a dry run needs none; the program itself is
 imported by :meth:`Workload.build`, in the child process that runs it.
 """
@@ -127,7 +127,7 @@ class Workload(ABC):
     fractions: ClassVar[Mapping[str, str]] = {}
     """Which of mfu and mbu means something here, and over which phase (``pass`` for all of it)."""
     sources: ClassVar[tuple[str, ...]] = ()
-    """Files beside this one that define the program too, e.g. ``_llama.py``."""
+    """Files beside this one that define the program too, e.g. ``model.py``."""
     parallelism: ClassVar[str | None] = None
     """How it is spread over many chips: ``tp`` (each holds a part of every layer) or ``fsdp`` (each
     holds a part of the weights and takes a part of the batch); None when it runs on one."""

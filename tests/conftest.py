@@ -9,3 +9,10 @@ import pytest
 def _no_store_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("TPUBENCH_STORE", "TPUBENCH_FAKE", "TPUBENCH_DEBUG"):
         monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _a_pytest_started_here_is_nobodys_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pytest-benchmark goes by to stand back, and a child would inherit."""
+    for variable in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
+        monkeypatch.delenv(variable, raising=False)

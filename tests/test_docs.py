@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import runpy
 from pathlib import Path
@@ -47,8 +48,17 @@ def test_every_workload_and_backend_is_documented(name: str) -> None:
     assert f"`{name}`" in PROSE
 
 
+@pytest.mark.parametrize("name", registry.workloads())
+def test_every_workload_has_a_recipe_in_its_folder(name: str) -> None:
+    folder = Path(inspect.getfile(type(registry.workloads()[name]))).parent
+    recipe = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"tpubench run --workload {name}" in recipe
+    for what in ("**Counted**", "**Checked**"):
+        assert what in recipe
+
+
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]:
+    for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("workloads/**/*.md")]:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"

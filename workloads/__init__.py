@@ -1,1 +1,1 @@
-"""The standard programs, one file each; ``_name.py`` holds what several share."""
+"""The standard programs, a folder each, with its recipe; ``_name`` holds what several share."""

@@ -15,8 +15,8 @@ from hostile.checkpoint import Base, good_folder
 from tpubench.errors import UsageError
 from tpubench.suite.workload import Weights
 from tpubench.workloads._checkpoint import digest, load, read_config
-from tpubench.workloads._llama import Llama
-from tpubench.workloads.llama_infer import LlamaInfer
+from tpubench.workloads.llama.infer import LlamaInfer
+from tpubench.workloads.llama.model import Llama
 
 TEXT = "abc <s> aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!"
 SMALL = 5_000_000

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tpubench.errors import RunFailedError
-from tpubench.results._wire import fields, integers
+from tpubench.suite.compiling.wire import fields, integers
 
 _ITEM_BYTES = {
     1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 2, 8: 4, 9: 8, 10: 2, 11: 4, 12: 8, 16: 2, 19: 1,

@@ -31,9 +31,9 @@ _HERE = Path(__file__).parent
 _SOURCES = (
     _HERE.parent.parent / "suite" / "export.py",
     _HERE.parent.parent / "suite" / "libtpu_compile.py",
-    _HERE.parent.parent / "suite" / "_stablehlo.py",
-    _HERE.parent.parent / "workloads" / "_llama_program.py",
-    _HERE.parent.parent / "workloads" / "_llama_train_program.py",
+    _HERE.parent.parent / "suite" / "compiling" / "stablehlo.py",
+    _HERE.parent.parent / "workloads" / "llama" / "program.py",
+    _HERE.parent.parent / "workloads" / "llama_pretrain" / "program.py",
 )
 """Code that decides what is exported and compiled: part of a cache key."""
 
@@ -170,7 +170,7 @@ def _make(request: CompileRequest, kernel: bool, depths: list[int], folder: Path
         for depth in depths
     ]
     exported = children.ask(
-        "tpubench.suite.export",
+        "tpubench.suite.compiling.export",
         {
             "cache": str(request.cache),
             "case": dataclasses.asdict(request.case),
@@ -201,7 +201,7 @@ def _make(request: CompileRequest, kernel: bool, depths: list[int], folder: Path
 def _compile(request: CompileRequest, programs: list[dict[str, Any]]) -> dict[str, Any]:
     target = request.target
     return children.ask(
-        "tpubench.suite.libtpu_compile",
+        "tpubench.suite.compiling.libtpu",
         {
             "topology": target.topology,
             "chip_config": target.generation.chip_config,

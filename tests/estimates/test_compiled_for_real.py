@@ -17,7 +17,7 @@ from tpubench.errors import UsageError
 from tpubench.estimates.compiled import estimate, run
 from tpubench.estimates.compiled.request import PhaseEstimate
 from tpubench.estimates.compiled.targets import Target, target
-from tpubench.workloads._llama_config import LlamaConfig
+from tpubench.workloads.llama.config import LlamaConfig
 
 ROOT = Path(__file__).parent.parent.parent
 VARIABLE = "TPUBENCH_TEST_TPU_PYTHON"

@@ -10,11 +10,11 @@ torch = pytest.importorskip("torch")
 
 from tpubench.suite import registry  # noqa: E402
 from tpubench.suite.workload import UsageError  # noqa: E402
-from tpubench.workloads import _llama_program  # noqa: E402
-from tpubench.workloads._llama import Llama  # noqa: E402
-from tpubench.workloads._llama_config import PRESETS  # noqa: E402
-from tpubench.workloads._llama_quantized import FLOAT32  # noqa: E402
-from tpubench.workloads._llama_weights import Drawn, fill  # noqa: E402
+from tpubench.workloads.llama import program  # noqa: E402
+from tpubench.workloads.llama.config import PRESETS  # noqa: E402
+from tpubench.workloads.llama.model import Llama  # noqa: E402
+from tpubench.workloads.llama.quantized import FLOAT32  # noqa: E402
+from tpubench.workloads.llama.weights import Drawn, fill  # noqa: E402
 
 
 @pytest.fixture
@@ -34,12 +34,12 @@ def sharded_rows(fused: torch.Tensor, parts: list[int], shards: int) -> torch.Te
 @pytest.mark.parametrize("length", [6, 1])
 def test_the_layout_for_chips_computes_the_same(one_thread: None, length: int) -> None:
     config, shards = PRESETS["tiny"], 2
-    plain = _llama_program.Greedy(config, 2, 16, FLOAT32).eval()
+    plain = program.Greedy(config, 2, 16, FLOAT32).eval()
     fill(plain.model, Drawn(config, 0))
     plain.model.embedding.weight.data.normal_(0, 1)
-    laid = _llama_program.Greedy(config, 2, 16, FLOAT32).eval()
+    laid = program.Greedy(config, 2, 16, FLOAT32).eval()
     laid.load_state_dict(plain.state_dict())
-    split = _llama_program._spread(laid, shards)
+    split = program._spread(laid, shards)
     heads = [config.n_heads * config.head_dim, *[config.n_kv_heads * config.head_dim] * 2]
     for block in laid.model.blocks:
         block.attention.qkv.weight.data = sharded_rows(

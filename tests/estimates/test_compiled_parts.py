@@ -15,8 +15,8 @@ from tpubench.errors import RunFailedError, UsageError
 from tpubench.estimates.compiled import children, timing
 from tpubench.estimates.compiled.hlo import Collective, Cost, cost
 from tpubench.estimates.compiled.targets import target
-from tpubench.results._wire import fields, message, varint
-from tpubench.suite._stablehlo import annotated
+from tpubench.suite.compiling.stablehlo import annotated
+from tpubench.suite.compiling.wire import fields, message, varint
 
 F32, BF16, TOKEN = 11, 16, 17
 

@@ -10,12 +10,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tpubench.suite import registry  # noqa: E402
-from tpubench.suite.export import recorded_attention  # noqa: E402
+from tpubench.suite.compiling.export import recorded_attention  # noqa: E402
 from tpubench.suite.workload import Case, Program, UsageError  # noqa: E402
-from tpubench.workloads._llama_config import PRESETS  # noqa: E402
-from tpubench.workloads._llama_train_program import TracedLlama, TracedStep  # noqa: E402
-from tpubench.workloads._llama_train_reference import AdamWSettings  # noqa: E402
-from tpubench.workloads._llama_train_step import adamw  # noqa: E402
+from tpubench.workloads.llama.config import PRESETS  # noqa: E402
+from tpubench.workloads.llama_pretrain.program import TracedLlama, TracedStep  # noqa: E402
+from tpubench.workloads.llama_pretrain.reference import AdamWSettings  # noqa: E402
+from tpubench.workloads.llama_pretrain.step import adamw  # noqa: E402
 
 SETTINGS = {"batch": ["2"], "seq_len": ["24"]}
 

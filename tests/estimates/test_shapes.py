@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tpubench.estimates.roofline import shapes
-from tpubench.workloads import _llama_config as llama
+from tpubench.workloads.llama import config as llama
 
 
 @pytest.mark.parametrize("name", shapes.names())

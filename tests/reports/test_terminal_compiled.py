@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sample_rows import make_row
 
-from tpubench.reports import terminal_compiled
+from tpubench.reports.terminal import compiled as terminal_compiled
 
 
 def phase(*, size: float, attentions: int = 0, fits: bool = True) -> dict[str, Any]:

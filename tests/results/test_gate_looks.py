@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from tpubench.results.gate_looks import LOOKS, judge, minimum_detectable, spent
-from tpubench.results.gate_policy import Policy
+from tpubench.results.gate.looks import LOOKS, judge, minimum_detectable, spent
+from tpubench.results.gate.policy import Policy
 
 POLICY = Policy()
 

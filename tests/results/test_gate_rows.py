@@ -9,9 +9,9 @@ import pytest
 from gate_rows import BASE, FINGERPRINT, LATER, NEW, changed, run_of
 
 from tpubench.errors import UsageError
-from tpubench.results.gate_policy import Rules, declared, load
-from tpubench.results.gate_report import GateReport
-from tpubench.results.gate_rows import gate
+from tpubench.results.gate.policy import Rules, declared, load
+from tpubench.results.gate.report import GateReport
+from tpubench.results.gate.rows import gate
 from tpubench.results.row import Row
 
 STEADY = [100.0, 101.0, 99.0, 100.5, 99.5, 100.2]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tpubench.results.gate_tests import (
+from tpubench.results.gate.tests import (
     holm,
     paired_estimate,
     paired_p,

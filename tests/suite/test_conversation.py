@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 
 from tpubench.errors import RunFailedError, UsageError
-from tpubench.results.gate_policy import Rules
-from tpubench.suite import ab, conversation, keeper, launch, messages
+from tpubench.results.gate.policy import Rules
+from tpubench.suite import conversation, keeper, launch, messages
 from tpubench.suite import run as suite_run
+from tpubench.suite.duets import ab
 from tpubench.suite.interpreters import Interpreter
 from tpubench.suite.job import Job, Outcome
 from tpubench.suite.request import Request

@@ -12,11 +12,11 @@ import pytest
 from tpubench.errors import NotComparableError, RunFailedError, UsageError
 from tpubench.results import store
 from tpubench.results.duet import Pair, block_time_s, log_ratio, stored_pairs
-from tpubench.results.gate_duet import gate_stored
-from tpubench.results.gate_policy import Rules
+from tpubench.results.gate.duet import gate_stored
+from tpubench.results.gate.policy import Rules
 from tpubench.results.row import Row
 from tpubench.results.verify import verify_store
-from tpubench.suite import ab, duet
+from tpubench.suite.duets import ab, duet
 from tpubench.suite.request import Request
 
 CASE = {"m": ["8"], "n": ["8"], "k": ["8"], "dtype": ["float32"]}

@@ -20,7 +20,7 @@ from tpubench.suite import registry
 from tpubench.suite import run as suite_run
 from tpubench.suite.backends import _dynamo, _gpus, _nvml
 from tpubench.suite.backends.cuda import Cuda
-from tpubench.suite.duet import design_for, too_large
+from tpubench.suite.duets.duet import design_for, too_large
 from tpubench.suite.interpreters import Interpreter
 from tpubench.suite.launch import why_it_ended
 from tpubench.suite.request import Request

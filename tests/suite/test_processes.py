@@ -13,9 +13,10 @@ import pytest
 from tpubench.errors import RunFailedError
 from tpubench.estimates.compiled import children
 from tpubench.results import fingerprint
-from tpubench.results.gate_policy import Rules
-from tpubench.suite import ab, duet, processes, refs
+from tpubench.results.gate.policy import Rules
+from tpubench.suite import processes
 from tpubench.suite import run as suite_run
+from tpubench.suite.duets import ab, duet, refs
 from tpubench.suite.interpreters import Interpreter
 from tpubench.suite.request import Request
 
@@ -56,7 +57,11 @@ def test_no_child_sees_the_working_directory(strange_place: Path, tmp_path: Path
     assert Interpreter(path=sys.executable).versions(["stranger"]) == {"stranger": None}
     with pytest.raises(RunFailedError):  # no such request; its imports are what matters
         children.ask(
-            "tpubench.suite.export", {}, python=None, timeout_s=60, what="an empty request"
+            "tpubench.suite.compiling.export",
+            {},
+            python=None,
+            timeout_s=60,
+            what="an empty request",
         )
     assert not strange_place.exists(), strange_place.read_text()
 

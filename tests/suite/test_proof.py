@@ -60,8 +60,9 @@ def test_what_else_lies_in_a_flat_repository_is_not_imported(tmp_path: Path) -> 
     project = acme.project(tmp_path, "flat", "wheel")
     for name in STRANGERS:
         (project.checkout / name).write_text("raise SystemExit(f'{__name__} was imported')\n")
-    (project.checkout / "tpubench" / "suite").mkdir(parents=True)
-    (project.checkout / "tpubench" / "suite" / "duet_child.py").write_text("raise SystemExit(9)\n")
+    folder = project.checkout / "tpubench" / "suite" / "duets"
+    folder.mkdir(parents=True)
+    (folder / "child.py").write_text("raise SystemExit(9)\n")
     project.commit("Files with the names of others")
     assert "acme_bench.model" in pair(project, "HEAD~2", "HEAD")["differing"]
     assert "acme_bench.model" in pair(project, "HEAD~2", ".")["differing"]

@@ -10,8 +10,8 @@ import pytest
 from wheels import wheel
 
 from tpubench.errors import RunFailedError, UsageError
-from tpubench.results.gate_policy import Rules
-from tpubench.suite import ab, refs, sides
+from tpubench.results.gate.policy import Rules
+from tpubench.suite.duets import ab, refs, sides
 from tpubench.suite.request import Request
 
 REQUEST = Request(

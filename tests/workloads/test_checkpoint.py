@@ -31,7 +31,7 @@ from tiny_checkpoints import (
 
 from tpubench.errors import UsageError
 from tpubench.workloads._checkpoint import load, read_config
-from tpubench.workloads._llama import Llama
+from tpubench.workloads.llama.model import Llama
 
 
 def assert_weights(model: Llama, expected: dict[str, torch.Tensor]) -> None:

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from tpubench.suite import registry
-from tpubench.workloads import _llama_config as arithmetic
-from tpubench.workloads._llama_config import PRESETS
-from tpubench.workloads.llama_infer import LlamaInfer
+from tpubench.workloads.llama import config as arithmetic
+from tpubench.workloads.llama.config import PRESETS
+from tpubench.workloads.llama.infer import LlamaInfer
 
 PUBLISHED_PARAMETERS = {
     "smollm2-135m": 134.5e6,

@@ -24,14 +24,14 @@ from tpubench.suite import registry
 from tpubench.suite.parity import Parity, worst
 from tpubench.suite.reference_cache import ReferenceCache
 from tpubench.suite.workload import Case, Device, Weights
-from tpubench.workloads import _llama_ranks, _llama_recall
 from tpubench.workloads._checkpoint import read_config
-from tpubench.workloads._llama import Llama
-from tpubench.workloads._llama_config import PRESETS
-from tpubench.workloads._llama_quantized import FLOAT32
-from tpubench.workloads._llama_reference import Place, Task, force
-from tpubench.workloads._llama_step import LlamaStep
-from tpubench.workloads._llama_weights import Drawn, Stored, fill
+from tpubench.workloads.llama import ranks, recall
+from tpubench.workloads.llama.config import PRESETS
+from tpubench.workloads.llama.model import Llama
+from tpubench.workloads.llama.quantized import FLOAT32
+from tpubench.workloads.llama.reference import Place, Task, force
+from tpubench.workloads.llama.step import LlamaStep
+from tpubench.workloads.llama.weights import Drawn, Stored, fill
 
 SIZES = {"batch": 3, "input_len": 16, "output_len": 8}
 DEPTH, WIDTH = 6, 64
@@ -121,7 +121,7 @@ def test_a_reference_is_computed_once(tmp_path: Path, monkeypatch: pytest.Monkey
         forced.extend(len(task.ids) for task in tasks)
         return force(weights, tasks, **settings)
 
-    monkeypatch.setattr(_llama_recall.reference, "force", counted)
+    monkeypatch.setattr(recall.reference, "force", counted)
     again = judged(found, none, cache)
     assert forced == [SIZES["batch"]], "the twin's alone"
     assert again["logits"] == first["logits"]
@@ -206,7 +206,7 @@ def test_ranks_hold_their_parts_of_a_checkpoint_and_never_all_of_it(
         device = Device(torch_device="cpu", rank=rank, ranks=2)
         with Largest() as made:
             stored = Stored(config, tmp_path)
-            parts.append(_llama_ranks.build(config, 8, FLOAT32, device, stored))
+            parts.append(ranks.build(config, 8, FLOAT32, device, stored))
         assert made.bytes <= largest
     first, second = (part.blocks[1] for part in parts)
     H, N = config.head_dim, config.n_heads // 2

@@ -22,13 +22,13 @@ from tpubench.suite.parity import Parity
 from tpubench.suite.reference_cache import ReferenceCache
 from tpubench.suite.workload import Case, Device, Weights
 from tpubench.workloads._checkpoint import read_config
-from tpubench.workloads._llama_quantized import FLOAT32
-from tpubench.workloads._llama_reference import Place
-from tpubench.workloads._llama_train_parity import twin_case
-from tpubench.workloads._llama_train_reference import AdamWSettings, adamw, gradients
-from tpubench.workloads._llama_train_reference import loss as reference_loss
-from tpubench.workloads._llama_train_step import TrainStep
-from tpubench.workloads._llama_weights import Stored, whole
+from tpubench.workloads.llama.quantized import FLOAT32
+from tpubench.workloads.llama.reference import Place
+from tpubench.workloads.llama.weights import Stored, whole
+from tpubench.workloads.llama_pretrain.parity import twin_case
+from tpubench.workloads.llama_pretrain.reference import AdamWSettings, adamw, gradients
+from tpubench.workloads.llama_pretrain.reference import loss as reference_loss
+from tpubench.workloads.llama_pretrain.step import TrainStep
 
 SIZES = {"batch": 2, "seq_len": 32}
 DEPTH, WIDTH = 6, 64

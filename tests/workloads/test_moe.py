@@ -16,17 +16,17 @@ from torch import Tensor
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Config, DeepseekV2Moe
 
 from tpubench.suite import registry
-from tpubench.workloads import _llama_config as arithmetic
-from tpubench.workloads import _moe
-from tpubench.workloads._llama import FeedForward, Llama
-from tpubench.workloads._llama_config import Experts, LlamaConfig
-from tpubench.workloads._llama_quantized import FLOAT32
-from tpubench.workloads._llama_reference import Place, Task, force
-from tpubench.workloads._llama_weights import Piece
-from tpubench.workloads._moe import Mixture
-from tpubench.workloads._moe_config import PRESETS
-from tpubench.workloads._moe_reference import mixture
-from tpubench.workloads.moe_infer import MoeInfer
+from tpubench.workloads.llama import config as arithmetic
+from tpubench.workloads.llama import experts
+from tpubench.workloads.llama.config import Experts, LlamaConfig
+from tpubench.workloads.llama.experts import Mixture
+from tpubench.workloads.llama.experts_config import PRESETS
+from tpubench.workloads.llama.experts_reference import mixture
+from tpubench.workloads.llama.model import FeedForward, Llama
+from tpubench.workloads.llama.quantized import FLOAT32
+from tpubench.workloads.llama.reference import Place, Task, force
+from tpubench.workloads.llama.weights import Piece
+from tpubench.workloads.moe import MoeInfer
 
 FORMS = ("blocks", "every expert")
 CONFIG = LlamaConfig(
@@ -106,7 +106,7 @@ class Theirs:
 
 @pytest.fixture(params=FORMS)
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(_moe, "product_form", lambda *_: request.param)
+    monkeypatch.setattr(experts, "product_form", lambda *_: request.param)
     return str(request.param)
 
 
@@ -253,7 +253,7 @@ def test_the_grouped_kernel_agrees_with_the_blocks(monkeypatch: pytest.MonkeyPat
     gate_Tk, chosen_Tk = made.route(x_TD)
     results = {}
     for name in ("grouped", "blocks", "every expert"):
-        monkeypatch.setattr(_moe, "product_form", lambda *_, name=name: name)
+        monkeypatch.setattr(experts, "product_form", lambda *_, name=name: name)
         results[name] = made.mixed(x_TD, gate_Tk.bfloat16(), chosen_Tk).float()
     for other in ("blocks", "every expert"):
         error = (results[other] - results["grouped"]).norm() / results["grouped"].norm()
@@ -262,17 +262,17 @@ def test_the_grouped_kernel_agrees_with_the_blocks(monkeypatch: pytest.MonkeyPat
 
 def test_the_form_suits_the_device() -> None:
     few, many = torch.empty(8, 64), torch.empty(600, 64)
-    assert _moe.product_form(few.bfloat16(), 16, 8) == "grouped"
-    assert _moe.product_form(few, 16, 8) == "blocks"
+    assert experts.product_form(few.bfloat16(), 16, 8) == "grouped"
+    assert experts.product_form(few, 16, 8) == "blocks"
     elsewhere = cast(Any, type("Elsewhere", (), {"is_cuda": False, "dtype": torch.bfloat16}))
-    for x, assignments, experts, expected in (
+    for x, assignments, n_experts, expected in (
         (few, 16, 8, "every expert"),
         (few[:1], 2, 8, "blocks"),
         (many, 1200, 8, "blocks"),
     ):
         there = elsewhere()
         there.device, there.shape = torch.device("xla"), x.shape
-        assert _moe.product_form(there, assignments, experts) == expected
+        assert experts.product_form(there, assignments, n_experts) == expected
 
 
 PUBLISHED = {

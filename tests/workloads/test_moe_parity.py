@@ -19,8 +19,8 @@ from tpubench.suite import registry
 from tpubench.suite.parity import Parity
 from tpubench.suite.reference_cache import ReferenceCache
 from tpubench.suite.workload import Case
-from tpubench.workloads._llama_config import Experts
-from tpubench.workloads._llama_step import LlamaStep
+from tpubench.workloads.llama.config import Experts
+from tpubench.workloads.llama.step import LlamaStep
 
 SIZES = {"batch": 3, "input_len": 16, "output_len": 8}
 DEPTH, WIDTH = 6, 64

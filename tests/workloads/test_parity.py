@@ -23,9 +23,9 @@ from tiny_checkpoints import (
 )
 
 from tpubench.workloads._checkpoint import load, read_config
-from tpubench.workloads._llama import Llama
-from tpubench.workloads._llama_config import PRESETS, RopeScaling
 from tpubench.workloads._tokenizer import read_tokenizer
+from tpubench.workloads.llama.config import PRESETS, RopeScaling
+from tpubench.workloads.llama.model import Llama
 
 STEPS = 64
 TOLERANCE = 1e-3

@@ -18,15 +18,15 @@ from tpubench.suite import registry
 from tpubench.suite import run as suite_run
 from tpubench.suite.request import Request
 from tpubench.suite.workload import Case, Device, Weights
-from tpubench.workloads import _llama_config as arithmetic
 from tpubench.workloads._checkpoint import load, read_config
-from tpubench.workloads._llama import Llama
-from tpubench.workloads._llama_config import PRESETS, LlamaConfig
-from tpubench.workloads._llama_train import TrainedLlama
-from tpubench.workloads._llama_train_reference import AdamWSettings
-from tpubench.workloads._llama_train_step import TrainStep, adamw
-from tpubench.workloads._llama_weights import Stored
+from tpubench.workloads.llama import config as arithmetic
+from tpubench.workloads.llama.config import PRESETS, LlamaConfig
+from tpubench.workloads.llama.model import Llama
+from tpubench.workloads.llama.weights import Stored
 from tpubench.workloads.llama_pretrain import LlamaPretrain
+from tpubench.workloads.llama_pretrain.model import TrainedLlama
+from tpubench.workloads.llama_pretrain.reference import AdamWSettings
+from tpubench.workloads.llama_pretrain.step import TrainStep, adamw
 
 STEPS = 5
 

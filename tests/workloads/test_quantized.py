@@ -22,18 +22,18 @@ from tpubench.suite.backends._cpu_compile import PackedInt8, pack_linears
 from tpubench.suite.parity import Parity
 from tpubench.suite.reference_cache import ReferenceCache
 from tpubench.suite.workload import Device
-from tpubench.workloads import _llama_ranks
-from tpubench.workloads._llama import Llama
-from tpubench.workloads._llama_config import PRESETS
-from tpubench.workloads._llama_quantized import (
+from tpubench.workloads.llama import ranks
+from tpubench.workloads.llama.config import PRESETS
+from tpubench.workloads.llama.model import Llama
+from tpubench.workloads.llama.quantized import (
     Held,
     QuantizedLinear,
     dequantized,
     quantize,
     row_scales,
 )
-from tpubench.workloads._llama_step import LlamaStep
-from tpubench.workloads._llama_weights import Drawn, fill
+from tpubench.workloads.llama.step import LlamaStep
+from tpubench.workloads.llama.weights import Drawn, fill
 
 KINDS = ["int8", "fp8"]
 SIZES = {"batch": 3, "input_len": 16, "output_len": 8}
@@ -124,7 +124,7 @@ def test_ranks_hold_exactly_the_values_of_one(kind: str) -> None:
     whole = Llama(config, 8, torch.bfloat16, kind)
     fill(whole, Drawn(config, 0))
     parts = [
-        _llama_ranks.build(
+        ranks.build(
             config,
             8,
             Held(dtype=torch.bfloat16, quantized=kind),

@@ -12,7 +12,7 @@ import transformers
 from tiny_checkpoints import edit_json
 
 from tpubench.errors import UsageError
-from tpubench.workloads._gguf import read_gguf
+from tpubench.workloads._checkpoint.gguf import read_gguf
 from tpubench.workloads._tokenizer import Tokenizer, read_tokenizer
 
 QUESTION = "What is the capital of France?"

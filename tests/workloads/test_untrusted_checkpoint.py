@@ -15,10 +15,9 @@ import pytest
 
 from tpubench.errors import UsageError
 from tpubench.suite.workload import Weights
-from tpubench.workloads import _tokenizer_child
 from tpubench.workloads._checkpoint import digest, read_config
-from tpubench.workloads._tokenizer import read_tokenizer
-from tpubench.workloads.llama_infer import LlamaInfer
+from tpubench.workloads._tokenizer import child, read_tokenizer
+from tpubench.workloads.llama.infer import LlamaInfer
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
@@ -91,10 +90,10 @@ def test_an_odd_tokenizer_is_one_line_or_none_that_matters(
     make(folder / name)
     absent = kind in {"a folder", "a dangling link"} and name == "tokenizer_config.json"
     if absent:
-        assert _tokenizer_child.encode_chat(folder, "ab") == [258]
+        assert child.encode_chat(folder, "ab") == [258]
         return
     with pytest.raises(UsageError) as error:
-        _tokenizer_child.encode_chat(folder, "ab")
+        child.encode_chat(folder, "ab")
     assert "\n" not in str(error.value)
     assert str(folder) in str(error.value)
 
@@ -189,7 +188,7 @@ def test_a_chat_template_cannot_hang_or_fill_the_machine(
     base: Base, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     template, reason = TEMPLATES[kind]
-    monkeypatch.setattr(_tokenizer_child, "CPU_S", 1)
+    monkeypatch.setattr(child, "CPU_S", 1)
     file = copy.deepcopy(base.gguf)
     file.values[-1] = text("tokenizer.chat_template", template)
     path = tmp_path / "model.gguf"
@@ -202,7 +201,7 @@ def test_a_chat_template_cannot_hang_or_fill_the_machine(
 def test_a_tokenizer_that_doubles_every_letter_forty_times_is_one_line(
     folder: Path, base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_tokenizer_child, "CPU_S", 2)
+    monkeypatch.setattr(child, "CPU_S", 2)
     double = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
     normalizer = {"type": "Sequence", "normalizers": [double] * 40}
     (folder / "tokenizer.json").write_text(json.dumps({**base.tokenizer, "normalizer": normalizer}))

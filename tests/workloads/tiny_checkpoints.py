@@ -16,7 +16,7 @@ from gguf.constants import GGMLQuantizationType
 
 from tpubench.errors import UsageError
 from tpubench.workloads._checkpoint import load, read_config
-from tpubench.workloads._llama import KVCache, Llama
+from tpubench.workloads.llama.model import KVCache, Llama
 
 TINY = {
     "hidden_size": 64,

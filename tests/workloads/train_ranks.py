@@ -20,7 +20,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from tpubench.suite import registry
 from tpubench.suite.parity_means import means_of
 from tpubench.suite.workload import Device, Weights
-from tpubench.workloads._llama_train_step import TrainStep
+from tpubench.workloads.llama_pretrain.step import TrainStep
 
 
 def main(rank: int, ranks: int, folder: Path, dtype: str, hasty: int = -1) -> None:

@@ -11,10 +11,10 @@ import json
 import sys
 
 from tpubench.errors import NotComparableError
-from tpubench.results.gate_policy import Rules
-from tpubench.suite import ab
-from tpubench.suite.duet import stage
-from tpubench.suite.proof import Witness
+from tpubench.results.gate.policy import Rules
+from tpubench.suite.duets import ab
+from tpubench.suite.duets.duet import stage
+from tpubench.suite.duets.proof import Witness
 from tpubench.suite.request import Request
 
 

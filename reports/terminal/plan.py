@@ -1,0 +1,243 @@
+"""A solved allocation for a finance lead: what to do, what it costs, how sure, what flips it.
+
+Tables are laid out for 80 columns: where the years do not fit side by side they go on below.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+
+from tpubench.costs.allocation.answer import Answer
+from tpubench.costs.allocation.statements import EXPECTED, SPENT
+from tpubench.costs.allocation.variants import AS_PLANNED, NO_RESALE
+from tpubench.reports.plan_words import NAMES, dollars
+from tpubench.reports.quantity import MISSING, number
+from tpubench.reports.tables import Table
+from tpubench.reports.terminal import console, print_json
+
+WIDTH = 80
+
+
+def show_plan(answer: Answer, *, as_json: bool) -> None:
+    """The whole answer, its assumptions beside it."""
+    from tpubench.reports.terminal.verdict import show_verdict
+
+    if as_json:
+        print_json(answer.to_json())
+        return
+    out = console() if sys.stdout.isatty() else narrow()
+    what = "margin" if answer.objective == "max_margin" else "cost"
+    say(out, answer.name, bold=True)
+    for setting in answer.settings:
+        say(out, f"with {setting}")
+    if answer.placeholders:
+        say(
+            out,
+            f"{len(answer.placeholders)} of its figures are placeholders (see the assumptions):"
+            " nothing below holds before they are replaced",
+        )
+    if answer.gap is None:
+        sure = "how far from the best possible is unknown: raise plan.seconds"
+    else:
+        sure = f"at most {answer.gap:.3%} from the best possible"
+    say(
+        out,
+        f"present {what} {dollars(answer.objective_usd)}; {sure}"
+        f" ({answer.method}, {answer.seconds:.1f} s)",
+    )
+    _without_resale(out, answer)
+    show_verdict(out, answer.verdict)
+    _amounts(out, answer)
+    _cash(out, answer)
+    _profit(out, answer)
+    _variants(out, answer)
+    _tokens(out, answer)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(answer.evidence.items()))
+    say(out, f"\nThroughputs used: {kinds}.")
+    say(out, "Assumptions:")
+    for line in answer.assumptions:
+        say(out, f"  - {line}")
+
+
+def _without_resale(out: Console, answer: Answer) -> None:
+    """How much of the answer is what chips are said to be worth at the end."""
+    relaxed = {variant.name: variant for variant in answer.variants}
+    planned, none = relaxed.get(AS_PLANNED), relaxed.get(NO_RESALE)
+    if planned is None or none is None:
+        return
+    what = "margin" if answer.objective == "max_margin" else "cost"
+    text = "impossible" if none.objective_usd is None else dollars(none.objective_usd)
+    side = "" if none.side is None else f"; next dollar {NAMES[none.side]} {none.share:.0%}"
+    say(
+        out,
+        f"relaxed, the {what} is {dollars(planned.objective_usd)}; were chips worth nothing when"
+        f" sold, {text}{side}",
+    )
+
+
+def narrow() -> Console:
+    """Plain text of 80 columns."""
+    return Console(width=WIDTH, no_color=True, highlight=False, emoji=False)
+
+
+def say(out: Console, text: str, *, bold: bool = False) -> None:
+    """A line as it is, wrapped between words."""
+    out.print(text, markup=False, style="bold" if bold else None)
+
+
+def table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
+    """A table whose figures on the right are never cut: words on the left fold instead."""
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in left:
+        made.add_column(heading)
+    for heading in right:
+        made.add_column(heading, justify="right", no_wrap=True)
+    return made
+
+
+def by_year(
+    out: Console,
+    title: str,
+    left: Sequence[str],
+    years: Sequence[int],
+    rows: Mapping[tuple[str, ...], Mapping[int, str]],
+) -> None:
+    """A table of years, continued below where they do not fit beside each other."""
+    words = [
+        max([len(left[i])] + [len(key[i]) for key in rows], default=0) for i in range(len(left))
+    ]
+    room = min(out.width, WIDTH) if not sys.stdout.isatty() else out.width
+    room -= sum(min(w, 24) + 3 for w in words)
+    widths = [
+        max([len(str(year))] + [len(part) for row in rows.values() for part in [row.get(year, "")]])
+        for year in years
+    ]
+    start = 0
+    while start < len(years):
+        end, used = start, 0
+        while end < len(years) and (end == start or used + widths[end] + 3 <= room):
+            used += widths[end] + 3
+            end += 1
+        shown = years[start:end]
+        part = table(title if start == 0 else f"{title}, continued", left, [*map(str, shown)])
+        for key, row in rows.items():
+            if any(row.get(year) for year in shown):
+                part.add_row(*map(escape, key), *(row.get(year, "") for year in shown))
+        out.print(part)
+        start = end
+
+
+def _amounts(out: Console, answer: Answer) -> None:
+    years = sorted({cash.year for cash in answer.cash})
+    rows: dict[tuple[str, ...], dict[int, str]] = {}
+    spread: dict[tuple[str, ...], dict[int, str]] = {}
+    for amount in answer.amounts:
+        key = (amount.accelerator, amount.option)
+        rows.setdefault(key, {})[amount.year] = f"{amount.chips:,.0f}"
+        if amount.high > amount.low:
+            text = f"{amount.low:,.0f}–{amount.high:,.0f}"
+            spread.setdefault(key, {})[amount.year] = text
+    by_year(out, "Chips to buy, commit to and rent", ("chip", "how"), years, rows)
+    say(out, "buy and commitments: new that year; rent and contracts: mean over the scenarios")
+    if spread:
+        by_year(out, "Lowest to highest of the scenarios", ("chip", "how"), years, spread)
+    owned: dict[tuple[str, ...], dict[int, str]] = {}
+    for held in answer.fleet:
+        owned.setdefault((held.accelerator, "owned"), {})[held.year] = f"{held.owned:,.0f}"
+        if held.retired > 0:
+            owned.setdefault((held.accelerator, "retired"), {})[held.year] = f"{held.retired:,.0f}"
+    if owned:
+        by_year(out, "Bought chips at each year's end, and retired", ("chip", ""), years, owned)
+    if any(power.mw > 0 for power in answer.power):
+        drawn = {power.year: f"{power.mw:,.1f}" for power in answer.power}
+        allowed = {p.year: f"{p.limit_mw:,.1f}" for p in answer.power if p.limit_mw is not None}
+        lines: dict[tuple[str, ...], dict[int, str]] = {("drawn",): drawn}
+        if allowed:
+            lines["allowed",] = allowed
+        by_year(out, "Megawatts at the meter", ("power",), years, lines)
+    for port in answer.ports:
+        say(out, f"port {port.workload} to {port.accelerator}: {dollars(port.usd)}")
+
+
+def _cash(out: Console, answer: Answer) -> None:
+    expected = [cash for cash in answer.cash if cash.scenario == EXPECTED]
+    years = [cash.year for cash in expected]
+    rows: dict[tuple[str, ...], dict[int, str]] = {}
+    for part in (*SPENT, "tax", "revenue", "resale"):
+        values = {cash.year: getattr(cash, part) for cash in expected}
+        if any(values.values()):
+            rows[part,] = {year: dollars(usd) for year, usd in values.items() if usd}
+    rows["net spent",] = {cash.year: dollars(cash.net) for cash in expected}
+    by_year(out, "Expected cash by year (resale: value left, last year)", ("item",), years, rows)
+    nets: dict[tuple[str, ...], dict[int, str]] = {}
+    for cash in answer.cash:
+        if cash.scenario != EXPECTED:
+            nets.setdefault((cash.scenario,), {})[cash.year] = dollars(cash.net)
+    if nets:
+        by_year(out, "Net spent in each scenario", ("scenario",), years, nets)
+
+
+def _profit(out: Console, answer: Answer) -> None:
+    years = [row.year for row in answer.profit]
+    parts = {
+        "revenue": "revenue",
+        "operating": "operating cost",
+        "depreciation": "depreciation",
+        "disposal": "gain on resale",
+        "before_tax": "profit before tax",
+        "tax": "tax",
+        "after_tax": "profit after tax",
+    }
+    rows: dict[tuple[str, ...], dict[int, str]] = {}
+    for part, name in parts.items():
+        values = {row.year: getattr(row, part) for row in answer.profit}
+        if any(values.values()):
+            rows[name,] = {year: dollars(usd) for year, usd in values.items()}
+    by_year(out, "Profit and loss, expected", ("item",), years, rows)
+    whole = answer.whole
+    if whole.npv_usd is None or whole.margin is None:
+        say(out, "margin, payback and return: no workload has a price_usd_per_mtok")
+        return
+    rate = f"{whole.irr:.1%}" if whole.irr is not None else f"{MISSING} ({whole.irr_missing})"
+    back = MISSING if whole.payback_years is None else f"{whole.payback_years:.2g} years"
+    say(
+        out,
+        f"the plan as a whole: NPV {dollars(whole.npv_usd)} on revenue"
+        f" {dollars(whole.revenue_usd)} (margin {whole.margin:.1%}), payback {back}, IRR {rate}",
+    )
+
+
+def _variants(out: Console, answer: Answer) -> None:
+    if not answer.variants:
+        return
+    shown = table("The plan under other assumptions", ("change",), ("cost", "next", "TPU share"))
+    if answer.objective == "max_margin":
+        shown.columns[1].header = "margin"
+    for variant in answer.variants:
+        cost = dollars(variant.objective_usd) if variant.objective_usd is not None else "impossible"
+        side = MISSING if variant.side is None else f"{variant.side} {variant.share:.0%}"
+        tpu = MISSING if variant.tpu_share is None else f"{variant.tpu_share:.0%}"
+        shown.add_row(escape(variant.name), cost, side, tpu)
+    out.print(shown)
+
+
+def _tokens(out: Console, answer: Answer) -> None:
+    shown = table(
+        "Cost of a million tokens, over the plan",
+        ("workload", "served by"),
+        ("$/M", "M tokens", "of demand"),
+    )
+    for cost in answer.tokens:
+        shares = sorted(cost.by_accelerator.items(), key=lambda item: -item[1])
+        served = ", ".join(f"{chip} {share:.0%}" for chip, share in shares if share >= 0.005)
+        usd = MISSING if cost.usd_per_mtok is None else f"${number(cost.usd_per_mtok)}"
+        amount = f"{cost.mtok:.3g}" if cost.mtok else "0"
+        shown.add_row(
+            escape(cost.workload), escape(served), usd, amount, f"{cost.served_share:.0%}"
+        )
+    out.print(shown)

@@ -1,0 +1,83 @@
+"""What ``tpubench report`` does and prints: the files, then what the first screen says."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from tpubench.costs.allocation.answer import allocate
+from tpubench.costs.published_cost import with_list_prices
+from tpubench.devices.prices import Price, today
+from tpubench.errors import UsageError
+from tpubench.reports import page, plan_words
+from tpubench.reports.answers.settings import parse
+from tpubench.reports.terminal import console, print_json, warn_unreadable
+from tpubench.reports.terminal.answers import show_answers
+from tpubench.reports.terminal.plan import narrow, say
+from tpubench.results.select import select_for_report
+from tpubench.results.store import default_store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the command line asks of a report."""
+
+    selectors: Sequence[str]
+    table: dict[str, Price]
+    store: Path | None
+    out: Path
+    settings: Sequence[str]
+    formats: Sequence[str]
+    pngs: bool
+    as_json: bool
+
+
+def facts(asked: Asked) -> Path:
+    """Write the report of stored facts and print its first screen; the path of its first file."""
+    turned = parse(asked.settings)
+    found, note = select_for_report(asked.store, asked.selectors)
+    warn_unreadable(found.unreadable)
+    if note is not None:
+        print(f"tpubench: note: {note}", file=sys.stderr)
+    written = page.write(
+        with_list_prices(found, asked.table),
+        asked.out,
+        table=asked.table,
+        settings=turned,
+        pngs=asked.pngs,
+        formats=asked.formats,
+    )
+    if asked.as_json:
+        paths = [str(path) for path in written.paths]
+        print_json({"written": paths, "answers": written.answers.to_json()})
+    else:
+        for path in written.paths:
+            print(path)
+        show_answers(_out(), written.answers)
+    return written.paths[0]
+
+
+def plan(path: Path, asked: Asked) -> Path:
+    """Solve the plan, write its report and print its verdict; the path of its first file."""
+    if asked.selectors:
+        raise UsageError("--plan takes its facts from the plan: leave the selectors out")
+    folder = asked.store or default_store()
+    answer = allocate(path, asked.table, folder, today(), settings=asked.settings)
+    written = page.write_plan(answer, asked.out, formats=asked.formats)
+    if asked.as_json:
+        print_json({"written": [str(one) for one in written], "plan": answer.to_json()})
+    else:
+        for one in written:
+            print(one)
+        terminal = _out()
+        for sentence in plan_words.answer(answer.verdict):
+            say(terminal, sentence.text, bold=sentence.strong)
+    return written[0]
+
+
+def _out() -> Console:
+    return console() if sys.stdout.isatty() else narrow()

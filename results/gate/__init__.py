@@ -1,0 +1,1 @@
+"""The gate: which rows it compares, its looks, its tests, its policy and its report."""

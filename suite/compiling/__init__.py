@@ -1,0 +1,1 @@
+"""What serves only the compiler: programs exported, annotated and compiled, nothing executed."""

@@ -1,0 +1,1 @@
+"""Duets: two sides of one program, measured in turn by partners, each with its own code."""

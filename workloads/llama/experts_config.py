@@ -1,0 +1,42 @@
+"""Shapes of mixture-of-experts models: public configurations, each from its config.json.
+
+The arithmetic is that of ``config.py``, where experts are a part of the configuration.
+"""
+
+from __future__ import annotations
+
+from tpubench.workloads.llama.config import Experts, LlamaConfig
+
+PRESETS: dict[str, LlamaConfig] = {
+    "mixtral-8x7b": LlamaConfig(
+        d_model=4096, n_layers=32, n_heads=32, n_kv_heads=8, head_dim=128, d_ffn=14336,
+        vocab=32000, tied=False, rope_theta=1_000_000.0, max_context=32768,
+        experts=Experts(routed=8, top_k=2, d_ffn=14336),
+    ),
+    "qwen3-30b-a3b": LlamaConfig(
+        d_model=2048, n_layers=48, n_heads=32, n_kv_heads=4, head_dim=128, d_ffn=6144,
+        vocab=151936, tied=False, rope_theta=1_000_000.0, norm_eps=1e-6, max_context=40960,
+        qk_norm=True, experts=Experts(routed=128, top_k=8, d_ffn=768),
+    ),
+    "deepseek-moe-16b": LlamaConfig(
+        d_model=2048, n_layers=28, n_heads=16, n_kv_heads=16, head_dim=128, d_ffn=10944,
+        vocab=102400, tied=False, rope_theta=10_000.0, norm_eps=1e-6, max_context=4096,
+        experts=Experts(
+            routed=64, top_k=6, d_ffn=1408, shared=2, normalised=False, dense_layers=1
+        ),
+    ),
+    "cpu-20m": LlamaConfig(
+        d_model=256, n_layers=4, n_heads=4, n_kv_heads=2, head_dim=64, d_ffn=1024,
+        vocab=16384, tied=True, rope_theta=10_000.0, max_context=8192,
+        qk_norm=True, experts=Experts(routed=8, top_k=2, d_ffn=512, shared=1),
+    ),
+    "tiny": LlamaConfig(
+        d_model=64, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, d_ffn=128,
+        vocab=256, tied=True, rope_theta=10_000.0, max_context=2048,
+        qk_norm=True,
+        experts=Experts(
+            routed=8, top_k=2, d_ffn=32, shared=1, normalised=True, dense_layers=1
+        ),
+    ),
+}  # fmt: skip
+"""``cpu-20m`` is nobody's model: a size that a CPU ends in seconds. ``tiny`` is for tests only."""

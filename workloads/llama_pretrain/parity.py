@@ -1,0 +1,269 @@
+"""Checks of a training program together; docs/parity.md says what each of them catches.
+
+- ``float32 twin``: the same code, compiled the same way, four layers deep in float32: losses and
+  every gradient, each step judged at the weights the program had.
+- ``gradient`` and ``loss``: of the program itself, every layer, at the initial weights.
+- ``optimizer``: what it made of its own gradients, element by element.
+- ``timed loss`` and ``timed step``: of one more pass after the window, from the weights and the
+  moments that the timed passes left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tpubench.suite.workload import Case, Checks, Means, Parity
+from tpubench.workloads.llama.config import LlamaConfig
+from tpubench.workloads.llama.quantized import FLOAT32
+from tpubench.workloads.llama.recall import eager, floor, place
+from tpubench.workloads.llama.weights import whole
+from tpubench.workloads.llama_pretrain import reference as reference
+from tpubench.workloads.llama_pretrain.observed import (
+    one_more,
+    pieces,
+    sampled,
+    watch,
+    weights_now,
+    worst_over_ranks,
+)
+from tpubench.workloads.llama_pretrain.step import TrainStep
+
+TWIN_LAYERS, TWIN_LENGTH, TWIN_BATCH, TWIN_VOCAB = 4, 32, 2, 8192
+TWIN_TOLERANCE = 1e-4
+"""A correct twin errs by 5e-6 in the worst gradient."""
+EAGER_RATIO = 1.5
+"""How much more than an eager run in the same precision the worst gradient may err."""
+CAP = 0.1
+"""The most that a gradient may err, whatever an eager run does."""
+EXACT_LOSS, LOSS = 1e-4, 5e-3
+"""Relative error allowed of a mean loss in float32, and in less: rounding averages out."""
+TIMED_STEP = 0.03
+"""A device may add in another order at each pass, which moves a gradient by a hundredth at most;
+the weakest defect of docs/parity.md moves the step by 0.08."""
+UPDATE_TOLERANCE = 1e-3
+"""A weight of one moves by 3e-4 a step, and float32 rounds it to 6e-8."""
+_SOURCES = (
+    "../llama/config.py",
+    "../llama/reference.py",
+    "observed.py",
+    "reference.py",
+    "../llama/weights.py",
+)
+
+
+def checks(case: Case, step: TrainStep, means: Means) -> Checks:
+    """The checks of a built step, to be called once its window has closed.
+
+    With many ranks all of them run the programs, and each the float32 loss of its own sequences;
+    rank 0 alone computes gradients.
+    """
+
+    def run() -> list[Parity]:
+        timed = _timed(case, step, means)
+        seen: dict[str, Tensor] = {}
+
+        def keep(number: int, loss: Tensor, named: Iterator[tuple[str, Tensor]]) -> None:
+            judged = pieces(step.model.config, named, _judged_ids(step))
+            samples = {name: sampled(tensor) for name, tensor in judged}  # on every rank
+            if number == 0:
+                seen.update(samples, loss=loss.to("cpu", torch.float32, copy=True))
+
+        updates = watch(step, step.judged_BL, step.judged_scale, lambda number: None, keep)
+        update_error = worst_over_ranks(step, updates.error())
+        twin = _twin(case, means)
+        if means.device.rank > 0:
+            return []
+        return [twin, *_judged(case, step, seen, means), _optimizer(update_error), *timed]
+
+    return run
+
+
+def _timed(case: Case, step: TrainStep, means: Means) -> list[Parity]:
+    where = place(means)
+    expected = reference.loss(
+        step.model.config, weights_now(step, where.device), step.tokens_BL, step.targets_BL, where
+    )
+    if step.device.ranks > 1:
+        expected = expected.to(step.device.torch_device)
+        torch.distributed.all_reduce(expected)
+    wanted = float(expected.cpu()) / (case.number("batch") * case.number("seq_len"))
+    more = one_more(step)
+    return [
+        Parity(
+            name="timed loss",
+            # A batch that was learnt by heart has a loss near nothing: then it is the error itself.
+            error=abs(more.loss - wanted) / max(wanted, 1.0),
+            tolerance=_loss_tolerance(case, means),
+            what="relative error of the loss at the weights that the timed passes left",
+        ),
+        Parity(
+            name="timed step",
+            error=worst_over_ranks(step, more.error()),
+            tolerance=TIMED_STEP,
+            what="relative L2 error of what one more pass makes of weights and moments",
+        ),
+    ]
+
+
+def _judged(
+    case: Case, step: TrainStep, seen: Mapping[str, Tensor], means: Means
+) -> Iterator[Parity]:
+    truth = _recalled(step, torch.float32, True, means)
+    allowed, against, measured = floor(case, means), "float32", eager(case, means)
+    if measured is not None:
+        cost = worst_gradient(truth, _recalled(step, *measured, means))[0]
+        allowed = min(CAP, max(allowed, EAGER_RATIO * cost))
+        against = f"float32 (an eager run: {cost:.3g})"
+    error, name = worst_gradient(truth, seen)
+    yield Parity(
+        name="gradient",
+        error=error,
+        tolerance=allowed,
+        what=f"relative L2 error of the worst gradient ({name}) against {against}",
+    )
+    yield Parity(
+        name="loss",
+        error=abs(float(seen["loss"] / truth["loss"]) - 1),
+        tolerance=_loss_tolerance(case, means),
+        what="relative error of the loss at the initial weights",
+    )
+
+
+def _optimizer(error: float) -> Parity:
+    return Parity(
+        name="optimizer",
+        error=error,
+        tolerance=UPDATE_TOLERANCE,
+        what="relative L2 error of what AdamW makes of the program's own gradients",
+    )
+
+
+def _twin(case: Case, means: Means) -> Parity:
+    """The twin's losses and gradients, each step's at the weights that it had then."""
+    errors = [0.0]
+    where = place(means)
+    with means.exact_float32():
+        step = means.build(twin_case(case, means.device.ranks))
+        assert isinstance(step, TrainStep)
+        config, first = step.model.config, means.device.rank == 0
+        ids_BL = step.all_tokens_BL
+        step.run(lambda *_: None)
+        weights: dict[str, Tensor] = {}
+
+        def remember(number: int) -> None:
+            live = weights_now(step, where.device)
+            for name, _ in step.model.named_parameters():
+                weights[name] = live(name).clone()
+            if number == 0:  # what it should begin with
+                weights.update({n: _initial(step, n, where.device) for n in weights})
+
+        def compare(number: int, loss: Tensor, named: Iterator[tuple[str, Tensor]]) -> None:
+            given = {n: g.to("cpu", torch.float32) for n, g in pieces(config, named, ids_BL)}
+            if not first:
+                return
+            found = reference.gradients(
+                config,
+                weights.__getitem__,
+                ids_BL[:, :-1],
+                ids_BL[:, 1:],
+                scale=1 / ids_BL[:, 1:].numel(),
+                dtype=torch.float32,
+                place=where,
+            )
+            _, expected = next(found)
+            errors.append(abs(float(loss.cpu() / expected.cpu()) - 1))
+            wanted = {n: g.to("cpu", torch.float32) for n, g in pieces(config, found, ids_BL)}
+            errors.append(worst_gradient(wanted, given)[0])
+
+        updates = watch(step, step.targets_BL, step.scale, remember, compare)
+    update_error = worst_over_ranks(step, updates.error())
+    errors.append(update_error * TWIN_TOLERANCE / UPDATE_TOLERANCE)
+    return Parity(
+        name="float32 twin",
+        error=max(errors, key=lambda error: (math.isnan(error), error)),
+        tolerance=TWIN_TOLERANCE,
+        what=f"relative error of losses and gradients with {config.n_layers} layers in float32",
+    )
+
+
+def twin_case(case: Case, ranks: int) -> Case:
+    """The case as its float32 twin runs it: as wide, few layers, few tokens."""
+    config = LlamaConfig.from_json(case.shape)
+    layers = min(case.number("layers") or config.n_layers, TWIN_LAYERS)
+    config = replace(config, n_layers=layers, vocab=min(config.vocab, TWIN_VOCAB * ranks))
+    sequences = max(1, case.number("batch") // ranks)  # a rank
+    params: dict[str, int | str] = {
+        **case.params,
+        "batch": ranks * min(TWIN_BATCH, sequences),
+        "seq_len": min(case.number("seq_len"), TWIN_LENGTH),
+        "layers": layers,
+        "dtype": "float32",
+    }
+    return replace(case, params=params, shape=config.to_json())
+
+
+def worst_gradient(
+    expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]
+) -> tuple[float, str]:
+    """Relative L2 error of the worst weight's gradient, and its name; NaN is the worst of all."""
+    errors = {
+        name: float((actual[name].double() - wanted.double()).norm() / wanted.double().norm())
+        for name, wanted in expected.items()
+        if name != "loss"
+    }
+    name = max(errors, key=lambda name: (math.isnan(errors[name]), errors[name]))
+    return errors[name], name
+
+
+def _recalled(step: TrainStep, dtype: torch.dtype, exact: bool, means: Means) -> dict[str, Tensor]:
+    """Loss, and samples of every gradient at the initial weights, of the judged tokens."""
+    config, where, ids_L = step.model.config, place(means), _judged_ids(step)
+    if not exact:
+        where = replace(where, exact=nullcontext)
+    here = Path(__file__).parent
+    sources = b"".join((here / name).read_bytes() for name in _SOURCES)
+    key: dict[str, object] = {
+        "source": hashlib.sha256(sources).hexdigest(),
+        "weights": step.weights.identity(),
+        "device": torch.device(where.device).type,
+        "dtype": str(dtype),
+        "precision": "exact" if exact else means.float32_precision,
+        "tokens": step.all_tokens_BL[0, : step.judged + 1].tolist(),
+    }
+    known = means.references.recall(key)
+    if known is not None:
+        return known
+    found = reference.gradients(
+        config,
+        lambda name: _initial(step, name, where.device),
+        ids_L.unsqueeze(0),
+        step.all_tokens_BL[:1, 1 : step.judged + 1],
+        scale=1 / step.judged,
+        dtype=dtype,
+        place=where,
+    )
+    _, loss = next(found)
+    answer = {name: sampled(tensor) for name, tensor in pieces(config, found, ids_L)}
+    answer["loss"] = loss.to("cpu", torch.float32)
+    means.references.keep(key, answer)
+    return answer
+
+
+def _initial(step: TrainStep, name: str, device: str) -> Tensor:
+    return whole(step.weights, name, held=FLOAT32, device=device)
+
+
+def _judged_ids(step: TrainStep) -> Tensor:
+    return step.all_tokens_BL[0, : step.judged]
+
+
+def _loss_tolerance(case: Case, means: Means) -> float:
+    return EXACT_LOSS if eager(case, means) is None else LOSS

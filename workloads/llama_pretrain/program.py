@@ -1,0 +1,198 @@
+"""The training step that a compiler is given: forward, backward and AdamW, on the meta device.
+
+The model is that of ``model.py``. Its step is traced to a graph of plain operations, gradients
+included, because what exports a program knows no autograd. Weights and moments are buffers that
+the program replaces, as an optimizer does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from tpubench.suite.workload import Case, Program, UsageError
+from tpubench.workloads.llama.config import LlamaConfig
+from tpubench.workloads.llama_pretrain.model import TrainedLlama
+from tpubench.workloads.llama_pretrain.reference import AdamWSettings
+
+State = list[Tensor]
+"""Every weight, then every first moment, then every second one, in the model's order."""
+
+
+class TracedLlama(TrainedLlama):
+    """The model as it is traced: what is computed again stays apart from what was there.
+
+    A compiler merges equal operations on equal inputs. Here the second run of a block reads its
+    input plus the incoming gradient times ``nought``, a zero that only the caller knows: it is
+    another input to the compiler, and one that is not there before the backward pass gets there.
+    """
+
+    nought: Tensor
+
+    def __init__(
+        self, config: LlamaConfig, length: int, dtype: torch.dtype, *, recompute: bool
+    ) -> None:
+        super().__init__(config, length, dtype, recompute=recompute)
+        if recompute:
+            self.register_buffer("nought", torch.zeros((), dtype=dtype))
+
+    def recomputed(self, block: nn.Module, x_BLD: Tensor) -> Tensor:
+        names = [name for name, _ in block.named_parameters()]
+
+        def run(x_BLD: Tensor, weights: Sequence[Tensor]) -> Tensor:
+            live = dict(zip(names, weights, strict=True))
+            y_BLD: Tensor = functional_call(block, live, (x_BLD, self.cos, self.sin))
+            return y_BLD
+
+        y_BLD: Tensor = _Recomputed.apply(run, self.nought, x_BLD, *block.parameters())  # type: ignore[no-untyped-call]
+        return y_BLD
+
+
+class _Recomputed(torch.autograd.Function):
+    """A block that keeps its input and weights, and runs again in the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, run: Callable[..., Tensor], nought: Tensor, x: Tensor, *weights: Tensor
+    ) -> Tensor:
+        ctx.run = run
+        ctx.save_for_backward(nought, x, *weights)
+        return run(x, weights)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        nought, x, *weights = (tensor.detach() for tensor in ctx.saved_tensors)
+        inputs = [each.requires_grad_() for each in (x + nought * gradient, *weights)]
+        with torch.enable_grad():
+            y = ctx.run(inputs[0], inputs[1:])
+        return None, None, *torch.autograd.grad(y, inputs, gradient)
+
+
+class TracedStep(nn.Module):
+    """One training step as a module: tokens and targets in, the mean loss out.
+
+    A call advances the buffers: ``weight.NAME``, ``mean.NAME`` and ``square.NAME`` (the optimizer's
+    moments), and ``count.steps``. ``table.NAME`` are the model's own buffers, which stay.
+    """
+
+    def __init__(self, model: TrainedLlama, tokens_BL: Tensor) -> None:
+        super().__init__()
+        self.names = [name for name, _ in model.named_parameters()]
+        weights = [parameter.detach() for parameter in model.parameters()]
+        zeros = [[torch.zeros_like(weight) for weight in weights] for _ in range(2)]
+        for group, tensors in zip(("weight", "mean", "square"), (weights, *zeros), strict=True):
+            self.add_module(group, _Buffers(dict(zip(self.names, tensors, strict=True))))
+        tables = dict(model.named_buffers())
+        self.add_module("table", _Buffers(tables))
+        steps = torch.zeros((), device=tokens_BL.device)
+        self.add_module("count", _Buffers({"steps": steps}))
+        self.graph = _trace(model, [*weights, *zeros[0], *zeros[1]], steps, tokens_BL)
+
+    def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        state = [
+            tensor
+            for group in ("weight", "mean", "square")
+            for tensor in self.get_submodule(group).buffers()
+        ]
+        (steps,) = self.get_submodule("count").buffers()
+        tables = dict(self.get_submodule("table").named_buffers())
+        loss: Tensor
+        loss, next_steps, *advanced = self.graph(state, steps, tables, tokens, targets)
+        for old, new in zip((*state, steps), (*advanced, next_steps), strict=True):
+            old.copy_(new)
+        return loss
+
+
+class _Buffers(nn.Module):
+    """Tensors as buffers, by names in which a dot is written as a dash."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        super().__init__()
+        for name, tensor in tensors.items():
+            self.register_buffer(name.replace(".", "-"), tensor)
+
+
+def _trace(model: TrainedLlama, state: State, steps: Tensor, tokens_BL: Tensor) -> GraphModule:
+    """The graph of one step, forward and backward and update, from tensors to tensors."""
+    names = [name for name, _ in model.named_parameters()]
+    settings = AdamWSettings()
+
+    def step(
+        state: State, steps: Tensor, tables: dict[str, Tensor], tokens: Tensor, targets: Tensor
+    ) -> list[Tensor]:
+        n = len(names)
+        weights = [weight.detach().requires_grad_() for weight in state[:n]]
+        live = dict(zip(names, weights, strict=True))
+        loss = functional_call(model, {**live, **tables}, (tokens, targets)) / tokens.numel()
+        gradients = torch.autograd.grad(loss, weights)
+        steps = steps + 1
+        advanced = [
+            _adamw(weight.detach(), gradient, mean, square, steps, settings)
+            for weight, gradient, mean, square in zip(
+                weights, gradients, state[n : 2 * n], state[2 * n :], strict=True
+            )
+        ]
+        return [
+            loss.detach(),
+            steps,
+            *(new for group in zip(*advanced, strict=True) for new in group),
+        ]
+
+    tables = dict(model.named_buffers())
+    targets_BL = torch.zeros_like(tokens_BL)  # a tensor given twice would be traced as one input
+    graph: GraphModule = make_fx(step)(state, steps, tables, tokens_BL, targets_BL)
+    for node in graph.graph.nodes:
+        # A cast names the device that it was traced on; the program is for another one.
+        if "device" in node.kwargs:
+            node.kwargs = {key: v for key, v in node.kwargs.items() if key != "device"}
+    graph.recompile()
+    return graph
+
+
+def _adamw(
+    weight: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    steps: Tensor,
+    settings: AdamWSettings,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Weight and moments after the update (Loshchilov and Hutter, 2019, algorithm 2)."""
+    s = settings
+    mean = s.beta1 * mean + (1 - s.beta1) * gradient
+    square = s.beta2 * square + (1 - s.beta2) * gradient * gradient
+    denominator = (square / (1 - s.beta2**steps)).sqrt() + s.eps
+    update = mean / (1 - s.beta1**steps) / denominator
+    return weight * (1 - s.lr * s.weight_decay) - s.lr * update, mean, square
+
+
+def program(case: Case, config: LlamaConfig, *, chips: int) -> Program:
+    """One step of ``config``'s layers; over ``chips`` by fully sharded data parallelism.
+
+    Every weight and moment is cut along its first dimension, where that divides, and the batch by
+    sequences. UsageError for what cannot be exported.
+    """
+    batch, length = case.number("batch"), case.number("seq_len")
+    if batch % chips:
+        raise UsageError(
+            f"batch={batch} does not divide among {chips} devices: --set batch={chips}"
+        )
+    with torch.device("meta"):
+        recompute = case.params["recompute"] == "full"
+        model = TracedLlama(config, length, getattr(torch, case.dtype), recompute=recompute)
+        tokens_BL = torch.empty(batch, length, dtype=torch.int64)
+    module = TracedStep(model, tokens_BL)
+    split: dict[str, int] = {}
+    if chips > 1:
+        split = {"tokens": 0, "targets": 0}
+        for name, tensor in module.named_buffers():
+            if not name.startswith("table.") and tensor.ndim and tensor.shape[0] % chips == 0:
+                split[name] = 0
+    return Program(module=module, inputs=(tokens_BL, torch.empty_like(tokens_BL)), split=split)

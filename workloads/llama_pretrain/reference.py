@@ -1,0 +1,169 @@
+"""Loss and gradients of a Llama written from its formulas: what a training step is held against.
+
+The forward pass is that of ``llama/reference.py``; the backward pass goes layer by layer, so that
+no more than one layer's gradients exist at a time. There is no optimizer here: each step is judged
+at the weights that the program itself had, and what AdamW makes of a gradient is a formula for each
+element alone (:func:`adamw`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tpubench.workloads.llama.config import LlamaConfig
+from tpubench.workloads.llama.reference import Place, decoder_layer, rms_norm, rotation
+from tpubench.workloads.llama.weights import shapes
+from tpubench.workloads.llama_pretrain.model import IGNORED
+
+Get = Callable[[str], Tensor]
+"""One weight by name: float32, on the device of the computation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdamWSettings:
+    """Decoupled weight decay (Loshchilov and Hutter, 2019), on every parameter.
+
+    The values are those of Llama's training (Touvron et al., 2023, section 2.3; the learning rate
+    is that of the 6.7 B model, held constant). There is no gradient clipping.
+    """
+
+    lr: float = 3e-4
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdamWState:
+    """Elements of weights and of their moments, [n] each, after so many steps."""
+
+    weight: Tensor
+    mean: Tensor
+    square: Tensor
+    steps: int
+
+
+def adamw_step(before: AdamWState, gradient: Tensor, s: AdamWSettings) -> AdamWState:
+    """What one step makes of a state, element by element: in float64."""
+    g, steps = gradient.double(), before.steps + 1
+    mean = s.beta1 * before.mean.double() + (1 - s.beta1) * g
+    square = s.beta2 * before.square.double() + (1 - s.beta2) * g * g
+    scaled = mean / (1 - s.beta1**steps)
+    denominator = (square / (1 - s.beta2**steps)).sqrt() + s.eps
+    weight = before.weight.double() * (1 - s.lr * s.weight_decay) - s.lr * scaled / denominator
+    return AdamWState(weight=weight, mean=mean, square=square, steps=steps)
+
+
+def adamw(weight: Tensor, gradients: Sequence[Tensor], s: AdamWSettings) -> Tensor:
+    """The weight after one step for each gradient, from no moments: in float64."""
+    nothing = torch.zeros_like(weight)
+    state = AdamWState(weight=weight, mean=nothing, square=nothing, steps=0)
+    for gradient in gradients:
+        state = adamw_step(state, gradient, s)
+    return state.weight
+
+
+def loss(config: LlamaConfig, get: Get, ids_BL: Tensor, targets_BL: Tensor, place: Place) -> Tensor:
+    """Sum of −log p(target) in float32 over all targets that are not IGNORED; a scalar."""
+    with torch.no_grad(), place.exact():
+        *_, (_, last_BLD) = _inputs(config, get, ids_BL, torch.float32, place)
+        total = torch.zeros((), device=place.device)
+        head_VD = get(_head(config))
+        norm_D = get("norm.weight")
+        targets_BL = targets_BL.to(place.device)
+        for x_LD, targets_L in zip(last_BLD, targets_BL, strict=True):
+            for x, targets in zip(x_LD.split(_ROWS), targets_L.split(_ROWS), strict=True):
+                total = total + _nll(config, x, head_VD, norm_D, targets)
+            place.flush()
+        return total
+
+
+def gradients(
+    config: LlamaConfig,
+    get: Get,
+    ids_BL: Tensor,
+    targets_BL: Tensor,
+    *,
+    scale: float,
+    dtype: torch.dtype,
+    place: Place,
+) -> Iterator[tuple[str, Tensor]]:
+    """("loss", scale · summed loss), then every weight's name and float32 gradient, once each.
+
+    dtype: precision of the arithmetic; weights and their gradients are float32. The computation
+    goes on as the iterator is read, under its own precision.
+    """
+    inputs = list(_inputs(config, get, ids_BL, dtype, place))
+    targets_BL = targets_BL.to(place.device)
+    with torch.enable_grad(), place.exact():
+        x_BLD = inputs[-1][1].detach().requires_grad_()
+        head_VD, norm_D = (get(n).detach().requires_grad_() for n in (_head(config), "norm.weight"))
+        total = scale * _nll(config, x_BLD, head_VD.to(dtype), norm_D.to(dtype), targets_BL)
+        x_gradient, head_gradient, norm_gradient = torch.autograd.grad(
+            total, [x_BLD, head_VD, norm_D]
+        )
+        place.flush()
+    yield "loss", total.detach()
+    yield "norm.weight", norm_gradient
+    if not config.tied:
+        yield "head.weight", head_gradient
+    turn = rotation(config, ids_BL.shape[1], dtype, place.device)
+    for index in reversed(range(config.n_layers)):
+        prefix, x_BLD = inputs[index]
+        with torch.enable_grad(), place.exact():
+            live = {name: get(prefix + name).detach().requires_grad_() for name in _names(config)}
+            x_BLD = x_BLD.detach().requires_grad_()
+            layer = {name: weight.to(dtype) for name, weight in live.items()}
+            y_BLD = decoder_layer(config, layer, x_BLD, turn)
+            x_gradient, *found = torch.autograd.grad(y_BLD, [x_BLD, *live.values()], x_gradient)
+            place.flush()
+        yield from zip((prefix + name for name in live), found, strict=True)
+    table_gradient = torch.zeros_like(get("embedding.weight"))
+    rows = x_gradient.flatten(0, 1).to(table_gradient.dtype)
+    table_gradient.index_add_(0, ids_BL.flatten().to(place.device), rows)
+    yield "embedding.weight", table_gradient + head_gradient if config.tied else table_gradient
+
+
+_ROWS = 1024
+"""Positions whose logits exist at a time."""
+
+
+@torch.no_grad()
+def _inputs(
+    config: LlamaConfig, get: Get, ids_BL: Tensor, dtype: torch.dtype, place: Place
+) -> Iterator[tuple[str, Tensor]]:
+    """Prefix and input of each layer, and last ("", what comes out of the last one)."""
+    ids_BL = ids_BL.to(place.device)
+    turn = rotation(config, ids_BL.shape[1], dtype, place.device)
+    x_BLD = get("embedding.weight")[ids_BL].to(dtype)
+    for index in range(config.n_layers):
+        prefix = f"blocks.{index}."
+        yield prefix, x_BLD
+        with place.exact():
+            layer = {name: get(prefix + name).to(dtype) for name in _names(config)}
+            parts = [decoder_layer(config, layer, x, turn) for x in torch.split(x_BLD, 1)]
+            x_BLD = torch.cat(parts)
+            place.flush()
+    yield "", x_BLD
+
+
+def _nll(
+    config: LlamaConfig, x: Tensor, head_VD: Tensor, norm_D: Tensor, targets: Tensor
+) -> Tensor:
+    logits = (rms_norm(x, norm_D, config.norm_eps) @ head_VD.T).float()
+    wanted = targets.clamp_min(0).unsqueeze(-1)
+    nll = torch.logsumexp(logits, dim=-1) - logits.gather(-1, wanted).squeeze(-1)
+    return (nll * (targets != IGNORED)).sum()
+
+
+def _head(config: LlamaConfig) -> str:
+    return "embedding.weight" if config.tied else "head.weight"
+
+
+def _names(config: LlamaConfig) -> list[str]:
+    return [name.removeprefix("blocks.0.") for name in shapes(config) if "blocks.0." in name]

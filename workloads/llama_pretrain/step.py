@@ -1,0 +1,216 @@
+"""The timed program of ``llama-pretrain``: a model, an optimizer, a batch and one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tpubench.suite.workload import Case, Device, Mark, Step, UsageError
+from tpubench.workloads.llama.config import LlamaConfig
+from tpubench.workloads.llama.quantized import FLOAT32
+from tpubench.workloads.llama.weights import Drawn, Source, whole
+from tpubench.workloads.llama_pretrain.model import IGNORED, TrainedLlama
+from tpubench.workloads.llama_pretrain.reference import AdamWSettings
+
+PARITY_TOKENS = 64
+"""Tokens of the first sequence that carry a loss in the parity check. Being causal, they need
+nothing of what follows them, so the reference computes only these; the program under test runs
+its full shape, with every other target ignored."""
+
+
+class TrainStep(Step):
+    """Forward, backward and AdamW on one batch of random tokens, the same at each step.
+
+    One batch again and again makes the loss fall fast, so an optimizer that does nothing, or the
+    wrong thing, shows in the losses of the parity check.
+    """
+
+    marks = ("step",)
+    trains = True
+
+    def __init__(
+        self, model: TrainedLlama, tokens_BL: Tensor, device: Device, weights: Source
+    ) -> None:
+        """tokens_BL: the whole batch on the CPU, one token longer than the sequence.
+
+        weights: those that the model begins with.
+        """
+        self.module = self.model = model
+        self.device, self.weights, self.all_tokens_BL = device, weights, tokens_BL
+        batch, length = tokens_BL.shape[0], tokens_BL.shape[1] - 1
+        rows = batch // device.ranks
+        mine = slice(device.rank * rows, (device.rank + 1) * rows)
+        targets_BL = tokens_BL[:, 1:]
+        judged = min(PARITY_TOKENS, length)
+        judged_BL = torch.full_like(targets_BL, IGNORED)
+        judged_BL[0, :judged] = targets_BL[0, :judged]
+        self.judged = judged
+
+        def here(values: Tensor) -> Tensor:
+            return values.contiguous().to(device.torch_device)
+
+        self.tokens_BL = here(tokens_BL[mine, :-1])
+        self.targets_BL, self.judged_BL = here(targets_BL[mine]), here(judged_BL[mine])
+        self.batch = (self.tokens_BL, self.targets_BL, self.judged_BL)
+        # Gradients are averaged over ranks, and ranks may hold different numbers of targets: each
+        # divides by the targets of all and counts for as many ranks as there are.
+        self.scale = here(torch.tensor(device.ranks / (batch * length)))
+        self.judged_scale = here(torch.tensor(device.ranks / judged))
+        self.optimizer = adamw(model.parameters(), AdamWSettings())
+        self.losses: list[Tensor] = []
+        """Loss of each pass, on the device; of this rank's share, times the ranks."""
+
+    def splits(self) -> list[tuple[Tensor, int]]:
+        """The batch, by sequences; the weights are spread by ``Device.shard``."""
+        return [(self.tokens_BL, 0), (self.targets_BL, 0), (self.judged_BL, 0)]
+
+    def run(self, mark: Mark) -> None:
+        loss = self.loss_and_gradients(self.targets_BL, self.scale)
+        self.losses.append(loss)
+        self.update()
+        mark(loss)
+
+    def loss_and_gradients(self, targets_BL: Tensor, scale: Tensor) -> Tensor:
+        """Loss of this rank's share, times the ranks; gradients are left in the parameters."""
+        loss: Tensor = self.model(self.tokens_BL, targets_BL) * scale
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach().clone()  # the next replay writes into its own
+
+    def update(self) -> None:
+        """One step of the optimizer; no gradient is left."""
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def start_again(self) -> None:
+        """Weights and optimizer as they were before the first step, in place."""
+        where = self.device.torch_device
+        for name, parameter in self.model.named_parameters():
+            place_values(parameter, whole(self.weights, name, held=FLOAT32, device=where))
+        with torch.no_grad():
+            for state in self.optimizer.state.values():
+                for value in state.values():
+                    value.zero_()
+        self.losses = []
+        self.barrier()
+
+
+def adamw(parameters: Iterable[nn.Parameter], settings: AdamWSettings) -> torch.optim.AdamW:
+    """torch's AdamW in the form that suits the device.
+
+    One fused kernel where torch has it; elsewhere with its step count on the device, so that a
+    compiler that traces the step finds no constant that changes from one step to the next.
+    """
+    weights = list(parameters)
+    where = weights[0].device.type
+    return torch.optim.AdamW(
+        weights,
+        lr=settings.lr,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        fused=where in {"cpu", "cuda"},
+        capturable=where not in {"cpu", "cuda", "meta"},
+    )
+
+
+def build(case: Case, config: LlamaConfig, device: Device) -> TrainStep:
+    """Model, optimizer and batch of ``case`` on ``device``: seeded random weights and tokens.
+
+    Each decoder layer is created, filled and, with many chips, sharded before the next one is.
+    """
+    batch, length = case.number("batch"), case.number("seq_len")
+    if batch % device.ranks:
+        raise UsageError(f"batch={batch} does not divide among {device.ranks} ranks")
+    with torch.device("meta"):
+        model = _model(case, config)
+    seed = case.number("seed")
+    where = device.torch_device
+    weights = Drawn(config, seed, where)
+    for unit, prefix in [*((b, f"blocks.{i}.") for i, b in enumerate(model.blocks)), (model, "")]:
+        materialise(unit, where)
+        if unit is model:
+            model.tie()
+        for name, parameter in own_parameters(unit):
+            values = whole(weights, prefix + name, held=FLOAT32, device=where)
+            place_values(parameter, values)
+        if device.shard is not None:
+            device.shard(unit)
+    model.place_tables(torch.device(where))
+    generator = torch.Generator().manual_seed(seed)
+    tokens_BL = torch.randint(0, config.vocab, (batch, length + 1), generator=generator)
+    return TrainStep(model, tokens_BL, device, weights)
+
+
+def _model(case: Case, config: LlamaConfig) -> TrainedLlama:
+    return TrainedLlama(
+        config,
+        case.number("seq_len"),
+        getattr(torch, case.dtype),
+        recompute=case.params["recompute"] == "full",
+    )
+
+
+def materialise(unit: nn.Module, device: str) -> None:
+    """Uninitialised memory on ``device`` for the parameters of ``unit`` that have none."""
+    for module in unit.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.is_meta:
+                setattr(module, name, nn.Parameter(torch.empty_like(parameter, device=device)))
+
+
+@torch.no_grad()
+def place_values(parameter: nn.Parameter, values: Tensor) -> None:
+    """Copy whole values into a parameter; each rank its part, where it is sharded."""
+    if not hasattr(parameter, "full_tensor"):
+        parameter.copy_(values.to(parameter.device))
+        return
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(parameter, DTensor)
+    values = values.to(parameter.to_local().device)
+    mesh, placements = parameter.device_mesh, parameter.placements
+    parameter.copy_(distribute_tensor(values, mesh, placements, src_data_rank=None))
+
+
+def gathered(tensor: Tensor) -> Tensor:
+    """The whole of a tensor; all ranks together, where it is sharded."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def own_parameters(unit: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters of a layer, or of the model without its layers."""
+    return (
+        (name, parameter)
+        for name, parameter in unit.named_parameters()
+        if not name.startswith("blocks.")
+    )
+
+
+def count(case: Case, config: LlamaConfig) -> Mapping[str, int]:
+    """FLOPs and bytes of one step, counted on meta tensors; nothing is allocated.
+
+    torch counts attention as if it were not causal. Bytes: see ``train_bytes``.
+    """
+    with torch.device("meta"):
+        model = _model(case, config)
+        tokens_BL = torch.empty(case.number("batch"), case.number("seq_len"), dtype=torch.int64)
+    with FlopCounterMode(display=False) as counter:
+        loss: Tensor = model(tokens_BL, tokens_BL)
+        loss.backward()  # type: ignore[no-untyped-call]
+    optimizer = adamw(model.parameters(), AdamWSettings())
+    gradients = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
+    weights = sum(p.nbytes for p in model.parameters())
+    optimizer.step()
+    moments = sum(
+        value.nbytes for state in optimizer.state.values() for value in state.values() if value.ndim
+    )
+    read = sum(p.numel() for p in model.parameters())
+    if not config.tied:
+        read -= model.embedding.weight.numel()  # looked up, not read
+    return {
+        "flops": counter.get_total_flops(),
+        "bytes": 2 * read * model.dtype.itemsize + 2 * (gradients + weights + moments),
+    }
