@@ -33,7 +33,9 @@ def show(
     found = with_list_prices(select(store or default_store(), selectors or ["latest"]), table)
     terminal.show_rows(found, as_json=as_json, as_csv=as_csv, explain=explain)
     if not (as_json or as_csv):
-        from tpubench.reports import terminal_answers  # what it needs takes a second to load
+        from tpubench.reports.terminal import (
+            answers as terminal_answers,
+        )  # what it needs takes a second to load
 
         terminal_answers.show_both_sides(found, table)
 
