@@ -12,6 +12,16 @@ from tpubench.reports.quantity import MISSING, number
 
 NAMES = {"tpu": "TPU", "gpu": "GPU", "other": "other"}
 WAYS = {"buy": "bought", "commit": "under contract", "rent": "rented"}
+PROFIT = {
+    "revenue": "revenue",
+    "operating": "operating cost",
+    "depreciation": "depreciation",
+    "disposal": "gain on resale",
+    "before_tax": "profit before tax",
+    "tax": "tax",
+    "after_tax": "profit after tax",
+}
+"""Lines of a profit and loss statement, by field."""
 _LARGE = ((1e12, " T"), (1e9, " B"), (1e6, " M"), (1e3, " k"))
 
 

@@ -139,13 +139,16 @@ def integer(
     program: Program, start: Floats | None, seconds: float, gap: float
 ) -> tuple[Floats | None, float]:
     """Branch and bound: the best whole plan, if any, and the bound that was proved (−inf: none).
-    In the program's units and without the secondary objective."""
+    In the program's units and without the secondary objective; ``gap`` is a share of the whole
+    present cost, what is paid in any case included."""
+    paid_anyway = program.fixed_usd / program.unit_usd
     model = _model(
         program.cost,
         program.matrix,
         (program.row_low, program.row_high),
         (program.low, program.high),
     )
+    model.offset_ = paid_anyway
     model.integrality_ = [
         highspy.HighsVarType.kInteger if whole else highspy.HighsVarType.kContinuous
         for whole in program.whole
@@ -159,13 +162,14 @@ def integer(
         solver.setSolution(solution)
     solver.run()
     info = solver.getInfo()
-    bound = float(info.mip_dual_bound)
+    bound = float(info.mip_dual_bound) - paid_anyway
+    proved = bound if np.isfinite(bound) else -np.inf
     if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
-        return None, bound if np.isfinite(bound) else -np.inf
+        return None, proved
     x = np.array(solver.getSolution().col_value)
     whole = program.whole.astype(bool)
     x[whole] = np.round(x[whole])
-    return x, bound if np.isfinite(bound) else -np.inf
+    return x, proved
 
 
 class _Silent(highspy.Highs):

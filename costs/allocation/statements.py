@@ -5,6 +5,7 @@ Everything is read from the program's ledger, so it adds up to the objective.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from tpubench.costs.allocation.timeline import Floats
 from tpubench.costs.investment import Flow, irr, payback_years_linear
 
 EXPECTED = "expected"
+OPERATING = ("running", "rent", "commitments", "fees", "porting")
 SPENT = ("capex", "porting", "running", "commitments", "fees", "rent", "shortfall")
 
 
@@ -41,8 +43,10 @@ class CashYear:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfitYear:
-    """Profit and loss of one year, expected over the scenarios, US dollars of that year."""
+    """Profit and loss of one year, US dollars of that year."""
 
+    scenario: str
+    """``expected`` over all, or one of them."""
     year: int
     revenue: float
     operating: float
@@ -87,14 +91,9 @@ def amounts(program: Program, x: Floats) -> Floats:
 
 def cash_years(program: Program, x: Floats) -> list[CashYear]:
     """Cash by year: expected, then of every scenario where there are several."""
-    table = amounts(program, x)
     plan = program.plan
-    chance = np.array([s.probability for s in plan.futures])
-    views = [(EXPECTED, table @ chance)]
-    if len(chance) > 1:
-        views += [(s.name, table[:, :, i]) for i, s in enumerate(plan.futures)]
     years = []
-    for name, view in views:
+    for name, view in _views(program, x):
         tax = plan.plan.tax_rate * (PROFIT @ view)
         net = CASH @ view + tax
         for y in range(plan.plan.years):
@@ -111,31 +110,39 @@ def cash_years(program: Program, x: Floats) -> list[CashYear]:
     return years
 
 
+def _views(program: Program, x: Floats) -> Iterator[tuple[str, Floats]]:
+    """Dollars by category and year: expected, then of every scenario where there are several."""
+    table, futures = amounts(program, x), program.plan.futures
+    yield EXPECTED, table @ np.array([s.probability for s in futures])
+    if len(futures) > 1:
+        yield from ((s.name, table[:, :, i]) for i, s in enumerate(futures))
+
+
 def profit_years(program: Program, x: Floats) -> list[ProfitYear]:
-    """Profit and loss by year, expected over the scenarios."""
+    """Profit and loss by year: expected, then of every scenario where there are several."""
     plan = program.plan
-    chance = np.array([s.probability for s in plan.futures])
-    view = dict(zip(CATEGORIES, amounts(program, x) @ chance, strict=True))
-    operating = sum(
-        (view[c] for c in ("running", "rent", "commitments", "fees", "porting")),
-        np.zeros(plan.plan.years),
-    )
-    disposal = view["resale"] - view["book"]
-    before = view["revenue"] - operating - view["depreciation"] + disposal
-    tax = plan.plan.tax_rate * before
-    return [
-        ProfitYear(
-            year=plan.plan.first_year + y,
-            revenue=float(view["revenue"][y]),
-            operating=float(operating[y]),
-            depreciation=float(view["depreciation"][y]),
-            disposal=float(disposal[y]),
-            before_tax=float(before[y]),
-            tax=float(tax[y]),
-            after_tax=float(before[y] - tax[y]),
-        )
-        for y in range(plan.plan.years)
-    ]
+    years = []
+    for name, view in _views(program, x):
+        usd = dict(zip(CATEGORIES, view, strict=True))
+        operating = np.sum([usd[c] for c in OPERATING], axis=0)
+        disposal = usd["resale"] - usd["book"]
+        before = usd["revenue"] - operating - usd["depreciation"] + disposal
+        tax = plan.plan.tax_rate * before
+        years += [
+            ProfitYear(
+                scenario=name,
+                year=plan.plan.first_year + y,
+                revenue=float(usd["revenue"][y]),
+                operating=float(operating[y]),
+                depreciation=float(usd["depreciation"][y]),
+                disposal=float(disposal[y]),
+                before_tax=float(before[y]),
+                tax=float(tax[y]),
+                after_tax=float(before[y] - tax[y]),
+            )
+            for y in range(plan.plan.years)
+        ]
+    return years
 
 
 def flows(program: Program, x: Floats) -> list[Flow]:

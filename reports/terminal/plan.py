@@ -15,12 +15,14 @@ from rich.markup import escape
 from tpubench.costs.allocation.answer import Answer
 from tpubench.costs.allocation.statements import EXPECTED, SPENT
 from tpubench.costs.allocation.variants import AS_PLANNED, NO_RESALE
+from tpubench.reports import plan_words
 from tpubench.reports.plan_words import NAMES, dollars
 from tpubench.reports.quantity import MISSING, number
 from tpubench.reports.tables import Table
 from tpubench.reports.terminal import console, print_json
 
 WIDTH = 80
+SCENARIOS_SHOWN = 6
 
 
 def show_plan(answer: Answer, *, as_json: bool) -> None:
@@ -183,22 +185,13 @@ def _cash(out: Console, answer: Answer) -> None:
 
 
 def _profit(out: Console, answer: Answer) -> None:
-    years = [row.year for row in answer.profit]
-    parts = {
-        "revenue": "revenue",
-        "operating": "operating cost",
-        "depreciation": "depreciation",
-        "disposal": "gain on resale",
-        "before_tax": "profit before tax",
-        "tax": "tax",
-        "after_tax": "profit after tax",
-    }
-    rows: dict[tuple[str, ...], dict[int, str]] = {}
-    for part, name in parts.items():
-        values = {row.year: getattr(row, part) for row in answer.profit}
-        if any(values.values()):
-            rows[name,] = {year: dollars(usd) for year, usd in values.items()}
-    by_year(out, "Profit and loss, expected", ("item",), years, rows)
+    for scenario in list(dict.fromkeys(row.scenario for row in answer.profit))[
+        : SCENARIOS_SHOWN + 1
+    ]:
+        _profit_of(out, answer, scenario)
+    more = len({row.scenario for row in answer.profit}) - 1 - SCENARIOS_SHOWN
+    if more > 0:
+        say(out, f"profit and loss of {more} more scenarios: --json")
     whole = answer.whole
     if whole.npv_usd is None or whole.margin is None:
         say(out, "margin, payback and return: no workload has a price_usd_per_mtok")
@@ -210,6 +203,17 @@ def _profit(out: Console, answer: Answer) -> None:
         f"the plan as a whole: NPV {dollars(whole.npv_usd)} on revenue"
         f" {dollars(whole.revenue_usd)} (margin {whole.margin:.1%}), payback {back}, IRR {rate}",
     )
+
+
+def _profit_of(out: Console, answer: Answer, scenario: str) -> None:
+    mine = [row for row in answer.profit if row.scenario == scenario]
+    rows: dict[tuple[str, ...], dict[int, str]] = {}
+    for part, name in plan_words.PROFIT.items():
+        values = {row.year: getattr(row, part) for row in mine}
+        if any(values.values()):
+            rows[name,] = {year: dollars(usd) for year, usd in values.items()}
+    title = f"Profit and loss, {'' if scenario == EXPECTED else 'scenario '}{scenario}"
+    by_year(out, title, ("item",), [row.year for row in mine], rows)
 
 
 def _variants(out: Console, answer: Answer) -> None:
