@@ -1,4 +1,4 @@
-"""Faults that ``gemm`` and ``hbm`` can have, put into a built step on purpose."""
+"""Faults that ``gemm``, ``hbm``, ``attention`` and ``h2d`` can have, put into a step on purpose."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from llama_defects import around
 from torch import Tensor
 
 from tpubench.suite import registry
 from tpubench.suite.workload import Case
 
+_PRESETS = {"gemm": "square-512", "attention": "tiny", "h2d": "pageable"}
+
 
 def case(name: str, **settings: object) -> Case:
     """One case of a workload, by its settings."""
     texts = {key: [str(value)] for key, value in settings.items()}
-    preset = "square-512" if name == "gemm" else str(settings.get("kernel"))
+    preset = _PRESETS.get(name) or str(settings.get("kernel"))
     return registry.workload(name).cases(preset, texts)[0]
 
 
@@ -28,20 +31,21 @@ def _product(change: Callable[[Tensor], Tensor]) -> Callable[[Any], None]:
     return lambda step: around(step.layer, "forward", lambda plain, x: change(plain(x).clone()))
 
 
+def _rounded(tensor: Tensor, bits: int) -> Tensor:
+    scale = 2.0 ** (torch.frexp(tensor).exponent - 1 - bits).float()
+    return ((tensor / scale).round() * scale).to(tensor.dtype)
+
+
 def operands_rounded(bits: int) -> Callable[[Any], None]:
     """Operands with so many bits after the point, as TF32 (10), bfloat16 (7) and fp8 (3) have."""
 
-    def rounded(tensor: Tensor) -> Tensor:
-        scale = 2.0 ** (torch.frexp(tensor).exponent - 1 - bits).float()
-        return ((tensor / scale).round() * scale).to(tensor.dtype)
-
     def defect(step: Any) -> None:
         def inside(plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-            return plain(rounded(x))
+            return plain(_rounded(x, bits))
 
         with torch.no_grad():
             (weight,) = step.layer.parameters()
-            weight.copy_(rounded(weight))
+            weight.copy_(_rounded(weight, bits))
         around(step.layer, "forward", inside)
 
     return defect
@@ -104,12 +108,94 @@ def half_an_array(step: Any) -> None:
     around(step, "_kernel", kernel)
 
 
+def _attended(change: Callable[..., Tensor]) -> Callable[[Any], None]:
+    """``change(plain, module, queries)`` in place of attention."""
+    return lambda step: around(
+        step.attend, "forward", lambda plain, queries: change(plain, step.attend, queries)
+    )
+
+
+def _shared(queries: Tensor, keys: Tensor) -> bool:
+    return queries.shape[1] != keys.shape[1]
+
+
+def _sees_all(plain: Any, module: Any, queries: Tensor) -> Tensor:
+    shared = _shared(queries, module.keys)
+    return F.scaled_dot_product_attention(queries, module.keys, module.values, enable_gqa=shared)
+
+
+def _mask_one_off(plain: Any, module: Any, queries: Tensor) -> Tensor:
+    """Every token sees the next one too."""
+    length, shared = queries.shape[2], _shared(queries, module.keys)
+    seen = torch.ones(length, length, dtype=torch.bool).tril(diagonal=1)
+    return F.scaled_dot_product_attention(
+        queries, module.keys, module.values, attn_mask=seen, enable_gqa=shared
+    )
+
+
+def _last_key_left_out(plain: Any, module: Any, queries: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(queries, module.keys[:, :, :-1], module.values[:, :, :-1])
+
+
+def _heads_in_turn(plain: Any, module: Any, queries: Tensor) -> Tensor:
+    """Query heads take key/value heads in turn, not one group after another."""
+    B, N, L, H = queries.shape
+    K = module.keys.shape[1]
+    return plain(queries.view(B, N // K, K, L, H).transpose(1, 2).reshape(B, N, L, H))  # type: ignore[no-any-return]
+
+
+def _last_result_again(step: Any) -> None:
+    step.run(lambda *_: None)
+    kept = step.y.clone()
+    around(step.attend, "forward", lambda plain, queries: kept)
+
+
+def _wrong_result(change: Callable[[Tensor], Tensor]) -> Callable[[Any], None]:
+    return _attended(lambda plain, module, queries: change(plain(queries).clone()))
+
+
+def _one_result_wrong(y: Tensor) -> Tensor:
+    y[-1, -1, -1, -3] *= 1.5
+    return y
+
+
+def _last_query_not_computed(y: Tensor) -> Tensor:
+    y[:, :, -1] = 0
+    return y
+
+
+def copied(change: Callable[[Any], None]) -> Callable[[Any], None]:
+    """``change`` the step after each copy."""
+
+    def defect(step: Any) -> None:
+        def inside(plain: Callable[[], None]) -> None:
+            plain()
+            change(step)
+
+        around(step, "_copy", inside)
+
+    return defect
+
+
+def _wrong_copy(step: Any) -> None:
+    step.target[-3] += 1
+
+
+def _half_a_copy(step: Any) -> None:
+    step.target[len(step.target) // 2 :] = 0
+
+
+def _no_further_copy(step: Any) -> None:
+    step.run(lambda *_: None)
+    around(step, "_copy", lambda plain: None)
+
+
 def read_too_early(step: Any) -> None:
     """What the memory held before the device came to it."""
 
     def poison(plain: Callable[..., None], mark: Any) -> None:
         plain(mark)
-        for name in ("c_MN", "target", "total"):
+        for name in ("c_MN", "target", "total", "y"):
             if hasattr(step, name):
                 setattr(step, name, torch.full_like(getattr(step, name), float("nan")))
 
@@ -138,11 +224,47 @@ READ: Defects = {
     "read too early": read_too_early,
 }
 WRITE: Defects = {"one element wrong": one_element_wrong, **READ}
+ATTENTION: Defects = {
+    "softmax scale wrong": _attended(lambda plain, module, queries: plain(1.1 * queries)),
+    "one wrong element": _wrong_result(_one_result_wrong),
+    "last query not computed": _wrong_result(_last_query_not_computed),
+    "last result again": _last_result_again,
+    "read too early": read_too_early,
+}
+PREFILL: Defects = {
+    "not causal": _attended(_sees_all),
+    "mask one off": _attended(_mask_one_off),
+    "heads shared in turn": _attended(_heads_in_turn),
+    "queries with 3 bits (fp8)": _attended(
+        lambda plain, module, queries: plain(_rounded(queries, 3))
+    ),
+    **ATTENTION,
+}
+DECODE: Defects = {"last key left out": _attended(_last_key_left_out), **ATTENTION}
+H2D: Defects = {
+    "one element wrong": copied(_wrong_copy),
+    "half an array": copied(_half_a_copy),
+    "nothing the second time": _no_further_copy,
+    "read too early": read_too_early,
+}
 BENCH: tuple[tuple[Case, Defects], ...] = (
     (case("gemm", dtype="bfloat16"), GEMM),
     (case("gemm", dtype="float32"), FLOAT32_GEMM),
     (case("hbm", kernel="read", mib=1), READ),
     (case("hbm", kernel="copy", mib=1), WRITE),
     (case("hbm", kernel="triad", mib=1), WRITE),
+    (case("attention", phase="prefill", dtype="bfloat16"), PREFILL),
+    (case("attention", phase="prefill", dtype="float32"), PREFILL),
+    (case("attention", phase="decode", dtype="bfloat16"), DECODE),
+    (case("h2d", direction="to-device", mib=1), H2D),
+    (case("h2d", direction="to-host", mib=1), H2D),
 )
 """Cases, and the defects that each is held to."""
+
+
+def label(case: Case) -> str:
+    """What tells a case of one workload from the others, in a table."""
+    told = [case.params[key] for key in ("kernel", "phase", "direction") if key in case.params]
+    if case.workload in {"gemm", "attention"}:
+        told.append(case.dtype)
+    return " ".join(map(str, told))

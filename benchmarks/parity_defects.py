@@ -21,9 +21,9 @@ import llama_defects
 import llama_train_defects
 import moe_defects
 import torch
+from parity_table import header, row
 
 from tpubench.suite import registry
-from tpubench.suite.parity import Parity
 from tpubench.suite.reference_cache import ReferenceCache
 from tpubench.suite.workload import Case
 
@@ -75,23 +75,10 @@ TABLES = (
 LIMITS = {
     "gemm": ("rows", "every element", "other values"),
     "hbm": ("window", "other values"),
+    "attention": ("rows", "every element", "other values"),
+    "h2d": ("window", "other values"),
 }
 """Columns of the workloads that are no deeper than one kernel."""
-
-
-def row(columns: tuple[str, ...], name: str, checks: list[Parity]) -> str:
-    """One line of a table: a check that catches is bold."""
-    shares = {check.name: check.share for check in checks}
-    return f"| {name} | {' | '.join(_cell(shares[column]) for column in columns)} |"
-
-
-def header(columns: tuple[str, ...]) -> str:
-    return f"| | {' | '.join(columns)} |\n|---|{'--:|' * len(columns)}"
-
-
-def _cell(share: float) -> str:
-    text = f"{share:.2g}" if share < 10 else f"{share:.0f}" if share < 1000 else "> 1000"
-    return f"**{text}**" if share > 1 else text
 
 
 def judge(table: Table, depth: int, width: int, cache: ReferenceCache) -> list[str]:
@@ -121,7 +108,7 @@ def judge_limits(name: str, cache: ReferenceCache) -> list[str]:
     for case, defects in limits_defects.BENCH:
         if case.workload != name:
             continue
-        what = str(case.params.get("kernel", case.dtype))
+        what = limits_defects.label(case)
         for defect_name, defect in {"correct": limits_defects.none, **defects}.items():
             checks = llama_defects.outcome(workload, case, defect, cache)
             print(row(columns, f"{what}: {defect_name}", checks), flush=True)

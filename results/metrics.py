@@ -145,6 +145,28 @@ _BASE = (
         formula="bytes read and written by the kernel ÷ step time (no write-allocate traffic)",
     ),
     Metric(
+        name="transfer_bytes_s",
+        unit="byte/s",
+        better="higher",
+        aggregate="harmonic_mean",
+        formula="bytes copied between host and device, counted once ÷ step time",
+    ),
+    Metric(
+        name="algorithm_bytes_s",
+        unit="byte/s",
+        better="higher",
+        aggregate="harmonic_mean",
+        formula="bytes of the whole array ÷ step time of a collective (nccl-tests' algbw)",
+    ),
+    Metric(
+        name="bus_bytes_s",
+        unit="byte/s",
+        better="higher",
+        aggregate="harmonic_mean",
+        formula="algorithm_bytes_s × the share that each of n ranks sends: 2(n − 1)/n for an"
+        " all-reduce, (n − 1)/n for the others (nccl-tests' busbw)",
+    ),
+    Metric(
         name="requests_s",
         unit="request/s",
         better="higher",

@@ -166,7 +166,7 @@ def cases_of(workload: Workload, backend: Backend, request: Request) -> list[Cas
         overrides = {"batch": ["1"], "output_len": ["64"]} | overrides
     preset = request.preset or workload.default_preset(backend.accelerator)[0]
     cases = [
-        workload.prepare(case, weights)
+        workload.on_devices(workload.prepare(case, weights), backend.devices(request.chips))
         for case in workload.cases(preset, overrides, accelerator=backend.accelerator)
     ]
     return list({case.key: case for case in cases}.values())

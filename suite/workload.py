@@ -230,6 +230,11 @@ class Workload(ABC):
         self.validate(case)
         return case
 
+    def on_devices(self, case: Case, devices: int) -> Case:
+        """The case as so many devices run it together, where their number is part of it."""
+        del devices
+        return case
+
     def encode(self, prompt: str, weights: Weights) -> tuple[int, ...]:
         """Token ids of ``prompt``, by the checkpoint's own tokenizer and chat template."""
         del prompt, weights

@@ -120,6 +120,7 @@ def parse(
         chosen.validate(case)
     if chosen.trains:  # of fewer layers than the preset's, which the preset's name then says
         cases = [chosen.prepare(case, Weights()) for case in cases]
+    cases = [chosen.on_devices(case, slice_.devices) for case in cases]
     asked = device_price(slice_.generation.device, table) if price is None else None
     path = config.executable(python, "--python") if python else config.interpreter("tpu").path
     return [

@@ -24,8 +24,10 @@ TITLES = {
     "prefill_tok_s": "Prefill: prompt tokens read a second",
     "decode_tok_s": "Decode: answer tokens written a second",
     "train_tok_s": "Training: tokens learnt from a second",
-    "flop_s": "Matrix multiplication (gemm)",
-    "bandwidth_bytes_s": "Memory (hbm)",
+    "flop_s": "Arithmetic",
+    "bandwidth_bytes_s": "Memory",
+    "transfer_bytes_s": "Between host and device",
+    "bus_bytes_s": "Among chips",
 }
 """Metric names in plain words."""
 

@@ -30,6 +30,9 @@ SMALL = {
     "llama-pretrain": ("tiny", {"batch": ["2"], "seq_len": ["24"]}),
     "gemm": ("square-512", {"m": ["8"], "n": ["16"], "k": ["32"], "steps": ["2"]}),
     "hbm": ("standard", {"mib": ["1"]}),
+    "attention": ("tiny", {"context": ["12"]}),
+    "h2d": ("pageable", {"mib": ["1"]}),
+    "collective": ("standard", {"kib": ["1"]}),
 }
 """A size that runs in a moment; a workload that is not here runs its default preset."""
 
@@ -117,7 +120,8 @@ def rounded(plain: Callable[..., Any]) -> Callable[..., Any]:
 class Rounded(TorchFunctionMode):
     """What a device gives whose every sum, product and copy is 1 % too large."""
 
-    WRONG: ClassVar = {torch.nn.functional.linear, torch.Tensor.sum, torch.Tensor.copy_, torch.add}
+    WRONG: ClassVar = {torch.nn.functional.linear, torch.Tensor.sum, torch.Tensor.copy_, torch.add,
+                       torch.nn.functional.scaled_dot_product_attention}  # fmt: skip
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

@@ -106,8 +106,9 @@ def outcomes(real: Library) -> list[tuple[Job, dict[str, Any]]]:
 
 def why_not_on_xla(job: Job) -> str | None:
     """The reason with which torch_xla must refuse a job; None for what it must run."""
-    if job.case.params.get("kernel") == "copy":
-        # A recorded copy is the same value under a second name: truly nothing to run.
+    if job.case.params.get("kernel") == "copy" or job.case.workload in {"h2d", "collective"}:
+        # A recorded copy is the same value under a second name: truly nothing to run. What one
+        # rank exchanges is such a copy, and a transfer is no program that could be counted.
         return r"only 0 programs ran for \d+ timed phases: work was left out"
     if registry.workload(job.case.workload).trains and job.compile_mode == "openxla":
         return (

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import collective_defects
 import limits_defects
 import llama_defects
 import llama_train_defects
@@ -24,12 +25,17 @@ TABLES = {
     },
     **{
         f"`{name}`": {
-            f"{case.params.get('kernel', case.dtype)}: {defect}"
+            f"{limits_defects.label(case)}: {defect}"
             for case, defects in limits_defects.BENCH
             if case.workload == name
             for defect in defects
         }
-        for name in ("gemm", "hbm")
+        for name in ("gemm", "hbm", "attention", "h2d")
+    },
+    "`collective`, 2 ranks": {
+        collective_defects.label(operation, defect)
+        for operation in collective_defects.OPERATIONS
+        for defect in collective_defects.DEFECTS
     },
 }
 
