@@ -1,6 +1,7 @@
 # make bench   set up, run Llama inference on what this machine has, write the report
 # make test    set up, lint, type-check and test everything that CI runs
 # make nightly the long tests as well
+# make plans   print what is promised of plans (speed, gap, flips, a second model), measured
 
 PYTHON ?= python3
 VENV   := .venv
@@ -14,11 +15,14 @@ LIBRARY_VARIABLES := TPUBENCH_TEST_XLA_PYTHON=$(CURDIR)/.venv-xla/bin/python \
 # A worker a core; one that is done takes over what another has not begun.
 WORKERS := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: bench test nightly lint types unit browser clean
+.PHONY: bench plans test nightly lint types unit browser clean
 
 bench: $(VENV)/.run
 	$(BIN)/tpubench run --workload llama-infer
 	$(BIN)/tpubench report latest --out bench-report --open
+
+plans: $(VENV)/.dev
+	$(BIN)/python benchmarks/plan_promises.py
 
 test: lint types unit
 

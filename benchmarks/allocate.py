@@ -137,12 +137,12 @@ Outcome = tuple[float | None, float]
 """Cost of a plan that meets every row, and the bound that was proved; the program's units."""
 
 
-def with_tpubench(program: Program, seconds: float) -> Outcome:
+def with_tpubench(program: Program, seconds: float, gap: float = 1e-3) -> Outcome:
     """The solver of ``tpubench allocate``."""
     relaxation = relaxed(program, seconds=seconds)
     if relaxation is None:
         return None, -np.inf
-    solved = solve(program, relaxation, seconds, 1e-3)
+    solved = solve(program, relaxation, seconds, gap)
     if solved is None:
         return None, -np.inf
     value = float(program.cost @ solved.x)
@@ -150,14 +150,14 @@ def with_tpubench(program: Program, seconds: float) -> Outcome:
     return value, value - solved.gap * abs(value + fixed)
 
 
-def with_milp(program: Program, seconds: float) -> Outcome:
+def with_milp(program: Program, seconds: float, gap: float = 1e-4) -> Outcome:
     """Plain branch and bound of ``scipy.optimize.milp`` (HiGHS) on the whole program."""
     found = milp(
         program.cost,
         constraints=LinearConstraint(program.matrix, program.row_low, program.row_high),
         bounds=Bounds(program.low, program.high),
         integrality=program.whole,
-        options={"time_limit": seconds, "mip_rel_gap": 1e-4},
+        options={"time_limit": seconds, "mip_rel_gap": gap},
     )
     bound = float(found.mip_dual_bound) if found.mip_dual_bound is not None else -np.inf
     if found.x is None:

@@ -9,7 +9,8 @@ from tpubench.costs.allocation.answer import Answer
 from tpubench.reports import plan_words
 from tpubench.reports.answers import words
 from tpubench.reports.answers.build import Answers, Line
-from tpubench.reports.answers.plan import plan_sections, plan_view
+from tpubench.reports.answers.plan import plan_view
+from tpubench.reports.answers.plan_sections import plan_sections
 from tpubench.reports.answers.verdicts import WorkAnswer
 from tpubench.reports.answers.view import work_view
 from tpubench.reports.blocks import Badge, Cell, Table
@@ -48,9 +49,9 @@ def of_plan(answer: Answer) -> str:
     if view.flips:
         parts.append("## What turns it, one input alone")
         parts.append("\n".join(f"- {escape(text)} `{code}`" for text, code in view.flips))
-    for section in plan_sections(answer)[:1]:
+    for section in plan_sections(answer)[:2]:
         for block in section.blocks:
-            if isinstance(block, Table):
+            if isinstance(block, Table) and not block.folded:
                 parts += [f"## {escape(block.caption)}", _block(block)]
     parts.append(f"Rests on: {escape('; '.join(view.rests_on))}.")
     return "\n\n".join(parts) + "\n"

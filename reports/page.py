@@ -28,7 +28,8 @@ from tpubench.reports import charts, markdown, png, printing
 from tpubench.reports.answers import export, view, words
 from tpubench.reports.answers.build import Answers, build
 from tpubench.reports.answers.model import GRID, grid, model
-from tpubench.reports.answers.plan import plan_sections, plan_view
+from tpubench.reports.answers.plan import plan_view
+from tpubench.reports.answers.plan_sections import plan_sections
 from tpubench.reports.answers.settings import Settings
 from tpubench.reports.blocks import Section
 from tpubench.reports.figure import SHADES
@@ -90,13 +91,20 @@ def write_plan(
     out: Path,
     *,
     now: dt.datetime | None = None,
+    pngs: bool = False,
     formats: Collection[str] = ("html",),
 ) -> list[Path]:
-    """Write the page of a solved plan into ``out``; UsageError when that cannot be written."""
+    """Write the page of a solved plan into ``out``, and with ``pngs`` a picture of each chart;
+    UsageError when that cannot be written."""
     first = {"plan": plan_view(answer)}
     now = now or dt.datetime.now(dt.UTC)
-    page = _document("plan.html.j2", answer.name, first, plan_sections(answer), now, {"works": []})
-    return _store(out, page, {}, formats, {"md": lambda: markdown.of_plan(answer)})
+    made = plan_sections(answer)
+    pictures = {}
+    if pngs:
+        drawn = (chart for one in made for chart in one.charts())
+        pictures = {chart.name: png.draw(chart) for chart in drawn}
+    page = _document("plan.html.j2", answer.name, first, made, now, {"works": []})
+    return _store(out, page, pictures, formats, {"md": lambda: markdown.of_plan(answer)})
 
 
 def _store(

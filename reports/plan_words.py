@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tpubench.costs.allocation.flips import Flip
+from tpubench.costs.allocation.in_force import LimitInForce
+from tpubench.costs.allocation.statements import Whole
 from tpubench.costs.allocation.verdict import Verdict
 from tpubench.reports.quantity import MISSING, number
 
@@ -22,6 +24,8 @@ PROFIT = {
     "after_tax": "profit after tax",
 }
 """Lines of a profit and loss statement, by field."""
+SCENARIOS_SHOWN = 6
+"""Whose statements are printed in full; --json has all."""
 _LARGE = ((1e12, " T"), (1e9, " B"), (1e6, " M"), (1e3, " k"))
 
 
@@ -43,6 +47,35 @@ def dollars(usd: float | None) -> str:
         if size >= factor:
             return f"{sign}${number(size / factor)}{suffix}"
     return f"{sign}${number(size)}" if size else "$0"
+
+
+def scale_of(usd: float) -> tuple[float, str]:
+    """What dollars of this size are divided by on an axis, and the unit's suffix."""
+    return next(((factor, suffix) for factor, suffix in _LARGE if usd >= factor), (1.0, ""))
+
+
+def allowed(limit: LimitInForce) -> str:
+    """What a limit allows; of a list its first and last year."""
+    values = limit.value if isinstance(limit.value, list) else [limit.value]
+    if limit.unit == "$":
+        ends = [dollars(values[0]), dollars(values[-1])]
+    elif limit.unit == "MW":
+        ends = [f"{values[0]:,.6g} MW", f"{values[-1]:,.6g} MW"]
+    else:
+        ends = [f"{values[0]:.4g}"] * 2
+    return ends[0] if len(values) == 1 else f"{ends[0]} to {ends[1]}"
+
+
+def venture(whole: Whole) -> str:
+    """The plan as one venture: value, margin, payback and return, or why there is none."""
+    if whole.npv_usd is None or whole.margin is None:
+        return "margin, payback and return: no workload has a price_usd_per_mtok"
+    rate = f"{whole.irr:.1%}" if whole.irr is not None else f"{MISSING} ({whole.irr_missing})"
+    back = MISSING if whole.payback_years is None else f"{whole.payback_years:.2g} years"
+    return (
+        f"the plan as a whole: NPV {dollars(whole.npv_usd)} on revenue"
+        f" {dollars(whole.revenue_usd)} (margin {whole.margin:.1%}), payback {back}, IRR {rate}"
+    )
 
 
 def head(verdict: Verdict) -> str:

@@ -72,6 +72,8 @@ def relaxed(
     solver.passModel(_model(goal, matrix, (row_low, row_high), (lows, highs)))
     if start is not None and start.shape == matrix.shape:
         solver.setBasis(start.status)
+    elif start is not None and row is not None and start.shape == program.matrix.shape:
+        solver.setBasis(_one_row_more(start.status))
     best = _run(solver, matrix.shape)
     signs = program.signs
     if best is None or len(signs) > SIGNATURES or _is_whole(best.x[signs]):
@@ -98,6 +100,15 @@ def relaxed(
             if optimum is not None:
                 waiting.append((optimum, there))
     return ends
+
+
+def _one_row_more(basis: highspy.HighsBasis) -> highspy.HighsBasis:
+    """The basis of the program without its last row, which does not bind there."""
+    more = highspy.HighsBasis()
+    more.col_status = basis.col_status
+    more.row_status = [*basis.row_status, highspy.HighsBasisStatus.kBasic]
+    more.valid = True
+    return more
 
 
 def _is_whole(x: Floats) -> bool:

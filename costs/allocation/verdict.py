@@ -15,7 +15,7 @@ import numpy as np
 
 from tpubench.costs.allocation.flips import Flip, find_flips
 from tpubench.costs.allocation.futures import Doubted, Futures, doubts, look_ahead
-from tpubench.costs.allocation.highs import Optimum, relaxed
+from tpubench.costs.allocation.highs import Basis, Optimum, relaxed
 from tpubench.costs.allocation.in_force import LimitInForce, limits_in_force
 from tpubench.costs.allocation.limits import LimitWorth, limit_worths
 from tpubench.costs.allocation.money import SIDES, NextDollar, next_dollar, side_money
@@ -88,8 +88,15 @@ def judge(
     if not answer_only:
         futures = look_ahead(plan, program, optimum.x, doubtful)
         swung = swings(plan, doubtful, optimum.basis)
-        if answer is not None:
-            flips, left = find_flips(plan, answer.side, optimum.basis, deadline)
+    options = option_worths(
+        program, optimum, lambda labels: futures.chance_of(labels) if futures else None
+    )
+    signed = signatures(plan, program, optimum)
+    in_force = limits_in_force(plan, program, optimum)
+    limits = limit_worths(plan, program, optimum)
+    if answer is not None and not answer_only:
+        # Last, since of a large plan not every input may be looked at in time.
+        flips, left = find_flips(plan, answer.side, optimum.basis, deadline)
     return Verdict(
         next_dollar=answer,
         missing=None if answer is not None else "the plan spends no new money: nothing to decide",
@@ -97,12 +104,10 @@ def judge(
         tie=bool(reasons),
         tie_reasons=reasons,
         share_range=shares,
-        options=option_worths(
-            program, optimum, lambda labels: futures.chance_of(labels) if futures else None
-        ),
-        signed=signatures(plan, program, optimum),
-        limits_in_force=limits_in_force(plan, program, optimum),
-        limits=limit_worths(plan, program, optimum),
+        options=options,
+        signed=signed,
+        limits_in_force=in_force,
+        limits=limits,
         probability=None if futures is None else futures.probability,
         probability_how=None if futures is None else futures.probability_how,
         regret_usd=None if futures is None else futures.regret_usd,
@@ -126,19 +131,21 @@ def _ties(
         if side == answer.side or not any(o.side == side for o in program.options):
             continue
         lead = mine - side_money(program, side)
-        least = _least(program, optimum, lead, TIE)
-        if least is not None and float(lead @ least) <= 0:
+        least = _least(program, optimum, lead, TIE, optimum.basis)
+        if least is not None and float(lead @ least.x) <= 0:
             reasons.append(f"{side} leads in a plan that costs at most {TIE:.1%} more")
     return reasons
 
 
-def _least(program: Program, optimum: Optimum, goal: Floats, room: float) -> Floats | None:
+def _least(
+    program: Program, optimum: Optimum, goal: Floats, room: float, start: Basis
+) -> Optimum | None:
     """The plan that minimises ``goal``, at no more than ``room`` above the best cost."""
     best = float(program.cost @ optimum.x)
     total = abs(best + program.fixed_usd / program.unit_usd)
     scale = max(float(np.abs(goal).max(initial=0.0)), 1.0)
-    again = relaxed(program, cost=goal / scale, row=(program.cost, best + room * total))
-    return None if again is None else again.x
+    row = (program.cost, best + room * total)
+    return relaxed(program, cost=goal / scale, row=row, start=start)
 
 
 def share_ranges(program: Program, optimum: Optimum, room: float) -> dict[str, tuple[float, float]]:
@@ -155,12 +162,15 @@ def share_ranges(program: Program, optimum: Optimum, room: float) -> dict[str, t
             continue
         ends = []
         for sign in (1.0, -1.0):
+            start = optimum.basis
             share = float(money[side] @ optimum.x) / float(every @ optimum.x)
             for _ in range(ROUNDS):
-                x = _least(program, optimum, sign * (money[side] - share * every), room)
-                if x is None or float(every @ x) <= 0:
+                goal = sign * (money[side] - share * every)
+                least = _least(program, optimum, goal, room, start)
+                if least is None or float(every @ least.x) <= 0:
                     break
-                better = float(money[side] @ x) / float(every @ x)
+                start = least.basis
+                better = float(money[side] @ least.x) / float(every @ least.x)
                 if sign * (share - better) <= 1e-6:
                     break
                 share = better

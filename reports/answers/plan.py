@@ -6,11 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tpubench.costs.allocation.answer import Answer
-from tpubench.costs.allocation.statements import EXPECTED, SPENT
 from tpubench.devices.vendors import colour_name, label
 from tpubench.reports import plan_words
 from tpubench.reports.answers.words import chance, usd
-from tpubench.reports.blocks import Block, Cell, Section, Table, Text, columns
 from tpubench.reports.figure import Axis
 from tpubench.reports.plan_words import dollars
 from tpubench.reports.quantity import MISSING
@@ -153,93 +151,3 @@ def _rests_on(answer: Answer) -> Iterable[str]:
         yield f"{len(stale)} stale prices"
     yield from answer.settings
     yield f"{len(answer.assumptions)} assumptions, listed below"
-
-
-def plan_sections(answer: Answer) -> list[Section]:
-    """What stands below the first screen: the plan by year, worths, doubts, assumptions."""
-    return [
-        Section(
-            title="The plan",
-            lead="What to get in which year. Rent and contracts are means over the scenarios.",
-            blocks=(_amounts(answer), _power(answer), _cash(answer)),
-        ),
-        Section(
-            title="What it rests on",
-            lead="What the plan would cost without an option, what is doubted, what is assumed.",
-            blocks=(_worths(answer), *_doubts(answer), Text(items=tuple(answer.assumptions))),
-        ),
-    ]
-
-
-def _by_year(title: str, heading: str, rows: dict[str, dict[int, str]]) -> Table:
-    years = sorted({year for row in rows.values() for year in row})
-    return Table(
-        caption=title,
-        columns=columns(heading, *(f"{year}#" for year in years)),
-        rows=tuple((name, *(row.get(year, "") for year in years)) for name, row in rows.items()),
-    )
-
-
-def _amounts(answer: Answer) -> Block:
-    rows: dict[str, dict[int, str]] = {}
-    for amount in answer.amounts:
-        text = f"{amount.chips:,.0f}"
-        if amount.high > amount.low:
-            text += f" ({amount.low:,.0f}–{amount.high:,.0f})"
-        rows.setdefault(f"{label(amount.accelerator)}, {amount.option}", {})[amount.year] = text
-    return _by_year("Chips to buy, commit to and rent", "Chip and way", rows)
-
-
-def _power(answer: Answer) -> Block:
-    rows = {"drawn": {power.year: f"{power.mw:,.1f}" for power in answer.power}}
-    limits = {p.year: f"{p.limit_mw:,.1f}" for p in answer.power if p.limit_mw is not None}
-    return _by_year(
-        "Megawatts at the meter", "Power", rows | ({"allowed": limits} if limits else {})
-    )
-
-
-def _cash(answer: Answer) -> Block:
-    expected = [cash for cash in answer.cash if cash.scenario == EXPECTED]
-    rows: dict[str, dict[int, str]] = {}
-    for part in (*SPENT, "tax", "revenue", "resale", "net"):
-        values = {cash.year: float(getattr(cash, part)) for cash in expected}
-        if any(values.values()):
-            name = "net spent" if part == "net" else part
-            rows[name] = {year: dollars(value) for year, value in values.items()}
-    return _by_year("Expected cash", "Item", rows)
-
-
-def _worths(answer: Answer) -> Block:
-    rows: list[tuple[Cell, ...]] = [
-        (
-            option.name,
-            option.side,
-            option.how,
-            dollars(option.usd),
-            "impossible" if option.worth_usd is None else dollars(option.worth_usd),
-            MISSING if option.in_plan_probability is None else chance(option.in_plan_probability),
-        )
-        for option in answer.verdict.options
-    ]
-    return Table(
-        folded=f"What the plan would cost more without each option: {len(rows)}",
-        columns=columns("Without", "Side", "How", "Spent on it#", "Worth#", "In plan#"),
-        rows=tuple(rows),
-        foot="Impossible: no plan meets all demand and limits without it.",
-    )
-
-
-def _doubts(answer: Answer) -> list[Block]:
-    rows: list[tuple[Cell, ...]] = [
-        (doubt.input, f"× {doubt.low:.3g}–{doubt.high:.3g}", doubt.source)
-        for doubt in answer.verdict.doubts
-    ]
-    if not rows:
-        return []
-    return [
-        Table(
-            folded=f"Doubts that the probability is drawn from: {len(rows)}",
-            columns=columns("Input", "Range#", "From"),
-            rows=tuple(rows),
-        )
-    ]

@@ -22,7 +22,6 @@ from tpubench.reports.tables import Table
 from tpubench.reports.terminal import console, print_json
 
 WIDTH = 80
-SCENARIOS_SHOWN = 6
 
 
 def show_plan(answer: Answer, *, as_json: bool) -> None:
@@ -186,23 +185,13 @@ def _cash(out: Console, answer: Answer) -> None:
 
 def _profit(out: Console, answer: Answer) -> None:
     for scenario in list(dict.fromkeys(row.scenario for row in answer.profit))[
-        : SCENARIOS_SHOWN + 1
+        : plan_words.SCENARIOS_SHOWN + 1
     ]:
         _profit_of(out, answer, scenario)
-    more = len({row.scenario for row in answer.profit}) - 1 - SCENARIOS_SHOWN
+    more = len({row.scenario for row in answer.profit}) - 1 - plan_words.SCENARIOS_SHOWN
     if more > 0:
         say(out, f"profit and loss of {more} more scenarios: --json")
-    whole = answer.whole
-    if whole.npv_usd is None or whole.margin is None:
-        say(out, "margin, payback and return: no workload has a price_usd_per_mtok")
-        return
-    rate = f"{whole.irr:.1%}" if whole.irr is not None else f"{MISSING} ({whole.irr_missing})"
-    back = MISSING if whole.payback_years is None else f"{whole.payback_years:.2g} years"
-    say(
-        out,
-        f"the plan as a whole: NPV {dollars(whole.npv_usd)} on revenue"
-        f" {dollars(whole.revenue_usd)} (margin {whole.margin:.1%}), payback {back}, IRR {rate}",
-    )
+    say(out, plan_words.venture(answer.whole))
 
 
 def _profit_of(out: Console, answer: Answer, scenario: str) -> None:

@@ -67,7 +67,7 @@ def plan(path: Path, asked: Asked) -> Path:
         raise UsageError("--plan takes its facts from the plan: leave the selectors out")
     folder = asked.store or default_store()
     answer = allocate(path, asked.table, folder, today(), settings=asked.settings)
-    written = page.write_plan(answer, asked.out, formats=asked.formats)
+    written = page.write_plan(answer, asked.out, pngs=asked.pngs, formats=asked.formats)
     if asked.as_json:
         print_json({"written": [str(one) for one in written], "plan": answer.to_json()})
     else:

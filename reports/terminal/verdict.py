@@ -6,7 +6,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from tpubench.costs.allocation.futures import Doubted
-from tpubench.costs.allocation.in_force import LimitInForce
 from tpubench.costs.allocation.verdict import Verdict
 from tpubench.reports import plan_words
 from tpubench.reports.plan_words import dollars
@@ -59,19 +58,8 @@ def _in_force(out: Console, verdict: Verdict) -> None:
         return
     shown = table("Limits in force, and what each costs", ("limit",), ("allowed", "costs"))
     for limit in verdict.limits_in_force:
-        shown.add_row(escape(limit.limit), _allowed(limit), dollars(limit.usd))
+        shown.add_row(escape(limit.limit), plan_words.allowed(limit), dollars(limit.usd))
     out.print(shown)
-
-
-def _allowed(limit: LimitInForce) -> str:
-    values = limit.value if isinstance(limit.value, list) else [limit.value]
-    if limit.unit == "$":
-        ends = [dollars(values[0]), dollars(values[-1])]
-    elif limit.unit == "MW":
-        ends = [f"{values[0]:,.6g} MW", f"{values[-1]:,.6g} MW"]
-    else:
-        ends = [f"{values[0]:.4g}"] * 2
-    return ends[0] if len(values) == 1 else f"{ends[0]} to {ends[1]}"
 
 
 def _limits(out: Console, verdict: Verdict) -> None:

@@ -77,7 +77,7 @@ class Model:
         """Product of a scenario's factors on a chip, or the sum of its months."""
         named = self.futures[s].get(key, {})
         values = [named[n] for n in ("all", chip, vendor(chip)) if n in named]
-        return sum(values) if key.endswith("months") else math.prod(values)
+        return float(sum(values) if key.endswith("months") else math.prod(values))
 
     def pairs(self, chip: str | None = None) -> Iterator[dict[str, Any]]:
         return (p for p in self.c["throughput"] if chip in {None, p["accelerator"]})
@@ -310,4 +310,4 @@ def worth_at(deal: dict[str, Any], age: float) -> float:
             return float(curve[-1])
         whole = int(age)
         return float(curve[whole] + (curve[whole + 1] - curve[whole]) * (age - whole))
-    return 1 - (1 - deal.get("residual_share", 0.0)) * min(age / deal["life_years"], 1.0)
+    return float(1 - (1 - deal.get("residual_share", 0.0)) * min(age / deal["life_years"], 1.0))

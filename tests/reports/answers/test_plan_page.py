@@ -11,6 +11,9 @@ from tpubench.costs.allocation.answer import Answer, allocate
 from tpubench.devices.prices import prices
 from tpubench.reports import page, plan_words
 from tpubench.reports.answers.plan import plan_view
+from tpubench.reports.answers.plan_sections import money_chart, plan_sections
+from tpubench.reports.blocks import Table
+from tpubench.reports.figure import Plane
 
 PLAN = """
 [plan]
@@ -115,3 +118,54 @@ def test_the_page_is_written_and_a_plans_name_is_only_text(answer: Answer, tmp_p
     assert "Two chips &lt;b&gt;" in html
     assert "Megawatts at the meter" in html
     assert "Expected cash" in html
+
+
+PRICED = PLAN.replace(
+    "demand_mtok = [2e7, 4e7]", "demand_mtok = [2e7, 4e7]\nprice_usd_per_mtok = [9.0, 7.0]"
+).replace(
+    "[[workload]]",
+    '[[scenario]]\nname = "as planned"\nprobability = 0.5\n'
+    '[[scenario]]\nname = "more"\nprobability = 0.5\ndemand = { all = 1.2 }\n[[workload]]',
+    1,
+)
+
+
+@pytest.fixture(scope="module")
+def priced(tmp_path_factory: pytest.TempPathFactory) -> Answer:
+    path = tmp_path_factory.mktemp("priced") / "plan.toml"
+    path.write_text(PRICED, encoding="utf-8")
+    return allocate(path, prices(), path.parent, dt.date(2026, 11, 28))
+
+
+def test_capex_and_revenue_stand_on_one_chart(priced: Answer) -> None:
+    (panel,) = money_chart(priced).panels
+    assert isinstance(panel, Plane)
+    drawn = {one.name: [point.y for point in one.points] for one in panel.series}
+    expected = [row for row in priced.cash if row.scenario == "expected"]
+    assert panel.y.title == "$ M"
+    assert drawn["capex"] == pytest.approx([row.capex / 1e6 for row in expected])
+    # 20 and 40 million Mtok, or 1.2 times as many, half each.
+    assert drawn["revenue"] == pytest.approx([1.1 * 2e7 * 9 / 1e6, 1.1 * 4e7 * 7 / 1e6])
+    assert max(map(max, drawn.values())) <= panel.y.high
+
+
+def test_money_is_there_by_year_and_by_scenario(priced: Answer, tmp_path: Path) -> None:
+    tables = [
+        block
+        for section in plan_sections(priced)
+        for block in section.blocks
+        if isinstance(block, Table)
+    ]
+    named = {block.caption or block.folded: block for block in tables}
+    for of in ("expected", "scenario as planned", "scenario more"):
+        lines = [row[0] for row in named[f"Profit and loss, {of}"].rows]
+        assert {"revenue", "operating cost", "depreciation", "tax", "profit after tax"} <= {*lines}
+    assert {"Expected cash", "Cash, scenario as planned", "Cash, scenario more"} <= {*named}
+    more = {row[0]: row[1:] for row in named["Profit and loss, scenario more"].rows}
+    assert more["revenue"] == ("$216 M", "$336 M")
+    assert named["Limits in force, and what each costs"].rows[0][0] == "power"
+    assert "no resale value" in [row[0] for row in named["The plan under other assumptions"].rows]
+    doubted = next(block for name, block in named.items() if name.startswith("The plan at either"))
+    assert [column.name for column in doubted.columns[2:4]] == ["Cost", "TPU share"]
+    paths = page.write_plan(priced, tmp_path, pngs=True)
+    assert [path.name for path in paths] == ["report.html", "plan-money.png"]
