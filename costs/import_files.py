@@ -7,7 +7,6 @@ what the command line added, so that the same import twice stores nothing twice.
 from __future__ import annotations
 
 import datetime as dt
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from tpubench.costs.imported import CPU, NOT_STATED, UNKNOWN_DEVICE, Given, Orig
 from tpubench.devices.sheets import devices
 from tpubench.errors import UsageError
 from tpubench.results import fingerprint, store
+from tpubench.results.figure import new_run_id
 from tpubench.results.importers import NO_MODEL, Imported, Plain, Rejected, read_results
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
@@ -53,7 +53,7 @@ def import_files(
 
     ``impossible`` says why a figure cannot be, if it cannot: its row keeps it, and says so.
     """
-    run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    run_id = new_run_id(now)
     taken: set[tuple[object, ...]] = set()
     parts: dict[str, list[Row]] = {}
     rejected: list[Rejected] = []

@@ -12,19 +12,19 @@ import datetime as dt
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
 
 from tpubench.devices.names import canonical, chips_in_slice
 from tpubench.devices.precisions import named
 from tpubench.devices.sheets import devices
 from tpubench.errors import UsageError
 from tpubench.results import fingerprint
-from tpubench.results.importers import NO_MODEL, Figure, Plain, Record, one_line
-from tpubench.results.metrics import METRICS, Metric
-from tpubench.results.row import SCHEMA_VERSION, Row
-from tpubench.results.statistics import within
+from tpubench.results.figure import Figure, Shared, following
+from tpubench.results.importers import NO_MODEL, Plain, Record, one_line
+from tpubench.results.importers import Figure as Stated
+from tpubench.results.metrics import METRICS
+from tpubench.results.row import Row
 from tpubench.results.summary import IMPORTED
 
 NOT_STATED = "not-stated"
@@ -95,24 +95,24 @@ def to_rows(
     taken = set() if taken is None else taken
     rows: list[Row] = []
     for record in records:
-        device, chips = place(record, given)
-        shared = _shared(record, given, origin, device, chips)
-        repetition = record.repetition
-        case = tuple(shared[name] for name in ("workload", "preset", "params", "device", "chips"))
-        while (*case, shared["dtype"], repetition) in taken:
-            repetition += 1
-        taken.add((*case, shared["dtype"], repetition))
-        shared |= {"run_id": run_id, "repetition": repetition}
         started = record.started_at
         if started is None and given.date is not None:
             started = dt.datetime.combine(given.date, dt.time(), tzinfo=dt.UTC)
-        shared["started_at"] = started or now
+        shared = _shared(record, given, origin, run_id, started or now)
+        repetition = record.repetition
+        case = (shared.workload, shared.preset, fingerprint.canonical_json(dict(shared.params)))
+        while (*case, shared.device, shared.chips, shared.dtype, repetition) in taken:
+            repetition += 1
+        taken.add((*case, shared.device, shared.chips, shared.dtype, repetition))
+        shared = replace(shared, repetition=repetition)
         if record.status != "ok":
             name = record.figures[0].metric if record.figures else "output_tok_s"
-            rows.append(_row(shared, METRICS[name], None, record.reason, None, record.status))
+            rows.append(
+                shared.row(METRICS[name], Figure(), reason=record.reason, status=record.status)
+            )
             continue
-        for figure in record.figures:
-            rows += _figure_rows(shared, figure, chips)
+        for stated in record.figures:
+            rows += _figure_rows(shared, stated)
     return rows
 
 
@@ -167,15 +167,10 @@ def precision(text: str | None) -> str:
 
 
 def _shared(
-    record: Record, given: Given, origin: Origin, device: str, chips: int
-) -> dict[str, Any]:
-    params = {
-        name: _plain(value)
-        for name, value in {**record.params, **given.params}.items()
-        if value is not None
-    }
+    record: Record, given: Given, origin: Origin, run_id: str, started_at: dt.datetime
+) -> Shared:
+    device, chips = place(record, given)
     dtype = precision(given.dtype or record.dtype)
-    model = given.model or record.model
     match = {"software": record.software or NOT_STATED, "dtype": dtype, "device": device}
     environment = {
         "fingerprint": match,
@@ -188,34 +183,31 @@ def _shared(
             "stated": {k: v for k, v in record.stated.items() if v is not None},
         },
     }
-    sources = [given.source, record.source]
-    stated = ", ".join(source for source in sources if source)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "evidence": "published",
-        "workload": record.workload,
-        "workload_version": 1,
-        "preset": one_line(model) or NO_MODEL,
-        "params": fingerprint.canonical_json(params),
-        "backend": IMPORTED,
-        "device": device,
-        "chips": chips,
-        "hosts": given.hosts or record.hosts or 0,
-        "parallelism": one_line(record.parallelism or NOT_STATED),
-        "dtype": one_line(dtype),
-        "usd_per_chip_hour": None,
-        "price_id": None,
-        "price_as_of": None,
-        "price_sha256": None,
-        "source": one_line(
+    stated = ", ".join(source for source in (given.source, record.source) if source)
+    return Shared(
+        run_id=run_id,
+        started_at=started_at,
+        evidence="published",
+        workload=record.workload,
+        preset=one_line(given.model or record.model) or NO_MODEL,
+        params={
+            name: _plain(value)
+            for name, value in {**record.params, **given.params}.items()
+            if value is not None
+        },
+        backend=IMPORTED,
+        device=device,
+        chips=chips,
+        hosts=given.hosts or record.hosts or 0,
+        parallelism=one_line(record.parallelism or NOT_STATED),
+        dtype=one_line(dtype),
+        source=one_line(
             stated or f"{origin.format_name} file {origin.file}, sha256 {origin.sha256[:12]}"
         ),
         # Without a word of what it ran on, nothing says that two runs may be gated.
-        "fingerprint": fingerprint.sha256(match) if record.software else None,
-        "environment": json.dumps(environment, sort_keys=True),
-        "git_sha": None,
-        "git_dirty": None,
-    }
+        fingerprint=fingerprint.sha256(match) if record.software else None,
+        environment=json.dumps(environment, sort_keys=True),
+    )
 
 
 def _plain(value: Plain) -> Plain:
@@ -223,44 +215,16 @@ def _plain(value: Plain) -> Plain:
     return int(value) if isinstance(value, float) and value == int(value) else value
 
 
-def _figure_rows(shared: dict[str, Any], figure: Figure, chips: int) -> list[Row]:
-    metric = METRICS[figure.metric]
-    samples = list(figure.samples) or None
-    rows = [_row(shared, metric, figure.value, figure.reason, samples)]
-    for derived in METRICS.values():
-        if derived.per_chip_of != figure.metric:
-            continue
-        value = rows[0].value
-        if not chips or value is None:
-            reason = figure.reason if value is None else "the number of chips is not stated"
-            rows.append(_row(shared, derived, None, reason, None))
+def _figure_rows(shared: Shared, stated: Stated) -> list[Row]:
+    metric = METRICS[stated.metric]
+    figure = Figure.of(metric, stated.samples) if stated.samples else Figure(value=stated.value)
+    rows = [shared.row(metric, figure, reason=stated.reason)]
+    for derived in (each for each in following(metric.name) if each.per_chip_of):
+        if figure.value is None:
+            rows.append(shared.row(derived, Figure(), reason=stated.reason))
+        elif not shared.chips:
+            rows.append(shared.row(derived, Figure(), reason="the number of chips is not stated"))
         else:
-            each = [sample / chips for sample in samples] if samples else None
-            rows.append(_row(shared, derived, value / chips, figure.reason, each))
+            each = figure.derived(derived, shared.chips)
+            rows.append(shared.row(derived, each, reason=stated.reason))
     return rows
-
-
-def _row(
-    shared: dict[str, Any],
-    metric: Metric,
-    value: float | None,
-    reason: str | None,
-    samples: list[float] | None,
-    status: str = "ok",
-) -> Row:
-    low = high = None
-    if samples:
-        estimate = within(metric.aggregate, samples)
-        value, low, high = estimate.point, estimate.low, estimate.high
-    return Row(
-        **shared,
-        status=status,
-        reason=reason,
-        metric=metric.name,
-        unit=metric.unit,
-        better=metric.better,
-        value=value,
-        ci_low=low,
-        ci_high=high,
-        samples=samples,
-    )

@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tpubench.costs.token_cost import usd_per_items
 from tpubench.devices.prices import Price
 from tpubench.errors import UsageError
 from tpubench.results import published, store
+from tpubench.results.figure import Figure, new_run_id, priced_at
 from tpubench.results.fingerprint import canonical_json
 from tpubench.results.listing import Unreadable, naming
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.row import SCHEMA_VERSION, Row
 from tpubench.results.rows import rows_of
 from tpubench.results.select import narrowed
-from tpubench.results.statistics import within
 from tpubench.results.summary import PRICED_AT, case_key
 
 ANY_ACCELERATOR = "any"
@@ -111,7 +109,7 @@ def store_repriced(folder: Path, price: Price, selectors: Sequence[str] = ()) ->
         with naming(scan.unreadable):
             raise UsageError(f"nothing to price in {folder}: {why or 'no rates are stored there'}")
     for part in done.rows.values():
-        store.write(folder, f"priced-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", part)
+        store.write(folder, f"priced-{new_run_id(now)}", part)
     return replace(done, unreadable=scan.unreadable)
 
 
@@ -123,30 +121,18 @@ def _case(row: Row) -> tuple[object, ...]:
 def priced_row(row: Row, metric: Metric, price: Price, **changes: Any) -> Row:
     """The $ figure of a stored rate at ``price``; ``changes`` replace fields of the row."""
 
-    def usd(rate: float) -> float:
-        return usd_per_items(price.usd_per_chip_hour, row.chips, rate, metric.usd_items)
-
-    samples = [usd(rate) for rate in row.samples] if row.samples else None
-    if samples:
-        estimate = within(metric.aggregate, samples)
-        value, low, high = estimate.point, estimate.low, estimate.high
-    else:
-        value = usd(row.value or 0.0)
-        low = usd(row.ci_high) if row.ci_high else None
-        high = usd(row.ci_low) if row.ci_low else None
+    rate = Figure(value=row.value, low=row.ci_low, high=row.ci_high, samples=row.samples)
+    figure = rate.derived(metric, row.chips, price)
     return replace(
         row,
         schema_version=SCHEMA_VERSION,
         metric=metric.name,
         unit=metric.unit,
         better=metric.better,
-        value=value,
-        ci_low=low,
-        ci_high=high,
-        samples=samples,
-        usd_per_chip_hour=price.usd_per_chip_hour,
-        price_id=price.id,
-        price_as_of=price.as_of.isoformat(),
-        price_sha256=price.sha256,
+        value=figure.value,
+        ci_low=figure.low,
+        ci_high=figure.high,
+        samples=list(figure.samples) if figure.samples else None,
+        **priced_at(price),
         **changes,
     )

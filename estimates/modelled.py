@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import secrets
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
-from tpubench.costs import token_cost
 from tpubench.devices.list_price import NO_PRICE
 from tpubench.devices.sheets import device as data_sheet
 from tpubench.errors import UsageError
@@ -21,8 +20,9 @@ from tpubench.estimates.request import EstimateRequest
 from tpubench.estimates.roofline import replica, shapes
 from tpubench.estimates.roofline.chips import Chip, from_sheet
 from tpubench.results import fingerprint
-from tpubench.results.metrics import METRICS
-from tpubench.results.row import SCHEMA_VERSION, Row
+from tpubench.results.figure import Figure, Shared, following, new_run_id
+from tpubench.results.metrics import METRICS, Metric
+from tpubench.results.row import Row
 from tpubench.suite import registry
 
 NORMAL_95 = 1.9600
@@ -32,7 +32,7 @@ AdamW in 32 bit, two bytes for whatever else lives as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
+class Predicted:
     """One metric of one case; ``prediction`` None when it cannot be, and ``reason`` says why."""
 
     metric: str
@@ -49,7 +49,7 @@ class Modelled:
 
     request: EstimateRequest
     rows: tuple[Row, ...]
-    figures: tuple[Figure, ...]
+    figures: tuple[Predicted, ...]
     fit: str
     notes: tuple[str, ...]
 
@@ -73,7 +73,7 @@ def examine(request: EstimateRequest, model: Model | None = None) -> Modelled:
             f"no shape of {request.preset[:60]!r}; known: {', '.join(shapes.names())},"
             " or a name that says its size, e.g. 13b or 80b-a3b"
         )
-    figures: list[Figure] = []
+    figures: list[Predicted] = []
     for params in request.cases():
         if request.workload == "llama-infer":
             figures += _serving(request, chip, shape, params, model)
@@ -131,7 +131,7 @@ def _serving(
     shape: shapes.Shape,
     params: Mapping[str, int | str],
     model: Model,
-) -> list[Figure]:
+) -> list[Predicted]:
     tensor = int(params["tensor"]) or request.chips
     if request.chips % tensor:
         raise UsageError(f"--set tensor={tensor} does not divide --chips {request.chips}")
@@ -153,11 +153,11 @@ def _serving(
     need = replica.weight_bytes(base) + batch / replica.replicas(base) * each
     if need > replica.memory_bytes(base):
         reason = _does_not_fit(need, replica.memory_bytes(base), tensor)
-        return [Figure(metric=m, params=settled, prediction=None, reason=reason) for m in wanted]
+        return [Predicted(metric=m, params=settled, prediction=None, reason=reason) for m in wanted]
     problems = [replace(base, metric=metric) for metric, _ in wanted.values()]
     made = model.predict(problems)
     return [
-        Figure(metric=ours, params=settled, prediction=p, factor=factor)
+        Predicted(metric=ours, params=settled, prediction=p, factor=factor)
         for (ours, (_, factor)), p in zip(wanted.items(), made, strict=True)
     ]
 
@@ -168,7 +168,7 @@ def _training(
     shape: shapes.Shape,
     params: Mapping[str, int | str],
     model: Model,
-) -> list[Figure]:
+) -> list[Predicted]:
     batch = int(params["batch"]) or request.chips
     settled = {**params, "batch": batch}
     need, memory = TRAINING_BYTES * shape.params, chip.hbm_bytes * request.chips
@@ -176,7 +176,7 @@ def _training(
               "mfu": ("mfu_pct", 1e-2)}  # fmt: skip
     if need > memory:
         reason = _does_not_fit(need, memory, request.chips)
-        return [Figure(metric=m, params=settled, prediction=None, reason=reason) for m in wanted]
+        return [Predicted(metric=m, params=settled, prediction=None, reason=reason) for m in wanted]
     base = replace(
         _base(request, chip, shape, params),
         kind="training",
@@ -186,7 +186,7 @@ def _training(
     )
     made = model.predict([replace(base, metric=metric) for metric, _ in wanted.values()])
     return [
-        Figure(metric=ours, params=settled, prediction=p, factor=factor)
+        Predicted(metric=ours, params=settled, prediction=p, factor=factor)
         for (ours, (_, factor)), p in zip(wanted.items(), made, strict=True)
     ]
 
@@ -198,131 +198,79 @@ def _does_not_fit(need: float, memory: float, chips: int) -> str:
     )
 
 
-def _rows(request: EstimateRequest, figures: list[Figure], fit: str) -> list[Row]:
+def _rows(request: EstimateRequest, figures: list[Predicted], fit: str) -> list[Row]:
     started = dt.datetime.now(dt.UTC)
-    run_id = f"{started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    rows = []
-    for figure in figures:
-        rows.append(_row(request, figure, fit, run_id, started))
-        if figure.prediction is None:
-            continue
-        rate = rows[-1]
-        for metric in METRICS.values():
-            if metric.per_chip_of == figure.metric:
-                rows.append(_scaled(rate, metric.name, 1 / request.chips))
-            elif metric.usd_of == figure.metric:
-                rows.append(_priced(request, rate, metric.name))
-    return rows
+    run_id = new_run_id(started)
+    return [row for one in figures for row in _rows_of(request, one, fit, run_id, started)]
 
 
-def _row(
-    request: EstimateRequest, figure: Figure, fit: str, run_id: str, started: dt.datetime
-) -> Row:
-    metric, found = METRICS[figure.metric], figure.prediction
-    value = low = high = None
-    told: dict[str, Any] = {"fit": fit, "method": "roofline"}
-    if found is not None:
-        value = found.value * figure.factor
-        reach = found.log_sd * (NORMAL_95 - NORMAL_90)
-        from math import exp
-
-        low, high = found.low * figure.factor / exp(reach), found.high * figure.factor * exp(reach)
-        told |= {
-            "bound": found.bound,
-            "low_90": found.low * figure.factor,
-            "high_90": found.high * figure.factor,
-            "share_of_time": {k: round(v, 4) for k, v in found.terms.shares().items()},
+def _rows_of(
+    request: EstimateRequest, one: Predicted, fit: str, run_id: str, started: dt.datetime
+) -> list[Row]:
+    """One figure and those that follow from it."""
+    metric, predicted = METRICS[one.metric], one.prediction
+    how: dict[str, Any] = {"fit": fit, "method": "roofline"}
+    if predicted is not None:
+        how |= {
+            "bound": predicted.bound,
+            "share_of_time": {k: round(v, 4) for k, v in predicted.terms.shares().items()},
         }
-    return Row(
-        schema_version=SCHEMA_VERSION,
+    shared = Shared(
         run_id=run_id,
-        repetition=0,
         started_at=started,
         evidence="modelled",
-        status="ok" if found is not None else "skipped",
-        reason=figure.reason,
+        status="ok" if predicted is not None else "skipped",
         workload=request.workload,
         workload_version=registry.workload(request.workload).version,
         preset=request.preset,
-        params=fingerprint.canonical_json(dict(figure.params)),
+        params=one.params,
         backend="roofline",
         device=request.device,
         chips=request.chips,
         hosts=1,
-        parallelism=_parallelism(request, figure),
-        dtype=str(figure.params["dtype"]),
-        metric=metric.name,
-        unit=metric.unit,
-        better=metric.better,
-        value=value,
-        ci_low=low,
-        ci_high=high,
-        samples=None,
-        usd_per_chip_hour=None,
-        price_id=None,
-        price_as_of=None,
-        price_sha256=None,
+        parallelism=_parallelism(request, one),
+        dtype=str(one.params["dtype"]),
         source=f"tpubench {version('tpubench')}, fit {fit}",
-        fingerprint=None,
-        environment=fingerprint.canonical_json({"estimate": told}),
-        git_sha=None,
-        git_dirty=None,
+        environment=fingerprint.canonical_json({"estimate": how}),
     )
+    if predicted is None:
+        return [shared.row(metric, Figure(), reason=one.reason)]
+
+    def row(of: Metric, wide: Figure, narrow: Figure, reason: str | None) -> Row:
+        ends = {"low_90": narrow.low, "high_90": narrow.high}
+        environment = fingerprint.canonical_json({"estimate": how | ends})
+        price = request.price
+        return shared.row(of, wide, reason=reason, price=price, environment=environment)
+
+    narrow = Figure(
+        value=predicted.value * one.factor,
+        low=predicted.low * one.factor,
+        high=predicted.high * one.factor,
+    )
+    reach = math.exp(predicted.log_sd * (NORMAL_95 - NORMAL_90))
+    wide = replace(
+        narrow,
+        low=predicted.low * one.factor / reach,
+        high=predicted.high * one.factor * reach,
+    )
+    rows = [row(metric, wide, narrow, one.reason)]
+    for derived in following(metric.name):
+        if derived.usd_of and request.price is None:
+            rows.append(shared.row(derived, Figure(), reason=NO_PRICE.format(request.device)))
+            continue
+        ends_95, ends_90 = (
+            each.derived(derived, request.chips, request.price) for each in (wide, narrow)
+        )
+        reason = one.reason
+        if derived.usd_of:
+            rule = request.price_rule
+            reason = None if rule is None else f"{derived.usd_of} at {rule}"
+        rows.append(row(derived, ends_95, ends_90, reason))
+    return rows
 
 
-def _parallelism(request: EstimateRequest, figure: Figure) -> str:
+def _parallelism(request: EstimateRequest, one: Predicted) -> str:
     """In the words of a run: ``tp=4``, ``fsdp=8``, none."""
     way = registry.workload(request.workload).parallelism
-    width = int(figure.params.get("tensor", request.chips))
+    width = int(one.params.get("tensor", request.chips))
     return f"{way}={width}" if width > 1 else "none"
-
-
-def _scaled(row: Row, name: str, factor: float) -> Row:
-    import json
-
-    assert row.value is not None and row.ci_low is not None and row.ci_high is not None
-    told = json.loads(row.environment)
-    for end in ("low_90", "high_90"):
-        told["estimate"][end] *= factor
-    return replace(
-        row,
-        metric=name,
-        unit=METRICS[name].unit,
-        better=METRICS[name].better,
-        value=row.value * factor,
-        ci_low=row.ci_low * factor,
-        ci_high=row.ci_high * factor,
-        environment=fingerprint.canonical_json(told),
-    )
-
-
-def _priced(request: EstimateRequest, rate: Row, name: str) -> Row:
-    import json
-
-    metric, price = METRICS[name], request.price
-    plain = replace(rate, metric=name, unit=metric.unit, better=metric.better)
-    if price is None:
-        reason = NO_PRICE.format(request.device)
-        return replace(plain, value=None, ci_low=None, ci_high=None, reason=reason)
-    told = json.loads(rate.environment)
-
-    def usd(items_s: float | None) -> float:
-        assert items_s is not None
-        return token_cost.usd_per_items(
-            price.usd_per_chip_hour, request.chips, items_s, metric.usd_items
-        )
-
-    low, high = told["estimate"]["low_90"], told["estimate"]["high_90"]
-    told["estimate"] |= {"low_90": usd(high), "high_90": usd(low)}
-    return replace(
-        plain,
-        value=usd(rate.value),
-        ci_low=usd(rate.ci_high),
-        ci_high=usd(rate.ci_low),
-        environment=fingerprint.canonical_json(told),
-        usd_per_chip_hour=price.usd_per_chip_hour,
-        price_id=price.id,
-        price_as_of=price.as_of.isoformat(),
-        price_sha256=price.sha256,
-        reason=None if request.price_rule is None else f"{metric.usd_of} at {request.price_rule}",
-    )

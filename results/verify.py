@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tpubench.errors import TpubenchError, UsageError
 from tpubench.results import shares
+from tpubench.results.figure import derivation
 from tpubench.results.metrics import METRICS, Metric, of_row, says_how
 from tpubench.results.row import Row
 from tpubench.results.statistics import within
@@ -230,17 +231,11 @@ def _derived(row: Row, metric: Metric, siblings: Siblings) -> str | None:
     rate = siblings.get((_repetition(row), rate_name))
     if rate is None or not rate.samples or not row.samples:
         return f"{rate_name}, which it is derived from, is not stored with it"
-    if metric.per_chip_of:
-        if not row.chips:
-            return "a figure per chip of no chips"
-        again = [sample / row.chips for sample in rate.samples]
-    elif row.usd_per_chip_hour is None:
-        return "a price figure without its price"
-    elif 0 in rate.samples:
-        return f"a price figure of a {rate_name} of 0"
-    else:
-        bill = metric.usd_items * row.chips * row.usd_per_chip_hour / 3600
-        again = [bill / sample for sample in rate.samples]
+    try:
+        follows = derivation(metric, row.chips, row.usd_per_chip_hour)
+        again = [follows(sample) for sample in rate.samples]
+    except UsageError as error:
+        return str(error)
     if len(again) != len(row.samples) or not all(map(_same, again, row.samples)):
         return f"its samples do not follow from {rate_name}"
     return None

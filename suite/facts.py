@@ -11,12 +11,12 @@ import datetime as dt
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
-from tpubench.costs import token_cost
 from tpubench.devices import prices
 from tpubench.devices.sheets import devices
 from tpubench.results import fingerprint
+from tpubench.results.figure import Figure, Shared, derivation, following
 from tpubench.results.metrics import METRICS, OWN, Metric
-from tpubench.results.row import SCHEMA_VERSION, Row
+from tpubench.results.row import Row
 from tpubench.results.statistics import within
 from tpubench.suite import environment
 from tpubench.suite.backend import Backend
@@ -60,8 +60,7 @@ def rows(
         samples |= {name: [value] for name, value in outcome.measured.items()}
         _add_one_offs(samples, missing, work, outcome)
         _add_fractions(samples, missing, workload, job, outcome, peaks)
-        _add_per_chip(samples, outcome.chips)
-        _add_prices(samples, missing, context.price, outcome.chips)
+        _add_derived(samples, missing, context.price, outcome.chips)
         beaten = _beats_the_peak(samples, peaks)
         if beaten:
             outcome = replace(outcome, status="invalid", reason=beaten)
@@ -196,28 +195,20 @@ def _phase_times(outcome: Outcome, phase: str | None) -> list[float]:
     ]
 
 
-def _add_per_chip(samples: dict[str, list[float]], chips: int) -> None:
-    for metric in METRICS.values():
-        if metric.per_chip_of in samples:
-            samples[metric.name] = [value / chips for value in samples[metric.per_chip_of]]
-
-
-def _add_prices(
+def _add_derived(
     samples: dict[str, list[float]],
     missing: dict[str, str],
     price: prices.Price | None,
     chips: int,
 ) -> None:
-    for metric in METRICS.values():
-        if metric.usd_of not in samples:
-            continue
-        if price is None:
-            missing[metric.name] = "no price: give --price ID or --usd-per-chip-hour X"
-        else:
-            samples[metric.name] = [
-                token_cost.usd_per_items(price.usd_per_chip_hour, chips, rate, metric.usd_items)
-                for rate in samples[metric.usd_of]
-            ]
+    for rate, values in list(samples.items()):
+        for metric in following(rate):
+            if metric.usd_of and price is None:
+                missing[metric.name] = "no price: give --price ID or --usd-per-chip-hour X"
+            else:
+                usd_per_chip_hour = price.usd_per_chip_hour if price else None
+                derive = derivation(metric, chips, usd_per_chip_hour)
+                samples[metric.name] = [derive(value) for value in values]
 
 
 def _beats_the_peak(samples: dict[str, list[float]], peaks: Peaks | None) -> str | None:
@@ -241,9 +232,7 @@ class _Template:
         outcome: Outcome,
         peaks: Peaks | None,
     ) -> None:
-        self.context, self.backend, self.job, self.outcome = context, backend, job, outcome
         match = environment.must_match(backend, workload, job, outcome)
-        self.fingerprint = fingerprint.sha256(match)
         self.environment = {
             "fingerprint": match,
             "host": fingerprint.host(),
@@ -251,51 +240,41 @@ class _Template:
             "peaks": environment.peaks_used(job, peaks),
             "work": environment.work_of(workload.work(job.case)),
         }
-        self.environment_json = fingerprint.canonical_json(self.environment)
-
-    def __call__(self, metric: Metric, samples: list[float] | None, reason: str | None) -> Row:
-        context, job, outcome = self.context, self.job, self.outcome
-        estimate = within(metric.aggregate, samples) if samples else None
-        price = context.price if metric.usd_of else None
-        return Row(
-            schema_version=SCHEMA_VERSION,
+        self.price = context.price
+        self.shared = Shared(
             run_id=context.run_id,
             repetition=job.repetition,
             started_at=context.started_at,
-            evidence=self.backend.evidence,
+            evidence=backend.evidence,
             status=outcome.status,
-            reason=reason,
             workload=job.case.workload,
             workload_version=job.case.workload_version,
             preset=job.case.preset,
-            params=fingerprint.canonical_json(dict(job.case.params)),
+            params=job.case.params,
             backend=job.backend,
             device=outcome.device or job.backend,
             chips=outcome.chips,
             hosts=outcome.hosts,
             parallelism=outcome.parallelism,
             dtype=job.case.dtype,
-            metric=metric.name,
-            unit=metric.unit,
-            better=metric.better,
-            value=estimate.point if estimate else None,
-            ci_low=estimate.low if estimate else None,
-            ci_high=estimate.high if estimate else None,
-            samples=samples or None,
-            usd_per_chip_hour=price.usd_per_chip_hour if price else None,
-            price_id=price.id if price else None,
-            price_as_of=price.as_of.isoformat() if price else None,
-            price_sha256=price.sha256 if price else None,
             source=f"tpubench {version('tpubench')}",
-            fingerprint=self.fingerprint,
-            environment=self._environment(metric),
-            git_sha=context.git.sha,
-            git_dirty=context.git.dirty,
+            fingerprint=fingerprint.sha256(match),
+            environment=fingerprint.canonical_json(self.environment),
+            git=context.git,
         )
 
-    def _environment(self, metric: Metric) -> str:
-        """As JSON; with what the metric means where only the workload knows."""
+    def __call__(self, metric: Metric, samples: list[float] | None, reason: str | None) -> Row:
+        return self.shared.row(
+            metric,
+            Figure.of(metric, samples),
+            reason=reason,
+            price=self.price,
+            environment=self._own_environment(metric),
+        )
+
+    def _own_environment(self, metric: Metric) -> str | None:
+        """With what the metric means, where only the workload knows."""
         if metric.name in METRICS:
-            return self.environment_json
+            return None
         own = {"aggregate": metric.aggregate, "formula": metric.formula}
         return fingerprint.canonical_json({**self.environment, OWN: own})

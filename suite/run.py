@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from tpubench.devices.prices import Price, today
 from tpubench.errors import RunFailedError, UsageError
 from tpubench.results import fingerprint, store
 from tpubench.results.events import Observer, RunReport
+from tpubench.results.figure import new_run_id
 from tpubench.suite import calibration, config, ranks, registry
 from tpubench.suite.backend import Backend
 from tpubench.suite.interpreters import Interpreter
@@ -136,7 +136,7 @@ def make_plan(request: Request) -> Plan:
     unique = cases_of(workload, backend, request)
     started = dt.datetime.now(dt.UTC)
     return Plan(
-        run_id=f"{started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
+        run_id=new_run_id(started),
         workload=workload,
         backend=backend,
         compile_mode=mode,

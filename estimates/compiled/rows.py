@@ -7,20 +7,18 @@ metrics as it does from measured ones. Nothing here is a measurement, and the ro
 from __future__ import annotations
 
 import datetime as dt
-import secrets
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tpubench.costs import token_cost
 from tpubench.devices.list_price import NO_PRICE
 from tpubench.estimates.compiled import timing
 from tpubench.estimates.compiled.request import CompileRequest, Estimated, PhaseEstimate
 from tpubench.results import fingerprint
+from tpubench.results.figure import Figure, Shared, derivation, following, new_run_id
 from tpubench.results.metrics import METRICS, Metric
-from tpubench.results.row import SCHEMA_VERSION, Row
-from tpubench.results.statistics import within
+from tpubench.results.row import Row
 from tpubench.suite import registry
 from tpubench.suite.workload import Timed
 
@@ -113,21 +111,15 @@ def _add_derived(
     estimated: Estimated, samples: dict[str, list[float]], missing: dict[str, str]
 ) -> None:
     chips, price = estimated.request.target.chips, estimated.request.price
-    for metric in METRICS.values():
-        if metric.per_chip_of in samples:
-            samples[metric.name] = [value / chips for value in samples[metric.per_chip_of]]
-    for metric in METRICS.values():
-        if metric.usd_of not in samples:
-            continue
-        if price is None:
-            missing[metric.name] = NO_PRICE.format(estimated.request.target.generation.device)
-        else:
-            if estimated.request.price_rule is not None:
+    for rate, values in list(samples.items()):
+        for metric in following(rate):
+            if metric.usd_of and price is None:
+                missing[metric.name] = NO_PRICE.format(estimated.request.target.generation.device)
+                continue
+            if metric.usd_of and estimated.request.price_rule is not None:
                 missing[metric.name] = f"{metric.usd_of} at {estimated.request.price_rule}"
-            samples[metric.name] = [
-                token_cost.usd_per_items(price.usd_per_chip_hour, chips, rate, metric.usd_items)
-                for rate in samples[metric.usd_of]
-            ]
+            derive = derivation(metric, chips, price.usd_per_chip_hour if price else None)
+            samples[metric.name] = [derive(value) for value in values]
 
 
 def _parallelism(request: CompileRequest) -> str:
@@ -142,60 +134,36 @@ class _Maker:
 
     def __init__(self, estimated: Estimated) -> None:
         now = dt.datetime.now(dt.UTC)
-        self.estimated, self.now = estimated, now
-        self.run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-        self.git = fingerprint.git_state(Path.cwd())
-        match = _must_match(estimated)
-        self.fingerprint = fingerprint.sha256(match)
-        self.environment = fingerprint.canonical_json(
-            {"fingerprint": match, "compiled": described(estimated)}
-        )
-
-    def __call__(
-        self, metric: Metric, samples: list[float] | None, reason: str | None, status: str = "ok"
-    ) -> Row:
-        request = self.estimated.request
-        case, price = request.case, request.price if metric.usd_of else None
-        value = within(metric.aggregate, samples).point if samples else None
-        return Row(
-            schema_version=SCHEMA_VERSION,
-            run_id=self.run_id,
-            repetition=0,
-            started_at=self.now,
+        request, match = estimated.request, _must_match(estimated)
+        case = request.case
+        self.price = request.price
+        self.shared = Shared(
+            run_id=new_run_id(now),
+            started_at=now,
             evidence="compiled",
-            status=status,
-            reason=reason,
             workload=case.workload,
             workload_version=case.workload_version,
             preset=case.preset,
-            params=fingerprint.canonical_json(_params(self.estimated)),
+            params=case.params,
             backend=BACKEND,
             device=request.target.generation.device,
             chips=request.target.chips,
             hosts=1,
             parallelism=_parallelism(request),
             dtype=case.dtype,
-            metric=metric.name,
-            unit=metric.unit,
-            better=metric.better,
-            value=value,
-            ci_low=None,
-            ci_high=None,
-            samples=samples or None,
-            usd_per_chip_hour=price.usd_per_chip_hour if price else None,
-            price_id=price.id if price else None,
-            price_as_of=price.as_of.isoformat() if price else None,
-            price_sha256=price.sha256 if price else None,
-            source=f"tpubench {version('tpubench')}, libtpu {self.estimated.versions['libtpu']}",
-            fingerprint=self.fingerprint,
-            environment=self.environment,
-            git_sha=self.git.sha,
-            git_dirty=self.git.dirty,
+            source=f"tpubench {version('tpubench')}, libtpu {estimated.versions['libtpu']}",
+            fingerprint=fingerprint.sha256(match),
+            environment=fingerprint.canonical_json(
+                {"fingerprint": match, "compiled": described(estimated)}
+            ),
+            git=fingerprint.git_state(Path.cwd()),
         )
 
-
-def _params(estimated: Estimated) -> dict[str, Any]:
-    return dict(estimated.request.case.params)
+    def __call__(
+        self, metric: Metric, samples: list[float] | None, reason: str | None, status: str = "ok"
+    ) -> Row:
+        figure = Figure.of(metric, samples)
+        return self.shared.row(metric, figure, reason=reason, price=self.price, status=status)
 
 
 def _must_match(estimated: Estimated) -> dict[str, Any]:
@@ -211,7 +179,7 @@ def _must_match(estimated: Estimated) -> dict[str, Any]:
         "workload_version": request.case.workload_version,
         "workload_sha256": registry.workload(request.case.workload).source_sha256(),
         "preset": request.case.preset,
-        "params": _params(estimated),
+        "params": dict(request.case.params),
         "shape": dict(request.case.shape),
     }
 

@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tpubench.results import fingerprint
-from tpubench.results.metrics import METRICS, Metric
-from tpubench.results.row import SCHEMA_VERSION, Row
+from tpubench.results.figure import Figure, Shared, following
+from tpubench.results.metrics import METRICS
+from tpubench.results.row import Row
 from tpubench.results.summary import IMPORTED
 
 SELECTOR = "published"
@@ -99,16 +99,19 @@ def rows() -> tuple[Row, ...]:
 
 
 def _rows(line: dict[str, str]) -> list[Row]:
-    metric, value, chips = METRICS[line["metric"]], float(line["value"]), int(line["chips"])
-    made = [_row(line, metric, value)]
-    for derived in METRICS.values():
-        if derived.per_chip_of == metric.name:
-            made.append(_row(line, derived, value / chips))
-    return made
-
-
-def _row(line: dict[str, str], metric: Metric, value: float) -> Row:
+    metric, figure = METRICS[line["metric"]], Figure(value=float(line["value"]))
     second = second_figures().get(figure_key(line))
+    shared = _shared(line, second)
+    remarks = (line["note"], None if second else SINGLE_SOURCE)
+    reason = "; ".join(remark for remark in remarks if remark) or None
+    each = [derived for derived in following(metric.name) if derived.per_chip_of]
+    return [
+        shared.row(metric, figure, reason=reason),
+        *(shared.row(m, figure.derived(m, shared.chips), reason=reason) for m in each),
+    ]
+
+
+def _shared(line: dict[str, str], second: SecondFigure | None) -> Shared:
     environment = {
         "fingerprint": {"software": line["software"]},
         "import": {
@@ -118,42 +121,22 @@ def _row(line: dict[str, str], metric: Metric, value: float) -> Row:
         },
     }
     source = f"{line['source']} ({line['date']})"
-    remarks = (line["note"], None if second else SINGLE_SOURCE)
-    return Row(
-        schema_version=SCHEMA_VERSION,
+    return Shared(
         # A run for each source, so that two sources' figures are never averaged into one.
         run_id=f"published-{line['source_id']}-{line['date']}",
-        repetition=0,
         started_at=_first_day(line["date"]),
         evidence="published",
-        status="ok",
-        reason="; ".join(remark for remark in remarks if remark) or None,
         workload=line["workload"],
-        workload_version=1,
         preset=line["model"],
-        params=fingerprint.canonical_json(json.loads(line["params"])),
+        params=json.loads(line["params"]),
         backend=IMPORTED,
         device=line["device"],
         chips=int(line["chips"]),
         hosts=int(line["hosts"]),
         parallelism=line["parallelism"] or _NOT_STATED,
         dtype=line["dtype"],
-        metric=metric.name,
-        unit=metric.unit,
-        better=metric.better,
-        value=value,
-        ci_low=None,
-        ci_high=None,
-        samples=None,
-        usd_per_chip_hour=None,
-        price_id=None,
-        price_as_of=None,
-        price_sha256=None,
         source=f"{source}; the same in {second.source}" if second else source,
-        fingerprint=None,
         environment=json.dumps(environment, sort_keys=True),
-        git_sha=None,
-        git_dirty=None,
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import secrets
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from tpubench.errors import NotComparableError, UsageError
 from tpubench.results import duet as facts_of_duet
 from tpubench.results import fingerprint, store
 from tpubench.results.duet import Design, log_ratio
+from tpubench.results.figure import new_run_id
 from tpubench.results.gate.duet import confirmed, finding, refused, unconfirmed
 from tpubench.results.gate.looks import Judged, judge
 from tpubench.results.gate.policy import Policy, Rules
@@ -118,7 +118,7 @@ def arrange(
         notes += [f"commit under test: {line}" for line in lines[:10]]
         notes += [f"… and {len(lines) - 10} more commits"] if len(lines) > 10 else []
     started = dt.datetime.now(dt.UTC)
-    runs = tuple(f"{started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}" for _ in range(2))
+    runs = tuple(new_run_id(started) for _ in range(2))
     return Contest(
         title=f"{candidate} against {baseline}",
         cases=list(zip(a, b, strict=True)),
