@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no speed", deadline=None)
+settings.load_profile("no speed")
 
 
 @pytest.fixture(autouse=True)
