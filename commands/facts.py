@@ -12,6 +12,13 @@ from tpubench.commands._options import Explain, Filters, Json, Prices, Store
 
 app = App()
 
+Signers = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Who may sign, as git's allowed signers: the chain must be theirs."
+    ),
+]
+
 
 @app.command()
 def show(
@@ -58,15 +65,48 @@ def compare(
 
 
 @app.command()
-def verify(store: Store = None, as_json: Json = False) -> None:
-    """Recompute every stored figure from its samples; exit 1, naming the file, if one is off."""
-    from tpubench.reports import terminal
+def verify(
+    store: Store = None,
+    as_json: Json = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 as well when a file is not covered by a seal.")
+    ] = False,
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="SHA256", help="A head that tpubench seal printed: it must be there."),
+    ] = None,
+    allowed_signers: Signers = None,
+) -> None:
+    """Recompute every figure, and compare every file with its seal; exit 1, naming what is off."""
+    from tpubench.reports.terminal import seal as terminal_seal
     from tpubench.results.store import default_store
     from tpubench.results.verify import verify_store
 
-    report = verify_store(store or default_store())
-    terminal.show_verification(report, as_json=as_json)
-    raise typer.Exit(0 if report.ok else 1)
+    report = verify_store(store or default_store(), allowed=allowed_signers, head=head)
+    terminal_seal.show_verification(report, as_json=as_json)
+    bad = not report.ok or (strict and report.seals.not_covered)
+    raise typer.Exit(1 if bad else 0)
+
+
+@app.command()
+def seal(
+    store: Store = None,
+    as_json: Json = False,
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Sign with this SSH key; a .pub one asks the agent."),
+    ] = None,
+    allowed_signers: Signers = None,
+) -> None:
+    """Chain what the runs of a store wrote, so that verify names whatever is altered later."""
+    from tpubench.reports.terminal import seal as terminal_seal
+    from tpubench.results.sealing import seal_store
+    from tpubench.results.store import default_store
+
+    where = store or default_store()
+    done = seal_store.seal(where, key, allowed_signers)
+    terminal_seal.show_sealed(done, where, as_json=as_json)
+    raise typer.Exit(0 if done.ok else 1)
 
 
 @app.command()

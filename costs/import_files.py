@@ -19,6 +19,7 @@ from tpubench.results.figure import new_run_id
 from tpubench.results.importers import NO_MODEL, Imported, Plain, Rejected, read_results
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
+from tpubench.results.sealing import manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +87,7 @@ def import_files(
     stored = bool(rows) and not dry_run
     if stored:
         store.prepare(folder)
-        for name, part in parts.items():
-            if part:
-                store.write(folder, name, part)
+        manifest.close([store.write(folder, name, part) for name, part in parts.items() if part])
     return ImportReport(
         run_id=run_id if stored else None,
         store=folder if stored else None,

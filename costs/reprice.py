@@ -24,6 +24,7 @@ from tpubench.results.listing import Unreadable, naming
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.row import SCHEMA_VERSION, Row
 from tpubench.results.rows import rows_of
+from tpubench.results.sealing import manifest
 from tpubench.results.select import narrowed
 from tpubench.results.summary import PRICED_AT, case_key
 
@@ -108,8 +109,8 @@ def store_repriced(folder: Path, price: Price, selectors: Sequence[str] = ()) ->
         why = "; ".join(f"{reason} ({n})" for reason, n in done.skipped.items())
         with naming(scan.unreadable):
             raise UsageError(f"nothing to price in {folder}: {why or 'no rates are stored there'}")
-    for part in done.rows.values():
-        store.write(folder, f"priced-{new_run_id(now)}", part)
+    name = f"priced-{new_run_id(now)}"
+    manifest.close([store.write(folder, name, part) for part in done.rows.values()])
     return replace(done, unreadable=scan.unreadable)
 
 

@@ -25,6 +25,8 @@ from tpubench.errors import DamagedError, TpubenchError, UsageError
 from tpubench.results import parquet_layout, seal, store
 from tpubench.results.listing import files
 from tpubench.results.row import arrow_schema
+from tpubench.results.sealing import chain as chains
+from tpubench.results.sealing import manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,9 +68,10 @@ def compact(folder: Path, *, quiet_s: float = QUIET_S) -> Compacted:
     for path in files(folder):
         if path.parent.parent == folder:
             by_run.setdefault(path.parent, []).append(path)
+    chain = chains.read(folder)
     for run, paths in by_run.items():
         if len(paths) > 1:
-            _run(run, paths, quiet_s, done)
+            _run(run, paths, quiet_s, chain, done)
     return done
 
 
@@ -81,7 +84,9 @@ def finish(folder: Path) -> None:
         shutil.rmtree(aside)
 
 
-def _run(run: Path, paths: Sequence[Path], quiet_s: float, done: Compacted) -> None:
+def _run(
+    run: Path, paths: Sequence[Path], quiet_s: float, chain: chains.Chain, done: Compacted
+) -> None:
     changed = max(path.lstat().st_mtime for path in (run, *paths))
     if time.time() - changed < quiet_s:
         done.left_out.append(f"{run} changed lately: its run may not have ended")
@@ -90,7 +95,8 @@ def _run(run: Path, paths: Sequence[Path], quiet_s: float, done: Compacted) -> N
     if odd:
         done.left_out.append(f"{run} holds {odd[0][:60]!r}, which is no file: left as it is")
         return
-    tables: dict[Path, pa.Table] = {}
+    covered = manifest.covered(run) | chains.covered(chain, run.name)
+    groups: dict[bool, dict[Path, pa.Table]] = {True: {}, False: {}}
     for path in paths:
         try:
             table = store.load(path)
@@ -98,13 +104,23 @@ def _run(run: Path, paths: Sequence[Path], quiet_s: float, done: Compacted) -> N
             done.left_out.append(str(error))
             continue
         if table.schema.equals(arrow_schema()) and set(table["run_id"].to_pylist()) == {run.name}:
-            tables[path] = table
-    if len(tables) < 2:
+            sealed = covered.get(path.name)
+            groups[sealed is not None and manifest.file_sha256(path) == sealed][path] = table
+    # What nobody sealed is not merged with what somebody did, lest it seem covered.
+    merging = [tables for tables in groups.values() if len(tables) > 1]
+    if not merging:
         return
     aside = run.with_name(f"{ASIDE}{run.name}~{secrets.token_hex(4)}")
     aside.mkdir()
     try:
-        merged = _merge(aside, list(tables.values()))
+        merged = 0
+        for tables in merging:
+            new = _merge(aside, list(tables.values()))
+            merged += len(new)
+            if tables is groups[True]:
+                seals = {path.name: manifest.seal_of(path) for path in new}
+                manifest.write(aside, seals, run_id=run.name, replaces=[p.name for p in tables])
+        tables = {path: table for tables in merging for path, table in tables.items()}
         names = {path.name for path in tables}
         for entry in os.scandir(run):
             if entry.name not in names and not entry.name.startswith("."):
@@ -122,21 +138,20 @@ def _run(run: Path, paths: Sequence[Path], quiet_s: float, done: Compacted) -> N
     done.rows += sum(table.num_rows for table in tables.values())
 
 
-def _merge(aside: Path, tables: Sequence[pa.Table]) -> int:
-    """Write the rows in order, read them again, and say in how many files they are."""
+def _merge(aside: Path, tables: Sequence[pa.Table]) -> list[Path]:
+    """Write the rows in order, read them again, and say in which files they are."""
     import pyarrow as pa
 
     table = pa.concat_tables(tables)
     most = parquet_layout.FREE_ROWS
-    count = 0
-    again = []
+    new: list[Path] = []
     for start in range(0, table.num_rows, most):
-        name = f"{_MERGED}{secrets.token_hex(4)}-{count:03}"
-        again.append(store.load(store.write_into(aside, name, table.slice(start, most))))
-        count += 1
+        name = f"{_MERGED}{secrets.token_hex(4)}-{len(new):03}"
+        new.append(store.write_into(aside, name, table.slice(start, most)))
+    again = [store.load(path) for path in new]
     if seal.columns_sha256(pa.concat_tables(again)) != seal.columns_sha256(table):
         raise DamagedError(f"{aside} does not hold the rows that were written to it")
-    return count
+    return new
 
 
 def _bring_over(old: Path, run: Path) -> None:

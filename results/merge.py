@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tpubench.errors import TpubenchError, UsageError
 from tpubench.results import labels, store
 from tpubench.results.row import Row, arrow_schema
 from tpubench.results.runs import deleted
+from tpubench.results.sealing import manifest
 from tpubench.results.summary import row_key
 
 
@@ -55,12 +56,15 @@ def merge(sources: Sequence[Path], into: Path, *, dry_run: bool = False) -> Merg
     done = Merged()
     facts = {row_key(row): _content(row) for row in _rows(into, done)}
     gone = set(deleted(into))
+    written: list[Path] = []
     for source in sources:
         listing = store.files(source)
         done.left_out += [str(bad.error) for bad in listing.unreadable]
+        seals = {folder: manifest.covered(folder) for folder in {path.parent for path in listing}}
         for path in listing:
-            _file(path, into, facts, gone, done, dry_run=dry_run)
+            _file(path, into, facts, gone, done, seals, written, dry_run=dry_run)
         _labels(source, into, done, dry_run=dry_run)
+    manifest.close(written, split=False)  # what nobody had sealed stays without a seal
     return done
 
 
@@ -76,6 +80,8 @@ def _file(
     facts: dict[tuple[object, ...], str],
     gone: set[str],
     done: Merged,
+    seals: Mapping[Path, Mapping[str, str]],
+    written: list[Path],
     *,
     dry_run: bool,
 ) -> None:
@@ -112,6 +118,7 @@ def _file(
     unknown = [name for name in table.column_names if name not in arrow_schema().names]
     if unknown and not whole:
         done.left_out.append(f"{path}: columns of a newer tpubench: {', '.join(unknown)}")
+    sealed = seals.get(path.parent, {}).get(path.name) == manifest.file_sha256(path)
     for run_id, part in new.items():
         done.rows += len(part)
         done.files += 1
@@ -121,10 +128,13 @@ def _file(
         name = path.stem
         if (into / run_id / path.name).exists():
             name = f"{name}-{secrets.token_hex(4)}"
+        target = into / run_id / f"{name}.parquet"
         if whole:
-            _copy(path, into / run_id / f"{name}.parquet")
+            _copy(path, target)
         else:
             store.write(into, name, part)
+        if sealed:
+            written.append(target)
 
 
 def _labels(source: Path, into: Path, done: Merged, *, dry_run: bool) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """``path`` for reading. OSError when it cannot be opened or is no regular file."""
     _refuse_odd(path.stat())
     # Without waiting: it may have become a FIFO since.

@@ -17,6 +17,7 @@ from tpubench.results import labels
 from tpubench.results.calibration import results_of
 from tpubench.results.labels import Labels
 from tpubench.results.row import Row
+from tpubench.results.sealing import chain
 from tpubench.results.select import select
 from tpubench.results.store import files, iter_rows
 
@@ -122,6 +123,7 @@ def delete(store: Path, run_id: str) -> Path:
                 break
             number += 1
         (store / run_id).rename(kept)
+        chain.record(store, "deleted", run_id)
     except OSError as error:
         raise UsageError(f"cannot delete {store / run_id}: {error.strerror}") from None
     return kept
@@ -154,6 +156,7 @@ def restore(store: Path, run_id: str) -> int:
                 path.rename(target)
                 came += 1
             kept.rmdir()
+        chain.record(store, "restored", run_id)
     except OSError as error:
         raise UsageError(f"cannot restore {run_id}: {error.strerror}") from None
     return came

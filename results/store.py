@@ -119,22 +119,10 @@ def write_into(folder: Path, name: str, table: pa.Table) -> Path:
         raise UsageError(f"cannot store {name}: {why}")
     table = table.replace_schema_metadata({COLUMNS_KEY: seal.columns_sha256(table)})
     final = folder / f"{name}.parquet"
-    temporary = folder / f".{name}.{secrets.token_hex(6)}.tmp"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            packed = io.BytesIO()
-            pq.write_table(table, packed, compression="zstd", write_page_checksum=True)
-            with temporary.open("xb") as stream:
-                stream.write(seal.sealed(packed.getvalue()))
-                stream.flush()
-                os.fsync(stream.fileno())
-            publish(temporary, final)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        for directory in (folder, folder.parent):
-            sync_directory(directory)
+        packed = io.BytesIO()
+        pq.write_table(table, packed, compression="zstd", write_page_checksum=True)
+        write_once(final, seal.sealed(packed.getvalue()))
     except FileExistsError:
         raise UsageError(f"{final} exists already: facts are never overwritten") from None
     except OSError as error:
@@ -142,6 +130,27 @@ def write_into(folder: Path, name: str, table: pa.Table) -> Path:
             f"cannot store {final}: {_why(error)}; what had ended before is kept"
         ) from None
     return final
+
+
+def write_once(final: Path, data: bytes) -> None:
+    """A new file, whole or not at all, on disk with its directory entries when this returns.
+
+    FileExistsError when the name is taken, any other OSError as the disk refuses.
+    """
+    folder = final.parent
+    temporary = folder / f".{final.name}.{secrets.token_hex(6)}.tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        publish(temporary, final)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    for directory in (folder, folder.parent):
+        sync_directory(directory)
 
 
 def load(path: Path) -> pa.Table:

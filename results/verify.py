@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +15,10 @@ from pathlib import Path
 from tpubench.errors import TpubenchError, UsageError
 from tpubench.results import shares
 from tpubench.results.figure import derivation
+from tpubench.results.fingerprint import sha256
 from tpubench.results.metrics import METRICS, Metric, of_row, says_how
 from tpubench.results.row import Row
+from tpubench.results.sealing.check import SealCheck, check
 from tpubench.results.statistics import within
 from tpubench.results.store import Unreadable, files, iter_rows, load
 from tpubench.results.summary import row_key
@@ -46,10 +50,11 @@ class Verification:
     rows: int
     damaged: list[Unreadable]
     mismatches: list[Mismatch]
+    seals: SealCheck
 
     @property
     def ok(self) -> bool:
-        return not self.damaged and not self.mismatches
+        return not self.damaged and not self.mismatches and self.seals.ok
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,13 +72,17 @@ class Part:
     keys: list[bytes] = field(default_factory=list)
 
 
-def verify_store(store: Path) -> Verification:
-    """Read every file of ``store``, one at a time on each core, and recompute every figure in it.
+def verify_store(
+    store: Path, *, allowed: Path | None = None, head: str | None = None
+) -> Verification:
+    """Read every file of ``store``, one at a time on each core, recompute every figure in it, and
+    compare it with its seals: ``allowed`` and ``head`` as in :func:`.check`.
 
     What was kept of earlier reads is not asked. UsageError when there is nothing to verify.
     """
     listing = files(store)
-    if not listing and not listing.unreadable:
+    seals = check(store, listing, allowed=allowed, head=head)
+    if not listing and not listing.unreadable and seals.ok:
         raise UsageError(f"there are no results in {store}")
     paths = listing.files
     cores = len(os.sched_getaffinity(0))
@@ -94,6 +103,7 @@ def verify_store(store: Path) -> Verification:
         rows=sum(part.rows for part in parts),
         damaged=[*listing.unreadable, *sorted(damaged, key=lambda bad: bad.path)],
         mismatches=mismatches,
+        seals=seals,
     )
 
 
@@ -202,6 +212,8 @@ def verify(rows: Iterable[Row]) -> list[Mismatch]:
 
 
 def _problem(row: Row, siblings: Siblings) -> str | None:
+    if not _fingerprint_holds(row):
+        return "its fingerprint is not that of its environment"
     if row.value is None or not says_how(row):
         return None  # nothing claimed, or another version's metric
     metric = of_row(row)
@@ -222,6 +234,22 @@ def _problem(row: Row, siblings: Siblings) -> str | None:
         if not _same(stored, again):
             return f"{name} is {stored}, its samples give {again}"
     return _derived(row, metric, siblings)
+
+
+def _fingerprint_holds(row: Row) -> bool:
+    """Whether the digest of what must match for two rows to be gated is that of what is stored.
+
+    Rows of other evidence may say a fingerprint without what it is of.
+    """
+    return row.fingerprint is None or _fingerprint_of(row.environment) in {None, row.fingerprint}
+
+
+@functools.lru_cache(maxsize=1024)
+def _fingerprint_of(environment: str) -> str | None:
+    if '"fingerprint"' not in environment:
+        return None
+    match = json.loads(environment).get("fingerprint")
+    return sha256(match) if isinstance(match, dict) else None
 
 
 def _derived(row: Row, metric: Metric, siblings: Siblings) -> str | None:

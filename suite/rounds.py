@@ -42,6 +42,7 @@ class Rounds:
     """Seconds that a run with no number of rounds asked for may take."""
     rows: list[Row] = field(default_factory=list)
     stored: int = 0
+    files: list[Path] = field(default_factory=list)
     failed: int = 0
     generated: Generated | None = None
     began: float = field(default_factory=time.monotonic)
@@ -186,7 +187,8 @@ class Rounds:
             self._remember(case, rows)
         self.rows += rows
         if ranks.from_environment().rank == 0:  # under torchrun every rank is a run; one keeps it
-            store.write(self.where, f"{case.workload}-{case.key}-{job.repetition:03d}", rows)
+            name = f"{case.workload}-{case.key}-{job.repetition:03d}"
+            self.files.append(store.write(self.where, name, rows))
         self.stored += 1
         status, reason = rows[0].status, rows[0].reason
         self.failed += own and status != "ok"

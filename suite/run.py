@@ -19,6 +19,7 @@ from tpubench.errors import RunFailedError, UsageError
 from tpubench.results import fingerprint, store
 from tpubench.results.events import Observer, RunReport
 from tpubench.results.figure import new_run_id
+from tpubench.results.sealing import manifest
 from tpubench.suite import calibration, config, ranks, registry
 from tpubench.suite.backend import Backend
 from tpubench.suite.interpreters import Interpreter
@@ -200,6 +201,8 @@ def execute(plan: Plan, where: Path, observe: Observer) -> RunReport:
         )
     except store.NotStoredError as error:
         cut_short = str(error)
+    finally:
+        manifest.close(done.files)
     return RunReport(
         run_id=plan.run_id,
         store=where,

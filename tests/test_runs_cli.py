@@ -10,6 +10,7 @@ from command_line import Call, caller
 from sample_rows import make_row
 
 from tpubench.results import store as facts
+from tpubench.results.sealing import manifest
 
 RUN = "20260101T000000-aaaaaa"
 
@@ -69,9 +70,42 @@ def test_a_merge_that_meets_a_contradiction_exits_1_and_names_it(
         ("merge", "bench-results", "--into", "bench-results"),
         ("merge", "nowhere", "--into", "new"),
         ("merge", "--into", "new"),
+        ("seal", "--store", "nowhere"),
+        ("seal", "--key", "nowhere"),
+        ("verify", "--allowed-signers", "nowhere"),
     ],
 )
 def test_nonsense_is_one_line(call: Call, arguments: tuple[str, ...]) -> None:
     code, out, err = call(*arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("tpubench: error: ")
+
+
+def test_a_store_is_sealed_and_tampering_named_with_its_rows(call: Call, tmp_path: Path) -> None:
+    path = next((tmp_path / "bench-results").glob("*/*.parquet"))
+    manifest.close([path])
+    code, out, _ = call("seal", "--json")
+    sealed = json.loads(out)
+    assert code == 0 and sealed["runs"] == [RUN] and len(sealed["head"]) == 64
+    assert call("verify", "--strict", "--head", sealed["head"])[0] == 0
+    assert call("verify", "--head", "0" * 64)[0] == 1
+    other = facts.write(tmp_path / "bench-results", "odd", [make_row(run_id="loose")])
+    code, out, _ = call("verify")
+    assert code == 0 and f"not covered: bench-results/loose/{other.name}" in out
+    assert call("verify", "--strict")[0] == 1
+    path.unlink()
+    facts.write(tmp_path / "bench-results", "case-000", [make_row(samples=[1.0], run_id=RUN)])
+    code, out, _ = call("verify")
+    assert code == 1 and out.startswith(f"edited: {RUN}/case-000.parquet: value 1 was sealed as")
+    (said,) = json.loads(call("verify", "--json")[1])["tampered"]
+    assert said["kind"] == "edited" and said["rows"][0].startswith("output_tok_s of llama-infer")
+
+
+def test_the_manifest_of_a_real_run_is_written_as_it_ends(call: Call, tmp_path: Path) -> None:
+    store = str(tmp_path / "real")
+    run = ("run", "--workload", "gemm", "--preset", "square-512", "--backend", "fake")
+    assert call(*run, "--repeats", "2", "--store", store, "--json")[0] == 0
+    assert call("seal", "--store", store)[0] == 0
+    document = json.loads(call("verify", "--strict", "--store", store, "--json")[1])
+    assert document["seals"]["chained"] == document["files"] >= 2
+    assert document["seals"]["not_covered"] == document["tampered"] == []

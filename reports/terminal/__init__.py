@@ -23,7 +23,7 @@ from tpubench.results import plain_text
 from tpubench.results.calibration import is_calibration, results_of
 from tpubench.results.events import RunReport
 from tpubench.results.metrics import METRICS, of_row
-from tpubench.results.plain_text import cell, json_text, one_line
+from tpubench.results.plain_text import cell, json_text
 from tpubench.results.row import COLUMNS, Row
 from tpubench.results.store import Scan, Unreadable, iter_rows
 from tpubench.results.summary import IMPORTED, Summary, summarise
@@ -31,7 +31,6 @@ from tpubench.results.summary import IMPORTED, Summary, summarise
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tpubench.results.verify import Verification
 
 CASES_A_TABLE = 4
 """Cases shown side by side; more go into further tables."""
@@ -102,26 +101,6 @@ def show_rows(found: Scan, *, as_json: bool, as_csv: bool, explain: bool = False
         _tables(console(), rows, explain=explain)
     else:
         console().print("no rows match")
-
-
-def show_verification(found: Verification, *, as_json: bool) -> None:
-    """Which files and figures do not hold."""
-    problems = [
-        {"file": str(bad.path), "problem": str(bad.error).removeprefix(f"{bad.path} ")}
-        for bad in found.damaged
-    ]
-    problems += [
-        {"file": bad.run_id, "problem": f"{bad.metric}: {bad.problem}"} for bad in found.mismatches
-    ]
-    if as_json:
-        print_json({"files": found.files, "rows": found.rows, "problems": problems})
-        return
-    out = console()
-    for problem in problems:
-        line = one_line(f"{problem['file']}: {problem['problem']}")
-        out.print(line, markup=False, soft_wrap=True)
-    state = f"{len(problems)} problems" if problems else "every figure follows from its samples"
-    out.print(f"{found.files} files, {found.rows} rows: {state}")
 
 
 _HEADINGS = {

@@ -26,6 +26,7 @@ from tpubench.results.gate.looks import Judged, judge
 from tpubench.results.gate.policy import Policy, Rules
 from tpubench.results.gate.report import Finding, GateReport
 from tpubench.results.row import Row
+from tpubench.results.sealing import manifest
 from tpubench.suite import cores, facts, registry
 from tpubench.suite.duets import refs, sides
 from tpubench.suite.duets.duet import Taken, design_for, stage
@@ -195,6 +196,8 @@ def run(contest: Contest, where: Path, watch: Watch) -> GateReport:
         )
     except store.NotStoredError as error:
         cut_short = str(error)
+    finally:
+        manifest.close(recorder.files)
     return GateReport(
         title=contest.title,
         findings=found,
@@ -270,6 +273,7 @@ class _Recorder:
     notes: list[str] = field(default_factory=list)
     """What was learnt while it ran."""
     numbers: dict[str, int] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
     git: fingerprint.GitState = field(default_factory=lambda: fingerprint.git_state(Path.cwd()))
 
     def keep(
@@ -304,7 +308,7 @@ class _Recorder:
                 "cores": side.cores,
             }
             row = replace(row, environment=fingerprint.canonical_json(environment))
-            store.write(self.where, f"{name}-{number:03d}", [row])
+            self.files.append(store.write(self.where, f"{name}-{number:03d}", [row]))
         self.stored += 1
 
     def _row(self, place: int, side: Side, taken: Taken, number: int) -> Row:
