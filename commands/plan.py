@@ -57,7 +57,7 @@ def init(
     """Write a commented plan from stored facts, asking only for what nobody knows."""
     from tpubench.costs.allocation.inputs import parse
     from tpubench.costs.drafts import init as drafts
-    from tpubench.costs.price_files import all_prices
+    from tpubench.costs.price_files import all_prices, owned_figures
     from tpubench.devices.prices import today
     from tpubench.reports.terminal import draft as terminal_draft
     from tpubench.reports.terminal import warn_unreadable
@@ -94,6 +94,7 @@ def init(
             max_ttft_s=max_ttft_s,
             max_tpot_s=max_tpot_s,
             prices=all_prices(prices or []),
+            owned=owned_figures(prices or []),
             answers=answers,
             ask=_ask if asking else None,
             placeholders=yes,

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator, model_validator
@@ -27,7 +29,7 @@ from tpubench.costs.owned import Owned, hourly
 from tpubench.costs.userfile import Checked, read_text, read_toml
 from tpubench.devices.list_price import NO_PRICE, device_price
 from tpubench.devices.names import canonical
-from tpubench.devices.prices import Price, Term, given, price, prices
+from tpubench.devices.prices import OwnedPart, Price, Term, given, price, prices
 from tpubench.devices.sheets import device, devices
 from tpubench.errors import UsageError
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 MAX_TABLE_BYTES = 64 << 20
 PRICES_VARIABLE = "TPUBENCH_PRICES"
+_PUBLISHED_OWNED = Path(__file__).with_name("published_owned.toml")
 COLUMNS = (
     "id",
     "provider",
@@ -102,11 +105,21 @@ class _Owned(_Entry):
             raise ValueError(str(error)) from None
         return self
 
+    def figures(self) -> Owned:
+        return Owned(**self.model_dump(include=set(Owned.__dataclass_fields__)))
+
     def usd_per_chip_hour(self) -> float:
         """h/(u·A), the cost of an hour of work, as list prices are for hours that are rented."""
-        figures = self.model_dump(include=set(Owned.__dataclass_fields__))
-        per_hour = hourly(Owned(**figures), self.utilisation).total
+        per_hour = hourly(self.figures(), self.utilisation).total
         return per_hour / (self.utilisation * self.availability)
+
+    def part(self) -> OwnedPart:
+        load = self.idle_power_share + (1 - self.idle_power_share) * self.utilisation
+        return OwnedPart(
+            capex_usd=self.capex_usd + self.facility_capex_usd,
+            kwh=self.kw * load * self.pue / (self.utilisation * self.availability),
+            usd_per_kwh=self.usd_per_kwh,
+        )
 
     def price(self) -> Price:
         return Price(
@@ -121,6 +134,7 @@ class _Owned(_Entry):
             as_of=self.as_of,
             layer="owned",
             note=self.note,
+            owned=self.part(),
         )
 
 
@@ -141,6 +155,32 @@ def read_prices(path: Path) -> list[Price]:
     found = [entry.price() for entry in entries]
     _refuse_duplicates(path, found)
     return found
+
+
+def owned_figures(extra: Iterable[Path] = ()) -> dict[str, tuple[Price, Owned]]:
+    """The newest owned price of each accelerator in the user's own files, and its figures."""
+    newest: dict[str, tuple[Price, Owned]] = {}
+    for path in (*_named(), *extra):
+        if path.suffix.lower() == ".csv":
+            continue
+        for entry in read_toml(path, _PriceFile).owned:
+            price_ = entry.price()
+            held = newest.get(entry.accelerator)
+            if held is None or price_.as_of >= held[0].as_of:
+                newest[entry.accelerator] = price_, entry.figures()
+    return newest
+
+
+@functools.cache
+def published_owned() -> Mapping[str, Price]:
+    """What owning a chip costs at published figures, by accelerator: shown, never a default."""
+    entries = read_toml(_PUBLISHED_OWNED, _PriceFile).owned
+    return MappingProxyType({entry.accelerator: entry.price() for entry in entries})
+
+
+def _named() -> list[Path]:
+    """The files of ``$TPUBENCH_PRICES``."""
+    return [Path(p) for p in os.environ.get(PRICES_VARIABLE, "").split(os.pathsep) if p]
 
 
 def write_prices(path: Path, entries: Sequence[Price]) -> None:
@@ -164,9 +204,8 @@ def all_prices(extra: Iterable[Path] = ()) -> dict[str, Price]:
 
     UsageError when two of them give different prices under one id.
     """
-    named = [Path(p) for p in os.environ.get(PRICES_VARIABLE, "").split(os.pathsep) if p]
     found = prices()
-    for path in (*named, *extra):
+    for path in (*_named(), *extra):
         for entry in read_prices(path):
             if found.setdefault(entry.id, entry) != entry:
                 raise UsageError(f"{path}: price id {entry.id!r} is taken by another price")
@@ -298,7 +337,11 @@ def _entry(path: Path, line: int, record: dict[str, str | None]) -> Price:
     try:
         rate = float(text["usd_per_chip_hour"])
         return Price(
-            **{name: text[name] for name in ("id", "provider", "region", "accelerator", "term")},
+            id=text["id"],
+            provider=text["provider"],
+            region=text["region"],
+            accelerator=text["accelerator"],
+            term=text["term"],
             usd_per_chip_hour=rate,
             includes_host=text["includes_host"] == "yes",
             source=text["source"],

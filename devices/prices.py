@@ -40,6 +40,17 @@ _TABLE = Path(__file__).with_name("prices.csv")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedPart:
+    """What an owned price was made of and a reader may turn."""
+
+    capex_usd: float
+    """Of one chip with its share of server, network and building."""
+    kwh: float
+    """Taken at the meter by an hour of one chip's work, idle hours included."""
+    usd_per_kwh: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
     """One price. ValueError when a field is outside its range; a price without a date is none."""
 
@@ -57,6 +68,8 @@ class Price:
     as_of: dt.date
     layer: str
     note: str = ""
+    owned: OwnedPart | None = None
+    """Of an owned price that was derived here; no part of its record."""
 
     def __post_init__(self) -> None:
         for name in ("id", "provider", "region", "accelerator", "source"):
@@ -73,6 +86,11 @@ class Price:
             )
 
     @property
+    def power_usd(self) -> float:
+        """What of the hour is electricity, where it is known: of an owned price."""
+        return 0.0 if self.owned is None else self.owned.kwh * self.owned.usd_per_kwh
+
+    @property
     def sha256(self) -> str:
         """Hash of the whole entry, stored with every figure made from it."""
         text = json.dumps(self.record(), sort_keys=True, separators=(",", ":"))
@@ -80,7 +98,9 @@ class Price:
 
     def record(self) -> dict[str, str | float | bool]:
         """The entry as plain JSON values, dates in ISO form."""
-        return {**dataclasses.asdict(self), "as_of": self.as_of.isoformat()}
+        fields = dataclasses.asdict(dataclasses.replace(self, owned=None))
+        del fields["owned"]
+        return {**fields, "as_of": self.as_of.isoformat()}
 
     def dated(self, day: dt.date) -> dict[str, str | float | bool]:
         """The record as a reader sees it on ``day``: with its age and whether it is stale."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tpubench.costs.allocation.plan import read_plan
 from tpubench.costs.drafts import toml
 from tpubench.costs.drafts.questions import Facts, Question, answered
 from tpubench.costs.drafts.works import Work, find_works
+from tpubench.costs.owned import Owned
 from tpubench.devices.list_price import middle, newest_of_each_provider
 from tpubench.devices.prices import Price
 from tpubench.errors import UsageError
@@ -45,6 +46,8 @@ class Asked:
     max_ttft_s: float | None
     max_tpot_s: float | None
     prices: Mapping[str, Price]
+    owned: Mapping[str, tuple[Price, Owned]]
+    """One's own [[owned]] prices, by accelerator: they answer what they know."""
     answers: Mapping[str, str]
     """By path, as typed."""
     ask: Callable[[Question, str], str] | None
@@ -70,8 +73,9 @@ def init(asked: Asked, path: Path) -> Drafted:
             f"these rows are of {len(works)} pieces of work, at most {MOST_WORKS} are planned for:"
             f" narrow them with selectors such as preset=… or device=…; there are {names} …"
         )
-    facts = _facts(works, asked.prices)
-    answers, unanswered = answered(facts, asked.answers, asked.ask)
+    facts = replace(_facts(works, asked.prices), owned=asked.owned)
+    own = {path: repr(value) for path, (value, _) in facts.own_answers().items()}
+    answers, unanswered = answered(facts, own | dict(asked.answers), asked.ask)
     missing = [q for q in unanswered if q.placeholder is not None]
     if missing and asked.ask is None and not asked.placeholders:
         raise UsageError(
@@ -90,7 +94,7 @@ def init(asked: Asked, path: Path) -> Drafted:
         if value is not None
     }
     content, kept = toml.write(
-        facts, answers, unanswered, query, asked.stored, asked.today, left_out
+        facts, answers, unanswered, query, asked.stored, asked.today, left_out, set(asked.answers)
     )
     toml.save(path, content)
     read_plan(path)
@@ -162,4 +166,4 @@ def _to_be_had(facts: Facts, answers: Mapping[str, float]) -> tuple[Facts, list[
             f"no price is known of {', '.join(sorted(gone))}: give one with"
             f" --set 'accelerator[{min(gone)}].rent.usd_per_chip_hour=…'"
         )
-    return Facts(works=works, rents=facts.rents, commits=facts.commits), left_out
+    return replace(facts, works=works), left_out

@@ -7,9 +7,10 @@ source are published averages; the others are round numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tpubench.costs.drafts.works import Work
+from tpubench.costs.owned import Owned
 from tpubench.devices.prices import Price
 from tpubench.devices.sheets import devices
 from tpubench.errors import UsageError
@@ -58,6 +59,29 @@ class Facts:
     """The on-demand price of every chip in them."""
     commits: Mapping[str, Mapping[int, Price]]
     """Prices for a term of years, by chip."""
+    owned: Mapping[str, tuple[Price, Owned]] = field(default_factory=dict)
+    """The reader's own [[owned]] price of a chip, with its figures."""
+
+    def own_answers(self) -> dict[str, tuple[float, Price]]:
+        """What the owned prices say of questions, by path, each with its price. Of the site and the
+        cost of capital, of which a plan has one, the newest price counts."""
+        found: dict[str, tuple[float, Price]] = {}
+        mine = [(chip, *self.owned[chip]) for chip in self.chips if chip in self.owned]
+        for chip, price, owned in sorted(mine, key=lambda entry: entry[1].as_of):
+            of = f"accelerator[{chip}]"
+            whole = owned.capex_usd + owned.facility_capex_usd
+            figures = {
+                f"{of}.buy.capex_usd": whole,
+                f"{of}.kw": owned.kw,
+                f"{of}.buy.life_years": owned.years,
+                f"{of}.buy.residual_share": owned.residual_usd / whole,
+                "plan.wacc": owned.wacc,
+                "site.usd_per_kwh": owned.usd_per_kwh,
+                "site.pue": owned.pue,
+                "site.colo_usd_per_kw_month": owned.colo_usd_per_kw_month,
+            }
+            found |= {path: (value, price) for path, value in figures.items()}
+        return found
 
     @property
     def chips(self) -> list[str]:

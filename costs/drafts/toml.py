@@ -11,6 +11,7 @@ from pathlib import Path
 from tpubench.costs.allocation.plan import FromStore
 from tpubench.costs.drafts.questions import Answers, Facts, Question
 from tpubench.costs.drafts.works import Speed, Work, case_words
+from tpubench.costs.owned import Owned
 from tpubench.devices.prices import Price
 from tpubench.devices.sheets import devices
 from tpubench.results.plain_text import one_line
@@ -27,8 +28,15 @@ COMMENT_WIDTH = 96
 class Draft:
     """The lines of one file. ``kept`` are paths of placeholders that were written."""
 
-    def __init__(self, answers: Answers, unanswered: Sequence[Question], today: dt.date) -> None:
+    def __init__(
+        self,
+        answers: Answers,
+        unanswered: Sequence[Question],
+        today: dt.date,
+        origins: Mapping[str, str],
+    ) -> None:
         self.answers = answers
+        self.origins = origins
         self.unanswered = {question.path: question for question in unanswered}
         self.today = today
         self.lines: list[str] = []
@@ -50,14 +58,15 @@ class Draft:
         nobody answered and it may be left out."""
         key = path.rpartition(".")[2]
         if path in self.answers:
-            self.add(f"{key} = {number(self.answers[path], whole=whole)}  # given")
+            value = number(self.answers[path], whole=whole)
+            self.add(f"{key} = {value}  # {self.origins.get(path, 'given')}")
             return True
         question = self.unanswered[path]
         if question.placeholder is None:
             return False
         why = f" ({question.why})" if question.why else ""
-        value = number(question.placeholder, whole=whole)
-        self.add(f"{key} = {value}  # PLACEHOLDER{why}: {question.asks}")
+        guess = number(question.placeholder, whole=whole)
+        self.add(f"{key} = {guess}  # PLACEHOLDER{why}: {question.asks}")
         self.kept.append(path)
         return True
 
@@ -92,15 +101,22 @@ def write(
     stored: set[str],
     today: dt.date,
     left_out: Sequence[str],
+    given: set[str],
 ) -> tuple[str, list[str]]:
     """The file and the paths of its placeholders.
 
-    ``query`` are the keys that every ``from_store`` shares (metric and latency goals); runs in
+    ``given`` are the paths that were answered by hand, and go before an owned price. ``query`` are
+    the keys that every ``from_store`` shares (metric and latency goals); runs in
     ``stored`` are referred to, other rows copied with their source.
     """
-    draft = Draft(answers, unanswered, today)
+    origins = {
+        path: f"owned price {one_line(price.id)}"
+        for path, (_, price) in facts.own_answers().items()
+        if path not in given
+    }
+    draft = Draft(answers, unanswered, today, origins)
     _plan(draft)
-    _site(draft)
+    _site(draft, facts)
     for work in facts.works:
         _workload(draft, work)
     for chip in facts.chips:
@@ -149,12 +165,17 @@ def _plan(draft: Draft) -> None:
     draft.add("placeholders")
 
 
-def _site(draft: Draft) -> None:
+def _site(draft: Draft, facts: Facts) -> None:
     draft.add("", "[site]")
     if "site.pue" in draft.unanswered or "site.pue" in draft.answers:
         draft.figure("site.usd_per_kwh")
         draft.figure("site.pue")
         draft.figure("site.colo_usd_per_kw_month")
+        mine = [facts.owned[chip] for chip in facts.chips if chip in facts.owned]
+        if mine:
+            price, owned = max(mine, key=lambda entry: entry[0].as_of)
+            idle = number(owned.idle_power_share)
+            draft.add(f"idle_power_share = {idle}  # owned price {one_line(price.id)}")
         draft.add('source = "given, or averages: see each line"', f"as_of = {draft.today}")
     else:
         draft.comment("Not used: no chip is bought or leased in this draft.")
@@ -201,8 +222,14 @@ def _accelerator(draft: Draft, chip: str, facts: Facts) -> None:
         draft.figure(f"{of}.buy.life_years")
         draft.figure(f"{of}.buy.residual_share")
         draft.figure(f"{of}.buy.lead_months")
-        draft.add("# lot, opex_rate, availability, capex_change_per_year: 1, 0, 1, 0 unless given")
-        draft.add('source = "given to plan init"', f"as_of = {draft.today}")
+        own = facts.owned.get(chip)
+        if own is None or f"{of}.buy.capex_usd" not in draft.origins:
+            draft.add(
+                "# lot, opex_rate, availability, capex_change_per_year: 1, 0, 1, 0 unless given"
+            )
+            draft.add('source = "given to plan init"', f"as_of = {draft.today}")
+        else:
+            _upkeep(draft, *own)
     else:
         draft.comment(
             f"Not bought: nobody said what one costs (--set '{of}.buy.capex_usd=…' asks the rest)."
@@ -222,6 +249,19 @@ def _accelerator(draft: Draft, chip: str, facts: Facts) -> None:
         draft.figure(f"{of}.rent.usd_per_chip_hour")
         draft.add('source = "given to plan init"', f"as_of = {draft.today}")
         _room(draft, of)
+
+
+def _upkeep(draft: Draft, price: Price, owned: Owned) -> None:
+    """What an owned price knows beyond the questions, and where it is from."""
+    whole = owned.capex_usd + owned.facility_capex_usd
+    if owned.facility_capex_usd:
+        draft.comment(
+            f"{owned.facility_capex_usd:g} of it are the building and its power, as the price has"
+        )
+    rate = number(owned.opex_rate * owned.capex_usd / whole)
+    draft.add(f"opex_rate = {rate}  # owned price {one_line(price.id)}")
+    draft.add(f"availability = {number(owned.availability)}  # owned price {one_line(price.id)}")
+    draft.add(f"source = {text(price.source[:SOURCE_MOST])}", f"as_of = {price.as_of}")
 
 
 def _priced(draft: Draft, price: Price) -> None:

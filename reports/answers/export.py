@@ -59,7 +59,7 @@ def charts(answers: Answers) -> Iterator[Chart]:
                 high=way.cost.high,
             )
             for way in sorted(one.ways, key=lambda w: (not w.tpu, w.contender, -w.cost.point))
-            if not way.interruptible
+            if not way.aside
         ]
         panel = Dots(
             title=f"{words.about(one)}: {words.head(one, one.verdicts[0])}"

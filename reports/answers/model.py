@@ -25,6 +25,7 @@ def model(answers: Answers) -> dict[str, Any]:
         gpu_price=1.0,
         utilisation=1.0,
         readiness=1.0,
+        electricity=1.0,
         token_price=None,
     )
     return {
@@ -63,7 +64,8 @@ def _work(one: WorkAnswer) -> dict[str, Any]:
                 "low": way.usd_low,
                 "high": way.usd_high,
                 "every_hour": way.every_hour,
-                "interruptible": way.interruptible,
+                "aside": way.aside,
+                "power": way.power_usd,
                 "default": way.default,
                 "age": way.age_days,
             }
@@ -73,10 +75,18 @@ def _work(one: WorkAnswer) -> dict[str, Any]:
 
 
 def _curve(curve: Curve, settings: Settings) -> dict[str, Any]:
-    usd = dict(settings.given).get(curve.device, curve.usd_per_chip_hour)
-    if usd is not None:
-        usd *= dict(settings.factor).get(curve.device, 1.0)
-    return {"tpu": curve.tpu, "points": curve.points, "usd": usd, "chip_w": curve.chip_w}
+    given = dict(settings.given)
+    usd = given.get(curve.device, curve.usd_per_chip_hour)
+    power = 0.0 if curve.device in given else curve.power_usd
+    factor = dict(settings.factor).get(curve.device, 1.0)
+    return {
+        "tpu": curve.tpu,
+        "points": curve.points,
+        "usd": None if usd is None else usd * factor,
+        "power": power * factor,
+        "chip_w": curve.chip_w,
+        "capex": curve.capex_usd,
+    }
 
 
 def grid(answers: Answers, work: int) -> list[list[str]]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tpubench.costs.price_files import published_owned
 from tpubench.devices.sheets import devices
 from tpubench.devices.vendors import is_tpu, label
 from tpubench.reports.answers.settings import Settings
@@ -24,6 +25,7 @@ _TOKENS = 1e6
 _SECONDS_PER_HOUR = 3600
 _RATE = "output_tok_s_per_chip"
 _WATTS_PER_MW = 1e6
+_MUSD = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,10 @@ class Curve:
     points: tuple[tuple[float, float], ...]
     usd_per_chip_hour: float | None
     """At the default price; None where there is none."""
+    power_usd: float
+    """Part of it that is electricity, of an owned chip."""
+    capex_usd: float | None
+    """What one chip costs to own, with its share of the cluster; None where no figure is known."""
     chip_w: float | None
     """Board power of the data sheet."""
 
@@ -54,6 +60,8 @@ class AtLevel:
     usd_per_mtok: float | None
     tok_s_per_mw: float | None
     """Of chips alone, at the board power of their data sheet."""
+    tok_s_per_musd: float | None
+    """Of a million dollars of capex."""
     how: str
     """``measured``, ``interpolated``, or why there is nothing."""
 
@@ -94,8 +102,17 @@ def _curve(group: Sequence[tuple[Summary, Estimate]], findings: Findings) -> Cur
         evidence=row.evidence,
         points=tuple(sorted(best.items())),
         usd_per_chip_hour=None if asked is None else asked.price.usd_per_chip_hour,
+        power_usd=0.0 if asked is None else asked.price.power_usd,
+        capex_usd=_capex(row.device, findings),
         chip_w=None if sheet is None else sheet.tdp_w,
     )
+
+
+def _capex(device: str, findings: Findings) -> float | None:
+    """The reader's own capex, the newest; else the published one."""
+    mine = [p for p in findings.prices.values() if p.accelerator == device and p.owned is not None]
+    chosen = max(mine, key=lambda p: p.as_of, default=published_owned().get(device))
+    return None if chosen is None or chosen.owned is None else chosen.owned.capex_usd
 
 
 def at_level(curve: Curve, settings: Settings) -> AtLevel:
@@ -104,9 +121,14 @@ def at_level(curve: Curve, settings: Settings) -> AtLevel:
     # A chip that does a share of its figure serves each user that much slower as well.
     rate, how = _rate([(pace * share, rate * share) for pace, rate in curve.points], settings.slo)
     if rate is None:
-        return AtLevel(rate=None, usd_per_mtok=None, tok_s_per_mw=None, how=how)
+        return AtLevel(
+            rate=None, usd_per_mtok=None, tok_s_per_mw=None, tok_s_per_musd=None, how=how
+        )
     given, factors = dict(settings.given), dict(settings.factor)
-    usd = given.get(curve.device, curve.usd_per_chip_hour)
+    usd = curve.usd_per_chip_hour
+    if usd is not None:
+        usd += curve.power_usd * (settings.electricity - 1)
+    usd = given.get(curve.device, usd)
     if usd is not None:
         usd *= settings.tpu_price if curve.tpu else settings.gpu_price
         usd *= factors.get(curve.device, 1.0)
@@ -114,6 +136,7 @@ def at_level(curve: Curve, settings: Settings) -> AtLevel:
         rate=rate,
         usd_per_mtok=None if usd is None else usd * _TOKENS / (_SECONDS_PER_HOUR * rate),
         tok_s_per_mw=None if not curve.chip_w else rate / curve.chip_w * _WATTS_PER_MW,
+        tok_s_per_musd=None if not curve.capex_usd else rate / curve.capex_usd * _MUSD,
         how=how,
     )
 
@@ -150,6 +173,7 @@ def record(found: Sequence[Curve], settings: Settings) -> list[Mapping[str, obje
                 "rate": at.rate,
                 "usd_per_mtok": at.usd_per_mtok,
                 "tok_s_per_mw": at.tok_s_per_mw,
+                "tok_s_per_million_usd_of_capex": at.tok_s_per_musd,
                 "how": at.how,
             }
         )

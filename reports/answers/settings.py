@@ -36,6 +36,8 @@ class Settings:
     chip are paid for all of them."""
     readiness: float = 1.0
     """Share of its figure that the reader's own software gets from a TPU."""
+    electricity: float = 1.0
+    """Factor on what owned chips pay for electricity; in a rent it is the landlord's."""
     token_price: float | None = None
     """US dollars that a unit of work (a million tokens, …) is sold for."""
     slo: float = 30.0
@@ -57,6 +59,7 @@ _PATHS = (
     ("price[gpu]*", "gpu_price"),
     ("utilisation", "utilisation"),
     ("readiness", "readiness"),
+    ("electricity*", "electricity"),
     ("token_price", "token_price"),
     ("slo", "slo"),
 )
@@ -65,13 +68,14 @@ RANGES = (
     Range(path="price[gpu]*", label="GPU price", low=0.2, high=2.0, step=0.01),
     Range(path="utilisation", label="Utilisation", low=0.1, high=1.0, step=0.01),
     Range(path="readiness", label="TPU readiness", low=0.1, high=1.5, step=0.01),
+    Range(path="electricity*", label="Electricity, owned", low=0.2, high=3.0, step=0.01),
 )
 """The sliders of the page; the command line takes any positive number."""
 
 _LARGEST = 1e6
 _FORMS = (
     "'price[tpu]*=F', 'price[gpu]*=F', 'price[DEVICE]*=F', price[DEVICE]=USD, utilisation=U,"
-    " readiness=R, token_price=USD, slo=TOK_S"
+    " readiness=R, 'electricity*=F', token_price=USD, slo=TOK_S"
 )
 
 
@@ -101,6 +105,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         gpu_price=turned.get("gpu_price", 1.0),
         utilisation=turned.get("utilisation", 1.0),
         readiness=turned.get("readiness", 1.0),
+        electricity=turned.get("electricity", 1.0),
         token_price=turned.get("token_price"),
         slo=turned.get("slo", Settings().slo),
     )

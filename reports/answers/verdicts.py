@@ -36,7 +36,10 @@ class WayCost:
     margin: float | None
     """1 − cost ÷ price of a unit of work, where there is a price."""
     default: bool
-    interruptible: bool
+    aside: bool
+    """Shown, never the answer."""
+    power_usd: float
+    """Part of the $/chip-hour that is electricity."""
     every_hour: bool
     price_id: str
     age_days: int
@@ -144,7 +147,6 @@ def _given(device: str, usd: float, today: dt.date) -> Way:
         as_of=today,
         providers=1,
         every_hour=False,
-        interruptible=False,
     )
 
 
@@ -162,8 +164,10 @@ def _cost(
     share = settings.readiness if contender.tpu else 1.0
     if way.every_hour:
         share *= settings.utilisation
-    usd = way.usd_per_chip_hour * factor
-    ends = (way.low * factor, way.high * factor)
+    power = way.power_usd * settings.electricity * factor
+    dearer = way.power_usd * (settings.electricity - 1)
+    usd = (way.usd_per_chip_hour + dearer) * factor
+    ends = ((way.low + dearer) * factor, (way.high + dearer) * factor)
     cost = money.cost(usd, ends, contender.chip_hours, contender.spread, share)
     sold = settings.token_price
     return WayCost(
@@ -182,7 +186,8 @@ def _cost(
         cost=cost,
         margin=None if sold is None else 1 - cost.point / sold,
         default=default,
-        interruptible=way.interruptible,
+        aside=way.aside,
+        power_usd=power,
         every_hour=way.every_hour,
         price_id=way.price_id,
         age_days=(today - way.as_of).days,
@@ -227,7 +232,7 @@ def _range(ways: tuple[WayCost, ...], verdict: Verdict) -> tuple[float, float]:
         side: [
             end
             for way in ways
-            if way.contender == chosen.contender and not way.interruptible
+            if way.contender == chosen.contender and not way.aside
             for end in (way.cost.price_low, way.cost.price_high)
         ]
         for side, chosen in (("tpu", tpu), ("gpu", gpu))
@@ -248,7 +253,7 @@ def _flips(
         asked = [
             end
             for other in ways
-            if other.contender == way.contender and not other.interruptible
+            if other.contender == way.contender and not other.aside
             for end in (other.usd_per_chip_hour, other.usd_low, other.usd_high)
         ]
         span = f"${min(asked):.2f} to ${max(asked):.2f}"
@@ -275,7 +280,7 @@ def _flips(
         setting=f"readiness={ready:.6g}",
     )
     for side, other, wins in ((True, gpu, "above"), (False, tpu, "below")):
-        contracts = [w for w in ways if w.tpu is side and w.every_hour and not w.interruptible]
+        contracts = [w for w in ways if w.tpu is side and w.every_hour and not w.aside]
         if not contracts or other.every_hour:
             continue
         best = min(contracts, key=lambda w: w.cost.point)

@@ -111,6 +111,7 @@ class CurveView:
     cost: str
     rate: str
     per_mw: str
+    per_musd: str
     how: str
     span: str
 
@@ -134,6 +135,9 @@ def curve_views(answers: Answers) -> list[CurveView]:
                 per_mw=quantity.MISSING
                 if at.tok_s_per_mw is None
                 else quantity.number(at.tok_s_per_mw),
+                per_musd=quantity.MISSING
+                if at.tok_s_per_musd is None
+                else quantity.number(at.tok_s_per_musd),
                 how=at.how,
                 span=ends[0] if len(curve.points) == 1 else f"{ends[0]} – {ends[1]}",
             )
@@ -256,7 +260,8 @@ def work_view(index: int, one: WorkAnswer) -> WorkView:
         if i in deciding
         or way.default
         or way.term in TERMS
-        or (way.contender in chosen and not way.interruptible and len(chosen) < _MOST_CHOSEN)
+        or (way.aside and way.every_hour)
+        or (way.contender in chosen and not way.aside and len(chosen) < _MOST_CHOSEN)
     }
     return WorkView(
         index=index,
@@ -283,9 +288,9 @@ def work_view(index: int, one: WorkAnswer) -> WorkView:
 
 
 def _rank(one: WorkAnswer, index: int) -> tuple[object, ...]:
-    """TPUs first, then by device as in the work, interruptible ways last, the dearest first."""
+    """TPUs first, then by device as in the work; what decides nothing last, the dearest first."""
     way = one.ways[index]
-    return (not way.tpu, way.contender, way.interruptible, -way.cost.point)
+    return (not way.tpu, way.contender, way.aside, -way.cost.point)
 
 
 def _way(index: int, way: WayCost, scale: Scale, decides: bool, shown: bool) -> WayView:

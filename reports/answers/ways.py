@@ -10,6 +10,7 @@ import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from tpubench.costs.price_files import published_owned
 from tpubench.devices.list_price import middle, newest_of_each_provider
 from tpubench.devices.prices import Price
 from tpubench.results.row import Row
@@ -20,7 +21,7 @@ HYPERSCALERS = frozenset({"aws", "azure", "gcp", "oci"})
 CONTRACTS = ("1y", "3y", "take_or_pay")
 """Terms that are paid for every hour, used or not."""
 INTERRUPTIBLE = ("spot",)
-"""Terms whose chips can be taken away at any time: shown, never the answer."""
+"""Terms whose chips can be taken away at any time."""
 
 _TERMS = {
     "on_demand": "on demand",
@@ -51,7 +52,11 @@ class Way:
     providers: int
     every_hour: bool
     """Paid for every hour, used or not."""
-    interruptible: bool
+    aside: bool = False
+    """Shown, never the answer: spot chips can be taken away at any time, and nobody was quoted what
+    owning costs at published figures."""
+    power_usd: float = 0.0
+    """Part of the price that is electricity, where the chip is owned."""
     default: bool = False
     """The way that a comparison starts from: on demand, or the reader's own price."""
 
@@ -77,6 +82,9 @@ def ways_of(device: str, table: Mapping[str, Price]) -> list[Way]:
         ]
         if term == "on_demand" and all(group for _, group in groups):
             ways += [_way(device, name, term, group) for name, group in groups]
+    published = published_owned().get(device)
+    if published is not None and not any(price.layer == "owned" for price in own):
+        ways.append(_own(device, published, published=True))
     return ways
 
 
@@ -101,13 +109,13 @@ def as_run(row: Row) -> Way | None:
         as_of=as_of,
         providers=1,
         every_hour=False,
-        interruptible=False,
     )
 
 
-def _own(device: str, price: Price) -> Way:
+def _own(device: str, price: Price, *, published: bool = False) -> Way:
     usd = price.usd_per_chip_hour
     whose = "owned" if price.layer == "owned" else f"yours, {_TERMS[price.term]}"
+    whose = "owned at published figures" if published else whose
     return Way(
         device=device,
         label=whose,
@@ -120,7 +128,8 @@ def _own(device: str, price: Price) -> Way:
         as_of=price.as_of,
         providers=1,
         every_hour=price.layer == "owned" or price.term in CONTRACTS,
-        interruptible=price.term in INTERRUPTIBLE,
+        aside=published or price.term in INTERRUPTIBLE,
+        power_usd=price.power_usd,
     )
 
 
@@ -139,5 +148,5 @@ def _way(device: str, label: str, term: str, offers: Iterable[Price]) -> Way:
         as_of=chosen.as_of,
         providers=len(found),
         every_hour=term in CONTRACTS,
-        interruptible=term in INTERRUPTIBLE,
+        aside=term in INTERRUPTIBLE,
     )

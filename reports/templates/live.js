@@ -31,13 +31,15 @@ const Live = (() => {
       let share = who.tpu ? s.readiness : 1;
       if (way.every_hour) share *= s.utilisation;
       const hours = who.hours / share;
-      const usd = way.usd * factor;
+      const dearer = way.power * (s["electricity*"] - 1);
+      const usd = (way.usd + dearer) * factor;
       const point = usd * hours;
       const wide = Math.exp(z * who.spread);
       return {
         ...way, index, who, tpu: who.tpu, usd, point, low: point / wide, high: point * wide,
-        price_low: way.low * factor * hours, price_high: way.high * factor * hours,
-        asked: [way.low * factor, way.high * factor],
+        price_low: (way.low + dearer) * factor * hours,
+        price_high: (way.high + dearer) * factor * hours,
+        asked: [(way.low + dearer) * factor, (way.high + dearer) * factor],
       };
     });
   }
@@ -88,7 +90,7 @@ const Live = (() => {
     ]) {
       const usd = (way.usd * at) / s[`${path}*`];
       const asked = ways
-        .filter((other) => other.contender === way.contender && !other.interruptible)
+        .filter((other) => other.contender === way.contender && !other.aside)
         .flatMap((other) => [other.usd, ...other.asked]);
       const [least, most] = [Math.min(...asked), Math.max(...asked)];
       found.push({
@@ -102,7 +104,7 @@ const Live = (() => {
       plausible: ready <= 1 + Math.max(0, tpu.who.doubt),
     });
     for (const [side, other, wins] of [[true, gpu, "above"], [false, tpu, "below"]]) {
-      const contracts = ways.filter((w) => w.tpu === side && w.every_hour && !w.interruptible);
+      const contracts = ways.filter((w) => w.tpu === side && w.every_hour && !w.aside);
       if (!contracts.length || other.every_hour) continue;
       const best = cheapest(contracts);
       const at = (s.utilisation * best.point) / other.point;
@@ -116,7 +118,7 @@ const Live = (() => {
 
   function span(ways, verdict) {
     const ends = (chosen) => ways
-      .filter((way) => way.contender === chosen.contender && !way.interruptible)
+      .filter((way) => way.contender === chosen.contender && !way.aside)
       .flatMap((way) => [way.price_low, way.price_high]);
     const [tpu, gpu] = [ends(verdict.tpu), ends(verdict.gpu)];
     const low = Math.min(...gpu) / Math.max(...tpu), high = Math.max(...gpu) / Math.min(...tpu);
@@ -150,10 +152,12 @@ const Live = (() => {
       const between = y0 * (y1 / y0) ** (Math.log(level / x0) / Math.log(x1 / x0));
       if (between > rate) [rate, how] = [between, "interpolated"];
     }
-    const usd = curve.usd === null ? null : curve.usd * s[curve.tpu ? "price[tpu]*" : "price[gpu]*"];
+    const factor = s[curve.tpu ? "price[tpu]*" : "price[gpu]*"];
+    const usd = curve.usd === null ? null : (curve.usd + curve.power * (s["electricity*"] - 1)) * factor;
     return {
       rate, how, usd: usd === null ? null : (usd * 1e6) / (3600 * rate),
       per_mw: curve.chip_w ? (rate / curve.chip_w) * 1e6 : null,
+      per_musd: curve.capex ? (rate / curve.capex) * 1e6 : null,
     };
   }
   // Three digits, as Python's :.3g.

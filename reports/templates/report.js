@@ -121,10 +121,11 @@
       cells[2].textContent = shown(found.usd, Live.usd);
       cells[3].textContent = shown(found.rate, Live.number);
       cells[4].textContent = shown(found.per_mw, Live.number);
-      cells[5].textContent = found.how;
+      cells[5].textContent = shown(found.per_musd, Live.number);
+      cells[6].textContent = found.how;
     }
   }
-  const still = { "price[tpu]*": 1, "price[gpu]*": 1, utilisation: 1, readiness: 1 };
+  const still = Object.fromEntries(Object.keys(model.settings ?? {}).map((path) => [path, 1]));
   if (level) {
     level.addEventListener("input", () => {
       if (one(".sliders")) update();

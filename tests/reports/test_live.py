@@ -57,7 +57,7 @@ return {
   more: at(document, "[data-more]").map(text),
   asked: text(document.querySelector(".asked")),
   service: at(document, "[data-curve]").map((row) => ({
-    usd: row.cells[2].dataset.usd, texts: [2, 3, 4, 5].map((i) => text(row.cells[i])),
+    usd: row.cells[2].dataset.usd, texts: [2, 3, 4, 5, 6].map((i) => text(row.cells[i])),
   })),
 };
 """
@@ -159,7 +159,7 @@ def assert_same(seen: Any, right: Answers) -> None:
     for key, found in seen["basis"].items():
         assert found == words.basis(right.answers[int(key)])
     for found, curve in zip(seen["service"], view.curve_views(right), strict=True):
-        assert found["texts"] == [curve.cost, curve.rate, curve.per_mw, curve.how]
+        assert found["texts"] == [curve.cost, curve.rate, curve.per_mw, curve.per_musd, curve.how]
         exact = at_level(right.curves[curve.index], right.settings).usd_per_mtok
         if exact is None:
             assert found["usd"] == ""

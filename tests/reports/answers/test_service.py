@@ -18,7 +18,7 @@ from tpubench.results.store import Scan
 CURVE = Curve(
     work="Serving: a model", device="tpu-v6e", name="TPU v6e", tpu=True, dtype="bfloat16", chips=4,
     evidence="measured", points=((10.0, 1000.0), (20.0, 800.0), (40.0, 200.0)),
-    usd_per_chip_hour=3.6, chip_w=500.0,
+    usd_per_chip_hour=3.6, power_usd=0.6, capex_usd=40_000.0, chip_w=500.0,
 )  # fmt: skip
 
 
@@ -27,6 +27,12 @@ def test_at_a_load_that_was_served_it_is_the_measured_figure() -> None:
     assert (found.rate, found.how) == (800.0, "measured")
     assert found.usd_per_mtok == pytest.approx(3.6e6 / 3600 / 800)
     assert found.tok_s_per_mw == pytest.approx(800 / 500 * 1e6)
+    assert found.tok_s_per_musd == pytest.approx(800 / 40_000 * 1e6)
+
+
+def test_electricity_is_a_part_of_what_an_owned_chip_costs() -> None:
+    found = at_level(CURVE, Settings(slo=20.0, electricity=2.0, tpu_price=0.5))
+    assert found.usd_per_mtok == pytest.approx((3.6 + 0.6) * 0.5 * 1e6 / 3600 / 800)
 
 
 def test_between_two_loads_it_is_interpolated_on_logarithms() -> None:
