@@ -14,7 +14,7 @@ from tpubench.devices.sheets import device as data_sheet
 from tpubench.errors import UsageError
 from tpubench.estimates.problem import OWN, Problem
 from tpubench.estimates.published.cells import software_family
-from tpubench.estimates.regression.fitting import NORMAL_90
+from tpubench.estimates.regression.calibration import NORMAL_90
 from tpubench.estimates.regression.model import Model, Prediction, shipped
 from tpubench.estimates.request import EstimateRequest
 from tpubench.estimates.roofline import replica, shapes
@@ -97,9 +97,8 @@ def examine(request: EstimateRequest, model: Model | None = None) -> Modelled:
 
 def _never_fitted(request: EstimateRequest, model: Model) -> list[str]:
     """Device and software of a request that the fit of its kind of run knows nothing of."""
-    fitted = model.fits["training" if request.workload == "llama-pretrain" else "serving"]
-    names = fitted.table.names
-    missing = [] if request.device in names.get("chip", []) else [request.device]
+    names = model.seen["training" if request.workload == "llama-pretrain" else "serving"]
+    missing = [] if request.device in names["chip"] else [request.device]
     asked = dict.fromkeys(str(case["software"]) for case in request.cases())
     return missing + [
         f"software {name}" for name in asked if software_family(name) not in names["software"]
@@ -247,12 +246,12 @@ def _rows_of(
         low=predicted.low * one.factor,
         high=predicted.high * one.factor,
     )
-    reach = math.exp(predicted.log_sd * (NORMAL_95 - NORMAL_90))
-    wide = replace(
-        narrow,
-        low=predicted.low * one.factor / reach,
-        high=predicted.high * one.factor * reach,
+    wider = NORMAL_95 / NORMAL_90
+    low_95, high_95 = (
+        predicted.value * one.factor * (end / predicted.value) ** wider
+        for end in (predicted.low, predicted.high)
     )
+    wide = replace(narrow, low=low_95, high=high_95)
     rows = [row(metric, wide, narrow, one.reason)]
     for derived in following(metric.name):
         if derived.usd_of and request.price is None:

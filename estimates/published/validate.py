@@ -171,7 +171,7 @@ def validate(path: Path, model: Model | None = None) -> Validation:
         implausible=tuple(implausible),
         faster=faster,
         cheaper=cheaper,
-        known_sources=frozenset(s for names in model.sources.values() for s in names),
+        known_sources=frozenset().union(*(group["source"] for group in model.seen.values())),
     )
 
 

@@ -1,129 +1,73 @@
-"""The fit: published rows to facts, facts to corrections, and how far to trust them.
+"""The fit: facts to corrections, and how far to trust them.
 
-Rows of one run that say the same thing twice (tokens/s and step time, a benchmark entered under
-two names) are one fact. Every figure of accuracy comes from facts that the prediction did not see:
-whole sources held out, or random tenths of the facts.
+Every figure of accuracy comes from facts that the prediction did not see.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import log
 
 import numpy as np
 from scipy.linalg import cho_solve
 
-from tpubench.estimates.problem import Entry, Problem
-from tpubench.estimates.regression import features, process
+from tpubench.estimates.regression import calibration, features, process
+from tpubench.estimates.regression.calibration import Errors
+from tpubench.estimates.regression.facts import Fact, run
+from tpubench.estimates.regression.model import Model
 from tpubench.estimates.regression.process import Array, Fit
-from tpubench.estimates.roofline import physics
-from tpubench.estimates.roofline.terms import Terms
 
-NORMAL_90 = 1.6449
-"""Half-width of the 90 % interval of a normal variable, in standard deviations."""
-FOLDS = 10
+TENTHS = 10
 SEED = 20261122
+STEPS = 12
+"""Steps of the search for deviations: more of them suit the sources at hand, not new ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
-    """What rows of one run say in common: the logarithm of their speed over the nominal one."""
+class Trained:
+    """A group's corrections, and their errors on facts held out."""
 
-    problem: Problem
-    terms: Terms
-    log_speed: float
-    entries: tuple[Entry, ...]
-
-    @property
-    def source(self) -> str:
-        """The source of its rows."""
-        return self.problem.source
+    fit: Fit
+    errors: Errors
 
 
-def log_speed(terms: Terms, value: float) -> float:
-    """log of a measured value's speed over the nominal prediction's."""
-    return log(value / terms.value()) * (1 if terms.rate else -1)
+def train(group: str, facts: Sequence[Fact]) -> Trained:
+    """Fit a group, and hold its facts out in every way."""
+    learned = learn(group, facts)
+    return Trained(fit=learned, errors=held_out_errors(learned, facts))
 
 
-_SAME = {"tokens_per_s_per_chip": "tokens", "step_time_s": "tokens", "tflops_per_chip": "flops",
-         "mfu_pct": "flops", "hfu_pct": "flops"}  # fmt: skip
-
-
-def facts(entries: Sequence[Entry]) -> dict[str, list[Fact]]:
-    """Facts by group of problems; rows that beat the hardware, or cannot be used, left out."""
-    found: dict[tuple[str, ...], list[tuple[Entry, Problem, Terms, float]]] = defaultdict(list)
-    for entry in entries:
-        problem, value = entry.problem, entry.value
-        if problem is None or value is None or physics.implausible(problem, value):
-            continue
-        terms = physics.terms(problem)
-        found[_key(problem)].append((entry, problem, terms, log_speed(terms, value)))
-    groups: dict[str, list[Fact]] = {name: [] for name in features.GROUPS}
-    for rows in found.values():
-        _, problem, terms, _ = rows[0]
-        groups[features.group(problem)].append(
-            Fact(
-                problem=problem,
-                terms=terms,
-                log_speed=float(np.mean([row[3] for row in rows])),
-                entries=tuple(row[0] for row in rows),
-            )
-        )
-    return groups
-
-
-def _key(problem: Problem) -> tuple[str, ...]:
-    skip = {"metric", "shape", "work", "attention", "chip"}
-    names = [f.name for f in dataclasses.fields(problem) if f.name not in skip]
-    same = _SAME.get(problem.metric, problem.metric)
-    values = (str(sorted(v) if isinstance(v := getattr(problem, n), frozenset) else v)
-              for n in names)  # fmt: skip
-    return (same, problem.chip.name, str(problem.chip.hbm_bytes_s), *values)
-
-
-def learn(group: str, chosen: Sequence[Fact], *, start: Fit | None = None, steps: int = 60) -> Fit:
+def learn(group: str, facts: Sequence[Fact], *, steps: int = STEPS) -> Fit:
     """The corrections of one group of problems, from its facts."""
     expected = features.expected_sd_of_samples if group == "samples" else features.expected_sd
     divisions = [
-        process.hold_out(1.0, [fact.source for fact in chosen]),
-        process.hold_out(0.7, [_run(fact) for fact in chosen]),
+        process.hold_out(1.0, [fact.source for fact in facts]),
+        process.hold_out(0.7, [run(fact) for fact in facts]),
     ]
     return process.learn(
-        [features.design(f.problem, f.terms) for f in chosen],
-        np.array([f.log_speed for f in chosen]),
-        np.array([features.noise_class(f.problem) for f in chosen]),
+        [features.design(f.problem, f.terms) for f in facts],
+        np.array([f.log_speed for f in facts]),
+        np.array([features.noise_class(f.problem) for f in facts]),
         divisions,
-        start=start,
         steps=steps,
         expected=expected,
     )
 
 
-def _run(fact: Fact) -> str:
-    problem = fact.problem
-    return f"{problem.source}|{problem.model}|{problem.chip.name}|{problem.precision}"
+def seen(facts: Sequence[Fact]) -> dict[str, frozenset[str]]:
+    """What facts are instances of: sources, software, devices, models."""
+    own = [calibration.names(fact.problem) for fact in facts]
+    return {name: frozenset(each[name] for each in own) for name in calibration.NEW}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldOut:
-    """Predictions of facts by the other facts: error and stated deviation of the log speed."""
+def held_out(fit: Fit, labels: Sequence[str]) -> tuple[Array, Array]:
+    """(error, stated deviation) of each fact, predicted from those of other labels.
 
-    error: Array
-    sd: Array
-    weights: Array
-    """How much each fact counts: a source of n facts counts √n."""
-
-
-def predict_held_out(fit: Fit, labels: Sequence[str]) -> HeldOut:
-    """Each fact predicted from those of other labels, the deviations being those of the fit.
-
-    Closed form by blocks of the inverse covariance (Rasmussen and Williams, equation 5.12).
+    The deviations of the effects are those of the fit. Closed form by blocks of the inverse
+    covariance (Rasmussen and Williams, equation 5.12).
     """
     inverse = cho_solve((fit.factor, True), np.eye(len(fit.y)))
-    weights = process.hold_out(1.0, labels).weights
     error, variance = np.empty_like(fit.y), np.empty_like(fit.y)
     for label in sorted(set(labels)):
         rows = np.flatnonzero(np.array(labels) == label)
@@ -132,40 +76,69 @@ def predict_held_out(fit: Fit, labels: Sequence[str]) -> HeldOut:
         own = np.diag(spread)
         usual = fit.noise[fit.classes[rows]] ** 2
         variance[rows] = own - usual / fit.weights[rows] + usual
-    return HeldOut(error=error, sd=np.sqrt(np.maximum(variance, 1e-8)), weights=weights)
+    return error, np.sqrt(np.maximum(variance, 1e-8))
 
 
-def folds(count: int) -> list[str]:
+def tenths(count: int) -> list[str]:
     """Random tenths, the same on every run."""
-    return [str(i) for i in np.random.default_rng(SEED).integers(0, FOLDS, count)]
+    return [str(i) for i in np.random.default_rng(SEED).integers(0, TENTHS, count)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """From a stated deviation to one that covers: √((factor · sd)² + floor²)."""
+def labels(scheme: str, facts: Sequence[Fact]) -> list[str]:
+    """What a scheme of :data:`calibration.SCHEMES` holds out together."""
+    if scheme == "fact":
+        return tenths(len(facts))
+    if scheme == "run":
+        return [run(fact) for fact in facts]
+    if scheme == "generation":
+        return [fact.problem.chip.architecture for fact in facts]
+    return [calibration.names(fact.problem)[scheme] for fact in facts]
 
-    factor: float
-    floor: float
 
-    def apply(self, sd: Array) -> Array:
-        """The calibrated deviations."""
-        return np.asarray(np.sqrt((self.factor * sd) ** 2 + self.floor**2))
+def held_out_errors(fit: Fit, facts: Sequence[Fact]) -> Errors:
+    """Errors of all facts of a group, held out in every way."""
+    own = [calibration.names(fact.problem) for fact in facts]
+    whole = {name: Counter(each[name] for each in own) for name in calibration.NEW}
+    total: Errors | None = None
+    for scheme in calibration.SCHEMES:
+        groups = labels(scheme, facts)
+        parts = {
+            name: Counter(zip(groups, (each[name] for each in own), strict=True))
+            for name in calibration.NEW
+        }
+        at = []
+        for fact, mine, label in zip(facts, own, groups, strict=True):
+            left = {
+                name: frozenset(
+                    {mine[name]} if whole[name][mine[name]] > parts[name][label, mine[name]] else ()
+                )
+                for name in calibration.NEW
+            }
+            at.append(calibration.circumstance(fact.problem, left))
+        error, sd = held_out(fit, groups)
+        some = Errors(
+            error=error,
+            sd=sd,
+            at=tuple(at),
+            scheme=(scheme,) * len(facts),
+            source=tuple(fact.source for fact in facts),
+        )
+        total = some if total is None else total + some
+    assert total is not None
+    return total
 
 
-def calibrate(by_source: HeldOut, at_random: HeldOut) -> Calibration:
-    """The narrowest pair whose 90 % interval covers 90 % of both kinds of held-out facts."""
-    best, found = np.inf, Calibration(factor=1.0, floor=0.03)
-    for factor in np.linspace(0.6, 2.0, 29):
-        for floor in np.linspace(0.0, 0.15, 31):
-            trial = Calibration(factor=float(factor), floor=float(floor))
-            missed, width = 0.0, 0.0
-            for held in (by_source, at_random):
-                sd = trial.apply(held.sd)
-                inside = np.abs(held.error) <= NORMAL_90 * sd
-                covered = float(np.average(inside, weights=held.weights))
-                missed += (covered - 0.9) ** 2
-                width += float(np.mean(sd))
-            loss = missed + 1e-3 * width
-            if loss < best:
-                best, found = loss, trial
-    return found
+def fit(
+    facts: Mapping[str, Sequence[Fact]], version: str, kept: Mapping[str, Trained] | None = None
+) -> Model:
+    """The model of all groups of facts; ``kept`` are groups that need no new fit."""
+    groups = {name: (kept or {}).get(name) or train(name, facts[name]) for name in features.GROUPS}
+    errors, *more = (each.errors for each in groups.values())
+    for some in more:
+        errors = errors + some
+    return Model(
+        fits={name: each.fit for name, each in groups.items()},
+        seen={name: seen(facts[name]) for name in groups},
+        calibration=calibration.learn(errors),
+        version=version,
+    )

@@ -18,15 +18,15 @@ import numpy as np
 
 from tpubench.errors import DamagedError
 from tpubench.estimates.problem import Problem
-from tpubench.estimates.regression import features, process
-from tpubench.estimates.regression.fitting import NORMAL_90, Calibration
+from tpubench.estimates.regression import calibration, features, process
+from tpubench.estimates.regression.calibration import Calibration
 from tpubench.estimates.regression.process import Fit, Table
 from tpubench.estimates.roofline import physics
 from tpubench.estimates.roofline.terms import Terms
 
 PARAMETERS = Path(__file__).with_name("parameters.json")
 FACTS = Path(__file__).with_name("parameters.npz")
-FORMAT = 1
+FORMAT = 2
 
 NEGLIGIBLE = 0.003
 """Deviation below which a component is not stored: 0.3 % of speed."""
@@ -42,18 +42,16 @@ class Prediction:
     bound: str
     """The resource that takes the most time: compute, HBM, interconnect, overhead, request rate."""
     terms: Terms
-    log_sd: float
-    """Calibrated standard deviation of the logarithm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """Fits by group of problems."""
+    """Fits by group of problems, and how far to trust them."""
 
     fits: Mapping[str, Fit]
-    calibrations: Mapping[str, Calibration]
-    sources: Mapping[str, tuple[str, ...]]
-    """Source of each fact, in the order of the fit's rows."""
+    seen: Mapping[str, Mapping[str, frozenset[str]]]
+    """Of each group the sources, families of software, devices and models that were fitted."""
+    calibration: Calibration
     version: str
     """Date of the fit and the first digits of its data's hash."""
 
@@ -70,32 +68,36 @@ class Model:
         return [made for made in found if made is not None]
 
     def _group(self, name: str, problems: Sequence[Problem]) -> list[Prediction]:
-        fit, calibration = self.fits[name], self.calibrations[name]
+        fit = self.fits[name]
         terms = [physics.terms(problem) for problem in problems]
         designs = [features.design(p, t) for p, t in zip(problems, terms, strict=True)]
         classes = np.array([features.noise_class(p) for p in problems], dtype=np.int64)
+        classes = np.minimum(classes, len(fit.noise) - 1)
         mean, sd = fit.predict(process.tabulate(designs, fit.table), classes)
-        sd = calibration.apply(sd)
+        at = [calibration.circumstance(problem, self.seen[name]) for problem in problems]
+        below, above = self.calibration.reach(sd, at)
         return [
-            prediction(problem, t, float(m), float(s))
-            for problem, t, m, s in zip(problems, terms, mean, sd, strict=True)
+            prediction(problem, t, float(m), float(b), float(a))
+            for problem, t, m, b, a in zip(problems, terms, mean, below, above, strict=True)
         ]
 
 
-def prediction(problem: Problem, terms: Terms, log_speed: float, log_sd: float) -> Prediction:
-    """The figure at a corrected speed, never faster than the hardware."""
-    reach = NORMAL_90 * log_sd
+def prediction(
+    problem: Problem, terms: Terms, log_speed: float, below: float, above: float
+) -> Prediction:
+    """The figure at a corrected speed, never faster than the hardware.
+
+    ``below`` and ``above``: how far the interval of the logarithm of speed reaches.
+    """
     value = terms.value(log_speed)
-    ends = (terms.value(log_speed - reach), terms.value(log_speed + reach))
+    ends = (terms.value(log_speed - below), terms.value(log_speed + above))
     low, high = min(ends), max(ends)
     limit = physics.limit(problem)
     if limit is not None and terms.rate:
         value, low, high = min(value, limit), min(low, limit), min(high, limit)
     elif limit is not None:
         value, low, high = max(value, limit), max(low, limit), max(high, limit)
-    return Prediction(
-        value=value, low=low, high=high, bound=terms.bound, terms=terms, log_sd=log_sd
-    )
+    return Prediction(value=value, low=low, high=high, bound=terms.bound, terms=terms)
 
 
 def save(model_fits: Mapping[str, Fit], summary: Mapping[str, Any], parameters: Path = PARAMETERS,
@@ -135,10 +137,11 @@ def load(parameters: Path, facts: Path) -> Model:
             fits = {g: _fit(g, summary["groups"][g], arrays) for g in features.GROUPS}
         return Model(
             fits=fits,
-            calibrations={
-                g: Calibration(**summary["groups"][g]["calibration"]) for g in features.GROUPS
+            seen={
+                g: {n: frozenset(summary["groups"][g]["seen"][n]) for n in calibration.NEW}
+                for g in features.GROUPS
             },
-            sources={g: tuple(summary["groups"][g]["sources"]) for g in features.GROUPS},
+            calibration=Calibration(**summary["calibration"]),
             version=summary["version"],
         )
     except (OSError, ValueError, KeyError, TypeError, np.linalg.LinAlgError) as error:

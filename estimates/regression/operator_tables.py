@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import least_squares
 
-from tpubench.devices.precisions import named, width_bytes
+from tpubench.devices.precisions import named
 from tpubench.errors import UsageError
 from tpubench.estimates.regression.process import Array
 from tpubench.estimates.roofline.chips import Chip, resolve
@@ -25,9 +25,8 @@ FEWEST = 10
 def efficiencies(path: Path) -> dict[str, dict[str, dict[str, float]]]:
     """Device to operator to its median share of the peak, the middle 80 %, and the count.
 
-    ``gemm:PRECISION`` over products of at least 2048 rows, ``stream:PRECISION`` the bandwidth of
-    reading the weights of products of at most 32 rows, ``copy`` of plain memory copies,
-    ``link`` the all-reduce of at least 64 MB over all chips measured. Figures above the peak are
+    ``gemm:PRECISION`` over products of at least 2048 rows, ``link`` the all-reduce of at least
+    64 MB over all chips measured. Figures above the peak are
     left out: such a line is wrong or is another operator than it says.
     """
     found: dict[tuple[str, str], list[tuple[float, float, float]]] = defaultdict(list)
@@ -93,12 +92,7 @@ def _shares(row: dict[str, str], chip: Chip, half: bool) -> list[tuple[str, floa
         if m >= LARGE:
             share = 2 * m * n * k / seconds / (peak * part)
             return [(f"gemm:{precision}", share, 1 / n, 1 / k)]
-        if m <= 32 and n * k >= 2**24:
-            read = n * k * width_bytes(precision)
-            return [(f"stream:{precision}", read / seconds / (chip.hbm_bytes_s * part), 0.0, 0.0)]
         return []
-    if row["op"] == "hbm_copy" and number("derived_gbps"):
-        return [("copy", number("derived_gbps") * 1e9 / chip.hbm_bytes_s, 0.0, 0.0)]
     if row["op"] == "nccl_all_reduce" and row["dtype"] == "half":
         chips, moved = number("num_gpus"), 2 * number("message_size")
         seconds = number("latency_ms") * 1e-3

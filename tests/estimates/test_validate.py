@@ -57,7 +57,8 @@ def test_errors_are_those_of_the_predictions(found: Validation) -> None:
 
 def test_what_was_never_seen_has_a_wider_interval(found: Validation) -> None:
     known, _, unknown = found.judged
-    assert unknown.predicted.log_sd > 1.2 * known.predicted.log_sd
+    wide, narrow = (r.predicted.high / r.predicted.low for r in (unknown, known))
+    assert wide > narrow**1.2
 
 
 def test_a_pair_is_judged_by_the_published_order(found: Validation) -> None:
