@@ -6,10 +6,15 @@ A test fails when the files differ from what this writes.
 from __future__ import annotations
 
 import ast
+import re
 from itertools import pairwise
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+import typer.main
+from typer.cli import get_docs_for_click
+
+from tpubench import cli
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import COLUMNS, arrow_schema
 
@@ -206,7 +211,45 @@ def way() -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-PAGES = {"metrics.md": metrics, "columns.md": columns, "house.svg": house, "way.svg": way}
+def command_line() -> str:
+    """``docs/cli.md``: every command with its arguments and options, as Typer documents them."""
+    group = typer.main.get_command(cli.app)
+    context = group.make_context("tpubench", [], resilient_parsing=True)
+    # Whoever printed --help before has escaped the brackets in it.
+    text = get_docs_for_click(obj=group, ctx=context, name="tpubench").replace("\\[", "[")
+    lines = []
+    inside = [group]
+    for line in text.splitlines():
+        if line.startswith("#"):
+            names = line.strip("# `").split()[1:]
+            inside = [group]
+            for name in names:
+                inside.append(inside[-1].commands[name])
+        listed = re.fullmatch(r"\* `([a-z-]+)`: .*\.\.\.", line)
+        if listed:  # cut for a terminal; a page has room
+            whole = inside[-1].commands[listed[1]].help.split("\n\n")[0]
+            line = f"* `{listed[1]}`: {' '.join(whole.split())}"
+        lines.append(line.rstrip())
+    title = [
+        "# The command line",
+        "",
+        "Generated from the commands by `python docs/_make.py`; `--help` of each says the same.",
+        "With `--json` one JSON document stands on stdout, and nothing else.",
+        "",
+        "Exit codes: 0 done, or yes · 1 the answer is no · 2 wrong usage or input ·",
+        "3 inconclusive · 4 not comparable · 5 a run failed, or what it needs is missing.",
+        "",
+    ]
+    return "\n".join([*title, *lines[2:]]).rstrip() + "\n"
+
+
+PAGES = {
+    "metrics.md": metrics,
+    "cli.md": command_line,
+    "columns.md": columns,
+    "house.svg": house,
+    "way.svg": way,
+}
 
 if __name__ == "__main__":
     for name, make in PAGES.items():
