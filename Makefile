@@ -2,20 +2,22 @@
 # make test    set up, lint, type-check and test everything that CI runs
 # make nightly the long tests as well
 # make plans   print what is promised of plans (speed, gap, flips, a second model), measured
+# make serve-env   AIPerf, which llama-serve drives a server with
+# make serve-test  and vLLM for a CPU, serving SmolLM2: llama-serve for real
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
 # torch_xla and TorchTPU need versions of torch of their own; their tests run in these.
-LIBRARIES         := .venv-xla/.ready .venv-tpu/.ready
+LIBRARIES         := .venv-xla/.ready .venv-tpu/.ready .venv-serve/.ready
 LIBRARY_VARIABLES := TPUBENCH_TEST_XLA_PYTHON=$(CURDIR)/.venv-xla/bin/python \
                      TPUBENCH_TEST_TPU_PYTHON=$(CURDIR)/.venv-tpu/bin/python
 
 # A worker a core; one that is done takes over what another has not begun.
 WORKERS := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: bench plans test nightly lint types unit browser clean
+.PHONY: bench plans test nightly lint types unit browser serve-env vllm-env serve-test clean
 
 bench: $(VENV)/.run
 	$(BIN)/tpubench run --workload llama-infer
@@ -36,8 +38,17 @@ types: $(VENV)/.dev
 unit: $(VENV)/.dev browser $(LIBRARIES)
 	$(LIBRARY_VARIABLES) $(BIN)/python -m pytest $(WORKERS)
 
-nightly: $(VENV)/.dev browser $(LIBRARIES)
+nightly: $(VENV)/.dev browser $(LIBRARIES) vllm-env
 	$(LIBRARY_VARIABLES) $(BIN)/python -m pytest $(WORKERS) -m "nightly or not nightly"
+
+serve-env: .venv-serve/.ready
+
+vllm-env: .venv-vllm/.ready
+
+# Alone on the machine: what is timed here is a client and a server on the same cores.
+serve-test: $(VENV)/.dev serve-env vllm-env
+	$(BIN)/python -m pytest -m "nightly or not nightly" tests/suite/serving
+	$(BIN)/python benchmarks/serve_readback.py
 
 # The page is tested in a real browser.
 browser:
@@ -68,5 +79,16 @@ $(VENV)/.dev: $(VENV)/.run
 	.venv-tpu/bin/python -m pip install --quiet --no-deps --require-hashes --requirement env/pjrt-cpu.txt
 	@touch $@
 
+.venv-serve/.ready: env/serve.txt
+	$(PYTHON) -m venv .venv-serve
+	.venv-serve/bin/python -m pip install --quiet --no-cache-dir --requirement env/serve.txt
+	@touch $@
+
+.venv-vllm/.ready: env/vllm.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --no-cache-dir --requirement env/vllm.txt
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .venv-xla .venv-tpu .cache bench-results bench-report dist build
+	rm -rf $(VENV) .venv-xla .venv-tpu .venv-serve .venv-vllm .cache bench-results bench-report dist build

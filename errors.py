@@ -35,6 +35,12 @@ class DamagedError(TpubenchError):
     exit_code = 1
 
 
+class MissedError(TpubenchError):
+    """The answer is no: what was asked for does not hold, and all that was measured is kept."""
+
+    exit_code = 1
+
+
 class RunFailedError(TpubenchError):
     """The run failed, was interrupted, or the backend it needs is missing."""
 

@@ -28,6 +28,11 @@ def run(file: Path | None, given: Mapping[str, Any]) -> int:
     if asked["workload"] is None:
         missing = "it names no workload" if file else "nothing says what to run"
         raise UsageError(f"{missing}: give --workload NAME; tpubench list workloads names them")
+    from tpubench.commands import _serve
+
+    if _serve.served(asked["workload"]):
+        return _serve.run(asked)
+    _serve.refuse(asked)
     wanted = request.parse(
         workload=asked["workload"],
         backend=asked["backend"] or "auto",
@@ -39,7 +44,7 @@ def run(file: Path | None, given: Mapping[str, Any]) -> int:
         prompt_ids=asked["prompt_ids"],
         python=asked["python"],
         compile_mode=asked["compile_mode"],
-        timeout_s=request.DEFAULT_TIMEOUT_S if asked["timeout"] is None else asked["timeout"],
+        timeout_s=request.timeout(asked["timeout"]),
         chips=1 if asked["chips"] is None else asked["chips"],
         price=chosen_price(asked["price"], asked["usd_per_chip_hour"], asked["prices"] or []),
         seed=asked["seed"],

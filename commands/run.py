@@ -53,6 +53,25 @@ def run(
         float | None, typer.Option(help="Seconds a case may take. [default: 900]")
     ] = None,
     chips: Annotated[int | None, typer.Option(help="Chips to use. [default: 1]")] = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="llama-serve: the server to measure.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(metavar="NAME", help="llama-serve: start this engine: vllm.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="llama-serve: model to ask for. [default: the only one]")
+    ] = None,
+    slo: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SECONDS", help="llama-serve: ttft_p99=2, tpot_p90=0.1, ..."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="llama-serve: what the server runs on, e.g. tpu-v6e.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="llama-serve: precision of the server's weights.")
+    ] = None,
     price: Annotated[
         str | None, typer.Option(metavar="ID", help="Price from the table: tpubench price list.")
     ] = None,

@@ -54,6 +54,8 @@ class RunReport:
     """What turning outcomes into rows and storing them took."""
     cut_short: str | None = None
     """Why it stopped before its plan was done; None when it did not."""
+    missed: str | None = None
+    """That what was asked for is not so (no rate keeps the service level); None when it is."""
 
     @property
     def exit_code(self) -> int:

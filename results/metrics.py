@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from tpubench.errors import UsageError
 from tpubench.results.row import Better, Row
@@ -181,6 +181,63 @@ _BASE = (
         formula="requests meeting all SLOs ÷ window",
     ),
     Metric(
+        name="goodput_tok_s",
+        unit="token/s",
+        better="higher",
+        aggregate="harmonic_mean",
+        formula="output tokens of requests meeting all SLOs ÷ window",
+    ),
+    Metric(
+        name="slo_req_s",
+        unit="request/s",
+        better="higher",
+        aggregate="harmonic_mean",
+        formula="highest rate tried at which all SLOs are met",
+    ),
+    Metric(
+        name="arrival_s",
+        unit="s",
+        better="lower",
+        aggregate="max",
+        formula="when each request was due, from the first of them; in closed loop, when it was"
+        " sent",
+    ),
+    Metric(
+        name="send_lag_s",
+        unit="s",
+        better="lower",
+        aggregate="max",
+        formula="how late each request was sent by the load generator; latencies include it",
+    ),
+    Metric(
+        name="prompt_tokens",
+        unit="token",
+        better="higher",
+        aggregate="mean",
+        formula="tokens of each prompt, as the server counts them",
+    ),
+    Metric(
+        name="answer_tokens",
+        unit="token",
+        better="higher",
+        aggregate="mean",
+        formula="tokens of each answer, as the server counts them",
+    ),
+    Metric(
+        name="cached_share",
+        unit="fraction",
+        better="higher",
+        aggregate="mean",
+        formula="prompt tokens that the server took from its cache ÷ prompt tokens",
+    ),
+    Metric(
+        name="cold_start_s",
+        unit="s",
+        better="lower",
+        aggregate="median",
+        formula="start of the serving engine's process to its first answer",
+    ),
+    Metric(
         name="compile_time_s",
         unit="s",
         better="lower",
@@ -254,6 +311,20 @@ _BASE = (
     ),
 )
 
+TAILS: tuple[Literal["p90", "p99"], ...] = ("p90", "p99")
+_LATENCIES = {"ttft": "time to first token", "tpot": "time per output token", "e2e": "end to end"}
+_TAILS = tuple(
+    Metric(
+        name=f"{name}_{tail}_s",
+        unit="s",
+        better="lower",
+        aggregate=tail,
+        formula=f"{int(tail[1:])}th percentile of {name}_s ({what}) over requests, nearest rank",
+    )
+    for name, what in _LATENCIES.items()
+    for tail in TAILS
+)
+
 _PER_CHIP = tuple(
     Metric(
         name=f"{metric.name}_per_chip",
@@ -264,7 +335,15 @@ _PER_CHIP = tuple(
         per_chip_of=metric.name,
     )
     for metric in _BASE
-    if metric.name in {"output_tok_s", "input_tok_s", "total_tok_s", "samples_s", "train_tok_s"}
+    if metric.name
+    in {
+        "output_tok_s",
+        "input_tok_s",
+        "total_tok_s",
+        "goodput_tok_s",
+        "samples_s",
+        "train_tok_s",
+    }
 )
 
 
@@ -287,11 +366,14 @@ _USD = (
     _usd("usd_per_mtok_out", "output_tok_s", 1e6, "Mtoken"),
     _usd("usd_per_mtok_in", "input_tok_s", 1e6, "Mtoken"),
     _usd("usd_per_mtok_total", "total_tok_s", 1e6, "Mtoken"),
+    _usd("usd_per_mtok_slo", "goodput_tok_s", 1e6, "Mtoken"),
     _usd("usd_per_train_mtok", "train_tok_s", 1e6, "Mtoken"),
     _usd("usd_per_ksample", "samples_s", 1e3, "ksample"),
 )
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_BASE, *_PER_CHIP, *_USD)}
+METRICS: dict[str, Metric] = {
+    metric.name: metric for metric in (*_BASE, *_TAILS, *_PER_CHIP, *_USD)
+}
 """Every metric by name, in the order in which they are shown."""
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Aggregate = Literal["median", "mean", "harmonic_mean", "max", "total"]
+Aggregate = Literal["median", "mean", "harmonic_mean", "max", "total", "p90", "p99"]
 
 CONFIDENCE = 0.95
 PERCENTILE_TAIL_RISK = 0.0013
@@ -55,7 +55,21 @@ def _harmonic_mean(samples: Sequence[float]) -> float:
     return len(samples) / math.fsum(1 / sample for sample in samples)
 
 
+QUANTILES = {"p90": 0.9, "p99": 0.99}
+
+
+def _tail(name: str) -> Callable[[Sequence[float]], float]:
+    def point(samples: Sequence[float]) -> float:
+        estimate = percentile(samples, QUANTILES[name])
+        if estimate is None:
+            raise ValueError(f"a {name} needs {percentile_minimum(QUANTILES[name])} samples")
+        return estimate.point
+
+    return point
+
+
 _POINT: dict[str, Callable[[Sequence[float]], float]] = {
+    **{name: _tail(name) for name in QUANTILES},
     "median": median,
     "mean": _mean,
     "harmonic_mean": _harmonic_mean,
@@ -68,7 +82,7 @@ def aggregate(how: Aggregate, samples: Sequence[float]) -> float:
     """The samples of one repetition as one value.
 
     ``harmonic_mean`` is right for a rate whose samples each cover the same amount of work: it
-    equals all work ÷ all time. ValueError when there are no samples.
+    equals all work ÷ all time. ValueError when there are no samples, or too few for a percentile.
     """
     if not samples:
         raise ValueError("no samples")
@@ -78,14 +92,16 @@ def aggregate(how: Aggregate, samples: Sequence[float]) -> float:
 def within(how: Aggregate, samples: Sequence[float]) -> Estimate:
     """Value and interval of one repetition's own samples.
 
-    Median: order statistics. Mean: Student's t. Harmonic mean: Student's t on the reciprocals.
-    Maximum and total: no interval.
+    Median and percentiles: order statistics. Mean: Student's t. Harmonic mean: Student's t on the
+    reciprocals. Maximum and total: no interval.
     """
     point = aggregate(how, samples)
     n = len(samples)
     ends: tuple[float, float] | None = None
     if how == "median":
         ends = _order_interval(samples, 0.5)
+    elif how in QUANTILES:
+        ends = _order_interval(samples, QUANTILES[how])
     elif how == "mean":
         ends = _t_interval(samples)
     elif how == "harmonic_mean":

@@ -9,6 +9,8 @@ from tpubench.devices.sheets import devices
 from tpubench.errors import UsageError
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.suite import registry
+from tpubench.suite.serving.service import Service
+from tpubench.suite.workload import Workload
 
 Cell = str | float | int | None
 
@@ -44,8 +46,13 @@ def _workloads() -> list[dict[str, Cell]]:
                 ]
             ),
         }
-        for workload in registry.workloads().values()
+        for workload in _standard_loads()
     ]
+
+
+def _standard_loads() -> list[Workload | Service]:
+    """What ``tpubench run`` takes: programs, and loads on a server."""
+    return [*registry.workloads().values(), *registry.services().values()]
 
 
 def _backends() -> list[dict[str, Cell]]:
@@ -62,7 +69,7 @@ def _backends() -> list[dict[str, Cell]]:
 def _presets() -> list[dict[str, Cell]]:
     return [
         {"workload": workload.name, "preset": preset, "summary": summary}
-        for workload in registry.workloads().values()
+        for workload in _standard_loads()
         for preset, summary in workload.presets.items()
     ]
 

@@ -21,9 +21,10 @@ from typing import TypeVar
 from tpubench.errors import UsageError
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.suite.backend import Backend
+from tpubench.suite.serving.service import Service
 from tpubench.suite.workload import Workload
 
-Kind = TypeVar("Kind", Workload, Backend)
+Kind = TypeVar("Kind", Workload, Backend, Service)
 _WORKLOADS, _BACKENDS = "tpubench.workloads", "tpubench.backends"
 
 
@@ -40,8 +41,18 @@ def backends() -> dict[str, Backend]:
     return dict(sorted(found.items(), key=lambda item: -item[1].rank))
 
 
+@cache
+def services() -> dict[str, Service]:
+    """Every workload that is served, by name."""
+    return _discover("tpubench.workloads", Service)  # type: ignore[type-abstract]
+
+
 def workload(name: str) -> Workload:
     """The workload of that name; UsageError naming the known ones otherwise."""
+    if name in services():
+        raise UsageError(
+            f"{name} runs against a server: tpubench run --workload {name} --server URL"
+        )
     found = _standard_workloads().get(name) or _named(name, _WORKLOADS, Workload)  # type: ignore[type-abstract]
     return found or _lookup(name, "workload", workloads())
 
@@ -61,7 +72,7 @@ def faults() -> list[str]:
 def forget() -> None:
     """Look anew: what is installed, or first on the path, has changed."""
     importlib.invalidate_caches()
-    for remembered in (workloads, backends, _entries, _loaded):
+    for remembered in (workloads, backends, services, _entries, _loaded):
         remembered.cache_clear()
     _faults.clear()
 
@@ -143,7 +154,8 @@ def _loaded(entry: EntryPoint, kind: type[Kind]) -> Kind:
         lacking = [name for name in kind.__annotations__ if not hasattr(made, name)]
         if lacking:
             raise TypeError(f"{entry.value} lacks {', '.join(lacking)}")
-        for metric in made.metrics if isinstance(made, Workload) else ():
+        own: tuple[object, ...] = made.metrics if isinstance(made, Workload) else ()
+        for metric in own:
             if not isinstance(metric, Metric) or metric.name in METRICS:
                 raise TypeError(f"metrics of {entry.value}: {metric!r} is none, or known already")
     except (Exception, SystemExit) as error:

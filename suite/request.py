@@ -55,10 +55,8 @@ def parse(
     seed: int | None,
 ) -> Request:
     """The request behind the options of ``tpubench run``; UsageError for what makes no sense."""
-    if repeats is not None and repeats < 1:
-        raise UsageError(f"--repeats {repeats} is below 1")
-    if not math.isfinite(timeout_s) or not 0 < timeout_s <= 1e7:
-        raise UsageError(f"--timeout {timeout_s:g} is not a positive number of seconds")
+    at_least_one(repeats)
+    timeout(timeout_s)
     if chips < 1:
         raise UsageError(f"--chips {chips} is below 1")
     if prompt is not None and prompt_ids is not None:
@@ -79,6 +77,22 @@ def parse(
         price=price,
         seed=seed,
     )
+
+
+def timeout(seconds: float | None) -> float:
+    """Seconds a case may take; UsageError for a number that is none."""
+    if seconds is None:
+        return DEFAULT_TIMEOUT_S
+    if not math.isfinite(seconds) or not 0 < seconds <= 1e7:
+        raise UsageError(f"--timeout {seconds:g} is not a positive number of seconds")
+    return seconds
+
+
+def at_least_one(repeats: int | None) -> int | None:
+    """Repetitions asked for; UsageError for none."""
+    if repeats is not None and repeats < 1:
+        raise UsageError(f"--repeats {repeats} is below 1")
+    return repeats
 
 
 def overrides(settings: Sequence[str]) -> dict[str, list[str]]:

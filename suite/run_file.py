@@ -32,6 +32,7 @@ _INSTEAD = (
     ("preset", "weights"),
     ("prompt", "prompt_ids"),
     ("price", "usd_per_chip_hour"),
+    ("server", "engine"),
 )
 """Options that exclude each other: one on the command line replaces the other in the file."""
 
@@ -53,6 +54,12 @@ class RunFile(Checked):
     compile_mode: str | None = None
     timeout: float | None = None
     chips: int | None = None
+    server: str | None = None
+    engine: str | None = None
+    model: str | None = None
+    slo: list[str] | None = Field(default=None, min_length=1)
+    device: str | None = None
+    dtype: str | None = None
     price: str | None = None
     usd_per_chip_hour: float | None = None
     prices: list[str] | None = None

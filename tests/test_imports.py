@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "results": GROUND,
     "costs": {"results", *GROUND},
     "reports": {"results", "costs", *GROUND},
-    "workloads": {"suite.workload"},
+    "workloads": {"suite.workload", "suite.serving.service"},
     "suite": {"results", "costs", *GROUND},
     "estimates": {"results", "costs", "suite", "workloads", *GROUND},
     "commands": {"suite", "results", "costs", "estimates", "reports", *GROUND},

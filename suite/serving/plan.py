@@ -1,0 +1,175 @@
+"""A serving run as asked for, and all that is decided before anything is sent."""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tpubench.costs.imported import CPU, NOT_STATED, UNKNOWN_DEVICE, precision
+from tpubench.devices.names import canonical, chips_in_slice
+from tpubench.devices.prices import Price, today
+from tpubench.devices.sheets import devices
+from tpubench.errors import UsageError
+from tpubench.suite.serving import engine, generator
+from tpubench.suite.serving.load import Load
+from tpubench.suite.serving.rows import case_params
+from tpubench.suite.serving.service import Service
+from tpubench.suite.serving.slo import Slo
+
+DEFAULT_REPEATS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A serving run as typed. None means: choose, and say why."""
+
+    service: Service
+    settings: Mapping[str, Sequence[str]]
+    slo: Slo
+    timeout_s: float
+    server: str | None = None
+    engine: str | None = None
+    model: str | None = None
+    weights: Path | None = None
+    preset: str | None = None
+    repeats: int | None = None
+    seed: int | None = None
+    python: str | None = None
+    """Interpreter of the load generator."""
+    device: str | None = None
+    chips: int | None = None
+    dtype: str | None = None
+    price: Price | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What will run. engine: None where the server runs already, at ``server``."""
+
+    run_id: str
+    service: Service
+    loads: list[Load]
+    slo: Slo
+    repeats: int
+    timeout_s: float
+    server: str | None
+    engine: engine.Engine | None
+    model: str | None
+    generator: generator.Generator | None
+    """None in a plan that is only looked at."""
+    device: str
+    chips: int
+    dtype: str
+    price: Price | None
+    notes: list[str]
+
+    @property
+    def searches(self) -> bool:
+        """Whether the rate is to be looked for: nothing says one."""
+        return any(load.undecided for load in self.loads)
+
+    def describe(self) -> dict[str, Any]:
+        """The plan as JSON values."""
+        return {
+            "run_id": self.run_id,
+            "workload": self.service.name,
+            "workload_version": self.service.version,
+            "server": self.server,
+            "engine": None if self.engine is None else self.engine.name,
+            "model": self.model,
+            "device": self.device,
+            "chips": self.chips,
+            "repeats": self.repeats,
+            "timeout_s": self.timeout_s,
+            "slo": str(self.slo) or None,
+            "searches": self.searches,
+            "price": None if self.price is None else self.price.dated(today()),
+            "notes": self.notes,
+            "cases": [case_params(load, self.slo) for load in self.loads],
+        }
+
+
+def make_plan(request: Request, *, look_only: bool = False) -> Plan:
+    """Everything decided before anything is sent. UsageError or RunFailedError, never a surprise.
+
+    look_only: a plan that is shown and not run needs no generator.
+    """
+    service = request.service
+    if (request.server is None) == (request.engine is None):
+        raise UsageError(f"{service.name} needs one of --server URL and --engine {engine.NAMES}")
+    notes = []
+    preset = request.preset
+    if preset is None:
+        preset = next(iter(service.presets))
+        notes.append(f"preset {preset}: the first listed")
+    loads = service.loads(preset, _settings(request))
+    for load in loads:
+        _check(load, request.slo)
+    started = engine.find(request) if request.engine is not None else None
+    device, chips = _place(request, started)
+    plan = Plan(
+        run_id=f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
+        service=service,
+        loads=loads,
+        slo=request.slo,
+        repeats=request.repeats or DEFAULT_REPEATS,
+        timeout_s=request.timeout_s,
+        server=request.server,
+        engine=started,
+        model=request.model,
+        generator=None if look_only else generator.find(request.python),
+        device=device,
+        chips=chips,
+        dtype=precision(request.dtype) if request.dtype else NOT_STATED,
+        price=request.price,
+        notes=notes,
+    )
+    if plan.searches and not request.slo.goals:
+        raise UsageError(
+            "give --set request_rate=R or --set concurrency=N; or --slo NAME=SECONDS, to look for"
+            " the highest rate that keeps it"
+        )
+    if request.price is not None and not chips:
+        raise UsageError("a price needs --device NAME --chips N: what the server runs on")
+    return plan
+
+
+def _settings(request: Request) -> dict[str, Sequence[str]]:
+    settings = dict(request.settings)
+    if request.seed is not None:
+        if "seed" in settings:
+            raise UsageError("give --seed or --set seed, not both")
+        settings["seed"] = [str(request.seed)]
+    return settings
+
+
+def _check(load: Load, slo: Slo) -> None:
+    """UsageError for a load that could prove nothing."""
+    if load.requests < slo.least_requests:
+        raise UsageError(
+            f"--slo {slo} needs {slo.least_requests} requests, {load.shape} has {load.requests}:"
+            f" give --set requests={slo.least_requests}, or a lower percentile"
+        )
+    if load.concurrency is not None and load.requests < 2 * load.concurrency:
+        raise UsageError(
+            f"concurrency {load.concurrency} needs at least {2 * load.concurrency} requests, not"
+            f" {load.requests}: give --set requests=N"
+        )
+
+
+def _place(request: Request, started: engine.Engine | None) -> tuple[str, int]:
+    """Canonical device and physical chips of the server; ``unknown`` and 0 where nobody says."""
+    if request.device is None:
+        if started is None:
+            return UNKNOWN_DEVICE, request.chips or 0
+        return started.device, request.chips or 1
+    name = CPU if request.device == CPU else canonical(request.device)
+    if name is None:
+        raise UsageError(
+            f"--device {request.device!r} is no known device; known: cpu, {', '.join(devices())}"
+        )
+    return name, request.chips or chips_in_slice(request.device) or 1

@@ -1,0 +1,231 @@
+"""One serving run: the server, every load on it, and the facts, stored as each load ends.
+
+report = execute(make_plan(request), store, observe=print)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tpubench.errors import RunFailedError, UsageError
+from tpubench.results import fingerprint, store
+from tpubench.results.events import Event, Observer, RunReport
+from tpubench.results.row import Row
+from tpubench.suite.serving import arrivals, engine, generator, proof, server
+from tpubench.suite.serving.figures import Figures, figures
+from tpubench.suite.serving.load import Ask, Load, Plain
+from tpubench.suite.serving.plan import Plan
+from tpubench.suite.serving.rows import Context, Measured, case_params, rows
+
+
+class ServerGoneError(RunFailedError):
+    """The server stopped answering while it was measured."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Bench:
+    """A server that is up, and what was measured of it so far."""
+
+    plan: Plan
+    context: Context
+    where: Path
+    observe: Observer
+    rows: list[Row] = field(default_factory=list)
+    done: dict[Load, list[Measured]] = field(default_factory=dict)
+    stored: int = 0
+    failed: int = 0
+
+    def measure(self, load: Load, repetition: int) -> Measured:
+        """One repetition of one load, stored. ServerGoneError once it is."""
+        total = max(self.stored + 1, len(self.plan.loads) * self.plan.repeats)
+        event = Event(
+            kind="start",
+            case=f"{self.plan.service.name} {load.label()}",
+            repetition=repetition,
+            done=self.stored,
+            total=total,
+        )
+        self.observe(event)
+        started = dt.datetime.now(dt.UTC)
+        measured = self._measured(load, repetition)
+        self.keep(case_params(load, self.plan.slo), repetition, started, measured)
+        self.done.setdefault(load, []).append(measured)
+        self.failed += measured.status != "ok"
+        self.observe(
+            replace(
+                event,
+                kind="end",
+                done=self.stored,
+                status=measured.status,
+                reason=measured.reason,
+            )
+        )
+        if measured.status == "failed":
+            raise ServerGoneError(str(measured.reason))
+        return measured
+
+    def keep(
+        self,
+        params: Mapping[str, Plain],
+        repetition: int,
+        started: dt.datetime,
+        measured: Measured,
+    ) -> None:
+        """Turn what was measured into rows, and store them."""
+        made = rows(self.context, params, repetition, started, measured)
+        self.rows += made
+        key = fingerprint.sha256(dict(params))[:12]
+        store.write(self.where, f"{self.plan.service.name}-{key}-{repetition:03d}", made)
+        self.stored += 1
+
+    def _measured(self, load: Load, repetition: int) -> Measured:
+        schedule = drawn(self.plan, load, repetition)
+        assert self.plan.generator is not None
+        try:
+            ran = generator.run(
+                self.plan.generator,
+                url=self.context.server.url,
+                model=self.context.server.model,
+                load=load,
+                schedule=schedule,
+                timeout_s=self.plan.timeout_s,
+            )
+        except RunFailedError as error:
+            return Measured(status="failed", reason=str(error))
+        proved = proof.prove(load, schedule, ran.answers)
+        fault = proved.fault or ran.ended
+        if fault is not None:
+            gone = self._gone()
+            return Measured(
+                status="failed" if gone or ran.ended else "invalid",
+                reason=f"{gone}; {fault}" if gone and gone != fault else fault,
+                proof=proved.facts(),
+            )
+        return Measured(
+            status="ok",
+            figures=figures(load, ran.answers, proved, self.plan.slo),
+            proof=proved.facts(),
+        )
+
+    def _gone(self) -> str | None:
+        """That the server answers no more; None while it does."""
+        try:
+            server.find(self.context.server.url, self.context.server.model)
+        except (RunFailedError, UsageError):
+            return f"{self.context.server.url} stopped answering"
+        return None
+
+
+def drawn(plan: Plan, load: Load, repetition: int) -> list[Ask]:
+    """Every request of one repetition, with the time of each where the load has a rate."""
+    seed = load.seed_of(repetition)
+    asks = plan.service.asks(load, seed)
+    if load.request_rate is None:
+        return asks
+    at_s = arrivals.poisson(load.request_rate, len(asks), seed)
+    return [replace(ask, at_s=at) for ask, at in zip(asks, at_s, strict=True)]
+
+
+def execute(plan: Plan, where: Path, observe: Observer) -> RunReport:
+    """Run the plan, storing each load as it ends.
+
+    Cut short (by an interruption, a full disk, a server that died) it reports what had ended.
+    """
+    from tpubench.suite.serving import highest
+
+    store.prepare(where)
+    with _opened(plan) as (found, launch):
+        bench = _bench(plan, found, launch, where, observe)
+        cut_short = None
+        notes = [*plan.notes, f"server: {found.engine} {found.version or ''}".rstrip()]
+        try:
+            if launch:
+                _keep_cold_start(bench, launch)
+            if plan.searches:
+                highest.search(bench)
+            else:
+                for repetition in range(plan.repeats):
+                    for load in plan.loads:
+                        bench.measure(load, repetition)
+            notes += highest.keep(bench)
+        except KeyboardInterrupt:
+            cut_short = (
+                f"interrupted: {bench.stored} finished loads are kept in {where / plan.run_id}"
+            )
+        except ServerGoneError as error:
+            cut_short = f"{error}; what was measured is kept in {where / plan.run_id}"
+        except store.NotStoredError as error:
+            cut_short = str(error)
+    return RunReport(
+        run_id=plan.run_id,
+        store=where,
+        rows=bench.rows,
+        notes=notes,
+        failed=bench.failed,
+        cut_short=cut_short,
+        missed=None if cut_short else highest.missed(bench),
+    )
+
+
+@contextlib.contextmanager
+def _opened(plan: Plan) -> Iterator[tuple[server.Server, Mapping[str, Any]]]:
+    """The server, started if need be, once it has answered a request."""
+    longest = max(_longest(plan, load) for load in plan.loads)
+    if plan.engine is None:
+        assert plan.server is not None
+        found = server.find(plan.server, plan.model)
+        if found.max_len is not None and longest > found.max_len:
+            raise UsageError(
+                f"{found.url} takes {found.max_len} tokens of prompt and answer, the load asks for"
+                f" {longest}: give --set input_len=N and output_len=N"
+            )
+        _try_out(plan, found)
+        yield found, {}
+        return
+    began = time.monotonic()
+    with engine.started(plan.engine, longest, plan.timeout_s) as (url, launch):
+        found = server.find(url, plan.engine.model)
+        _try_out(plan, found)
+        yield found, {**launch, "cold_start_s": time.monotonic() - began}
+
+
+def _longest(plan: Plan, load: Load) -> int:
+    return max(len(ask.prompt) + ask.output_len for ask in plan.service.asks(load, 0))
+
+
+def _try_out(plan: Plan, found: server.Server) -> None:
+    """A short request of the same kind, whose prompt no load repeats."""
+    first = plan.service.asks(plan.loads[0], 0)[0]
+    server.try_out(found, generator.body(found.model, Ask(prompt=first.prompt[:16], output_len=2)))
+
+
+def _bench(
+    plan: Plan, found: server.Server, launch: Mapping[str, Any], where: Path, observe: Observer
+) -> Bench:
+    assert plan.generator is not None, "a plan that is run has a generator"
+    context = Context(
+        run_id=plan.run_id,
+        service=plan.service,
+        server=found,
+        generator=plan.generator,
+        slo=plan.slo,
+        device=plan.device,
+        chips=plan.chips,
+        dtype=plan.dtype,
+        price=plan.price,
+        git=fingerprint.git_state(Path.cwd()),
+        launch=launch,
+    )
+    return Bench(plan=plan, context=context, where=where, observe=observe)
+
+
+def _keep_cold_start(bench: Bench, launch: Mapping[str, Any]) -> None:
+    cold = Figures(samples={"cold_start_s": [launch["cold_start_s"]]}, reasons={})
+    now = dt.datetime.now(dt.UTC)
+    bench.keep({"load": "start"}, 0, now, Measured(status="ok", figures=cold))

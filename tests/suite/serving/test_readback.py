@@ -1,0 +1,96 @@
+"""What is read out of real logs of AIPerf: the server's own stamps, and AIPerf's own figures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from recorded import LOADS, Recording, recording
+
+from tpubench.results.statistics import median
+from tpubench.suite.serving import proof
+from tpubench.suite.serving.figures import Figures, figures
+from tpubench.suite.serving.slo import Slo, parse
+
+CLOSE = pytest.approx
+
+
+def read(found: Recording, slo: Slo | None = None) -> Figures:
+    proved = proof.prove(found.load, found.schedule, found.answers)
+    assert proved.fault is None
+    return figures(found.load, found.answers, proved, slo or Slo())
+
+
+@pytest.mark.parametrize("name", LOADS)
+def test_a_server_of_known_timing_is_read_back_within_two_percent(
+    name: str, tmp_path: Path
+) -> None:
+    found = recording(name, tmp_path)
+    samples, stamps = read(found).samples, found.stamps
+    window_s = max(s.last_s for s in stamps) - min(s.arrived_s for s in stamps)
+    tokens = sum(s.output_tokens for s in stamps)
+    for metric, own in {
+        "ttft_s": [s.first_s - s.arrived_s for s in stamps],
+        "e2e_s": [s.last_s - s.arrived_s for s in stamps],
+        "tpot_s": [(s.last_s - s.first_s) / (s.output_tokens - 1) for s in stamps],
+    }.items():
+        assert median(samples[metric]) == CLOSE(median(own), rel=0.02), metric
+        assert len(samples[metric]) == len(own)
+    assert samples["output_tok_s"][0] == CLOSE(tokens / window_s, rel=0.02)
+    assert median(samples["itl_s"]) == CLOSE(0.02, rel=0.02)
+
+
+def test_a_stall_of_two_seconds_shows_as_it_was(tmp_path: Path) -> None:
+    found = recording("stall", tmp_path)
+    samples = read(found).samples
+    own = [s.first_s - s.arrived_s for s in found.stamps]
+    assert max(samples["ttft_s"]) == CLOSE(max(own), rel=0.02)
+    assert max(samples["ttft_s"]) > 1.9
+    late = [sum(t > 1.0 for t in side) for side in (own, samples["ttft_s"])]
+    assert late[0] == late[1] > 4
+    assert max(samples["itl_s"]) == CLOSE(2.0, rel=0.02)
+    slo = parse(["ttft_p90=1"])
+    good = read(found, slo).samples["goodput_req_s"][0] / samples["requests_s"][0]
+    assert good == CLOSE(1 - late[1] / found.load.requests)
+
+
+@pytest.mark.parametrize("name", LOADS)
+def test_figures_are_aiperfs_own_where_they_mean_the_same(name: str, tmp_path: Path) -> None:
+    """With the warm-up counted, which AIPerf does not tell apart here."""
+    found = recording(name, tmp_path)
+    found = replace(found, load=replace(found.load, warm_up=0, requests=found.load.requests + 8))
+    samples, summary = read(found).samples, found.summary
+    lag_s = samples["send_lag_s"]
+    for metric, its in (("ttft_s", "time_to_first_token"), ("e2e_s", "request_latency")):
+        since_sent = [each - lag for each, lag in zip(samples[metric], lag_s, strict=True)]
+        assert 1e3 * median(since_sent) == CLOSE(summary[its]["p50"], rel=1e-6), metric
+    assert 1e3 * median(samples["tpot_s"]) == CLOSE(summary["inter_token_latency"]["p50"], rel=1e-6)
+    gaps_ms = [1e3 * gap for gap in samples["itl_s"]]
+    assert median(gaps_ms) == CLOSE(summary["inter_chunk_latency"]["p50"], rel=1e-6)
+    assert len(gaps_ms) == summary["inter_chunk_latency"]["count"]
+    # Its duration starts when the first request was sent, and ends when the last one was read.
+    for metric, its in (
+        ("output_tok_s", "output_token_throughput"),
+        ("requests_s", "request_throughput"),
+    ):
+        assert samples[metric][0] == CLOSE(summary[its]["avg"], rel=2e-3), metric
+    assert sum(samples["answer_tokens"]) == summary["total_osl"]["avg"]
+
+
+def test_percentiles_need_enough_requests(tmp_path: Path) -> None:
+    found = recording("poisson", tmp_path)
+    read_back = read(found)
+    assert "ttft_p90_s" in read_back.samples
+    assert "ttft_p99_s" not in read_back.samples
+    assert read_back.reasons["ttft_p99_s"] == "a p99 needs 662 requests, not 96"
+
+
+def test_stamps_of_every_request_are_kept(tmp_path: Path) -> None:
+    found = recording("poisson", tmp_path)
+    samples = read(found).samples
+    for metric in ("arrival_s", "send_lag_s", "ttft_s", "e2e_s", "prompt_tokens", "answer_tokens"):
+        assert len(samples[metric]) == found.load.requests
+    asked = [ask.at_s or 0.0 for ask in found.schedule[found.load.warm_up :]]
+    assert samples["arrival_s"] == CLOSE([at - asked[0] for at in asked], abs=1e-6)
+    assert min(samples["send_lag_s"]) >= 0
