@@ -31,7 +31,7 @@ def _product(change: Callable[[Tensor], Tensor]) -> Callable[[Any], None]:
     return lambda step: around(step.layer, "forward", lambda plain, x: change(plain(x).clone()))
 
 
-def _rounded(tensor: Tensor, bits: int) -> Tensor:
+def rounded(tensor: Tensor, bits: int) -> Tensor:
     scale = 2.0 ** (torch.frexp(tensor).exponent - 1 - bits).float()
     return ((tensor / scale).round() * scale).to(tensor.dtype)
 
@@ -41,11 +41,11 @@ def operands_rounded(bits: int) -> Callable[[Any], None]:
 
     def defect(step: Any) -> None:
         def inside(plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-            return plain(_rounded(x, bits))
+            return plain(rounded(x, bits))
 
         with torch.no_grad():
             (weight,) = step.layer.parameters()
-            weight.copy_(_rounded(weight, bits))
+            weight.copy_(rounded(weight, bits))
         around(step.layer, "forward", inside)
 
     return defect
@@ -236,7 +236,7 @@ PREFILL: Defects = {
     "mask one off": _attended(_mask_one_off),
     "heads shared in turn": _attended(_heads_in_turn),
     "queries with 3 bits (fp8)": _attended(
-        lambda plain, module, queries: plain(_rounded(queries, 3))
+        lambda plain, module, queries: plain(rounded(queries, 3))
     ),
     **ATTENTION,
 }

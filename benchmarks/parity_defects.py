@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import forward_defects
 import limits_defects
 import llama_defects
 import llama_train_defects
@@ -117,11 +118,26 @@ def judge_limits(name: str, cache: ReferenceCache) -> list[str]:
     return wrong
 
 
+def judge_forward(name: str, cache: ReferenceCache) -> list[str]:
+    """Likewise of a model that is run forward, small."""
+    workload, columns = registry.workload(name), forward_defects.COLUMNS
+    wrong = []
+    print(f"\n### `{name}`\n\n{header(columns)}")
+    case = forward_defects.case(name)
+    for title, defect in {"correct": forward_defects.none, **forward_defects.defects(name)}.items():
+        checks = llama_defects.outcome(workload, case, defect, cache)
+        print(row(columns, title, checks), flush=True)
+        if all(check.ok for check in checks) != (title == "correct"):
+            wrong.append(f"{name}: {title}")
+    return wrong
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--depths", default="16,32,80")
     parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--workload", choices=[*(table.workload for table in TABLES), *LIMITS])
+    names = [*(table.workload for table in TABLES), *LIMITS, *forward_defects.WORKLOADS]
+    parser.add_argument("--workload", choices=names)
     asked = parser.parse_args()
     torch.set_num_threads(1)  # small operators are slower on two busy cores than on one
     print(f"torch {torch.__version__}, width {asked.width}")
@@ -135,6 +151,9 @@ def main() -> None:
         for name in LIMITS:
             if asked.workload in (None, name):
                 wrong += judge_limits(name, cache)
+        for name in forward_defects.WORKLOADS:
+            if asked.workload in (None, name):
+                wrong += judge_forward(name, cache)
     print(f"\nWrongly judged: {', '.join(wrong) or 'none'}")
 
 

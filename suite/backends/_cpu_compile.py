@@ -132,14 +132,15 @@ def compile_blocks(module: nn.Module) -> None:
 def _for_one_row(plain: Callable[..., Any]) -> Callable[..., Any]:
     compiled: dict[object, Callable[..., Any]] = {}
 
-    def forward(self: nn.Module, x: Tensor, *rest: Any) -> Any:
-        if x.numel() != x.shape[-1]:
-            return plain(self, x, *rest)
-        signature = _signature((x, *rest))
+    def forward(self: nn.Module, *given: Any, **named: Any) -> Any:
+        x = given[0] if given else None
+        if named or not isinstance(x, Tensor) or x.numel() != x.shape[-1]:
+            return plain(self, *given, **named)  # a library's block may be called in any way
+        signature = _signature(given)
         function = compiled.get(signature)
         if function is None:
             function = compiled[signature] = _compile(plain, len(compiled))
-        return function(self, x, *rest)
+        return function(self, *given)
 
     return forward
 

@@ -33,6 +33,11 @@ SMALL = {
     "attention": ("tiny", {"context": ["12"]}),
     "h2d": ("pageable", {"mib": ["1"]}),
     "collective": ("standard", {"kib": ["1"]}),
+    "vit-l16": ("tiny", {}),
+    "resnet50": ("tiny", {}),
+    "embed": ("tiny", {}),
+    "dlrm-v2": ("tiny", {}),
+    "sdxl-unet": ("tiny", {}),
 }
 """A size that runs in a moment; a workload that is not here runs its default preset."""
 

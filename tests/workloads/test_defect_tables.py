@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import collective_defects
+import forward_defects
 import limits_defects
 import llama_defects
 import llama_train_defects
@@ -32,6 +33,7 @@ TABLES = {
         }
         for name in ("gemm", "hbm", "attention", "h2d")
     },
+    **{f"`{name}`": set(forward_defects.defects(name)) for name in forward_defects.WORKLOADS},
     "`collective`, 2 ranks": {
         collective_defects.label(operation, defect)
         for operation in collective_defects.OPERATIONS

@@ -76,7 +76,7 @@ class Drawn:
         self.config, self.seed = config, seed
         # A device that compiles each slice at its own offset is given values made on the host.
         where = device if torch.device(device).type in {"cpu", "cuda"} else "cpu"
-        self._table = _table(seed, where)
+        self._table = normal_values(seed, where)
         self._shapes = shapes(config)
         self._starts: dict[str, int] = {}
         start = 0
@@ -124,7 +124,7 @@ class Drawn:
 
 
 @lru_cache(maxsize=1)
-def _table(seed: int, device: str) -> Tensor:
+def normal_values(seed: int, device: str) -> Tensor:
     """The values of a seed, twice one after the other, so that any piece is one slice."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(PERIOD, generator=generator).repeat(2).to(device)
