@@ -20,8 +20,9 @@ from tiny_checkpoints import (
 BAD_GGUF: dict[str, tuple[dict[str, Any], str]] = {
     "experts": ({"keys": {"expert_count": 8}}, "llama.expert_count = 8"),
     "soft capping": ({"keys": {"attn_logit_softcapping": 30.0}}, "attn_logit_softcapping"),
-    "sliding window": ({"keys": {"attention.sliding_window": 4096}}, "sliding_window = 4096"),
-    "yarn": ({"keys": {"rope.scaling.type": "yarn"}}, "rope.scaling.type = 'yarn'"),
+    "sliding window": ({"keys": {"attention.sliding_window": -4}}, "sliding_window = -4"),
+    "yarn": ({"keys": {"rope.scaling.type": "yarn"}}, "rope.scaling.factor is missing"),
+    "longrope": ({"keys": {"rope.scaling.type": "longrope"}}, "rope.scaling.type = 'longrope'"),
     "partial rotary": ({"keys": {"rope.dimension_count": 8}}, "partial rotary"),
     "narrower values": ({"keys": {"attention.value_length": 8}}, "keys are 16 wide"),
     "heads a layer": ({"keys": {"attention.head_count": [2, 2]}}, "not a whole number"),

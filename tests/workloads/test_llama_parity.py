@@ -157,7 +157,7 @@ LLAMA3 = {
     "changes",
     [
         {},
-        {"tie_word_embeddings": True, "attention_bias": True},
+        {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True},
         {"rope_parameters": LLAMA3, "num_key_value_heads": 1, "head_dim": 24},
         {"kind": "Qwen2"},
         {"kind": "Qwen3", "head_dim": 24},
@@ -191,7 +191,9 @@ def test_regret_is_how_far_a_token_is_below_the_best() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"tie_word_embeddings": True, "attention_bias": True}], ids=["plain", "tied"]
+    "changes",
+    [{}, {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True}],
+    ids=["plain", "tied"],
 )
 def test_ranks_hold_their_parts_of_a_checkpoint_and_never_all_of_it(
     changes: dict[str, Any], tmp_path: Path
@@ -215,6 +217,12 @@ def test_ranks_hold_their_parts_of_a_checkpoint_and_never_all_of_it(
     assert torch.equal(rows, held)
     columns = [b.ffn.down.linear.weight for b in (first, second)]
     assert torch.equal(whole.blocks[1].ffn.down.weight, torch.cat(columns, dim=1))
+    if config.mlp_bias:  # each its rows; the output's bias is added once
+        F = config.d_ffn // 2
+        gate = torch.cat([b.ffn.gate_up.bias[:F] for b in (first, second)])
+        assert torch.equal(whole.blocks[1].ffn.gate_up.bias[: 2 * F], gate)
+        down = sum(b.ffn.down.linear.bias for b in (first, second))
+        assert torch.equal(whole.blocks[1].ffn.down.bias, down)
     heads = torch.cat([part.head.linear.weight for part in parts])
     assert torch.equal(heads, theirs.lm_head.weight)
 

@@ -129,7 +129,7 @@ def test_the_check_begins_from_the_initial_weights(cache: ReferenceCache) -> Non
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"tie_word_embeddings": True, "attention_bias": True}, {"head_dim": 32}],
+    [{}, {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True}, {"head_dim": 32}],
     ids=["plain", "tied, biases", "wide heads"],
 )
 def test_the_reference_computes_what_transformers_does(

@@ -22,6 +22,9 @@ from tiny_checkpoints import (
     write_gguf,
 )
 
+from tpubench.errors import UsageError
+from tpubench.suite import registry
+from tpubench.suite.workload import Case
 from tpubench.workloads._checkpoint import load, read_config
 from tpubench.workloads._tokenizer import read_tokenizer
 from tpubench.workloads.llama.config import PRESETS, RopeScaling
@@ -39,6 +42,13 @@ LLAMA3 = {
     "original_max_position_embeddings": 64,
 }
 
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 1e4,
+    "factor": 8.0,
+    "original_max_position_embeddings": 32,
+}
+
 CASES: dict[str, dict[str, Any]] = {
     "plain, grouped queries": {},
     "every query head its own keys": {"num_key_value_heads": 4},
@@ -53,6 +63,19 @@ CASES: dict[str, dict[str, Any]] = {
         "rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}
     },
     "llama3 scaling": {"rope_parameters": LLAMA3},
+    "yarn scaling": {"rope_parameters": YARN},
+    "yarn, every setting": {
+        "head_dim": 32,
+        "rope_parameters": {
+            **YARN,
+            "beta_fast": 20.0,
+            "beta_slow": 2.0,
+            "attention_factor": 1.3,
+            "truncate": False,
+        },
+    },
+    "yarn, two scales": {"rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 0.5}},
+    "feed-forward biases": {"mlp_bias": True},
     "everything at once": {
         "rope_parameters": LLAMA3,
         "head_dim": 24,
@@ -64,7 +87,14 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "shards": {"shard": "60KB"},
     "Mistral": {"kind": "Mistral", "sliding_window": None, "head_dim": 16},
+    "Mistral within its window": {"kind": "Mistral", "sliding_window": 200, "head_dim": 16},
     "Qwen2": {"kind": "Qwen2"},
+    "Qwen2, its last layer within its window": {
+        "kind": "Qwen2",
+        "use_sliding_window": True,
+        "sliding_window": 200,
+        "max_window_layers": 1,
+    },
     "Qwen3": {"kind": "Qwen3", "head_dim": 24},
     "Qwen3, tied, biases": {
         "kind": "Qwen3",
@@ -124,6 +154,7 @@ def test_reads_the_older_form_of_rotary_scaling(form: str, tmp_path: Path) -> No
         ("Llama", "llama", {"num_key_value_heads": 1, "head_dim": 24}),
         ("Llama", "llama", {"attention_bias": True, "tie_word_embeddings": True}),
         ("Qwen2", "qwen2", {}),
+        ("Qwen3", "qwen3", {"head_dim": 24}),
     ],
 )
 def test_matches_transformers_on_a_gguf(
@@ -140,6 +171,33 @@ def test_linear_scaling_of_a_gguf(tmp_path: Path) -> None:
     keys = {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}
     write_gguf(tmp_path / "tiny.gguf", theirs, keys=keys)
     assert_parity(built(tmp_path / "tiny.gguf"), theirs, prompt_for(theirs))
+
+
+def test_yarn_scaling_of_a_gguf(tmp_path: Path) -> None:
+    theirs = random_model(rope_parameters=YARN)
+    keys = {
+        "rope.scaling.type": "yarn",
+        "rope.scaling.factor": 8.0,
+        "rope.scaling.original_context_length": 32,
+    }
+    write_gguf(tmp_path / "tiny.gguf", theirs, keys=keys)
+    assert_parity(built(tmp_path / "tiny.gguf"), theirs, prompt_for(theirs))
+
+
+def test_a_context_beyond_the_window_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, kind="Mistral", sliding_window=200, head_dim=16)
+    workload = registry.workload("llama-infer")
+    for output_len, fits in ((100, True), (101, False)):
+        case = Case(
+            workload="llama-infer", workload_version=workload.version, preset="x",
+            params={"input_len": 100, "output_len": output_len, "batch": 1, "dtype": "float32"},
+            shape=read_config(tmp_path).to_json(),
+        )  # fmt: skip
+        if fits:
+            workload.validate(case)
+        else:
+            with pytest.raises(UsageError, match="sliding window of 200 tokens"):
+                workload.validate(case)
 
 
 def test_llama3_scaling_of_a_gguf_is_recognised_by_its_factors(tmp_path: Path) -> None:

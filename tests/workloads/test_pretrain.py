@@ -44,6 +44,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "every query head its own keys": {"num_key_value_heads": 4},
     "tied head": {"tie_word_embeddings": True},
     "attention biases": {"attention_bias": True},
+    "feed-forward biases": {"mlp_bias": True},
     "llama3 scaling, wide heads": {"rope_parameters": LLAMA3, "head_dim": 32},
 }
 

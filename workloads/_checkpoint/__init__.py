@@ -5,9 +5,9 @@ needs is there in the right shape: a header that lies about its sizes is refused
 allocated for it. ``load`` then copies tensor by tensor out of the mapped file, so beyond the model
 itself it needs the memory of about one tensor.
 
-Supported: dense Llama decoders, the Mistral and Qwen2 ones whose arithmetic is the same, and Qwen3.
-All else (experts, sliding windows, other rotary scalings, quantised safetensors …) is refused by
-name.
+Supported: dense Llama decoders, the Mistral and Qwen2 ones whose arithmetic is the same, and Qwen3;
+rotary scalings linear, llama3 and yarn; sliding windows, for contexts that lie within them. All
+else (experts, partial rotary positions, longrope, quantised safetensors …) is refused by name.
 """
 
 from __future__ import annotations
@@ -112,9 +112,9 @@ def placements(config: LlamaConfig, names: Mapping[str, str]) -> dict[str, Place
         ("k", "attention.qkv", Q, K, D, config.attention_bias),
         ("v", "attention.qkv", Q + K, K, D, config.attention_bias),
         ("o", "attention.out", 0, D, Q, config.output_bias),
-        ("gate", "ffn.gate_up", 0, F, D, False),
-        ("up", "ffn.gate_up", F, F, D, False),
-        ("down", "ffn.down", 0, D, F, False),
+        ("gate", "ffn.gate_up", 0, F, D, config.mlp_bias),
+        ("up", "ffn.gate_up", F, F, D, config.mlp_bias),
+        ("down", "ffn.down", 0, D, F, config.mlp_bias),
     )
     placed = {
         names["embedding"]: Placement(parameter="embedding.weight", shape=(config.vocab, D)),

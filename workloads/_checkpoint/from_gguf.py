@@ -25,12 +25,12 @@ from tpubench.workloads._checkpoint.header import (
     quoted,
     refused,
 )
-from tpubench.workloads.llama.config import LlamaConfig, RopeScaling
+from tpubench.workloads.llama.config import LlamaConfig, RopeScaling, yarn_magnitude
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-INTERLEAVED = {"llama": True, "qwen2": False}
+INTERLEAVED = {"llama": True, "qwen2": False, "qwen3": False}
 """Supported ``general.architecture``, and whether query and key rows are interleaved."""
 
 NAMES = {
@@ -43,6 +43,8 @@ NAMES = {
     "k": "blk.{layer}.attn_k.{kind}",
     "v": "blk.{layer}.attn_v.{kind}",
     "o": "blk.{layer}.attn_output.{kind}",
+    "q_norm": "blk.{layer}.attn_q_norm.weight",
+    "k_norm": "blk.{layer}.attn_k_norm.weight",
     "gate": "blk.{layer}.ffn_gate.{kind}",
     "up": "blk.{layer}.ffn_up.{kind}",
     "down": "blk.{layer}.ffn_down.{kind}",
@@ -56,6 +58,7 @@ KNOWN = {
     "attention.head_count_kv",
     "attention.key_length",
     "attention.layer_norm_rms_epsilon",
+    "attention.sliding_window",
     "attention.value_length",
     "block_count",
     "context_length",
@@ -190,8 +193,19 @@ def config_from_gguf(file: GgufFile) -> LlamaConfig:
         attention_bias=NAMES["q"].format(layer=0, kind="bias") in file.tensors,
         output_bias=NAMES["o"].format(layer=0, kind="bias") in file.tensors,
         max_context=header.count("context_length"),
+        qk_norm=architecture == "qwen3",
+        mlp_bias=NAMES["down"].format(layer=0, kind="bias") in file.tensors,
+        window=_window(header),
     )
     return check_shape(path, config)
+
+
+def _window(header: Header) -> int | None:
+    """Tokens back to which some layer attends, where that is less than the whole context."""
+    if not header.is_set("attention.sliding_window"):
+        return None
+    window = header.count("attention.sliding_window")
+    return window if window < header.count("context_length") else None
 
 
 def _rope_scaling(
@@ -199,29 +213,40 @@ def _rope_scaling(
 ) -> RopeScaling | None:
     """Scaling by one factor, or the one that a ``rope_freqs`` tensor spells out."""
     kind = header.text("rope.scaling.type", "linear")
-    if kind not in ("none", "linear"):
-        raise header.error("rope.scaling.type", "supported: none, linear, llama3 (rope_freqs)")
+    if kind not in ("none", "linear", "yarn"):
+        known = "supported: none, linear, yarn, llama3 (rope_freqs)"
+        raise header.error("rope.scaling.type", known)
     factor = 1.0
     if kind == "linear":
         key = "rope.scaling.factor"
         if not header.is_set(key):
             key = "rope.scale_linear"
         factor = header.number(key) if header.is_set(key) else 1.0
-    linear = RopeScaling(kind="linear", factor=factor) if factor != 1.0 else None
+    stated = RopeScaling(kind="linear", factor=factor) if factor != 1.0 else None
+    if kind == "yarn":
+        factor = header.number("rope.scaling.factor")
+        stated = RopeScaling(
+            kind="yarn",
+            factor=factor,
+            magnitude=yarn_magnitude(factor),
+            original_context=header.count(
+                "rope.scaling.original_context_length", header.count("context_length")
+            ),
+        )
     tensor = file.tensors.get(ROPE_FACTORS)
     if tensor is None:
-        return linear
+        return stated
     if tensor.shape != (head_dim // 2,):
         raise refused(file.path, f"tensor {ROPE_FACTORS!r} has not one factor a frequency")
     factors = _dequantised(_rows(file, ROPE_FACTORS, tensor), tensor.kind).reshape(-1)
     if np.all(factors == 1.0):
-        return linear
+        return stated
     largest = float(factors.max())
     if not (factors.min() > 0 and largest <= MAX_NUMBER):  # NaN fails too
         raise refused(file.path, f"tensor {ROPE_FACTORS!r} holds impossible factors")
     frequencies = theta ** (-2 * np.arange(len(factors)) / head_dim)
     expected = _llama3_factors(frequencies, largest)
-    if linear is not None or not np.allclose(factors, expected, rtol=1e-5, atol=0):
+    if stated is not None or not np.allclose(factors, expected, rtol=1e-5, atol=0):
         raise refused(file.path, f"the factors in {ROPE_FACTORS!r} are not Llama 3.1's scaling")
     return RopeScaling(
         kind="llama3",

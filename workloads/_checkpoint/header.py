@@ -149,4 +149,9 @@ def check_shape(path: Path, config: LlamaConfig) -> LlamaConfig:
     scaling = config.rope_scaling
     if scaling is not None and scaling.high_freq_factor <= scaling.low_freq_factor:
         raise refused(path, "the rotary high_freq_factor is not above low_freq_factor")
+    if scaling is not None and scaling.kind == "yarn":
+        if config.rope_theta <= 1:
+            raise refused(path, "yarn scaling needs a rotary base above 1")
+        if scaling.fast_turns < scaling.slow_turns:
+            raise refused(path, "the rotary beta_fast is below beta_slow")
     return config

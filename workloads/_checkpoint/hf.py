@@ -25,7 +25,7 @@ from tpubench.workloads._checkpoint.header import (
     read_json,
     refused,
 )
-from tpubench.workloads.llama.config import LlamaConfig, RopeScaling
+from tpubench.workloads.llama.config import LlamaConfig, RopeScaling, yarn_magnitude
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +59,6 @@ UNSUPPORTED = {
     "num_local_experts": "a mixture of experts",
     "num_experts": "a mixture of experts",
     "n_routed_experts": "a mixture of experts",
-    "mlp_bias": "biases in the feed-forward layers",
     "attn_logit_softcapping": "soft-capped attention scores",
     "final_logit_softcapping": "soft-capped logits",
     "use_qk_norm": "normalised queries and keys",
@@ -77,6 +76,16 @@ SCALING_KEYS: dict[str, set[str]] = {
         "low_freq_factor",
         "high_freq_factor",
         "original_max_position_embeddings",
+    },
+    "yarn": {
+        "factor",
+        "original_max_position_embeddings",
+        "attention_factor",
+        "beta_fast",
+        "beta_slow",
+        "mscale",
+        "mscale_all_dim",
+        "truncate",
     },
 }
 
@@ -157,7 +166,7 @@ def config_from_json(path: Path, values: Mapping[str, object]) -> LlamaConfig:
             raise header.error(key, f"{meaning}: not supported")
     if header.text("hidden_act", "silu") not in ("silu", "swish"):
         raise header.error("hidden_act", "only silu is supported")
-    _check_windows(header, kind)
+    window = _window(header, kind)
 
     d_model, n_heads = header.count("hidden_size"), header.count("num_attention_heads")
     head_dim = header.count("head_dim", max(1, d_model // n_heads))
@@ -185,23 +194,35 @@ def config_from_json(path: Path, values: Mapping[str, object]) -> LlamaConfig:
         output_bias=biased,
         max_context=max_context,
         qk_norm=kind == "qwen3",
+        mlp_bias=header.flag("mlp_bias", False) if kind == "llama" else False,
+        window=window if window is not None and window < max_context else None,
     )
     return check_shape(path, config)
 
 
-def _check_windows(header: Header, kind: str) -> None:
-    """UsageError when some layer attends to less than all earlier tokens."""
+def _window(header: Header, kind: str) -> int | None:
+    """Tokens back to which some layer attends; None when every layer attends to all of them.
+
+    UsageError for a layer that attends in another way.
+    """
     layers = header.get("layer_types") or []
-    if not isinstance(layers, list) or any(layer != "full_attention" for layer in layers):
-        raise header.error("layer_types", "only full_attention is supported")
+    known = {"full_attention", "sliding_attention"}
+    if not isinstance(layers, list) or not all(
+        isinstance(layer, str) and layer in known for layer in layers
+    ):
+        raise header.error("layer_types", f"supported: {', '.join(sorted(known))}")
     if kind in ("qwen2", "qwen3"):
-        if header.flag("use_sliding_window", False):
-            raise header.error("use_sliding_window", "sliding windows are not supported")
-    elif kind == "mistral" and "sliding_window" not in header.values:
-        # Absence means a window of 4096 here; full attention is written as null.
-        raise refused(header.path, "no sliding_window, so the default of 4096: not supported")
-    elif header.is_set("sliding_window"):
-        raise header.error("sliding_window", "sliding windows are not supported")
+        slides = header.flag("use_sliding_window", False)
+    else:
+        slides = header.is_set("sliding_window") or (
+            # Its absence means 4096 there; full attention is written as null.
+            kind == "mistral" and "sliding_window" not in header.values
+        )
+    if slides:
+        return header.count("sliding_window", 4096)
+    if "sliding_attention" in layers:
+        raise header.error("layer_types", "sliding_attention, but no sliding_window is in use")
+    return None
 
 
 def _rope(header: Header, max_context: int) -> tuple[float, RopeScaling | None]:
@@ -218,7 +239,7 @@ def _rope(header: Header, max_context: int) -> tuple[float, RopeScaling | None]:
     rope = Header(path=header.path, values=inner, prefix=prefix)
     kind = rope.text("rope_type", rope.text("type", "default"))
     if kind not in SCALING_KEYS:
-        raise header.error(key, "supported rotary scalings: default, linear, llama3")
+        raise header.error(key, f"supported rotary scalings: {', '.join(SCALING_KEYS)}")
     for name in sorted(values.keys() - ROPE_KEYS - SCALING_KEYS[kind]):
         if values[name] is not None:
             raise rope.error(name, f"not supported with {kind} rotary scaling")
@@ -231,12 +252,34 @@ def _rope(header: Header, max_context: int) -> tuple[float, RopeScaling | None]:
     if kind == "linear":
         return theta, RopeScaling(kind="linear", factor=rope.number("factor"))
     original = rope.count("original_max_position_embeddings", max_context)
+    if kind == "yarn":
+        return theta, _yarn(rope, header.count("original_max_position_embeddings", original))
     return theta, RopeScaling(
         kind="llama3",
         factor=rope.number("factor"),
         low_freq_factor=rope.number("low_freq_factor"),
         high_freq_factor=rope.number("high_freq_factor"),
         original_context=header.count("original_max_position_embeddings", original),
+    )
+
+
+def _yarn(rope: Header, original: int) -> RopeScaling:
+    """YaRN, with the defaults of transformers for what is not stated."""
+    factor = rope.number("factor")
+    magnitude = yarn_magnitude(factor)
+    if rope.is_set("attention_factor"):
+        magnitude = rope.number("attention_factor")
+    elif rope.is_set("mscale") and rope.is_set("mscale_all_dim"):
+        whole = yarn_magnitude(factor, rope.number("mscale_all_dim"))
+        magnitude = yarn_magnitude(factor, rope.number("mscale")) / whole
+    return RopeScaling(
+        kind="yarn",
+        factor=factor,
+        original_context=original,
+        fast_turns=rope.number("beta_fast", 32.0),
+        slow_turns=rope.number("beta_slow", 1.0),
+        magnitude=magnitude,
+        whole_pairs=rope.flag("truncate", True),
     )
 
 

@@ -8,6 +8,7 @@ E routed experts, T tokens that pass together.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -18,14 +19,29 @@ class RopeScaling:
     """How rotary frequencies are stretched beyond the trained context.
 
     ``linear`` divides every frequency by ``factor``. ``llama3`` leaves short wavelengths, divides
-    long ones, and interpolates between (Llama 3.1 model card and reference code).
+    long ones, and interpolates between (Llama 3.1 model card and reference code). ``yarn`` does so
+    by the turns that a pair makes within the original context, and magnifies queries and keys
+    (Peng et al., YaRN, 2023, section 3).
     """
 
-    kind: Literal["linear", "llama3"]
+    kind: Literal["linear", "llama3", "yarn"]
     factor: float
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_context: int = 8192
+    fast_turns: float = 32.0
+    """yarn: pairs that turn as often keep their frequency (its β)."""
+    slow_turns: float = 1.0
+    """yarn: pairs that turn no more than this are divided whole (its α)."""
+    magnitude: float = 1.0
+    """yarn: what rotated queries and keys are multiplied by."""
+    whole_pairs: bool = True
+    """yarn: whether the two limits are rounded outwards to whole pairs."""
+
+
+def yarn_magnitude(factor: float, weight: float = 1.0) -> float:
+    """YaRN's 0.1·ln(factor) + 1; 1 where nothing is stretched."""
+    return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +94,20 @@ class LlamaConfig:
     qk_norm: bool = False
     """An RMSNorm over each query and key head, before rotation."""
     experts: Experts | None = None
+    mlp_bias: bool = False
+    """Biases on the projections of dense feed-forwards."""
+    window: int | None = None
+    """Tokens back to which some layer attends, where it is not all of them. Cases no longer than
+    this are the same as without it; longer ones are refused."""
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON values. What a plain Llama lacks is left out: it was not there
         when the first results were stored, and these must remain comparable."""
         values = asdict(self)
-        later = {"qk_norm": False, "experts": None}
+        later = {"qk_norm": False, "experts": None, "mlp_bias": False, "window": None}
+        if self.rope_scaling is not None and self.rope_scaling.kind != "yarn":
+            for name in ("fast_turns", "slow_turns", "magnitude", "whole_pairs"):
+                del values["rope_scaling"][name]
         return {k: v for k, v in values.items() if k not in later or v != later[k]}
 
     @classmethod
@@ -156,6 +180,7 @@ class LlamaConfig:
         """All parameters, a tied head counted once."""
         heads = self.n_heads + 2 * self.n_kv_heads
         biases = heads * self.head_dim * self.attention_bias + self.d_model * self.output_bias
+        biases += (2 * self.d_ffn + self.d_model) * self.mlp_bias
         norms = 2 * self.d_model + 2 * self.head_dim * self.qk_norm
         layers = self.matmul_params + self.n_layers * (norms + biases)
         return layers + self.d_model + self.head_params * (1 if self.tied else 2)

@@ -102,7 +102,13 @@ class LlamaInfer(Workload):
 
     def validate(self, case: Case) -> None:
         length = case.number("input_len") + case.number("output_len")
-        longest = _config(case).max_context
+        config = _config(case)
+        longest, window = config.max_context, config.window
+        if window is not None and length > window:
+            raise UsageError(
+                f"input_len + output_len = {length} is longer than the sliding window of {window}"
+                f" tokens of {case.preset}: attention within a window is not supported"
+            )
         if length > longest:
             raise UsageError(
                 f"input_len + output_len = {length} is longer than the {longest} tokens"

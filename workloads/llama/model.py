@@ -32,6 +32,16 @@ def rope_frequencies(config: LlamaConfig) -> Tensor:
         return frequencies
     if scaling.kind == "linear":
         return frequencies / scaling.factor
+    if scaling.kind == "yarn":
+        low, high = (
+            _pair_that_turns(config, turns) for turns in (scaling.fast_turns, scaling.slow_turns)
+        )
+        if scaling.whole_pairs:
+            low, high = float(math.floor(low)), float(math.ceil(high))
+        low, high = max(low, 0.0), min(high, config.head_dim - 1.0)
+        pairs = torch.arange(config.head_dim // 2).float()
+        slow = ((pairs - low) / max(high - low, 1e-3)).clamp(0.0, 1.0)
+        return slow * frequencies / scaling.factor + (1 - slow) * frequencies
     # llama3: keep wavelengths far below the original context, divide those far above it, and
     # interpolate between the two.
     wavelengths = 2 * math.pi / frequencies
@@ -39,6 +49,20 @@ def rope_frequencies(config: LlamaConfig) -> Tensor:
     span = scaling.high_freq_factor - scaling.low_freq_factor
     smooth = ((position - scaling.low_freq_factor) / span).clamp(0.0, 1.0)
     return (1 - smooth) * frequencies / scaling.factor + smooth * frequencies
+
+
+def _pair_that_turns(config: LlamaConfig, turns: float) -> float:
+    """Which pair of a head turns so often within the original context; a fraction of one too."""
+    assert config.rope_scaling is not None
+    wavelength = config.rope_scaling.original_context / turns
+    return (
+        config.head_dim * math.log(wavelength / (2 * math.pi)) / (2 * math.log(config.rope_theta))
+    )
+
+
+def rope_magnitude(config: LlamaConfig) -> float:
+    """What rotated queries and keys are multiplied by."""
+    return config.rope_scaling.magnitude if config.rope_scaling else 1.0
 
 
 class RMSNorm(nn.Module):
@@ -192,10 +216,10 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """SwiGLU: gate and up in one projection."""
 
-    def __init__(self, width: int, d_ffn: int, held: Held) -> None:
+    def __init__(self, width: int, d_ffn: int, held: Held, *, bias: bool = False) -> None:
         super().__init__()
-        self.gate_up = projection(width, 2 * d_ffn, bias=False, held=held)
-        self.down = projection(d_ffn, width, bias=False, held=held)
+        self.gate_up = projection(width, 2 * d_ffn, bias=bias, held=held)
+        self.down = projection(d_ffn, width, bias=bias, held=held)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         gate_BLF, up_BLF = self.gate_up(x_BLD).chunk(2, dim=-1)
@@ -206,7 +230,7 @@ def feed_forward(config: LlamaConfig, held: Held, index: int) -> FeedForward | M
     """That of one layer."""
     experts = config.experts
     if experts is None or not config.has_experts(index):
-        return FeedForward(config.d_model, config.d_ffn, held)
+        return FeedForward(config.d_model, config.d_ffn, held, bias=config.mlp_bias)
     width = experts.shared * experts.d_ffn
     shared = FeedForward(config.d_model, width, held) if width else None
     return Mixture(config.d_model, experts, held.dtype, shared)
@@ -305,6 +329,7 @@ def rope_tables(
         return empty, empty.clone()
     with torch.device("cpu"):
         angles = torch.outer(torch.arange(capacity).float(), rope_frequencies(config))
-        cos, sin = angles.cos(), angles.sin()
+        magnitude = rope_magnitude(config)
+        cos, sin = angles.cos() * magnitude, angles.sin() * magnitude
         tables = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
     return tables[0].to(device, dtype), tables[1].to(device, dtype)

@@ -101,7 +101,7 @@ def build(
 def _fill(
     parameter: Tensor, name: str, config: LlamaConfig, device: Device, weights: Source
 ) -> None:
-    if name.endswith("attention.out.bias") and device.rank > 0:
+    if name.endswith(("attention.out.bias", "ffn.down.bias")) and device.rank > 0:
         parameter.zero_()  # added once, not by each
         return
     rows, columns = _part(name, config, device.rank, device.ranks)
@@ -157,7 +157,7 @@ def _part(
     queries, keys = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
     if ".attention.qkv." in name:
         return _rows([queries, keys, keys], rank, ranks), None
-    if name.endswith("ffn.gate_up.weight"):
+    if ".ffn.gate_up." in name:
         return _rows([config.d_ffn, config.d_ffn], rank, ranks), None
     if name == "head.weight":
         return _rows([config.vocab], rank, ranks), None

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tpubench.workloads.llama.config import Experts, LlamaConfig
 from tpubench.workloads.llama.experts_reference import mixture
-from tpubench.workloads.llama.model import rope_frequencies
+from tpubench.workloads.llama.model import rope_frequencies, rope_magnitude
 from tpubench.workloads.llama.quantized import Held
 from tpubench.workloads.llama.weights import Source, shapes, whole
 
@@ -179,7 +179,8 @@ def rotation(
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine of each position's angles, [L, 1, H/2] each."""
     angles_LC = torch.outer(torch.arange(length).float(), rope_frequencies(config))
-    cos, sin = angles_LC.cos(), angles_LC.sin()
+    magnitude = rope_magnitude(config)
+    cos, sin = angles_LC.cos() * magnitude, angles_LC.sin() * magnitude
     return cos.to(device, dtype).unsqueeze(1), sin.to(device, dtype).unsqueeze(1)
 
 

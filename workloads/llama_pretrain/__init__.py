@@ -102,9 +102,10 @@ class LlamaPretrain(Workload):
 
     def validate(self, case: Case) -> None:
         whole = LlamaConfig.from_json(case.shape)
-        if case.number("seq_len") > whole.max_context:
+        longest = min(whole.max_context, whole.window or whole.max_context)
+        if case.number("seq_len") > longest:
             raise UsageError(
-                f"seq_len={case.number('seq_len')} is longer than the {whole.max_context} tokens"
+                f"seq_len={case.number('seq_len')} is longer than the {longest} tokens"
                 f" that {case.preset} was built for"
             )
         if case.number("layers") > whole.n_layers:

@@ -81,8 +81,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        self.gate_up = Linear(config.d_model, 2 * config.d_ffn, bias=False)
-        self.down = Linear(config.d_ffn, config.d_model, bias=False)
+        self.gate_up = Linear(config.d_model, 2 * config.d_ffn, bias=config.mlp_bias)
+        self.down = Linear(config.d_ffn, config.d_model, bias=config.mlp_bias)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         gate_BLF, up_BLF = self.gate_up(x_BLD).chunk(2, dim=-1)
