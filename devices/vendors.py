@@ -29,6 +29,15 @@ def colour_name(device: str) -> str:
     return COLOURS.get(vendor(device) or "", "grey")
 
 
+def side(device: str, *, backend: str = "") -> str:
+    """What a legend calls a device: ``TPU``, ``Nvidia``, or its maker; of one without a sheet
+    ``CPU`` where its ``backend`` says so."""
+    maker = vendor(device)
+    if maker is None:
+        return "CPU" if backend == "cpu" else "other"
+    return {GOOGLE: "TPU", NVIDIA: "Nvidia"}.get(maker, maker)
+
+
 def label(device: str) -> str:
     """A device as people write it: ``TPU v6e``, ``NVIDIA H100 SXM``; other names as they are."""
     maker = vendor(device)

@@ -58,6 +58,8 @@ class Dot:
     text: str
     hover: str
     colour: str
+    side: str
+    """Whose device it is, for a legend."""
     evidence: str
     point: float
     low: float | None

@@ -42,7 +42,8 @@ _ROW_IN = 0.42
 _PLANE_IN = 3.6
 _FRAME_IN = 0.95
 _LEGEND_IN = 0.2
-_MAKERS = {"blue": "TPU", "orange": "Nvidia", "green": "AMD", "grey": "other"}
+_LEGEND_CHARACTERS = 100
+"""That fit side by side over the width."""
 _STYLE: Any = {
     "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
@@ -76,8 +77,9 @@ def draw(chart: Chart) -> bytes:
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         fonts.setLevel(logging.ERROR)
         heights = [_panel_in(panel) for panel in chart.panels]
-        entries = _legend(chart)
-        top = 0.15 + (_LEGEND_IN * len(entries) if entries else 0)
+        entries = legend(chart)
+        across = _columns(entries)
+        top = 0.15 + _LEGEND_IN * math.ceil(len(entries) / across)
         total = top + sum(heights)
         picture = Figure(figsize=(_WIDTH_IN, total), dpi=DPI)
         FigureCanvasAgg(picture)
@@ -90,7 +92,7 @@ def draw(chart: Chart) -> bytes:
                 _plane(axes, panel)
             above += height
         if entries:
-            _add_legend(picture, entries)
+            _add_legend(picture, entries, across)
         stream = io.BytesIO()
         picture.savefig(stream, format="png", metadata={"Software": None})
         fonts.setLevel(before)
@@ -238,7 +240,7 @@ def _error(
     return [below, above]
 
 
-def _legend(chart: Chart) -> dict[str, Series]:
+def legend(chart: Chart) -> dict[str, Series]:
     """One entry for each name and evidence, as the page's legend has it."""
     found: dict[str, Series] = {}
     for panel in chart.panels:
@@ -246,9 +248,7 @@ def _legend(chart: Chart) -> dict[str, Series]:
             shown = list(panel.series)
         else:
             shown = [
-                Series(
-                    name=_MAKERS[row.colour], points=(), evidence=row.evidence, colour=row.colour
-                )
+                Series(name=row.side, points=(), evidence=row.evidence, colour=row.colour)
                 for row in panel.rows
             ]
         for series in shown:
@@ -257,7 +257,13 @@ def _legend(chart: Chart) -> dict[str, Series]:
     return found
 
 
-def _add_legend(picture: Figure, entries: dict[str, Series]) -> None:
+def _columns(entries: dict[str, Series]) -> int:
+    """Entries of the legend beside each other, as many as fit."""
+    longest = max(map(len, entries), default=0)
+    return max(1, min(len(entries), int(_LEGEND_CHARACTERS / (longest + 8))))
+
+
+def _add_legend(picture: Figure, entries: dict[str, Series], across: int) -> None:
     from matplotlib.lines import Line2D
 
     handles = []
@@ -275,5 +281,11 @@ def _add_legend(picture: Figure, entries: dict[str, Series]) -> None:
             )
         )
     picture.legend(
-        handles, list(entries), loc="upper left", frameon=False, fontsize=8.5, borderaxespad=0.2
+        handles,
+        list(entries),
+        loc="upper left",
+        ncols=across,
+        frameon=False,
+        fontsize=8.5,
+        borderaxespad=0.2,
     )

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 
-from tpubench.devices.vendors import colour_name
+from tpubench.devices.vendors import colour_name, side
 from tpubench.reports.answers import words
 from tpubench.reports.answers.build import Answers
 from tpubench.reports.figure import Chart, Dot, Dots
@@ -53,6 +53,7 @@ def charts(answers: Answers) -> Iterator[Chart]:
                 text=words.usd(way.cost.point),
                 hover="",
                 colour=colour_name(way.device),
+                side=side(way.device),
                 evidence=way.evidence,
                 point=way.cost.point,
                 low=way.cost.low,

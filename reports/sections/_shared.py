@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
-from tpubench.devices.vendors import colour_name, label
+from tpubench.devices.vendors import colour_name, label, side
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Badge
 from tpubench.reports.figure import MAX_CASES, Dot, Dots, Plane
@@ -163,6 +163,7 @@ def _dot(summary: Summary, unit: str, factor: float, names: Names) -> Dot:
             f"\n{badge(row).text}"
         ),
         colour=colour_name(row.device),
+        side=side(row.device, backend=row.backend),
         evidence=row.evidence,
         point=estimate.point / factor,
         low=None if estimate.low is None else estimate.low / factor,

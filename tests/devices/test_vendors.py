@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tpubench.devices.sheets import devices
-from tpubench.devices.vendors import COLOURS, colour_name, is_gpu, is_tpu, label, vendor
+from tpubench.devices.vendors import COLOURS, colour_name, is_gpu, is_tpu, label, side, vendor
 
 
 @pytest.mark.parametrize("name", devices())
@@ -19,6 +19,12 @@ def test_what_has_no_sheet_is_neither_and_keeps_its_words(name: str) -> None:
     assert vendor(name) is None
     assert not is_tpu(name) and not is_gpu(name)
     assert (label(name), colour_name(name)) == (name, "grey")
+
+
+def test_a_legend_names_the_maker_or_says_that_it_is_a_cpu() -> None:
+    named = [side(name) for name in ("tpu-v7", "nvidia-b200-sxm", "amd-mi300x", "unknown")]
+    assert named == ["TPU", "Nvidia", "AMD", "other"]
+    assert side("AMD EPYC 9B14", backend="cpu") == "CPU"
 
 
 def test_labels_are_as_people_write_them() -> None:

@@ -47,6 +47,7 @@ def dot(point: float, low: float | None = None, high: float | None = None, **mor
         "text": "1",
         "hover": "h",
         "colour": "blue",
+        "side": "TPU",
         "evidence": "measured",
     } | more
     return Dot(**text, point=point, low=low, high=high)
@@ -163,6 +164,13 @@ def test_cost_is_set_against_the_pace_of_one_user() -> None:
     assert point.x_interval is not None
     assert point.x_interval[0] < point.x < point.x_interval[1]
     assert point.y == pytest.approx(1e6 * 2 / (3600 * 4 * 350) * 1.01, rel=1e-3)
+
+
+def test_a_legend_says_whose_device_it_is() -> None:
+    chart = drawn(*inference(device="cpu", backend="cpu"))["throughput"]
+    assert {row.side for panel in chart.panels for row in panel.rows} == {"CPU"}
+    mine = dots(dot(1.0, colour="grey", side="CPU"), dot(2.0, colour="orange", side="Nvidia"))
+    assert [*png.legend(mine)] == ["CPU (measured)", "Nvidia (measured)"]
 
 
 def test_a_png_is_a_sharp_picture_and_the_same_each_time() -> None:
