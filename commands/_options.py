@@ -26,6 +26,10 @@ Prices = Annotated[
 PriceId = Annotated[
     str | None, typer.Option("--price", metavar="ID", help="Price by its id: tpubench price list.")
 ]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", metavar="md", help="Print Markdown, for a pull request or a mail."),
+]
 Filters = Annotated[
     list[str] | None,
     typer.Argument(
@@ -33,6 +37,17 @@ Filters = Annotated[
         help="A run id, 'latest', 'published', a Parquet file, a commit, or column=value pairs.",
     ),
 ]
+
+
+def markdown_asked(form: str | None, *, as_json: bool) -> bool:
+    """Whether ``--format`` asks for Markdown; UsageError for any other, or with another output."""
+    if form is None:
+        return False
+    if form != "md":
+        raise UsageError(f"--format {form}: there is md; --json prints JSON")
+    if as_json:
+        raise UsageError("--format md, --json and --csv are three outputs: give one")
+    return True
 
 
 def numbers(option: str, text: str | None) -> tuple[float, ...]:

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from tpubench.commands._app import App
-from tpubench.commands._options import Explain, Filters, Json, Prices, Store
+from tpubench.commands._options import (
+    Explain,
+    Filters,
+    Format,
+    Json,
+    Prices,
+    Store,
+    markdown_asked,
+)
 
 app = App()
 
@@ -27,6 +35,7 @@ def show(
     as_json: Json = False,
     prices: Prices = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the rows as CSV.")] = False,
+    form: Format = None,
     explain: Explain = False,
 ) -> None:
     """Show stored facts: the latest run, or whatever the selectors pick."""
@@ -36,8 +45,16 @@ def show(
     from tpubench.results.select import select
     from tpubench.results.store import default_store
 
+    as_markdown = markdown_asked(form, as_json=as_json or as_csv)
     table = all_prices(prices or [])
     found = with_list_prices(select(store or default_store(), selectors or ["latest"]), table)
+    if as_markdown:
+        from tpubench.reports.markdown_facts import of_rows
+        from tpubench.results.store import iter_rows
+
+        terminal.warn_unreadable(found.unreadable)
+        print(of_rows(iter_rows(found.table)))
+        return
     terminal.show_rows(found, as_json=as_json, as_csv=as_csv, explain=explain)
     if not (as_json or as_csv):
         from tpubench.reports.terminal import (
@@ -49,19 +66,27 @@ def show(
 
 @app.command()
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="Selector of the one side.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Selector of the other side.")],
+    selectors: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A B...", help="Selectors: the first is what the others stand against."
+        ),
+    ],
     store: Store = None,
     as_json: Json = False,
+    form: Format = None,
     explain: Explain = False,
 ) -> None:
-    """Compare B with A, figure by figure: ratio, interval, and what else differs."""
+    """Compare B (and C, …) with A, figure by figure: ratio, interval, and what else differs."""
     from tpubench.reports.terminal import compare as terminal_compare
     from tpubench.results.compare import compare_selected
     from tpubench.results.store import default_store
 
-    found, unreadable = compare_selected(store or default_store(), a, b)
-    terminal_compare.show(found, unreadable, as_json=as_json, explain=explain)
+    as_markdown = markdown_asked(form, as_json=as_json)
+    sides, unreadable = compare_selected(store or default_store(), selectors)
+    terminal_compare.show(
+        sides, unreadable, as_json=as_json, as_markdown=as_markdown, explain=explain
+    )
 
 
 @app.command()

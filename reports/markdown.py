@@ -41,7 +41,7 @@ def of_plan(answer: Answer) -> str:
     parts = [f"# {escape(answer.name)}", f"**{escape(view.head)}** ({escape(view.cost)})"]
     parts.append(_list(one.text for one in plan_words.answer(answer.verdict)))
     parts.append(
-        _table(
+        table(
             ("Workload", "Served by", "Cost"),
             [(one.name, one.served, one.cost) for one in view.workloads],
         )
@@ -74,7 +74,7 @@ def _verdicts(answers: Answers) -> str:
                 words.basis(one),
             )
         )
-    return _table(("Work", "At the default prices", "Or a contract", "Rests on"), rows)
+    return table(("Work", "At the default prices", "Or a contract", "Rests on"), rows)
 
 
 def _work(one: WorkAnswer) -> Iterable[str]:
@@ -82,7 +82,7 @@ def _work(one: WorkAnswer) -> Iterable[str]:
     yield f"## {escape(view.about)}"
     if one.missing:
         yield f"No verdict: {escape(one.missing)}."
-    yield _table(
+    yield table(
         ("Way to pay", "$ per chip-hour", f"$ per {view.unit}", "Price's age"),
         [
             (f"{way.name}, {way.label}", way.per_hour, way.cost, way.age + " stale" * way.stale)
@@ -105,7 +105,7 @@ def _gap(line: Line) -> Iterable[str]:
 
 
 def _block(block: Table) -> str:
-    return _table(
+    return table(
         [column.name for column in block.columns],
         [[_text(cell) for cell in row] for row in block.rows],
     )
@@ -115,7 +115,8 @@ def _text(cell: Cell) -> str:
     return cell.text if isinstance(cell, Badge) else cell
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose cells show as they stand."""
     lines = [headings, ["---"] * len(headings)]
     head = [f"| {' | '.join(escape(c) if i == 0 else c for c in line)} |"
             for i, line in enumerate(lines)]  # fmt: skip

@@ -49,22 +49,43 @@ class Compared:
     only_b: int
 
 
-def compare_selected(store: Path, a: str, b: str) -> tuple[Compared, list[Unreadable]]:
-    """B against A, each a selector; several ``column=value`` are joined by commas.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One of several selections. ``name`` is its selector."""
 
-    UsageError when either picks nothing, or nothing is shared.
+    name: str
+    against_first: Compared | None
+    """This side against the first one; None for the first itself."""
+
+
+def compare_selected(store: Path, selectors: Sequence[str]) -> tuple[list[Side], list[Unreadable]]:
+    """Every other side against the first, each a selector; several ``column=value`` are joined by
+    commas.
+
+    UsageError with fewer than two, when one picks nothing, or shares nothing with the first.
     """
-    sides, unreadable = [], []
-    for selector in (a, b):
+    if len(selectors) < 2:
+        raise UsageError("compare takes two selectors or more: what, and what to hold against it")
+    picked, unreadable = [], []
+    for selector in selectors:
         found = select(store, selector.split(","))
         rows = list(iter_rows(found.table))
         if not rows:
             with naming(found.unreadable):
                 raise UsageError(f"no rows match {selector!r}")
-        sides.append(rows)
+        picked.append(rows)
         unreadable += found.unreadable
-    with naming(unreadable):
-        return compare(*sides), unreadable
+    sides = [Side(name=selectors[0], against_first=None)]
+    for selector, rows in zip(selectors[1:], picked[1:], strict=True):
+        with naming(unreadable):
+            try:
+                found_here = compare(picked[0], rows)
+            except UsageError as error:
+                if len(selectors) == 2:
+                    raise
+                raise UsageError(f"{selector}: {error}") from None
+        sides.append(Side(name=selector, against_first=found_here))
+    return sides, unreadable
 
 
 def compare(a: Iterable[Row], b: Iterable[Row]) -> Compared:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.console import Console
 from rich.markup import escape
 
 from tpubench.reports import definitions, quantity
+from tpubench.reports.markdown_facts import letters, of_sides, ratio, short
 from tpubench.reports.tables import Table
 from tpubench.reports.terminal import console, print_json, warn_unreadable
-from tpubench.results.compare import Compared, Comparison
+from tpubench.results.compare import Compared, Comparison, Side
 from tpubench.results.statistics import Estimate
 from tpubench.results.store import Unreadable
 
@@ -17,21 +19,41 @@ _STYLE = {"better": "green", "worse": "red", "unclear": "dim"}
 
 
 def show(
-    found: Compared, unreadable: Sequence[Unreadable], *, as_json: bool, explain: bool = False
+    sides: Sequence[Side],
+    unreadable: Sequence[Unreadable],
+    *,
+    as_json: bool,
+    as_markdown: bool = False,
+    explain: bool = False,
 ) -> None:
-    """Ratios as a table or one JSON document; files left out are named on stderr."""
+    """Ratios as a table, Markdown or one JSON document; files left out are named on stderr."""
     warn_unreadable(unreadable)
+    compared = [(side.name, side.against_first) for side in sides if side.against_first]
     if as_json:
-        print_json(
-            {
-                "comparisons": [_record(comparison) for comparison in found.comparisons],
-                "differs": {name: list(pair) for name, pair in found.differs.items()},
-                "only_a": found.only_a,
-                "only_b": found.only_b,
-            }
-        )
+        one = [_document(found) for _, found in compared]
+        several = [
+            {"selector": name, **document}
+            for (name, _), document in zip(compared, one, strict=True)
+        ]
+        print_json(one[0] if len(one) == 1 else {"against": sides[0].name, "sides": several})
+        return
+    if as_markdown:
+        print(of_sides(sides))
         return
     out = console()
+    if len(compared) == 1:
+        _two(out, compared[0][1])
+    else:
+        _several(out, sides)
+    better = (
+        "better or worse: the 95 % interval of the ratio (Welch, on logarithms, between"
+        " repetitions) excludes 1"
+    )
+    rows = (comparison.a.first for _, found in compared for comparison in found.comparisons)
+    definitions.show(out, rows, explain=explain, also=[better])
+
+
+def _two(out: Console, found: Compared) -> None:
     table = Table(title="B ÷ A")
     for heading in ("case", "metric", "A", "B", "B ÷ A", "B is"):
         table.add_column(
@@ -42,33 +64,76 @@ def show(
     last = None
     for comparison in found.comparisons:
         row = comparison.a.first
-        case = escape(f"{row.workload} {row.preset} {row.dtype} {comparison.a.label()}")
+        case = _case(comparison)
         shown, last = "" if case == last else case, case
         table.add_row(
             shown,
             row.metric,
             escape(quantity.estimate(comparison.a.estimate, row.unit)),
             escape(quantity.estimate(comparison.b.estimate, row.unit)),
-            escape(_ratio(comparison.ratio)),
+            escape(ratio(comparison.ratio)),
             f"[{_STYLE[comparison.verdict]}]{comparison.verdict}[/]",
         )
     out.print(table)
+    _differences(out, found, "B")
+
+
+def _several(out: Console, sides: Sequence[Side]) -> None:
+    """A column for each side, its ratio to A and the verdict; intervals are in --format md."""
+    names = letters(len(sides))
+    for letter, side in zip(names, sides, strict=True):
+        out.print(f"{letter}: {side.name}", markup=False, soft_wrap=True)
+    table = Table(title="against A")
+    table.add_column("case")
+    table.add_column("metric", no_wrap=True)
+    for letter in names:
+        table.add_column("A" if letter == "A" else f"{letter} ÷ A", justify="right")
+    columns: list[dict[tuple[str, str], Comparison]] = [
+        {(_case(one), one.a.first.metric): one for one in side.against_first.comparisons}
+        for side in sides
+        if side.against_first is not None
+    ]
+    last = None
+    for key in dict.fromkeys(key for column in columns for key in column):
+        cells = [column.get(key) for column in columns]
+        first = next(one for one in cells if one is not None)
+        shown, last = "" if key[0] == last else key[0], key[0]
+        table.add_row(
+            shown,
+            key[1],
+            quantity.quantity(
+                None if first.a.estimate is None else first.a.estimate.point, first.a.first.unit
+            ),
+            *(
+                quantity.MISSING if one is None else f"[{_STYLE[one.verdict]}]{short(one)}[/]"
+                for one in cells
+            ),
+        )
+    out.print(table)
+    for letter, side in zip(names, sides, strict=True):
+        if side.against_first is not None:
+            _differences(out, side.against_first, letter)
+
+
+def _case(comparison: Comparison) -> str:
+    row = comparison.a.first
+    return escape(f"{row.workload} {row.preset} {row.dtype} {comparison.a.label()}")
+
+
+def _differences(out: Console, found: Compared, letter: str) -> None:
     for name, (a, b) in found.differs.items():
-        out.print(f"differs: {name}: A {a}, B {b}", markup=False, soft_wrap=True)
+        out.print(f"differs: {name}: A {a}, {letter} {b}", markup=False, soft_wrap=True)
     if found.only_a or found.only_b:
-        out.print(f"left out: {found.only_a} figures only in A, {found.only_b} only in B")
-    better = (
-        "better or worse: the 95 % interval of the ratio (Welch, on logarithms, between"
-        " repetitions) excludes 1"
-    )
-    rows = (comparison.a.first for comparison in found.comparisons)
-    definitions.show(out, rows, explain=explain, also=[better])
+        out.print(f"left out: {found.only_a} figures only in A, {found.only_b} only in {letter}")
 
 
-def _ratio(found: Estimate) -> str:
-    if found.low is None or found.high is None:
-        return f"{found.point:.3f}×"
-    return f"{found.point:.3f}× [{found.low:.3f}, {found.high:.3f}]"
+def _document(found: Compared) -> dict[str, object]:
+    return {
+        "comparisons": [_record(comparison) for comparison in found.comparisons],
+        "differs": {name: list(pair) for name, pair in found.differs.items()},
+        "only_a": found.only_a,
+        "only_b": found.only_b,
+    }
 
 
 def _record(comparison: Comparison) -> dict[str, object]:

@@ -72,8 +72,10 @@ def test_unlike_cases_are_not_compared(change: dict[str, object]) -> None:
 def test_selectors_pick_the_sides(tmp_path: Path) -> None:
     for run, device in (("20260101T000000-aaaaaa", "cpu"), ("20260102T000000-bbbbbb", "tpu-v6e")):
         facts.write(tmp_path, "case", [make_row(run_id=run, device=device)])
-    found, unreadable = compare_selected(tmp_path, "device=cpu,batch=1", "latest")
+    (_, side_b), unreadable = compare_selected(tmp_path, ["device=cpu,batch=1", "latest"])
+    found = side_b.against_first
+    assert found is not None
     assert not unreadable
     assert found.comparisons[0].b.first.device == "tpu-v6e"
     with pytest.raises(UsageError, match="no rows match"):
-        compare_selected(tmp_path, "device=v5p", "latest")
+        compare_selected(tmp_path, ["device=v5p", "latest"])
