@@ -38,8 +38,9 @@ types: $(VENV)/.dev
 unit: $(VENV)/.dev browser $(LIBRARIES)
 	$(LIBRARY_VARIABLES) $(BIN)/python -m pytest $(WORKERS)
 
-nightly: $(VENV)/.dev browser $(LIBRARIES) vllm-env
-	$(LIBRARY_VARIABLES) $(BIN)/python -m pytest $(WORKERS) -m "nightly or not nightly"
+nightly: $(VENV)/.dev browser $(LIBRARIES) vllm-env .venv-ray/.ready
+	$(LIBRARY_VARIABLES) TPUBENCH_TEST_RAY_PYTHON=$(CURDIR)/.venv-ray/bin/python \
+	$(BIN)/python -m pytest $(WORKERS) -m "nightly or not nightly"
 
 serve-env: .venv-serve/.ready
 
@@ -73,6 +74,12 @@ $(VENV)/.dev: $(VENV)/.run
 	.venv-xla/bin/python -m pip install --quiet --no-cache-dir --requirement env/xla.txt
 	@touch $@
 
+# Ray brings a good deal of its own; its test runs in this.
+.venv-ray/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,ray]'
+	@touch $@
+
 .venv-tpu/.ready: env/tpu.txt env/pjrt-cpu.txt
 	$(PYTHON) -m venv .venv-tpu
 	.venv-tpu/bin/python -m pip install --quiet --no-cache-dir --requirement env/tpu.txt
@@ -91,4 +98,4 @@ $(VENV)/.dev: $(VENV)/.run
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-xla .venv-tpu .venv-serve .venv-vllm .cache bench-results bench-report dist build
+	rm -rf $(VENV) .venv-xla .venv-tpu .venv-serve .venv-vllm .venv-ray .cache bench-results bench-report dist build

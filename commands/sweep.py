@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,6 +34,32 @@ def sweep(
         float | None,
         typer.Option(help="Price of one chip for one hour, where a cell names none, US dollars."),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Device of cells that name none: tpubench list devices."),
+    ] = None,
+    executor: Annotated[
+        str,
+        typer.Option(metavar="local|ray|slurm|kubernetes", help="Where the cells run."),
+    ] = "local",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="slurm, kubernetes: write what to submit here."),
+    ] = None,
+    at_once: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="slurm, kubernetes: cells at the same time."),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="kubernetes: container image that has tpubench.")
+    ] = None,
+    queue: Annotated[str | None, typer.Option(help="kubernetes: Kueue's local queue.")] = None,
+    claim: Annotated[
+        str | None, typer.Option(help="kubernetes: volume claim that holds the store.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="ray: address of the cluster's head. [default: this one's]")
+    ] = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
@@ -46,6 +73,16 @@ def sweep(
             dry_run=dry_run,
             ids=cells or [],
             usd_per_chip_hour=usd_per_chip_hour,
+            device=device,
+            cluster=_sweep.Asked(
+                executor=executor,
+                out=out,
+                at_once=at_once,
+                image=image,
+                queue=queue,
+                claim=claim,
+                address=address,
+            ),
             store=store,
             as_json=as_json,
         )

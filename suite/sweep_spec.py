@@ -24,7 +24,7 @@ import itertools
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -158,6 +158,15 @@ class Sweep:
     cells: tuple[Cell, ...]
 
 
+def on_device(sweep: Sweep, name: str | None) -> Sweep:
+    """The same cells for a device, those that name none; UsageError for no device."""
+    if name is None:
+        return sweep
+    device = _device("--device", name)
+    cells = [replace(cell, device=cell.device or device) for cell in sweep.cells]
+    return replace(sweep, cells=tuple(cells))
+
+
 def named() -> list[str]:
     """Sweeps that ship with tpubench."""
     return sorted(path.stem for path in NAMED.glob("*.toml"))
@@ -205,7 +214,7 @@ def _crossed(path: Path, number: int, table: CellTable, file: SweepFile, here: P
             raise UsageError(f"{where}.{name} is empty: give it a value, or leave it out")
     if any(count < 1 for count in axes["chips"]):
         raise UsageError(f"{where}.chips: {min(axes['chips'])} is below 1")
-    axes["device"] = [None if d is None else _device(where, d) for d in axes["device"]]
+    axes["device"] = [None if d is None else _device(f"{where}.device", d) for d in axes["device"]]
     weights = [None if w is None else here / Path(w).expanduser() for w in axes["weights"]]
     settings = {key: [str(v) for v in _several(value)] for key, value in table.settings.items()}
     return [
@@ -231,5 +240,5 @@ def _several(value: Any) -> list[Any]:
 def _device(where: str, name: str) -> str:
     found = canonical(name) or name
     if found not in devices():
-        raise UsageError(f"{where}.device: {name!r} is no device: tpubench list devices names them")
+        raise UsageError(f"{where}: {name!r} is no device: tpubench list devices names them")
     return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -67,6 +69,22 @@ def show(report: SweepReport, *, as_json: bool, planned: bool) -> None:
     out.print(_summary(report, planned=planned), markup=False, soft_wrap=True)
     if report.cut_short:
         out.print(f"{report.cut_short}; --resume goes on", markup=False, soft_wrap=True)
+
+
+def show_written(paths: Sequence[Path], left: Sequence[Entry], *, as_json: bool) -> None:
+    """What to submit, and which cells are not in it."""
+    if as_json:
+        print_json(
+            {
+                "files": [str(path) for path in paths],
+                "left_out": {e.id: e.reason or e.state for e in left},
+            }
+        )
+        return
+    for path in paths:
+        print(path)
+    for entry in left:
+        print(plain(f"not in it: {entry.id} {entry.label}: {entry.reason or entry.state}"))
 
 
 def duration(seconds: float | None) -> str:
