@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tpubench.commands._app import App
-from tpubench.commands._options import Json, Prices, Store
+from tpubench.commands._options import Json, Prices
 from tpubench.errors import UsageError
 
 app = App()
@@ -33,12 +34,20 @@ def allocate(
         bool, typer.Option("--force", help="Go on with figures that are hard to believe.")
     ] = False,
     prices: Prices = None,
-    store: Store = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            "--store",
+            help="Folder of stored facts to read, in which the plan is kept for tpubench report."
+            " [default: read $TPUBENCH_STORE or ./bench-results, keep nothing]",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Split a budget over chips to buy, commit to and rent, year by year; exit 1 if impossible."""
     from tpubench.costs.allocation import answer
     from tpubench.costs.allocation.plausibility import ImplausibleError
+    from tpubench.costs.allocation.stored import keep
     from tpubench.costs.price_files import all_prices
     from tpubench.devices.prices import today
     from tpubench.reports.terminal import plan as terminal_plan
@@ -46,7 +55,7 @@ def allocate(
     from tpubench.results.store import default_store
 
     if store is not None and not store.exists():
-        raise UsageError(f"there is no store {store}")
+        raise UsageError(f"there is no store {store}; to keep a plan in it, make the folder first")
     try:
         outcome = answer.allocate(
             plan,
@@ -61,4 +70,5 @@ def allocate(
         for line in error.questions:
             warn(line)
         raise
-    terminal_plan.show_plan(outcome, as_json=as_json)
+    kept = None if store is None else keep(outcome, store, dt.datetime.now(dt.UTC))
+    terminal_plan.show_plan(outcome, as_json=as_json, kept=kept)

@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -61,9 +61,10 @@ def write(
     settings: Settings | None = None,
     pngs: bool = False,
     formats: Collection[str] = ("html",),
+    plan: Answer | None = None,
 ) -> Written:
     """Write the report into ``out`` in each of ``formats``, and with ``pngs`` a picture of each
-    chart beside the page.
+    chart beside the page; a solved ``plan`` stands below the first screen.
 
     Each file appears whole or not at all. UsageError when there is nothing to report, or when
     ``out`` cannot be written. ``table`` holds every known price by id, the shipped ones by
@@ -73,16 +74,19 @@ def write(
     if not findings.rows:
         raise UsageError(_nothing(findings))
     answers = build(findings, settings)
-    made = sections(findings)
+    made = [*(() if plan is None else plan_sections(plan)), *sections(findings)]
     pictures = {}
     if pngs:
         drawn = [*export.charts(answers), *(chart for one in made for chart in one.charts())]
         pictures = {chart.name: png.draw(chart) for chart in drawn}
     texts = {
-        "md": lambda: markdown.of_answers(_title(findings), answers),
+        "md": lambda: "\n".join(
+            [markdown.of_answers(_title(findings), answers)]
+            + ([] if plan is None else [markdown.of_plan(plan)])
+        ),
         "csv": lambda: export.to_csv(answers),
     }
-    page = render(findings, made, answers)
+    page = render(findings, made, answers, plan)
     return Written(paths=_store(out, page, pictures, formats, texts), answers=answers)
 
 
@@ -96,14 +100,14 @@ def write_plan(
 ) -> list[Path]:
     """Write the page of a solved plan into ``out``, and with ``pngs`` a picture of each chart;
     UsageError when that cannot be written."""
-    first = {"plan": plan_view(answer)}
+    first = {"plan": plan_view(answer), "plan_name": answer.name}
     now = now or dt.datetime.now(dt.UTC)
     made = plan_sections(answer)
     pictures = {}
     if pngs:
         drawn = (chart for one in made for chart in one.charts())
         pictures = {chart.name: png.draw(chart) for chart in drawn}
-    page = _document("plan.html.j2", answer.name, first, made, now, {"works": []})
+    page = _document(["plan.html.j2"], answer.name, first, made, now, {"works": []})
     return _store(out, page, pictures, formats, {"md": lambda: markdown.of_plan(answer)})
 
 
@@ -163,9 +167,10 @@ def render(
     findings: Findings,
     made: list[Section],
     answers: Answers | None = None,
+    plan: Answer | None = None,
 ) -> str:
     """The page as one HTML document; ``answers`` are built under the neutral settings where none
-    are given."""
+    are given, and ``plan`` stands below them."""
     answers = answers or build(findings)
     first: dict[str, Any] = {
         "lines": view.line_views(answers),
@@ -183,18 +188,22 @@ def render(
     }
     if first["works"]:
         first["grid"] = grid(answers, first["works"][0].index)
-    return _document("answers.html.j2", _title(findings), first, made, findings.now, model(answers))
+    screens = ["answers.html.j2"]
+    if plan is not None:
+        first |= {"plan": plan_view(plan), "plan_name": plan.name}
+        screens.append("plan.html.j2")
+    return _document(screens, _title(findings), first, made, findings.now, model(answers))
 
 
 def _document(
-    template: str,
+    screens: Sequence[str],
     title: str,
     first: Mapping[str, Any],
     made: list[Section],
     now: dt.datetime,
     values: Mapping[str, Any],
 ) -> str:
-    """A page with the first screen of ``template``, and the sections below it."""
+    """A page with its first screens, each a template, and the sections below them."""
     import jinja2
     from markupsafe import Markup
 
@@ -208,7 +217,7 @@ def _document(
     )
     return environment.get_template("report.html.j2").render(
         title=title,
-        first_screen=template,
+        screens=screens,
         listed=_LISTED,
         **first,
         sections=made,

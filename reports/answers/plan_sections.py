@@ -218,7 +218,8 @@ def _doubts(answer: Answer) -> Iterable[Block]:
     swings = {swing.path: swing for swing in answer.verdict.tornado}
     doubtful = {doubt.path: doubt for doubt in answer.verdict.doubts}
     rows: list[tuple[Cell, ...]] = []
-    for path in [*swings, *(path for path in doubtful if path not in swings)]:
+    first = [path for path in swings if path in doubtful]
+    for path in [*first, *(path for path in doubtful if path not in swings)]:
         doubt, swing = doubtful[path], swings.get(path)
         cost = tpu = MISSING
         if swing is not None:

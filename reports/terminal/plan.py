@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -24,12 +25,13 @@ from tpubench.reports.terminal import console, print_json
 WIDTH = 80
 
 
-def show_plan(answer: Answer, *, as_json: bool) -> None:
-    """The whole answer, its assumptions beside it."""
+def show_plan(answer: Answer, *, as_json: bool, kept: Path | None = None) -> None:
+    """The whole answer, its assumptions beside it, and where it is ``kept``."""
     from tpubench.reports.terminal.verdict import show_verdict
 
     if as_json:
-        print_json(answer.to_json())
+        stored = {} if kept is None else {"stored": str(kept)}
+        print_json(answer.to_json() | stored)
         return
     out = console() if sys.stdout.isatty() else narrow()
     what = "margin" if answer.objective == "max_margin" else "cost"
@@ -63,6 +65,8 @@ def show_plan(answer: Answer, *, as_json: bool) -> None:
     say(out, "Assumptions:")
     for line in answer.assumptions:
         say(out, f"  - {line}")
+    if kept is not None:
+        say(out, f"kept in {kept}: tpubench report --store {kept.parent.parent} shows it")
 
 
 def _without_resale(out: Console, answer: Answer) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tpubench.costs.allocation.answer import allocate
+from tpubench.costs.allocation.answer import Answer, allocate
+from tpubench.costs.allocation.stored import newest
 from tpubench.costs.published_cost import with_list_prices
 from tpubench.devices.prices import Price, today
 from tpubench.errors import UsageError
@@ -18,6 +19,8 @@ from tpubench.reports.answers.settings import parse
 from tpubench.reports.terminal import console, print_json, warn_unreadable
 from tpubench.reports.terminal.answers import show_answers
 from tpubench.reports.terminal.plan import narrow, say
+from tpubench.results.listing import files
+from tpubench.results.plain_text import warn
 from tpubench.results.select import select_for_report
 from tpubench.results.store import default_store
 
@@ -39,6 +42,12 @@ class Asked:
 def facts(asked: Asked) -> Path:
     """Write the report of stored facts and print its first screen; the path of its first file."""
     turned = parse(asked.settings)
+    folder = asked.store or default_store()
+    kept, complaints = newest(folder)
+    for complaint in complaints:
+        warn(f"left out: {complaint}")
+    if kept is not None and not asked.selectors and not files(folder):
+        return _show_plan(kept, asked)
     found, note = select_for_report(asked.store, asked.selectors)
     warn_unreadable(found.unreadable)
     if note is not None:
@@ -50,14 +59,18 @@ def facts(asked: Asked) -> Path:
         settings=turned,
         pngs=asked.pngs,
         formats=asked.formats,
+        plan=kept,
     )
     if asked.as_json:
         paths = [str(path) for path in written.paths]
-        print_json({"written": paths, "answers": written.answers.to_json()})
+        plan_too = {} if kept is None else {"plan": kept.to_json()}
+        print_json({"written": paths, "answers": written.answers.to_json()} | plan_too)
     else:
         for path in written.paths:
             print(path)
         show_answers(_out(), written.answers)
+        if kept is not None:
+            _say_plan(kept)
     return written.paths[0]
 
 
@@ -66,17 +79,25 @@ def plan(path: Path, asked: Asked) -> Path:
     if asked.selectors:
         raise UsageError("--plan takes its facts from the plan: leave the selectors out")
     folder = asked.store or default_store()
-    answer = allocate(path, asked.table, folder, today(), settings=asked.settings)
+    return _show_plan(allocate(path, asked.table, folder, today(), settings=asked.settings), asked)
+
+
+def _show_plan(answer: Answer, asked: Asked) -> Path:
     written = page.write_plan(answer, asked.out, pngs=asked.pngs, formats=asked.formats)
     if asked.as_json:
         print_json({"written": [str(one) for one in written], "plan": answer.to_json()})
     else:
         for one in written:
             print(one)
-        terminal = _out()
-        for sentence in plan_words.answer(answer.verdict):
-            say(terminal, sentence.text, bold=sentence.strong)
+        _say_plan(answer)
     return written[0]
+
+
+def _say_plan(answer: Answer) -> None:
+    terminal = _out()
+    say(terminal, answer.name, bold=True)
+    for sentence in plan_words.answer(answer.verdict):
+        say(terminal, sentence.text, bold=sentence.strong)
 
 
 def _out() -> Console:
