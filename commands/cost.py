@@ -44,6 +44,10 @@ def cost_cloud(
     cached_usd_per_mtok: Annotated[
         float | None, typer.Option(help="Cost of a million cached input tokens.")
     ] = None,
+    traffic: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,C", help="Tokens/s wanted in each equal part of a day."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Cost of a million tokens on rented chips; input and output apart where timed apart."""
@@ -62,6 +66,7 @@ def cost_cloud(
         in_out_ratio=in_out_ratio,
         cache_hits=cache_hits,
         cached_usd_per_mtok=cached_usd_per_mtok,
+        traffic=numbers("--traffic", traffic),
     )
     terminal_money.show_figures(found, paid, as_json=as_json)
 

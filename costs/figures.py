@@ -7,6 +7,7 @@ from typing import Any
 
 from tpubench.costs import contracts, investment, owned, split
 from tpubench.costs.token_cost import usd_per_mtok
+from tpubench.costs.traffic import of_day
 from tpubench.errors import UsageError
 
 Figures = dict[str, Any]
@@ -24,8 +25,13 @@ def cloud(
     in_out_ratio: float | None = None,
     cache_hits: float = 0.0,
     cached_usd_per_mtok: float | None = None,
+    traffic: Sequence[float] = (),
 ) -> Figures:
-    """$/M tokens of rented chips; with prefill and decode rates also input and output apart."""
+    """$/M tokens of rented chips; with prefill and decode rates also input and output apart.
+
+    With the ``traffic`` of a day (tokens a second in each part of it) at the utilisation that it
+    leaves: of replicas for its peak, and of as many as each part needs.
+    """
     if tok_s is None and (prefill_tok_s is None or decode_tok_s is None):
         raise UsageError("give --tok-s, or --prefill-tok-s and --decode-tok-s")
     if (prefill_tok_s is None) != (decode_tok_s is None):
@@ -35,6 +41,8 @@ def cloud(
         found["reasons"]["usd_per_mtok"] = "no --tok-s given"
     else:
         found["usd_per_mtok"] = usd_per_mtok(usd_per_chip_hour, chips, tok_s, utilisation)
+    if traffic:
+        _add_traffic(found, usd_per_chip_hour, chips, tok_s, utilisation, traffic)
     if prefill_tok_s is not None and decode_tok_s is not None:
         time = split.from_rates(prefill_tok_s, decode_tok_s)
         price = split.token_price(time, usd_per_chip_hour, chips, utilisation)
@@ -51,6 +59,29 @@ def cloud(
     elif in_out_ratio is not None:
         raise UsageError("--in-out-ratio needs --prefill-tok-s and --decode-tok-s")
     return found
+
+
+def _add_traffic(
+    found: Figures,
+    usd_per_chip_hour: float,
+    chips: float,
+    tok_s: float | None,
+    utilisation: float,
+    traffic: Sequence[float],
+) -> None:
+    if tok_s is None or utilisation != 1.0:
+        raise UsageError("--traffic needs --tok-s, and says the utilisation itself")
+    day = of_day(traffic, tok_s)
+    at_peak = usd_per_mtok(usd_per_chip_hour, chips, tok_s, day.utilisation)
+    scaled = usd_per_mtok(usd_per_chip_hour, chips, tok_s, day.scaled_utilisation)
+    found |= {
+        "usd_per_mtok": at_peak,
+        "replicas": day.replicas,
+        "utilisation": day.utilisation,
+        "usd_per_mtok_scaled": scaled,
+        "replicas_scaled": day.scaled_replicas,
+        "utilisation_scaled": day.scaled_utilisation,
+    }
 
 
 def own(

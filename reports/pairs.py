@@ -18,6 +18,7 @@ from tpubench.reports import quantity
 from tpubench.reports.findings import Findings
 from tpubench.results.model_names import model_key
 from tpubench.results.row import Row
+from tpubench.results.serving import SERVED
 from tpubench.results.summary import Summary, case_key
 
 RATES = {
@@ -234,7 +235,7 @@ def title(summary: Summary) -> str:
     words = {
         "llm-training": "Training",
         "llm-offline": "Batch inference",
-        "llm-serving": "Serving",
+        **dict.fromkeys(SERVED, "Serving"),
         "llm-static": "Inference in one batch",
         "mlperf-training": "MLPerf training",
         "mlperf-inference": "MLPerf inference",

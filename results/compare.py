@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tpubench.errors import UsageError
+from tpubench.results import serving
 from tpubench.results.calibration import results_of
 from tpubench.results.listing import Unreadable, naming
 from tpubench.results.row import Row
@@ -47,6 +48,8 @@ class Compared:
     differs: dict[str, tuple[str, str]]
     only_a: int
     only_b: int
+    where_not: tuple[str, ...] = ()
+    """Where the definitions of the two sides part, or may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +93,13 @@ def compare_selected(store: Path, selectors: Sequence[str]) -> tuple[list[Side],
 
 def compare(a: Iterable[Row], b: Iterable[Row]) -> Compared:
     """B against A. UsageError when the two sides share no case."""
-    left, right = _by_case(results_of(a)), _by_case(results_of(b))
+    sides = [list(summarise(results_of(rows))) for rows in (a, b)]
+    left, right = (_by_case(side) for side in sides)
+    where_not: tuple[str, ...] = ()
     shared = [key for key in left if key in right]
+    if not shared:
+        left, right = (_by_load(side) for side in sides)
+        shared, where_not = [key for key in left if key in right], serving.WHERE_NOT
     if not shared:
         raise UsageError(
             "nothing to compare: no case of B has the workload version, parameters, precision and"
@@ -103,13 +111,24 @@ def compare(a: Iterable[Row], b: Iterable[Row]) -> Compared:
         differs=_differences(comparisons),
         only_a=len(left) - len(shared),
         only_b=len(right) - len(shared),
+        where_not=where_not,
     )
 
 
-def _by_case(rows: Iterable[Row]) -> dict[tuple[object, ...], Summary]:
+def _by_load(summaries: Iterable[Summary]) -> dict[tuple[object, ...], Summary]:
+    """The newest summary with a value for each figure of a served model, ours or imported."""
+    found: dict[tuple[object, ...], Summary] = {}
+    for summary in sorted(summaries, key=lambda s: s.first.run_id):
+        key = serving.load_of(summary.first, summary.params)
+        if key is not None and summary.estimate is not None:
+            found[key] = summary
+    return found
+
+
+def _by_case(summaries: Iterable[Summary]) -> dict[tuple[object, ...], Summary]:
     """The newest summary with a value for each comparable figure."""
     found: dict[tuple[object, ...], Summary] = {}
-    for summary in sorted(summarise(rows), key=lambda s: s.first.run_id):
+    for summary in sorted(summaries, key=lambda s: s.first.run_id):
         row = summary.first
         shape = _fingerprint(row).get("shape")
         params = {k: v for k, v in summary.params.items() if k not in _NOT_COMPARED}

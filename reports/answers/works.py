@@ -18,6 +18,7 @@ from tpubench.reports.answers.ways import Way, as_run, ways_of
 from tpubench.reports.pairs import RATES, TIME, UNIT_OF, Pair, Side
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
+from tpubench.results.serving import SERVED
 from tpubench.results.summary import Summary
 
 KINDS = {
@@ -93,7 +94,7 @@ def kind_of(row: Row, scenario: object) -> str:
         return "images"
     if not row.metric.startswith("output_tok_s"):
         return "other"
-    serving = row.workload == "llm-serving" or str(scenario) in {"server", "interactive"}
+    serving = row.workload in SERVED or str(scenario) in {"server", "interactive"}
     return "serving" if serving else "batch"
 
 

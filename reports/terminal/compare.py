@@ -123,6 +123,8 @@ def _case(comparison: Comparison) -> str:
 def _differences(out: Console, found: Compared, letter: str) -> None:
     for name, (a, b) in found.differs.items():
         out.print(f"differs: {name}: A {a}, {letter} {b}", markup=False, soft_wrap=True)
+    for words in found.where_not:
+        out.print(f"definitions: {words}", markup=False, soft_wrap=True)
     if found.only_a or found.only_b:
         out.print(f"left out: {found.only_a} figures only in A, {found.only_b} only in {letter}")
 
@@ -133,6 +135,7 @@ def _document(found: Compared) -> dict[str, object]:
         "differs": {name: list(pair) for name, pair in found.differs.items()},
         "only_a": found.only_a,
         "only_b": found.only_b,
+        "where_not": list(found.where_not),
     }
 
 

@@ -19,6 +19,7 @@ from tpubench.reports.terminal import console, print_json
 REJECTED_SHOWN = 10
 _SHARES = {
     "gross_margin", "cost_profit_margin", "irr", "break_even_utilisation", "break_even_use",
+    "utilisation", "utilisation_scaled",
 }  # fmt: skip
 
 
@@ -185,7 +186,7 @@ def show_figures(figures: Mapping[str, Any], price: Price | None = None, *, as_j
             text = f"{MISSING} ({reason})" if reason else MISSING
         elif name in _SHARES:
             text = f"{value:.1%}"
-        elif name.endswith("chip_hours"):
+        elif name.endswith("chip_hours") or name.startswith("replicas"):
             text = f"{value:,.6g}"
         elif name.startswith("payback"):
             text = f"{value:.3g} years"

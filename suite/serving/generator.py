@@ -26,6 +26,7 @@ from tpubench.errors import RunFailedError
 from tpubench.suite import config, processes
 from tpubench.suite.interpreters import Interpreter
 from tpubench.suite.serving import log
+from tpubench.suite.serving.cores import held_to
 from tpubench.suite.serving.load import Ask, Load
 
 PACKAGE, TESTED = "aiperf", "0.13"
@@ -56,8 +57,8 @@ class Ran:
     answers: list[log.Answer]
     ended: str | None
     """Why it did not end by itself, or said that it failed; None when it did its work."""
-    summary: Mapping[str, object]
-    """Its own summary, kept to be held against; nothing is taken from it."""
+    says: Mapping[str, float]
+    """Its own figures, kept to be held against ours; nothing is taken from them."""
 
 
 def find(python: str | None = None) -> Generator:
@@ -100,12 +101,14 @@ def run(
     load: Load,
     schedule: Sequence[Ask],
     timeout_s: float,
+    cores: frozenset[int] | None = None,
     keep: Path | None = None,
 ) -> Ran:
     """Send the whole schedule and read back the log of every request.
 
-    timeout_s: for one request, and for what the load takes beside its schedule. keep: a folder that
-    gets a copy of what AIPerf wrote. RunFailedError where there is no log at all.
+    timeout_s: for one request, and for what the load takes beside its schedule. cores: those to run
+    on; any when None. keep: a folder that gets a copy of what AIPerf wrote. RunFailedError where
+    there is no log at all.
     """
     with tempfile.TemporaryDirectory(prefix="tpubench-serve-") as temporary:
         folder = Path(temporary)
@@ -116,14 +119,15 @@ def run(
             *_arguments(folder, url, model, load, len(schedule), timeout_s),
         ]
         span_s = schedule[-1].at_s or 0.0
-        ended = _wait(command, folder, _START_S + span_s + timeout_s, url)
+        with held_to(cores):
+            ended = _wait(command, folder, _START_S + span_s + timeout_s, url)
         if keep is not None:
             shutil.copytree(folder / "out", keep, dirs_exist_ok=True)
         try:
             answers = log.read(folder / "out" / "profile_export.jsonl")
         except RunFailedError as error:
             raise RunFailedError(f"{ended or error}") from None
-        return Ran(answers=answers, ended=ended, summary=_summary(folder / "out"))
+        return Ran(answers=answers, ended=ended, says=_says(folder / "out"))
 
 
 def _arguments(
@@ -244,9 +248,25 @@ def listens(url: str) -> bool:
     return True
 
 
-def _summary(folder: Path) -> dict[str, object]:
+_SAYS = {
+    "time_to_first_token": "p50",
+    "request_latency": "p50",
+    "inter_token_latency": "p50",
+    "inter_chunk_latency": "p50",
+    "output_token_throughput": "avg",
+    "request_throughput": "avg",
+}
+"""What is kept of AIPerf's summary: times in milliseconds, rates a second."""
+
+
+def _says(folder: Path) -> dict[str, float]:
+    """By its own names; nothing where it wrote no summary."""
     try:
-        found = json.loads((folder / "profile_export_aiperf.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        said = json.loads((folder / "profile_export_aiperf.json").read_text(encoding="utf-8"))
+        return {
+            f"{name}_{which}": float(said[name][which])
+            for name, which in _SAYS.items()
+            if name in said
+        }
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return found if isinstance(found, dict) else {}

@@ -88,10 +88,15 @@ def keep(bench: Bench) -> list[str]:
     return [note]
 
 
+def is_answered(bench: Bench) -> bool:
+    """Whether some rate kept the service level in all its repetitions."""
+    return any(_kept(bench, load) for load in _rates(bench))
+
+
 def missed(bench: Bench) -> str | None:
     """That no rate kept the service level, in a line; None where one did, or none was asked."""
     rates = _rates(bench)
-    if not bench.plan.slo.goals or not rates or any(_kept(bench, load) for load in rates):
+    if not bench.plan.slo.goals or not rates or is_answered(bench):
         return None
     lowest = min(rates, key=_rate)
     return (

@@ -53,6 +53,8 @@ class Measured:
     reason: str | None = None
     figures: Figures | None = None
     proof: Mapping[str, Any] = field(default_factory=dict)
+    generator_says: Mapping[str, float] = field(default_factory=dict)
+    """Its own figures of the whole load, warm-up included, kept to be held against ours."""
 
     @property
     def values(self) -> dict[str, float | None]:
@@ -139,6 +141,7 @@ class _Template:
                 "fingerprint": match,
                 "host": fingerprint.host(),
                 "load": dict(measured.proof),
+                "generator_says": dict(measured.generator_says),
                 "launch": dict(context.launch),
             }
         )

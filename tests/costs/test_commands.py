@@ -35,6 +35,39 @@ def test_cloud(call: Call) -> None:
     assert split["blended_usd_per_mtok"] == pytest.approx(blended)
 
 
+def test_a_days_traffic_says_the_utilisation_that_a_rate_is_paid_at(call: Call) -> None:
+    """By hand: a replica makes 100 tokens/s and costs 3.6 $/h, so 10 $ a million when busy."""
+    asked = ["cost", "cloud", "--usd-per-chip-hour", "0.9", "--chips", "4", "--tok-s", "100"]
+    found = call(*asked, "--traffic", "50,350,0,200", "--json").json()
+    # Wanted: 150 on the mean. Four replicas for the peak; or 1, 4, 1 and 2, which is 2 on the mean.
+    assert (found["replicas"], found["replicas_scaled"]) == (4, 2)
+    assert found["utilisation"] == pytest.approx(150 / 400)
+    assert found["utilisation_scaled"] == pytest.approx(150 / 200)
+    assert found["usd_per_mtok"] == pytest.approx(10 / 0.375)
+    assert found["usd_per_mtok_scaled"] == pytest.approx(10 / 0.75)
+    flat = call(*asked, "--traffic", "100", "--json").json()
+    assert flat["usd_per_mtok"] == flat["usd_per_mtok_scaled"] == pytest.approx(10)
+    told = call(*asked, "--traffic", "50,350,0,200").out
+    assert "utilisation: 37.5%" in told and "\nreplicas: 4\n" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--tok-s", "1", "--traffic", "0,0"), "nothing is wanted"),
+        (("--tok-s", "1", "--traffic", "1,-1"), "traffic must be 0 or more"),
+        (("--tok-s", "1", "--traffic", "1,nan"), "traffic must be 0 or more"),
+        (("--tok-s", "1", "--traffic", "1,x"), "write numbers"),
+        (("--tok-s", "1", "--traffic", "1", "--utilisation", "0.5"), "says the utilisation itself"),
+        (("--prefill-tok-s", "9", "--decode-tok-s", "9", "--traffic", "1"), "needs --tok-s"),
+    ],
+)
+def test_traffic_that_makes_no_sense_is_refused(
+    options: tuple[str, ...], words: str, call: Call
+) -> None:
+    assert words in call("cost", "cloud", "--usd-per-chip-hour", "1", *options).error(2)
+
+
 def test_owned(call: Call) -> None:
     asked = ["cost", "owned", "--capex", "47222.22", "--wacc", "0.087", "--years", "5.5"]
     asked += ["--kw", "1.667", "--pue", "1.08", "--usd-per-kwh", "0.0821"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from sample_rows import make_row
 
 from tpubench.costs.allocation.answer import Answer, allocate
+from tpubench.costs.allocation.evidence import find_speeds
 from tpubench.costs.allocation.infeasible import InfeasibleError
 from tpubench.costs.allocation.plan import read_plan
 from tpubench.devices.prices import prices
@@ -184,6 +186,35 @@ def test_throughput_from_the_store_carries_its_evidence(tmp_path: Path) -> None:
     assert any("tpot_s 0.02 s misses 0.01 s" in line for line in found.assumptions)
     with pytest.raises(UsageError, match=r"throughput\[1\]\.from_store .* no stored row"):
         answer(tmp_path, text.replace(rows[0].workload, "nothing"))
+
+
+def test_a_plan_takes_the_rate_at_which_a_server_keeps_its_service_level(tmp_path: Path) -> None:
+    """Of a serving run the answer is taken (``load = "slo"``), not a faster load that misses it."""
+    metric, level = "goodput_tok_s_per_chip", "ttft_p99=2"
+    rows = [
+        make_row(
+            metric,
+            [rate],
+            workload="llama-serve",
+            preset="llama-3.1-8b",
+            device="tpu-v6e",
+            repetition=repetition,
+            params=json.dumps({"shape": "1k-1k", "slo": level, **load}),
+        )
+        for load, rate in (
+            ({"load": "poisson", "request_rate": 8}, 1700.0),
+            ({"load": "poisson", "request_rate": 4}, 900.0),
+            ({"load": "slo"}, 900.0),
+        )
+        for repetition in (0, 1)
+    ]
+    store.write(tmp_path / "store", "case", rows)
+    query = f'from_store = {{ workload = "llama-serve", metric = "{metric}", load = "slo" }}'
+    text = PLAN.replace('tok_s = 1100\nevidence = "assumed"\nsource = "test"', query)
+    (tmp_path / "plan.toml").write_text(text, encoding="utf-8")
+    speeds, notes = find_speeds(read_plan(tmp_path / "plan.toml"), tmp_path / "store")
+    (speed,) = [each for each in speeds.values() if each.evidence == "measured"]
+    assert (speed.tok_s, notes) == (pytest.approx(900.0), [])
 
 
 @pytest.mark.parametrize(

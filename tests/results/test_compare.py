@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 import json
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import pytest
 import scipy.stats
 from sample_rows import make_row
 
+from tpubench.costs.imported import Given, Origin, to_rows
 from tpubench.errors import UsageError
 from tpubench.results import store as facts
 from tpubench.results.compare import compare, compare_selected, ratio_of
+from tpubench.results.importers import read_results
 from tpubench.results.row import Row
 
 
@@ -79,3 +83,47 @@ def test_selectors_pick_the_sides(tmp_path: Path) -> None:
     assert found.comparisons[0].b.first.device == "tpu-v6e"
     with pytest.raises(UsageError, match="no rows match"):
         compare_selected(tmp_path, ["device=v5p", "latest"])
+
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+@pytest.mark.parametrize(
+    ("file", "rows_of_it"), [("vllm-bench-0.33.0.json", 7), ("aiperf-0.13.0.json", 7)]
+)
+def test_our_served_rows_stand_beside_what_other_tools_measured(file: str, rows_of_it: int) -> None:
+    """Files that vLLM bench and AIPerf wrote: the same model, lengths and load as a run of ours."""
+    imported = to_rows(
+        read_results("auto", FIXTURES / file).records,
+        Given(device="cpu", chips=1, dtype="bfloat16"),
+        Origin(format_name="auto", file=file, sha256="0" * 64),
+        run_id="20260101T000000-aaaaaa",
+        now=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+    )
+    theirs = [row for row in imported if row.value is not None]
+    said = json.loads(theirs[0].params)
+    load = {key: said[key] for key in ("concurrency", "request_rate") if key in said}
+    params = {"shape": "tiny", "input_len": said["input_len"], "output_len": said["output_len"]}
+    ours = [
+        make_row(
+            row.metric,
+            [row.value] if row.value else None,
+            workload="llama-serve",
+            preset=theirs[0].preset,
+            params=json.dumps({**params, **load, "requests": 64, "slo": "ttft_p90=1"}),
+        )
+        for row in theirs
+    ]
+    found = compare(ours, theirs)
+    assert len(found.comparisons) >= rows_of_it
+    assert all(each.ratio.point == pytest.approx(1) for each in found.comparisons)
+    assert {"ttft_s", "tpot_s", "output_tok_s"} <= {c.a.first.metric for c in found.comparisons}
+    assert "goodput_req_s" not in {c.a.first.metric for c in found.comparisons}
+    assert found.differs["evidence"] == ("measured", "published")
+    assert any("was due" in words for words in found.where_not)
+    longer = [
+        dataclasses.replace(row, params=row.params.replace('"output_len": ', '"output_len": 1'))
+        for row in ours
+    ]
+    with pytest.raises(UsageError, match="nothing to compare"):
+        compare(longer, theirs)
