@@ -17,6 +17,7 @@ import typer
 from tpubench.commands import (
     about,
     allocate,
+    compile_,
     cost,
     estimate,
     facts,
@@ -61,8 +62,20 @@ def _options(
 
 
 # In the order that --help shows.
-for group in (run, sweep, estimate, facts, runs, gate, import_, about, price, cost, plan, allocate):
+for group in (
+    run, sweep, estimate, compile_, facts, runs, gate, import_, about, price, cost, plan, allocate,
+):  # fmt: skip
     app.add_typer(group.app)
+
+
+def _arguments(given: list[str]) -> list[str]:
+    """What was typed; ``estimate --method compile``, as it was once spelt, is ``compile``."""
+    if given[:1] == ["estimate"] and "--method" in given[:-1]:
+        at = given.index("--method")
+        if given[at + 1] in {"compile", "roofline"}:
+            command = "compile" if given[at + 1] == "compile" else "estimate"
+            return [command, *given[1:at], *given[at + 2 :]]
+    return given
 
 
 def main() -> None:
@@ -74,7 +87,7 @@ def main() -> None:
                 errors="replace"
             )  # a terminal that cannot show × still shows the rest
     try:
-        code = app(standalone_mode=False)
+        code = app(_arguments(sys.argv[1:]), standalone_mode=False)
         sys.stdout.flush()
     except TpubenchError as error:
         if debug:

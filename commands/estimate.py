@@ -1,4 +1,4 @@
-"""tpubench estimate: what a device would do, without running on it."""
+"""tpubench estimate: what a device would do, by closed forms, without running on it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ app = App()
 @app.command()
 def estimate(
     workload: Annotated[
-        str | None,
-        typer.Option(
-            "--workload", "-w", help="llama-infer or llama-pretrain; compile: see docs/compile.md."
-        ),
+        str | None, typer.Option("--workload", "-w", help="See: tpubench list workloads.")
     ] = None,
     preset: Annotated[
         str | None, typer.Option(help="Model, or a size such as 13b or 80b-a3b.")
@@ -33,22 +30,6 @@ def estimate(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Parameter; batch=1,8 gives both."),
     ] = None,
-    method: Annotated[
-        str, typer.Option(help="roofline (closed forms, fitted) or compile (the TPU compiler).")
-    ] = "roofline",
-    topology: Annotated[
-        str | None,
-        typer.Option(metavar="NxN", help="compile: shape of the slice. [default: by --chips]"),
-    ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="compile: every layer, not one and two.")
-    ] = False,
-    python: Annotated[
-        Path | None, typer.Option(help="compile: interpreter that has tpubench[compile].")
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option(help="compile: seconds that exporting or compiling may take.")
-    ] = 900.0,
     price: Annotated[
         str | None,
         typer.Option(metavar="ID", help="Price by its id. [default: the device's list price]"),
@@ -71,34 +52,46 @@ def estimate(
     explain: Explain = False,
 ) -> None:
     """Estimate a workload on a device that is not there; --validate judges the estimates."""
+    from tpubench.reports.terminal import estimate as terminal
+
     if validate is not None:
         given = (workload, preset, device, chips, settings, price, usd_per_chip_hour, prices, store)
-        compiling_only = (topology, python, full or None)
-        if any(each is not None for each in given + compiling_only) or method != "roofline":
-            raise UsageError(
-                "--validate FILE judges roofline estimates: only --rows and --json fit"
-            )
+        if any(each is not None for each in given):
+            raise UsageError("--validate FILE judges estimates: only --rows and --json fit")
         from tpubench.estimates.published.validate import validate as judge
-        from tpubench.reports.terminal import estimate as terminal_estimate
 
-        terminal_estimate.show_validation(judge(validate).to_json(rows=rows), as_json=as_json)
+        terminal.show_validation(judge(validate).to_json(rows=rows), as_json=as_json)
         return
     if workload is None or not device:
         raise UsageError("give --workload and --device, or --validate FILE")
-    from tpubench.commands import _estimate
+    from tpubench.costs.price_files import all_prices, chosen_price
+    from tpubench.estimates.modelled import examine
+    from tpubench.estimates.request import parse
+    from tpubench.results.row import Row
+    from tpubench.results.store import prepare, write
 
-    what = _estimate.Asked(
-        workload=workload,
-        preset=preset,
-        devices=list(dict.fromkeys(device)),
-        chips=chips,
-        settings=settings or [],
-        price=price,
-        usd_per_chip_hour=usd_per_chip_hour,
-        prices=prices or [],
-        store=store,
-    )
-    compiling = _estimate.Compiling(topology=topology, full=full, python=python, timeout_s=timeout)
-    fits = _estimate.run(method, what, compiling, as_json=as_json, explain=explain)
-    # 1: the answer is no, it does not fit.
-    raise typer.Exit(0 if fits else 1)
+    requests = [
+        parse(
+            workload=workload,
+            preset=preset,
+            device=name,
+            chips=chips,
+            settings=settings or [],
+            price=chosen_price(price, usd_per_chip_hour, prices or []),
+            table=all_prices(prices or []),
+        )
+        for name in dict.fromkeys(device)
+    ]
+    all_rows: list[Row] = []
+    notes: list[str] = []
+    for request in requests:
+        modelled = examine(request)
+        if store is not None and modelled.rows:
+            prepare(store)
+            name = f"{request.workload}-roofline-{request.device}-000"
+            write(store, name, list(modelled.rows))
+        all_rows += modelled.rows
+        notes += [note for note in modelled.notes if note not in notes]
+    terminal.show(all_rows, notes, store, as_json=as_json, explain=explain)
+    if not all(row.status == "ok" for row in all_rows):
+        raise typer.Exit(1)  # the answer is no: it does not fit

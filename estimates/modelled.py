@@ -1,45 +1,30 @@
-"""``estimate --method roofline``: rows of a workload that were predicted, not run."""
+"""``tpubench estimate``: figures of a workload that were predicted, not run."""
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version
-from typing import Any
 
-from tpubench.devices.list_price import NO_PRICE
 from tpubench.devices.sheets import device as data_sheet
 from tpubench.errors import UsageError
+from tpubench.estimates import pass_times
 from tpubench.estimates.problem import OWN, Problem
 from tpubench.estimates.published.cells import software_family
-from tpubench.estimates.regression.calibration import NORMAL_90
-from tpubench.estimates.regression.model import Model, Prediction, shipped
+from tpubench.estimates.regression.model import Model, shipped
 from tpubench.estimates.request import EstimateRequest
-from tpubench.estimates.roofline import replica, shapes
+from tpubench.estimates.roofline import plain, replica
 from tpubench.estimates.roofline.chips import Chip, from_sheet
-from tpubench.results import fingerprint
-from tpubench.results.figure import Figure, Shared, following, new_run_id
-from tpubench.results.metrics import METRICS, Metric
+from tpubench.estimates.rows import Predicted, rows
 from tpubench.results.row import Row
 from tpubench.suite import registry
+from tpubench.suite.decoder import Decoder
+from tpubench.suite.workload import Case
 
-NORMAL_95 = 1.9600
 TRAINING_BYTES = 18.0
 """Memory of one parameter in training: weight and gradient in 16 bit, weight and two moments of
 AdamW in 32 bit, two bytes for whatever else lives as long."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Predicted:
-    """One metric of one case; ``prediction`` None when it cannot be, and ``reason`` says why."""
-
-    metric: str
-    params: Mapping[str, int | str]
-    prediction: Prediction | None
-    reason: str | None = None
-    factor: float = 1.0
-    """From the unit of the published metric to ours (ms to s)."""
+Params = Mapping[str, int | str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,37 +51,44 @@ def examine(request: EstimateRequest, model: Model | None = None) -> Modelled:
         raise UsageError(
             f"{request.device}: its data sheet has no bfloat16 peak or no bandwidth to model with"
         )
-    shape = shapes.find(request.preset)
-    if shape is None:
-        raise UsageError(
-            f"no shape of {request.preset[:60]!r}; known: {', '.join(shapes.names())},"
-            " or a name that says its size, e.g. 13b or 80b-a3b"
-        )
+    shape = registry.workload(request.workload).decoder(request.preset)
     figures: list[Predicted] = []
     for params in request.cases():
-        if request.workload == "llama-infer":
+        if request.kind == "work" or shape is None:
+            figures += _work(request, chip, params)
+        elif request.kind == "serving":
             figures += _serving(request, chip, shape, params, model)
         else:
             figures += _training(request, chip, shape, params, model)
+    return Modelled(
+        request=request,
+        rows=tuple(rows(request, figures, model.version)),
+        figures=tuple(figures),
+        fit=model.version,
+        notes=tuple(_notes(request, shape, model)),
+    )
+
+
+def _notes(request: EstimateRequest, shape: Decoder | None, model: Model) -> list[str]:
+    """What a reader must know besides the figures."""
+    if request.kind == "work":
+        return [
+            "modelled, not measured: a plain roofline of the work that the workload states;"
+            f" nothing like it was fitted, so the interval is a factor of {plain.WITHIN:g}"
+        ]
     notes = [f"modelled, not measured; 90 % intervals; fit {model.version}"]
     notes += [
         f"{name}: no published row was fitted; the interval is wider"
         for name in _never_fitted(request, model)
     ]
-    if not shape.known:
+    if shape is not None and not shape.known:
         notes.append(f"{request.preset}: shape derived from the size in its name")
-    return Modelled(
-        request=request,
-        rows=tuple(_rows(request, figures, model.version)),
-        figures=tuple(figures),
-        fit=model.version,
-        notes=tuple(notes),
-    )
+    return notes
 
 
 def _never_fitted(request: EstimateRequest, model: Model) -> list[str]:
     """Device and software of a request that the fit of its kind of run knows nothing of."""
-    names = model.seen["training" if request.workload == "llama-pretrain" else "serving"]
+    names = model.seen[request.kind]
     missing = [] if request.device in names["chip"] else [request.device]
     asked = dict.fromkeys(str(case["software"]) for case in request.cases())
     return missing + [
@@ -104,31 +96,42 @@ def _never_fitted(request: EstimateRequest, model: Model) -> list[str]:
     ]
 
 
-def _base(request: EstimateRequest, chip: Chip, shape: shapes.Shape,
-          params: Mapping[str, int | str]) -> Problem:  # fmt: skip
-    return Problem(
-        kind="static",
-        metric="",
-        chip=chip,
-        chips=request.chips,
-        software=software_family(str(params["software"])),
-        source=OWN,
-        family=OWN,
-        date=2025.5,  # the middle of the fitted years: no trend is extrapolated
-        model=shape.name,
-        shape=shape,
-        precision=str(params["dtype"]),
-        kv_precision="bfloat16",
-        scenario="static-batch",
+def _work(request: EstimateRequest, chip: Chip, params: Params) -> list[Predicted]:
+    """A program of which nothing is known but the work that it states."""
+    workload = registry.workload(request.workload)
+    if request.chips > 1 and workload.parallelism is None:
+        raise UsageError(f"{workload.name} runs on one chip: drop --chips {request.chips}")
+    case = Case(
+        workload=workload.name,
+        workload_version=workload.version,
+        preset=request.preset,
+        params=params,
+        shape=workload.shape(request.preset),
     )
+    need, memory = workload.memory_bytes(case) or 0, chip.hbm_bytes * request.chips
+    if need > memory:
+        reason = _does_not_fit(need, memory, request.chips)
+        return [Predicted.missing(workload.primary_metric, params, reason)]
+    seconds = plain.phases(workload, case, chip, request.chips)
+    terms = plain.terms(workload, case, chip, request.chips)
+    samples = pass_times.laps(workload, case, seconds, "modelled").samples
+    return [
+        Predicted(
+            metric=name,
+            params=params,
+            value=values[0],
+            low=values[0] / plain.WITHIN,
+            high=values[0] * plain.WITHIN,
+            bound=terms.bound,
+            shares=terms.shares(),
+        )
+        for name, values in samples.items()
+        if values[0] > 0
+    ]
 
 
 def _serving(
-    request: EstimateRequest,
-    chip: Chip,
-    shape: shapes.Shape,
-    params: Mapping[str, int | str],
-    model: Model,
+    request: EstimateRequest, chip: Chip, shape: Decoder, params: Params, model: Model
 ) -> list[Predicted]:
     tensor = int(params["tensor"]) or request.chips
     if request.chips % tensor:
@@ -151,21 +154,12 @@ def _serving(
     need = replica.weight_bytes(base) + batch / replica.replicas(base) * each
     if need > replica.memory_bytes(base):
         reason = _does_not_fit(need, replica.memory_bytes(base), tensor)
-        return [Predicted(metric=m, params=settled, prediction=None, reason=reason) for m in wanted]
-    problems = [replace(base, metric=metric) for metric, _ in wanted.values()]
-    made = model.predict(problems)
-    return [
-        Predicted(metric=ours, params=settled, prediction=p, factor=factor)
-        for (ours, (_, factor)), p in zip(wanted.items(), made, strict=True)
-    ]
+        return [Predicted.missing(name, settled, reason) for name in wanted]
+    return _predicted(base, wanted, settled, model)
 
 
 def _training(
-    request: EstimateRequest,
-    chip: Chip,
-    shape: shapes.Shape,
-    params: Mapping[str, int | str],
-    model: Model,
+    request: EstimateRequest, chip: Chip, shape: Decoder, params: Params, model: Model
 ) -> list[Predicted]:
     batch = int(params["batch"]) or request.chips
     settled = {**params, "batch": batch}
@@ -174,7 +168,7 @@ def _training(
               "mfu": ("mfu_pct", 1e-2)}  # fmt: skip
     if need > memory:
         reason = _does_not_fit(need, memory, request.chips)
-        return [Predicted(metric=m, params=settled, prediction=None, reason=reason) for m in wanted]
+        return [Predicted.missing(name, settled, reason) for name in wanted]
     base = replace(
         _base(request, chip, shape, params),
         kind="training",
@@ -182,11 +176,44 @@ def _training(
         seq_len=float(params["seq_len"]),
         global_batch=float(batch),
     )
-    made = model.predict([replace(base, metric=metric) for metric, _ in wanted.values()])
+    return _predicted(base, wanted, settled, model)
+
+
+def _predicted(
+    base: Problem, wanted: Mapping[str, tuple[str, float]], params: Params, model: Model
+) -> list[Predicted]:
+    """Each metric of a problem, by its name there and the factor from that unit to ours."""
+    predictions = model.predict([replace(base, metric=metric) for metric, _ in wanted.values()])
     return [
-        Predicted(metric=ours, params=settled, prediction=p, factor=factor)
-        for (ours, (_, factor)), p in zip(wanted.items(), made, strict=True)
+        Predicted(
+            metric=name,
+            params=params,
+            value=each.value * factor,
+            low=each.low * factor,
+            high=each.high * factor,
+            bound=each.bound,
+            shares=each.terms.shares(),
+        )
+        for (name, (_, factor)), each in zip(wanted.items(), predictions, strict=True)
     ]
+
+
+def _base(request: EstimateRequest, chip: Chip, shape: Decoder, params: Params) -> Problem:
+    return Problem(
+        kind="static",
+        metric="",
+        chip=chip,
+        chips=request.chips,
+        software=software_family(str(params["software"])),
+        source=OWN,
+        family=OWN,
+        date=2025.5,  # the middle of the fitted years: no trend is extrapolated
+        model=shape.name,
+        shape=shape,
+        precision=str(params["dtype"]),
+        kv_precision="bfloat16",
+        scenario="static-batch",
+    )
 
 
 def _does_not_fit(need: float, memory: float, chips: int) -> str:
@@ -194,81 +221,3 @@ def _does_not_fit(need: float, memory: float, chips: int) -> str:
         f"does not fit: needs {need / 1e9:.1f} GB, {chips} chip{'s have' if chips > 1 else ' has'}"
         f" {memory / 1e9:.1f} GB"
     )
-
-
-def _rows(request: EstimateRequest, figures: list[Predicted], fit: str) -> list[Row]:
-    started = dt.datetime.now(dt.UTC)
-    run_id = new_run_id(started)
-    return [row for one in figures for row in _rows_of(request, one, fit, run_id, started)]
-
-
-def _rows_of(
-    request: EstimateRequest, one: Predicted, fit: str, run_id: str, started: dt.datetime
-) -> list[Row]:
-    """One figure and those that follow from it."""
-    metric, predicted = METRICS[one.metric], one.prediction
-    how: dict[str, Any] = {"fit": fit, "method": "roofline"}
-    if predicted is not None:
-        how |= {
-            "bound": predicted.bound,
-            "share_of_time": {k: round(v, 4) for k, v in predicted.terms.shares().items()},
-        }
-    shared = Shared(
-        run_id=run_id,
-        started_at=started,
-        evidence="modelled",
-        status="ok" if predicted is not None else "skipped",
-        workload=request.workload,
-        workload_version=registry.workload(request.workload).version,
-        preset=request.preset,
-        params=one.params,
-        backend="roofline",
-        device=request.device,
-        chips=request.chips,
-        hosts=1,
-        parallelism=_parallelism(request, one),
-        dtype=str(one.params["dtype"]),
-        source=f"tpubench {version('tpubench')}, fit {fit}",
-        environment=fingerprint.canonical_json({"estimate": how}),
-    )
-    if predicted is None:
-        return [shared.row(metric, Figure(), reason=one.reason)]
-
-    def row(of: Metric, wide: Figure, narrow: Figure, reason: str | None) -> Row:
-        ends = {"low_90": narrow.low, "high_90": narrow.high}
-        environment = fingerprint.canonical_json({"estimate": how | ends})
-        price = request.price
-        return shared.row(of, wide, reason=reason, price=price, environment=environment)
-
-    narrow = Figure(
-        value=predicted.value * one.factor,
-        low=predicted.low * one.factor,
-        high=predicted.high * one.factor,
-    )
-    wider = NORMAL_95 / NORMAL_90
-    low_95, high_95 = (
-        predicted.value * one.factor * (end / predicted.value) ** wider
-        for end in (predicted.low, predicted.high)
-    )
-    wide = replace(narrow, low=low_95, high=high_95)
-    rows = [row(metric, wide, narrow, one.reason)]
-    for derived in following(metric.name):
-        if derived.usd_of and request.price is None:
-            rows.append(shared.row(derived, Figure(), reason=NO_PRICE.format(request.device)))
-            continue
-        ends_95, ends_90 = (
-            each.derived(derived, request.chips, request.price) for each in (wide, narrow)
-        )
-        reason = one.reason
-        if derived.usd_of:
-            rule = request.price_rule
-            reason = None if rule is None else f"{derived.usd_of} at {rule}"
-        rows.append(row(derived, ends_95, ends_90, reason))
-    return rows
-
-
-def _parallelism(request: EstimateRequest, one: Predicted) -> str:
-    """In the words of a run: ``tp=4``, ``fsdp=8``, none."""
-    way = registry.workload(request.workload).parallelism
-    width = int(one.params.get("tensor", request.chips))
-    return f"{way}={width}" if width > 1 else "none"

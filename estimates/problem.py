@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tpubench.estimates.roofline import samples
 from tpubench.estimates.roofline.chips import Chip
-from tpubench.estimates.roofline.shapes import Shape
+from tpubench.suite.decoder import Decoder
 
 OWN = "tpubench"
 """Source and family of what nobody published: an estimate that is asked for."""
@@ -29,7 +29,7 @@ class Problem:
     date: float
     """Year of the source, with fraction; 2025.0 where not stated."""
     model: str
-    shape: Shape | None = None
+    shape: Decoder | None = None
     work: samples.Work | None = None
     precision: str = "bfloat16"
     precision_stated: bool = True

@@ -12,9 +12,11 @@ from tpubench.devices.names import canonical, chips_in_slice
 from tpubench.devices.precisions import PEAKS, PRECISIONS, named
 from tpubench.devices.sheets import devices
 from tpubench.errors import UsageError
+from tpubench.suite import registry
+from tpubench.suite.workload import Workload
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
-    "llama-infer": {
+    "serving": {
         "batch": "1",
         "input_len": "1024",
         "output_len": "1024",
@@ -22,15 +24,17 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
         "tensor": "0",
         "software": "pytorch",
     },
-    "llama-pretrain": {
+    "training": {
         "batch": "0",
         "seq_len": "8192",
         "dtype": "bfloat16",
         "software": "pytorch",
     },
 }
-"""Settings of each modelled workload with their defaults. ``tensor`` 0 is all chips, ``batch`` 0
-one sequence for each chip."""
+"""Settings of an estimate of a decoder, and their defaults where its workload has none. ``tensor``
+0 is all chips, ``batch`` 0 one sequence for each chip."""
+_OURS = {"tensor", "software"}
+"""Settings that no workload has: how it is spread, and on what."""
 
 LARGEST = 10_000_000
 
@@ -50,9 +54,18 @@ class EstimateRequest:
     price_rule: str | None = None
     """By which rule the price was chosen; None for one that was named."""
 
+    @property
+    def kind(self) -> str:
+        """What is estimated: serving or training of a decoder, or any other ``work``."""
+        return kind(registry.workload(self.workload), self.preset)
+
     def cases(self) -> list[dict[str, int | str]]:
         """Settings of every case, defaults filled in; UsageError for what is not one."""
-        known = SETTINGS[self.workload]
+        workload = registry.workload(self.workload)
+        if self.kind == "work":
+            values = {name: list(each) for name, each in self.settings.items()}
+            return [dict(c.params) for c in workload.cases(self.preset, values, accelerator=True)]
+        known = _defaults(workload, self.kind)
         for name in self.settings:
             if name not in known:
                 raise UsageError(
@@ -65,10 +78,29 @@ class EstimateRequest:
         ]
 
 
+def kind(workload: Workload, preset: str) -> str:
+    """serving or training for a decoder whose parameters say so; ``work`` for all else."""
+    if workload.decoder(preset) is None:
+        return "work"
+    keys = set(workload.parameters)
+    if workload.trains:
+        return "training" if {"batch", "seq_len"} <= keys else "work"
+    return "serving" if {"batch", "input_len", "output_len"} <= keys else "work"
+
+
+def _defaults(workload: Workload, kind: str) -> dict[str, str]:
+    """Settings of a kind; a training batch is given a chip, whatever a run's default."""
+    own = {name: str(each.default) for name, each in workload.parameters.items()}
+    return {
+        name: default if name in _OURS or default == "0" else own.get(name, default)
+        for name, default in SETTINGS[kind].items()
+    }
+
+
 def parse(
     *,
     workload: str,
-    preset: str,
+    preset: str | None,
     device: str,
     chips: int | None,
     settings: Sequence[str],
@@ -80,8 +112,7 @@ def parse(
     Without a ``price`` the device's own in ``table`` is taken, by the rule of
     :mod:`tpubench.devices.list_price`.
     """
-    if workload not in SETTINGS:
-        raise UsageError(f"there is no estimate of {workload!r}; there is of {', '.join(SETTINGS)}")
+    chosen = registry.workload(workload)
     name = canonical(device) if len(device) < 80 else None
     if name is None:
         raise UsageError(f"unknown device {device[:60]!r}; known: {', '.join(devices())}")
@@ -95,7 +126,7 @@ def parse(
     asked = device_price(name, table) if price is None else None
     return EstimateRequest(
         workload=workload,
-        preset=preset,
+        preset=preset or chosen.default_preset(accelerator=True)[0],
         device=name,
         chips=chips,
         settings=_settings(settings),

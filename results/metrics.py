@@ -381,6 +381,13 @@ OWN = "metric"
 """Key of the environment of a figure that only its workload defines: formula and aggregate."""
 
 
+def own(metric: Metric) -> dict[str, Any]:
+    """What an environment says of a metric that nobody else knows; empty for others."""
+    if metric.name in METRICS:
+        return {}
+    return {OWN: {"aggregate": metric.aggregate, "formula": metric.formula}}
+
+
 def of_row(row: Row) -> Metric:
     """What a stored figure means: the metric of its name, else what its own row says of it.
 

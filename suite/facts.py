@@ -15,7 +15,7 @@ from tpubench.devices import prices
 from tpubench.devices.sheets import devices
 from tpubench.results import fingerprint
 from tpubench.results.figure import Figure, Shared, derivation, following
-from tpubench.results.metrics import METRICS, OWN, Metric
+from tpubench.results.metrics import METRICS, Metric, own
 from tpubench.results.row import Row
 from tpubench.results.statistics import within
 from tpubench.suite import environment
@@ -67,11 +67,11 @@ def rows(
     template = _Template(context, backend, workload, job, outcome, peaks)
     if outcome.status != "ok":
         return [template(_primary(workload), None, outcome.reason)]
-    own = [metric for metric in workload.metrics if metric.name not in METRICS]
+    extra = [metric for metric in workload.metrics if metric.name not in METRICS]
     slowed = _slowdown(outcome)
     return [
         template(metric, samples.get(metric.name), missing.get(metric.name, slowed))
-        for metric in (*METRICS.values(), *own)
+        for metric in (*METRICS.values(), *extra)
         if metric.name in samples or metric.name in missing
     ]
 
@@ -276,5 +276,4 @@ class _Template:
         """With what the metric means, where only the workload knows."""
         if metric.name in METRICS:
             return None
-        own = {"aggregate": metric.aggregate, "formula": metric.formula}
-        return fingerprint.canonical_json({**self.environment, OWN: own})
+        return fingerprint.canonical_json({**self.environment, **own(metric)})

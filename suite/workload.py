@@ -27,6 +27,9 @@ from tpubench.suite.case import Phase as Phase
 from tpubench.suite.case import Program as Program
 from tpubench.suite.case import Weights as Weights
 from tpubench.suite.case import Work as Work
+from tpubench.suite.decoder import Decoder as Decoder
+from tpubench.suite.decoders import find_decoder as find_decoder
+from tpubench.suite.decoders import public_sizes as public_sizes
 from tpubench.suite.parameter import Parameter as Parameter
 from tpubench.suite.parity import Checks as Checks
 from tpubench.suite.parity import Means as Means
@@ -162,6 +165,13 @@ class Workload(ABC):
         """Shape of the preset's model, as JSON values."""
         del preset
         return {}
+
+    def decoder(self, preset: str) -> Decoder | None:
+        """The decoder that a preset is, so that an estimate can use what is known of others like
+        it; None for other programs, of which :meth:`work` says all. Also asked for names that are
+        no preset, where sizes of larger models may be known: ``find_decoder`` has public ones."""
+        del preset
+        return None
 
     def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:
         """Parameter overrides of each standard case of a preset."""

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import gzip
 import hashlib
+import inspect
 import json
 import re
 import tempfile
@@ -24,18 +25,11 @@ from tpubench.estimates.compiled.hlo import Cost, cost
 from tpubench.estimates.compiled.request import CompileRequest, Estimated, Fit, PhaseEstimate
 from tpubench.estimates.compiled.timing import attention, extrapolate, step_time
 from tpubench.results.fingerprint import canonical_json
-from tpubench.suite import registry
+from tpubench.suite import compiling, registry
 from tpubench.suite.interpreters import Interpreter
 
-_HERE = Path(__file__).parent
-_SOURCES = (
-    _HERE.parent.parent / "suite" / "export.py",
-    _HERE.parent.parent / "suite" / "libtpu_compile.py",
-    _HERE.parent.parent / "suite" / "compiling" / "stablehlo.py",
-    _HERE.parent.parent / "workloads" / "llama" / "program.py",
-    _HERE.parent.parent / "workloads" / "llama_pretrain" / "program.py",
-)
-"""Code that decides what is exported and compiled: part of a cache key."""
+_COMPILING = Path(compiling.__file__).parent
+"""Code that exports and compiles: part of a cache key, with the workload's own."""
 
 _VERDICT = re.compile(
     r"\((\d+(?:\.\d+)?)([KMGT])\) exceeds available HBM \((\d+(?:\.\d+)?)([KMGT])\)"
@@ -126,6 +120,16 @@ def _fit(program: Mapping[str, Any]) -> Fit:
     return Fit(fits=True, needed=needed + memory["temporary"] + memory["code"], available=None)
 
 
+def _digests(workload: str) -> dict[str, str]:
+    """SHA-256 of the code that decides what is exported and compiled, by file: the workload's own
+    folder, where it has one to itself, and what exports and compiles."""
+    kind = type(registry.workload(workload))
+    own = Path(inspect.getfile(kind))
+    files = [own, *(own.parent.glob("*.py") if "." in kind.__module__ else ())]
+    files += [path for path in _COMPILING.iterdir() if path.suffix in {".py", ".c"}]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
+
+
 def _stored(
     request: CompileRequest, versions: Mapping[str, str], kernel: bool, depths: list[int]
 ) -> dict[str, Any]:
@@ -133,7 +137,7 @@ def _stored(
     identity = {
         "case": dataclasses.asdict(request.case),
         "source": registry.workload(request.case.workload).source_sha256(),
-        "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in _SOURCES],
+        "code": _digests(request.case.workload),
         "topology": request.target.topology,
         "kernel": kernel,
         "phases": _phases(request),

@@ -102,7 +102,7 @@ def parse(
     price: Price | None,
     table: Mapping[str, Price] | None = None,
 ) -> list[CompileRequest]:
-    """The requests behind the options of ``tpubench estimate --method compile``, one a case.
+    """The requests behind the options of ``tpubench compile``, one a case.
 
     UsageError for what makes no sense. Without a ``price`` the device's own in ``table`` is taken,
     by the rule of :mod:`tpubench.devices.list_price`. Without ``python``, the configuration's

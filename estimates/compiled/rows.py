@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from tpubench.devices.list_price import NO_PRICE
+from tpubench.estimates import pass_times
 from tpubench.estimates.compiled import timing
 from tpubench.estimates.compiled.request import CompileRequest, Estimated, PhaseEstimate
 from tpubench.results import fingerprint
 from tpubench.results.figure import Figure, Shared, derivation, following, new_run_id
-from tpubench.results.metrics import METRICS, Metric
+from tpubench.results.metrics import METRICS, Metric, own
 from tpubench.results.row import Row
 from tpubench.suite import registry
-from tpubench.suite.workload import Timed
+from tpubench.suite.workload import Workload
 
 BACKEND = "libtpu"
 """What stands in a row's ``backend``: nothing ran, libtpu compiled."""
@@ -33,16 +34,17 @@ def rows(estimated: Estimated) -> list[Row]:
     samples, missing = _samples(estimated)
     make = _Maker(estimated)
     misfit = next((phase for phase in estimated.phases if not phase.fit.fits), None)
+    workload = registry.workload(estimated.request.case.workload)
     if misfit is not None:
-        workload = registry.workload(estimated.request.case.workload)
         needed = max(phase.fit.needed for phase in estimated.phases)
         return [
-            make(METRICS[workload.primary_metric], None, _misfit(misfit), status="failed"),
+            make(_metric(workload, workload.primary_metric), None, _misfit(misfit), "failed"),
             make(METRICS["peak_memory_bytes"], [float(needed)], _misfit(misfit)),
         ]
+    known = [*METRICS, *(metric.name for metric in workload.metrics)]
     return [
-        make(METRICS[name], samples.get(name), missing.get(name))
-        for name in METRICS
+        make(_metric(workload, name), samples.get(name), missing.get(name))
+        for name in known
         if name in samples or name in missing
     ]
 
@@ -63,30 +65,19 @@ def _samples(estimated: Estimated) -> tuple[dict[str, list[float]], dict[str, st
     if any(phase.time is None for phase in estimated.phases):
         return {}, missing
     spans = workload.phases(case)
-    marks: list[str] = []
-    laps_s: list[float] = []
+    lap_s: dict[str, float] = {}
     for phase in estimated.phases:
         assert phase.time is not None
-        span = spans[phase.phase]
-        marks += [phase.phase] * span.marks
-        laps_s += [phase.time.total_s * span.runs] * span.marks
-    windows = {"pass": _window(tuple(marks), laps_s)}
-    for name, lap_s in zip(marks, laps_s, strict=True):
-        windows.setdefault(name, _window((name,), [lap_s]))
-    laps = workload.measure(case, windows)
-    # Every sample of a phase is the same number: one stands for all.
-    samples = {name: values[:1] for name, values in laps.samples.items()}
+        lap_s[phase.phase] = phase.time.total_s * spans[phase.phase].runs
+    laps = pass_times.laps(workload, case, lap_s, "compiled")
+    samples = dict(laps.samples)
     missing.update(laps.missing)
     samples["peak_memory_bytes"] = [float(max(p.fit.needed for p in estimated.phases))]
     samples["compile_time_s"] = [sum(phase.compile_time_s for phase in estimated.phases)]
-    _add_fractions(estimated, dict(zip(marks, laps_s, strict=True)), sum(laps_s), samples)
+    pass_s = sum(spans[name].marks * value for name, value in lap_s.items())
+    _add_fractions(estimated, lap_s, pass_s, samples)
     _add_derived(estimated, samples, missing)
     return samples, missing
-
-
-def _window(marks: tuple[str, ...], laps_s: list[float]) -> Timed:
-    """One pass as if it had been timed."""
-    return Timed(marks=marks, laps_s=[laps_s], wall_s=sum(laps_s), passes=1, how="compiled")
 
 
 def _add_fractions(
@@ -137,6 +128,7 @@ class _Maker:
         request, match = estimated.request, _must_match(estimated)
         case = request.case
         self.price = request.price
+        self.environment = {"fingerprint": match, "compiled": described(estimated)}
         self.shared = Shared(
             run_id=new_run_id(now),
             started_at=now,
@@ -153,9 +145,7 @@ class _Maker:
             dtype=case.dtype,
             source=f"tpubench {version('tpubench')}, libtpu {estimated.versions['libtpu']}",
             fingerprint=fingerprint.sha256(match),
-            environment=fingerprint.canonical_json(
-                {"fingerprint": match, "compiled": described(estimated)}
-            ),
+            environment="",
             git=fingerprint.git_state(Path.cwd()),
         )
 
@@ -163,7 +153,16 @@ class _Maker:
         self, metric: Metric, samples: list[float] | None, reason: str | None, status: str = "ok"
     ) -> Row:
         figure = Figure.of(metric, samples)
-        return self.shared.row(metric, figure, reason=reason, price=self.price, status=status)
+        environment = fingerprint.canonical_json(self.environment | own(metric))
+        return self.shared.row(
+            metric, figure, reason=reason, price=self.price, status=status, environment=environment
+        )
+
+
+def _metric(workload: Workload, name: str) -> Metric:
+    metric = workload.metric(name)
+    assert metric is not None, name
+    return metric
 
 
 def _must_match(estimated: Estimated) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def target(name: str, chips: int = 1, topology: str | None = None) -> Target:
     if found is None:
         known = ", ".join(g.device.removeprefix("tpu-") for g in _GENERATIONS.values())
         raise UsageError(
-            f"--method compile knows {known}, not {name!r}: use --method roofline for others"
+            f"tpubench compile knows {known}, not {name!r}: use tpubench estimate for others"
         )
     if topology is not None:
         return Target(generation=found, axes=_axes(found, topology))

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from tpubench.devices.precisions import PRECISIONS
 from tpubench.devices.sheets import Device, devices
-from tpubench.estimates.roofline import shapes
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
+from tpubench.suite import decoders
+from tpubench.suite.decoder import Decoder
 
 _TABLE = Path(__file__).with_name("benchmark_work.csv")
 _LEAST_BYTES = 0.5
@@ -69,17 +70,15 @@ def _params(row: Row) -> Mapping[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _shape(row: Row) -> shapes.Shape | None:
+def _shape(row: Row) -> Decoder | None:
     """A model of the table, or one whose name states its active parameters: no guess at experts."""
-    shape = shapes.find(row.preset)
+    shape = decoders.find_decoder(row.preset)
     if shape is None or shape.known:
         return shape
-    return shape if shapes.parse_size(row.preset)[1] is not None else None
+    return shape if decoders.parse_size(row.preset)[1] is not None else None
 
 
-def _work(
-    name: str, row: Row, shape: shapes.Shape | None, params: Mapping[str, object]
-) -> _Work | None:
+def _work(name: str, row: Row, shape: Decoder | None, params: Mapping[str, object]) -> _Work | None:
     if name == "flop_s":
         return _Work(flop=1.0)
     if name in {"samples_s", "requests_s"}:
@@ -95,7 +94,7 @@ def _work(
     return None
 
 
-def _sample(row: Row, shape: shapes.Shape | None, params: Mapping[str, object]) -> _Work | None:
+def _sample(row: Row, shape: Decoder | None, params: Mapping[str, object]) -> _Work | None:
     """One sample of a benchmark whose work is known, one sequence, or one reply."""
     tokens = _number(params, "seq_len") if "train" in row.workload else None
     if tokens is not None and shape is not None:
@@ -133,7 +132,7 @@ def _faster_than_memory(
     name: str,
     value: float,
     row: Row,
-    shape: shapes.Shape | None,
+    shape: Decoder | None,
     params: Mapping[str, object],
     device: Device,
 ) -> str | None:

@@ -14,8 +14,9 @@ from tpubench.estimates.published.cells import (
     source_family,
     year,
 )
-from tpubench.estimates.roofline import samples, shapes
+from tpubench.estimates.roofline import samples
 from tpubench.estimates.roofline.chips import resolve
+from tpubench.suite import decoders
 
 
 def common(row: Mapping[str, str]) -> Problem:
@@ -31,10 +32,10 @@ def common(row: Mapping[str, str]) -> Problem:
         raise SkipError("number of chips out of range")
     params = size(row["params_b"])
     text = row["model"]
-    shape = shapes.find(text, params * 1e9 if params else None)
+    shape = decoders.find_decoder(text, params * 1e9 if params else None)
     active = re.search(r"active params B=(\d+(?:\.\d+)?)", row.get("notes", ""))
     if active and params and not (shape and shape.known):
-        shape = shapes.derived(text, params * 1e9, float(active[1]) * 1e9)
+        shape = decoders.derived(text, params * 1e9, float(active[1]) * 1e9)
     return Problem(
         kind="",
         metric=row["metric"].strip().lower(),
@@ -44,7 +45,7 @@ def common(row: Mapping[str, str]) -> Problem:
         source=row["source_id"] or "unnamed",
         family=source_family(row["source_id"] or "unnamed"),
         date=year(row.get("source_date", "")),
-        model=shape.name if shape and shape.known else shapes.words(text) or text,
+        model=shape.name if shape and shape.known else decoders.words(text) or text,
         shape=shape,
         work=samples.find(text),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from tpubench.estimates.problem import Problem
-from tpubench.estimates.roofline.shapes import Shape
+from tpubench.suite.decoder import Decoder
 
 MEGATRON = frozenset({"nemo", "megatron-bridge"})
 """Trainers built on Megatron and Transformer Engine."""
@@ -53,7 +53,7 @@ def fused(problem: Problem) -> bool:
     )
 
 
-def seconds(problem: Problem, shape: Shape, products_s: float) -> float:
+def seconds(problem: Problem, shape: Decoder, products_s: float) -> float:
     """Seconds a token of all experts it uses, whose products alone would take ``products_s``."""
     moved = None
     if fused(problem):
@@ -66,14 +66,14 @@ def seconds(problem: Problem, shape: Shape, products_s: float) -> float:
     return products_s / speed + _launches_s(problem, shape)
 
 
-def tokens_each(problem: Problem, shape: Shape) -> float:
+def tokens_each(problem: Problem, shape: Decoder) -> float:
     """Tokens of a micro-batch that one expert gets; infinite where no micro-batch is stated."""
     if not problem.microbatch or not shape.experts:
         return math.inf
     return _micro_tokens(problem) * problem.expert * shape.top_k / shape.experts
 
 
-def copies_sent(problem: Problem, shape: Shape) -> float:
+def copies_sent(problem: Problem, shape: Decoder) -> float:
     """Copies of a token that leave its chip for experts elsewhere.
 
     Within the links of a host at most four, more being sent as one (assumed). Beyond them one for
@@ -91,7 +91,7 @@ def _micro_tokens(problem: Problem) -> float:
     return micro * (problem.seq_len or 4096.0) / problem.tensor / problem.context
 
 
-def _launches_s(problem: Problem, shape: Shape) -> float:
+def _launches_s(problem: Problem, shape: Decoder) -> float:
     """Seconds of launching a chip's experts one by one, for each token."""
     if problem.software not in MEGATRON or not problem.microbatch or fused(problem):
         return 0.0

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from tpubench.devices.precisions import width_bytes
 from tpubench.estimates.problem import Problem
 from tpubench.estimates.roofline.operators import link, usual
-from tpubench.estimates.roofline.shapes import Shape
 from tpubench.estimates.roofline.terms import (
     ATTENTION,
     CACHE,
@@ -25,6 +24,7 @@ from tpubench.estimates.roofline.terms import (
     PROGRAM,
     STREAM,
 )
+from tpubench.suite.decoder import Decoder
 
 MEMORY_SHARE = 0.95
 """Share of the memory that weights and cache may take together."""
@@ -45,7 +45,7 @@ CACHED_PREFIX = 0.9
 Seconds = dict[str, float]
 
 
-def shape_of(problem: Problem) -> Shape:
+def shape_of(problem: Problem) -> Decoder:
     """The model's shape; a serving problem always has one."""
     assert problem.shape is not None
     return problem.shape

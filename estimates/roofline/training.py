@@ -17,8 +17,8 @@ from tpubench.estimates.problem import OWN, Problem
 from tpubench.estimates.roofline import experts
 from tpubench.estimates.roofline.activations import computed_again
 from tpubench.estimates.roofline.operators import link, matmul
-from tpubench.estimates.roofline.shapes import Shape
 from tpubench.estimates.roofline.terms import ATTENTION, PROGRAM, STREAM, Terms
+from tpubench.suite.decoder import Decoder
 
 HIDDEN = 0.3
 """Share of the exchange between chips that runs while the chips compute, before correction: a
@@ -142,7 +142,7 @@ def _attention_share(problem: Problem) -> float:
     return share * (FLASH_1 if problem.date < FLASH_2_SINCE else 1.0)
 
 
-def _shape(problem: Problem) -> Shape:
+def _shape(problem: Problem) -> Decoder:
     """The model as trained: Megatron's recipes predict further tokens where the authors did
     (github.com/NVIDIA-NeMo/Megatron-Bridge, recipes of DeepSeek-V3: mtp_num_layers = 1), MaxText's
     do not (github.com/AI-Hypercomputer/tpu-recipes, training/ironwood/deepseek3-671b)."""
@@ -151,12 +151,12 @@ def _shape(problem: Problem) -> Shape:
     return problem.shape.looking_ahead() if ahead else problem.shape
 
 
-def _attention_flops(shape: Shape, seq_len: float) -> float:
+def _attention_flops(shape: Decoder, seq_len: float) -> float:
     """Forward FLOPs of attention for one token, causal half."""
     return shape.attention_flops(1, seq_len) / 2
 
 
-def _traffic(problem: Problem, shape: Shape, seq_len: float) -> float:
+def _traffic(problem: Problem, shape: Decoder, seq_len: float) -> float:
     """Bytes a token that norms, activations, routing and the optimizer move."""
     scans = shape.scan_layers
     moved = ACTIVATION_BYTES * shape.layers * shape.d_model
@@ -179,7 +179,7 @@ def _bubble(problem: Problem) -> float:
     return min(3.0, (problem.pipeline - 1) / (problem.virtual * micro))
 
 
-def _exchange_s(problem: Problem, shape: Shape, seq_len: float) -> tuple[float, float]:
+def _exchange_s(problem: Problem, shape: Decoder, seq_len: float) -> tuple[float, float]:
     """Seconds of exchange for one token on one chip: that can run beside arithmetic, that cannot.
 
     What cannot: tensor parallelism, except of dense models in Megatron's trainers and where the
@@ -231,7 +231,7 @@ def _exchange_s(problem: Problem, shape: Shape, seq_len: float) -> tuple[float, 
     return hidden, exposed + tensor
 
 
-def _scale(problem: Problem, shape: Shape) -> tuple[float, bool]:
+def _scale(problem: Problem, shape: Decoder) -> tuple[float, bool]:
     """What the seconds of one token on one chip must be divided into, or multiplied with."""
     metric, seq_len = problem.metric, problem.seq_len or 4096.0
     batch = problem.global_batch or 1.0

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tpubench.estimates.problem import Problem
-from tpubench.estimates.roofline import chips, shapes
+from tpubench.estimates.roofline import chips
+from tpubench.suite import decoders
 
 
 def make_problem(device: str = "nvidia-h100-sxm", model: str = "llama-3.1-8b",
                  **changes: Any) -> Problem:  # fmt: skip
     """A decoding problem; ``changes`` replace fields."""
-    chip, shape = chips.resolve(device), shapes.find(model)
+    chip, shape = chips.resolve(device), decoders.find_decoder(model)
     assert chip is not None and shape is not None
     fields: dict[str, Any] = {
         "kind": "decode",

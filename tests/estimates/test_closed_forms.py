@@ -8,7 +8,7 @@ import pytest
 from problems import make_problem
 
 from tpubench.estimates.regression import model
-from tpubench.estimates.roofline import chips, physics, replica, serving, shapes, training
+from tpubench.estimates.roofline import chips, physics, replica, serving, training
 from tpubench.estimates.roofline.operators import link, matmul, usual
 from tpubench.estimates.roofline.terms import (
     CACHE,
@@ -18,6 +18,7 @@ from tpubench.estimates.roofline.terms import (
     PROGRAM,
     STREAM,
 )
+from tpubench.suite import decoders
 
 
 def test_decoding_one_sequence_reads_the_weights_once() -> None:
@@ -183,13 +184,13 @@ def test_sharded_weights_are_exchanged_by_every_chip_of_a_replica(tensor: int) -
 
 
 def test_products_of_experts_are_slowed_by_what_they_move() -> None:
-    shape = shapes.find("deepseek-v3")
+    shape = decoders.find_decoder("deepseek-v3")
     assert shape is not None
     moved = (12 * 7168 + 34 * 2048) / (18 * 7168 * 2048)  # bytes a FLOP, forward and backward
     assert shape.experts_speed(590.0) == pytest.approx(1 / (1 + 590 * moved))
     weights = 10.8 / (6 * 1024)  # 10 to 12 bytes a weight, for 6 FLOPs of each token
     assert shape.experts_speed(590.0, 1024.0) == pytest.approx(1 / (1 + 590 * (moved + weights)))
-    dense = shapes.find("llama-3.1-8b")
+    dense = decoders.find_decoder("llama-3.1-8b")
     assert dense is not None and dense.experts_speed(590.0, 10.0) == 1.0
 
 

@@ -38,7 +38,7 @@ def test_a_slice_is_the_one_that_the_cloud_offers() -> None:
     ("name", "chips", "topology", "said"),
     [
         ("v9", 1, None, "knows v4, v5e, v5p, v6e, v7"),
-        ("nvidia-h100-sxm", 1, None, "roofline"),
+        ("nvidia-h100-sxm", 1, None, "tpubench estimate"),
         ("v6e", 3, None, "no v6e slice has 3 chips"),
         ("v6e", 1, "2x2x2", "v6e is NxN"),
         ("v5p", 1, "2x2", "v5p is NxNxN"),

@@ -187,10 +187,8 @@ def test_bad_usage_is_one_line_and_exit_code_two(call: Call, arguments: tuple[st
     [
         ((*BASIC, "--set", "batch=0"), "batch=0: not between 1"),
         ((*BASIC[:-1], "v5p-8", "--chips", "3"), "v5p-8 has 4 chips, --chips says 3"),
-        (("estimate", "--validate", "FILE", "--method", "compile"), "only --rows and --json"),
         (("estimate", "--validate", "FILE", "--set", "batch=3"), "only --rows and --json"),
         (("estimate", "--validate", "FILE", "--usd-per-chip-hour", "2"), "only --rows and --json"),
-        (("estimate", "--validate", "FILE", "--full"), "only --rows and --json"),
     ],
 )
 def test_what_would_be_ignored_or_replaced_is_refused(

@@ -9,9 +9,10 @@ import pytest
 from problems import make_problem
 
 from tpubench.estimates.problem import OWN, Problem
-from tpubench.estimates.roofline import activations, experts, shapes, training
+from tpubench.estimates.roofline import activations, experts, training
 from tpubench.estimates.roofline.operators import link
-from tpubench.estimates.roofline.shapes import Shape
+from tpubench.suite import decoders
+from tpubench.suite.decoder import Decoder
 
 
 def deepseek(**stated: Any) -> Problem:
@@ -24,8 +25,8 @@ def deepseek(**stated: Any) -> Problem:
     return replace(problem, **stated)
 
 
-def shape_of(name: str) -> Shape:
-    shape = shapes.find(name)
+def shape_of(name: str) -> Decoder:
+    shape = decoders.find_decoder(name)
     assert shape is not None
     return shape
 

@@ -1,6 +1,7 @@
-"""Shapes of Llama-family models, and the FLOPs and bytes they must spend, by closed form.
+"""Shapes of Llama-family models, and the FLOPs and bytes they must spend.
 
-No torch here: plans and prices need the arithmetic, not the model. Letters used throughout:
+No torch here: plans and prices need the arithmetic, not the model. The arithmetic is that of every
+decoder (:class:`Decoder`); sizes of public models come from its table. Letters used throughout:
 B batch, L new tokens, S tokens in the cache, D model width, H head width, N query heads,
 K key/value heads, F feed-forward width, V vocabulary,
 E routed experts, T tokens that pass together.
@@ -10,8 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
+
+from tpubench.suite.workload import Decoder, find_decoder, public_sizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,8 +158,42 @@ class LlamaConfig:
 
     def touched_params(self, tokens: int) -> int:
         """Weights of all layers that are read when so many tokens pass together: an expected
-        number where there are experts (:meth:`Experts.touched`), all of them otherwise."""
-        return self._matmul_params(None if self.experts is None else self.experts.touched(tokens))
+        number where there are experts (:meth:`Decoder.experts_touched`), all of them otherwise."""
+        return self.matmul_params - self.unread_params(tokens)
+
+    def unread_params(self, tokens: int) -> int:
+        """Weights of experts that none of so many tokens is sent to, an expected number."""
+        decoder = self.decoder
+        return round(decoder.experts_total * (1 - decoder.experts_touched(tokens)))
+
+    @property
+    def decoder(self) -> Decoder:
+        """The same model as the arithmetic knows it."""
+        experts = self.experts
+        routed_layers = 0 if experts is None else max(0, self.n_layers - experts.dense_layers)
+        each = 0 if experts is None else 3 * self.d_model * experts.d_ffn
+        return Decoder(
+            name="",
+            known=True,
+            params=float(self.n_params),
+            active=float(self.active_params + self.head_params),
+            experts_total=float(routed_layers * each * (experts.routed if experts else 0)),
+            experts=experts.routed if experts else 0,
+            top_k=experts.top_k if experts else 0,
+            d_expert=experts.d_ffn if experts else 0,
+            d_routed=self.d_model,
+            gated=True,
+            layers=self.n_layers,
+            d_model=self.d_model,
+            heads=self.n_heads,
+            head_dim=self.head_dim,
+            kv_per_token=2.0 * self.n_layers * self.n_kv_heads * self.head_dim,
+            kv_heads=self.n_kv_heads,
+            attention_layers=self.n_layers,
+            window=None,
+            global_every=1,
+            head=float(self.head_params),
+        )
 
     def _matmul_params(self, routed: float | None) -> int:
         """With so many routed experts in each layer that has any."""
@@ -187,31 +224,17 @@ class LlamaConfig:
 
     def kv_bytes_per_token(self, dtype_bytes: int) -> int:
         """Key/value cache of one token over all layers."""
-        return 2 * self.n_layers * self.n_kv_heads * self.head_dim * dtype_bytes
-
-
-def attention_flops(config: LlamaConfig, batch: int, queries: int, keys: int) -> int:
-    """QKᵀ and AV over ``queries`` × ``keys`` pairs, all layers: 2 matmuls, 2 FLOPs a MAC."""
-    return 4 * batch * config.n_layers * config.n_heads * config.head_dim * queries * keys
+        return int(self.decoder.kv_tokens_bytes(1, dtype_bytes))
 
 
 def prefill_flops(config: LlamaConfig, batch: int, length: int, *, causal: bool = True) -> int:
-    """Model FLOPs of processing ``length`` prompt tokens, logits for the last one only.
-
-    causal counts the L·(L+1)/2 query-key pairs that are needed; otherwise all L², which is what
-    torch's FLOP counter reports (at 8 k tokens 1.13× the causal total for 8B).
-    """
-    linear = 2 * batch * length * config.active_params
-    head = 2 * batch * config.head_params
-    pairs = attention_flops(config, batch, length, 1) * (length + 1) // 2
-    full = attention_flops(config, batch, length, length)
-    return linear + head + (pairs if causal else full)
+    """:meth:`Decoder.prefill_flops` of this model."""
+    return round(config.decoder.prefill_flops(batch, length, causal=causal))
 
 
 def decode_flops(config: LlamaConfig, batch: int, keys: int) -> int:
-    """Model FLOPs of one token a sequence, with ``keys`` tokens to attend to (itself included)."""
-    matmul = 2 * batch * (config.active_params + config.head_params)
-    return matmul + attention_flops(config, batch, 1, keys)
+    """:meth:`Decoder.decode_flops` of this model."""
+    return round(config.decoder.decode_flops(batch, keys))
 
 
 def weight_bytes(config: LlamaConfig, dtype_bytes: int, tokens: int | None = None) -> int:
@@ -220,7 +243,7 @@ def weight_bytes(config: LlamaConfig, dtype_bytes: int, tokens: int | None = Non
     tokens: how many pass together, which decides how many experts are read (:class:`Experts`);
     None reads them all.
     """
-    unread = 0 if tokens is None else config.matmul_params - config.touched_params(tokens)
+    unread = 0 if tokens is None else config.unread_params(tokens)
     lookup = 0 if config.tied else config.head_params
     return (config.n_params - lookup - unread) * dtype_bytes
 
@@ -246,15 +269,8 @@ def decode_bytes(config: LlamaConfig, batch: int, keys: int, dtype_bytes: int) -
 
 
 def train_flops(config: LlamaConfig, batch: int, length: int, *, causal: bool = True) -> int:
-    """Model FLOPs of one training step on ``batch`` sequences: 6·N_matmul a token, plus attention.
-
-    Forward once and backward twice, for the gradients of activations and of weights; nothing
-    recomputed. N_matmul holds the output head and not the embedding's lookup (appendix B of the
-    PaLM paper, Chowdhery et al., 2022). causal: as in :func:`prefill_flops`.
-    """
-    matmul = config.n_layers * config.layer_matmul_params + config.head_params
-    pairs = length * (length + 1) // 2 if causal else length * length
-    return 3 * (2 * batch * length * matmul + attention_flops(config, batch, 1, pairs))
+    """:meth:`Decoder.train_flops` of this model: 6·N_matmul a token, plus attention."""
+    return round(config.decoder.train_flops(batch, length, causal=causal))
 
 
 def train_bytes(config: LlamaConfig, dtype_bytes: int) -> int:
@@ -270,30 +286,54 @@ def train_bytes(config: LlamaConfig, dtype_bytes: int) -> int:
 _LLAMA31 = RopeScaling(kind="llama3", factor=8.0)
 _LLAMA32 = RopeScaling(kind="llama3", factor=32.0)
 
+
+def public(name: str, **more: Any) -> LlamaConfig:
+    """The configuration of a model of the table of public decoders, whose sizes are said there
+    alone; ``more`` is what a program needs besides."""
+    sizes = public_sizes(name)
+    return LlamaConfig(
+        d_model=sizes["d_model"],
+        n_layers=sizes["layers"],
+        n_heads=sizes["heads"],
+        n_kv_heads=sizes["kv_heads"],
+        head_dim=sizes["head_dim"],
+        d_ffn=sizes["d_ffn"],
+        vocab=sizes["vocab"],
+        tied=bool(sizes["tied"]),
+        **more,
+    )
+
+
+def public_experts(name: str, *, normalised: bool = True) -> Experts:
+    """Its experts."""
+    sizes = public_sizes(name)
+    return Experts(
+        routed=sizes["experts"],
+        top_k=sizes["top_k"],
+        d_ffn=sizes["d_expert"],
+        shared=sizes["shared_experts"],
+        normalised=normalised,
+        dense_layers=sizes["dense_layers"],
+    )
+
+
 PRESETS: dict[str, LlamaConfig] = {
-    "smollm2-135m": LlamaConfig(
-        d_model=576, n_layers=30, n_heads=9, n_kv_heads=3, head_dim=64, d_ffn=1536,
-        vocab=49152, tied=True, rope_theta=100_000.0, max_context=8192,
-    ),
-    "llama-3.2-1b": LlamaConfig(
-        d_model=2048, n_layers=16, n_heads=32, n_kv_heads=8, head_dim=64, d_ffn=8192,
-        vocab=128256, tied=True, rope_theta=500_000.0, rope_scaling=_LLAMA32,
-    ),
-    "llama-3.1-8b": LlamaConfig(
-        d_model=4096, n_layers=32, n_heads=32, n_kv_heads=8, head_dim=128, d_ffn=14336,
-        vocab=128256, tied=False, rope_theta=500_000.0, rope_scaling=_LLAMA31,
-    ),
-    "llama-3.1-70b": LlamaConfig(
-        d_model=8192, n_layers=80, n_heads=64, n_kv_heads=8, head_dim=128, d_ffn=28672,
-        vocab=128256, tied=False, rope_theta=500_000.0, rope_scaling=_LLAMA31,
-    ),
-    "llama-3.1-405b": LlamaConfig(
-        d_model=16384, n_layers=126, n_heads=128, n_kv_heads=8, head_dim=128, d_ffn=53248,
-        vocab=128256, tied=False, rope_theta=500_000.0, rope_scaling=_LLAMA31,
-    ),
+    "smollm2-135m": public("smollm2-135m", rope_theta=100_000.0, max_context=8192),
+    "llama-3.2-1b": public("llama-3.2-1b", rope_theta=500_000.0, rope_scaling=_LLAMA32),
+    "llama-3.1-8b": public("llama-3.1-8b", rope_theta=500_000.0, rope_scaling=_LLAMA31),
+    "llama-3.1-70b": public("llama-3.1-70b", rope_theta=500_000.0, rope_scaling=_LLAMA31),
+    "llama-3.1-405b": public("llama-3.1-405b", rope_theta=500_000.0, rope_scaling=_LLAMA31),
     "tiny": LlamaConfig(
         d_model=64, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, d_ffn=128,
         vocab=256, tied=True, rope_theta=10_000.0, max_context=2048,
     ),
 }  # fmt: skip
-"""Public model configurations (each model's config.json); ``tiny`` is for tests only."""
+"""Public model configurations; ``tiny`` is for tests only."""
+
+
+def decoder(name: str, presets: Mapping[str, LlamaConfig]) -> Decoder | None:
+    """The decoder that a name stands for: a public one, a preset, or one of the size in a name."""
+    public_one = find_decoder(name)
+    if name in presets and (public_one is None or not public_one.known):
+        return replace(presets[name].decoder, name=name)
+    return public_one

@@ -5,18 +5,16 @@ The arithmetic is that of ``config.py``, where experts are a part of the configu
 
 from __future__ import annotations
 
-from tpubench.workloads.llama.config import Experts, LlamaConfig
+from tpubench.workloads.llama.config import Experts, LlamaConfig, public, public_experts
 
 PRESETS: dict[str, LlamaConfig] = {
-    "mixtral-8x7b": LlamaConfig(
-        d_model=4096, n_layers=32, n_heads=32, n_kv_heads=8, head_dim=128, d_ffn=14336,
-        vocab=32000, tied=False, rope_theta=1_000_000.0, max_context=32768,
-        experts=Experts(routed=8, top_k=2, d_ffn=14336),
+    "mixtral-8x7b": public(
+        "mixtral-8x7b", rope_theta=1_000_000.0, max_context=32768,
+        experts=public_experts("mixtral-8x7b"),
     ),
-    "qwen3-30b-a3b": LlamaConfig(
-        d_model=2048, n_layers=48, n_heads=32, n_kv_heads=4, head_dim=128, d_ffn=6144,
-        vocab=151936, tied=False, rope_theta=1_000_000.0, norm_eps=1e-6, max_context=40960,
-        qk_norm=True, experts=Experts(routed=128, top_k=8, d_ffn=768),
+    "qwen3-30b-a3b": public(
+        "qwen3-30b-a3b", rope_theta=1_000_000.0, norm_eps=1e-6, max_context=40960,
+        qk_norm=True, experts=public_experts("qwen3-30b-a3b"),
     ),
     "deepseek-moe-16b": LlamaConfig(
         d_model=2048, n_layers=28, n_heads=16, n_kv_heads=16, head_dim=128, d_ffn=10944,

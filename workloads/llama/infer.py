@@ -19,6 +19,7 @@ from tpubench.suite.workload import (
     DTYPES,
     Case,
     Checks,
+    Decoder,
     Device,
     Laps,
     Means,
@@ -33,7 +34,7 @@ from tpubench.suite.workload import (
     Workload,
 )
 from tpubench.workloads.llama import config as arithmetic
-from tpubench.workloads.llama.config import PRESETS, LlamaConfig
+from tpubench.workloads.llama.config import PRESETS, LlamaConfig, decoder
 
 _QUANTIZED = ("fp8", "int8")
 """Held in one byte a value, everything else in bfloat16: ``quantized.py``."""
@@ -92,6 +93,9 @@ class LlamaInfer(Workload):
 
     def shape(self, preset: str) -> Mapping[str, object]:
         return PRESETS[preset].to_json()
+
+    def decoder(self, preset: str) -> Decoder | None:
+        return decoder(preset, PRESETS)
 
     def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:
         if preset == "tiny":

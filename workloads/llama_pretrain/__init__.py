@@ -20,6 +20,7 @@ from tpubench.suite.workload import (
     DTYPES,
     Case,
     Checks,
+    Decoder,
     Device,
     Laps,
     Means,
@@ -34,7 +35,7 @@ from tpubench.suite.workload import (
     Workload,
 )
 from tpubench.workloads.llama import config as arithmetic
-from tpubench.workloads.llama.config import PRESETS, LlamaConfig
+from tpubench.workloads.llama.config import PRESETS, LlamaConfig, decoder
 
 _SUBSETS = {"llama-3.1-70b": 4, "llama-3.1-405b": 1}
 """Layers trained unless ``layers`` says otherwise: 88 GB and 118 GB of weights and optimizer."""
@@ -93,6 +94,9 @@ class LlamaPretrain(Workload):
 
     def shape(self, preset: str) -> Mapping[str, object]:
         return PRESETS[preset].to_json()
+
+    def decoder(self, preset: str) -> Decoder | None:
+        return decoder(preset, PRESETS)
 
     def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:
         layers: dict[str, int | str] = {"layers": _SUBSETS.get(preset, 0)}

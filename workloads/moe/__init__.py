@@ -12,7 +12,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from tpubench.suite.workload import DTYPES, Case, Parameter, Phase, Program, UsageError, Weights
+from tpubench.suite.workload import (
+    DTYPES,
+    Case,
+    Decoder,
+    Parameter,
+    Phase,
+    Program,
+    UsageError,
+    Weights,
+)
+from tpubench.workloads.llama.config import decoder
 from tpubench.workloads.llama.experts_config import PRESETS
 from tpubench.workloads.llama.infer import LlamaInfer
 
@@ -48,6 +58,9 @@ class MoeInfer(LlamaInfer):
 
     def shape(self, preset: str) -> Mapping[str, object]:
         return PRESETS[preset].to_json()
+
+    def decoder(self, preset: str) -> Decoder | None:
+        return decoder(preset, PRESETS)
 
     def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:
         if accelerator or preset == "tiny":
