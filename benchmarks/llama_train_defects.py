@@ -23,10 +23,17 @@ from tpubench.workloads.llama_pretrain.model import Block
 from tpubench.workloads.llama_pretrain.step import TrainStep
 
 
-def case(depth: int, width: int, *, tied: bool = False, **settings: int | str) -> Case:
-    """``llama-pretrain`` of a model with so many layers, four query heads a key/value head."""
+def case(
+    depth: int,
+    width: int,
+    *,
+    tied: bool = False,
+    name: str = "llama-pretrain",
+    **settings: int | str,
+) -> Case:
+    """That workload of a model with so many layers, four query heads a key/value head."""
     config = shape(depth, width, tied=tied)
-    workload = registry.workload("llama-pretrain")
+    workload = registry.workload(name)
     texts = {key: [str(value)] for key, value in settings.items()}
     (tiny,) = workload.cases("tiny", texts)
     params = {**workload.prepare(tiny, Weights()).params, "layers": depth}

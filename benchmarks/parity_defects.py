@@ -20,6 +20,7 @@ import forward_defects
 import limits_defects
 import llama_defects
 import llama_train_defects
+import lora_defects
 import moe_defects
 import torch
 from parity_table import header, row
@@ -69,6 +70,21 @@ TABLES = (
         case=llama_train_defects.case,
         sizes={"batch": 2, "seq_len": 64},
         defects=llama_train_defects.DEFECTS,
+    ),
+    Table(
+        workload="llama-lora",
+        columns=(
+            "float32 twin",
+            "gradient",
+            "loss",
+            "optimizer",
+            "timed loss",
+            "timed step",
+            "frozen base",
+        ),
+        case=lora_defects.case,
+        sizes={"batch": 2, "seq_len": 64},
+        defects=lora_defects.DEFECTS,
     ),
 )
 

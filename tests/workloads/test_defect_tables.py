@@ -14,6 +14,7 @@ import forward_defects
 import limits_defects
 import llama_defects
 import llama_train_defects
+import lora_defects
 import moe_defects
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "parity.md"
@@ -24,6 +25,7 @@ TABLES = {
         f"`llama-pretrain`, {depth} layers": set(llama_train_defects.DEFECTS)
         for depth in (16, 32, 80)
     },
+    "`llama-lora`, 16 layers": set(lora_defects.DEFECTS),
     **{
         f"`{name}`": {
             f"{limits_defects.label(case)}: {defect}"

@@ -68,7 +68,7 @@ class LlamaPretrain(Workload):
         "seed": Parameter(default=0, minimum=0, doc="seed of random weights and tokens"),
     }
     fractions: ClassVar = {"mfu": "pass"}
-    sources: ClassVar = (
+    sources: ClassVar[tuple[str, ...]] = (
         "../llama/model.py",
         "../llama/config.py",
         "../llama/recall.py",
@@ -117,7 +117,7 @@ class LlamaPretrain(Workload):
 
     def prepare(self, case: Case, weights: Weights) -> Case:
         case = super().prepare(case, weights)
-        layers, whole = _config(case).n_layers, LlamaConfig.from_json(case.shape).n_layers
+        layers, whole = model_trained(case).n_layers, LlamaConfig.from_json(case.shape).n_layers
         preset = case.preset if layers == whole else f"{case.preset} ({layers} of {whole} layers)"
         return replace(case, preset=preset, params={**case.params, "layers": layers})
 
@@ -125,7 +125,7 @@ class LlamaPretrain(Workload):
         del weights
         from tpubench.workloads.llama_pretrain.step import build
 
-        return build(case, _config(case), device)
+        return build(case, model_trained(case), device)
 
     def checks(self, case: Case, step: Step, means: Means) -> Checks:
         from tpubench.workloads.llama_pretrain.parity import checks
@@ -138,15 +138,15 @@ class LlamaPretrain(Workload):
         return {"step": Phase()}
 
     def depth(self, case: Case) -> int:
-        return _config(case).n_layers
+        return model_trained(case).n_layers
 
     def program(self, case: Case, phase: str, *, depth: int, chips: int) -> Program:
         from tpubench.workloads.llama_pretrain.program import program
 
-        return program(case, replace(_config(case), n_layers=depth), chips=chips)
+        return program(case, replace(model_trained(case), n_layers=depth), chips=chips)
 
     def work(self, case: Case) -> Work:
-        config = _config(case)
+        config = model_trained(case)
         batch, length = case.number("batch"), case.number("seq_len")
         return Work(
             items=batch * length,
@@ -157,25 +157,26 @@ class LlamaPretrain(Workload):
 
     def memory_bytes(self, case: Case) -> int:
         """Weights, gradients and the two moments of AdamW, all float32."""
-        return 4 * DTYPES["float32"] * _config(case).n_params
+        return 4 * DTYPES["float32"] * model_trained(case).n_params
 
     def count(self, case: Case) -> Mapping[str, int]:
         """FLOPs and bytes of one step, counted on meta tensors."""
         from tpubench.workloads.llama_pretrain.step import count
 
-        return count(case, _config(case))
+        return count(case, model_trained(case))
 
     def measure(self, case: Case, windows: Mapping[str, Timed]) -> Laps:
         tokens = case.number("batch") * case.number("seq_len")
         step_s = windows["pass"].passes_s
         samples = {"step_time_s": step_s}
-        layers, whole = _config(case).n_layers, LlamaConfig.from_json(case.shape).n_layers
+        layers, whole = model_trained(case).n_layers, LlamaConfig.from_json(case.shape).n_layers
         if layers < whole:
             why = f"{layers} of {whole} layers: the figure would be another model's"
             return Laps(samples=samples, missing=dict.fromkeys(_RATES, why))
         return Laps(samples={**samples, "train_tok_s": [tokens / t for t in step_s]})
 
 
-def _config(case: Case) -> LlamaConfig:
+def model_trained(case: Case) -> LlamaConfig:
+    """The preset, with as many layers as are trained."""
     whole = LlamaConfig.from_json(case.shape)
     return replace(whole, n_layers=case.number("layers") or whole.n_layers)

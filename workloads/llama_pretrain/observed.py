@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from tpubench.workloads.llama.config import LlamaConfig
+from tpubench.workloads.llama.quantized import FLOAT32
+from tpubench.workloads.llama.weights import whole
 from tpubench.workloads.llama_pretrain.reference import (
     AdamWSettings,
     AdamWState,
@@ -66,21 +68,21 @@ def watch(
     """
     counted, passes = _steps_taken(step), len(step.losses)
     step.start_again()
-    start = _elements(step.model, lambda parameter: parameter.detach())
+    start = _elements(step, lambda parameter: parameter.detach())
     gradients = []
     for number in range(STEPS):
         before(number)
         loss = _mean_over_ranks(step, step.loss_and_gradients(targets_BL, scale))
         step.barrier()
-        named = ((name, gathered(_gradient(p))) for name, p in step.model.named_parameters())
+        named = ((name, gathered(_gradient(p))) for name, p in step.trained())
         look(number, loss, named)
-        gradients.append(_elements(step.model, _gradient))
+        gradients.append(_elements(step, _gradient))
         step.update()
         step.barrier()
     return Updates(
         before=start,
         gradients=gradients,
-        after=_elements(step.model, lambda parameter: parameter.detach()),
+        after=_elements(step, lambda parameter: parameter.detach()),
         counted=counted,
         passes=passes,
     )
@@ -115,7 +117,7 @@ def one_more(step: TrainStep) -> OneMore:
     """One more pass from the weights and moments that the timed ones left."""
     step.loss_and_gradients(step.targets_BL, step.scale)
     step.barrier()
-    gradient = _elements(step.model, _gradient)
+    gradient = _elements(step, _gradient)
     step.optimizer.zero_grad(set_to_none=True)
     before = _state(step)
     step.run(lambda *_: None)
@@ -132,6 +134,16 @@ def worst_over_ranks(step: TrainStep, error: float) -> float:
     errors = torch.tensor(error, device=step.device.torch_device)
     torch.distributed.all_reduce(errors, op=torch.distributed.ReduceOp.MAX)
     return float(errors)
+
+
+def frozen_error(step: TrainStep) -> float:
+    """Relative L2 distance of the worst frozen weight from its source; all ranks together."""
+    errors = [0.0]
+    for name, parameter in step.frozen():
+        held = gathered(parameter.detach()).to("cpu", torch.float32)
+        right = whole(step.weights, name, held=FLOAT32, device="cpu")
+        errors.append(float((held - right).norm() / right.norm()))
+    return max(errors, key=lambda error: (math.isnan(error), error))
 
 
 def weights_now(step: TrainStep, device: str) -> Callable[[str], Tensor]:
@@ -153,7 +165,10 @@ def pieces(
     """
     q, k = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
     for name, tensor in named:
-        if "attention.qkv." in name:
+        parts: Sequence[Tensor]
+        if name.endswith(".a"):  # of an adapter: as many rows for each of them
+            parts = torch.chunk(tensor, 3 if ".qkv." in name else 2 if ".gate_up." in name else 1)
+        elif "attention.qkv." in name:
             parts = torch.split(tensor, [q, k, k])
         elif "ffn.gate_up." in name:
             parts = torch.split(tensor, config.d_ffn)
@@ -171,9 +186,9 @@ def sampled(tensor: Tensor, most: int = SAMPLES) -> Tensor:
     return flat[:: max(1, len(flat) // most)][:most].to("cpu", torch.float32, copy=True)
 
 
-def _elements(model: nn.Module, of: Callable[[nn.Parameter], Tensor]) -> Tensor:
-    """The same few elements of every weight that this process holds."""
-    return torch.cat([sampled(_local(of(p)), _UPDATED) for p in model.parameters()])
+def _elements(step: TrainStep, of: Callable[[nn.Parameter], Tensor]) -> Tensor:
+    """The same few elements of every trained weight that this process holds."""
+    return torch.cat([sampled(_local(of(p)), _UPDATED) for _, p in step.trained()])
 
 
 def _state(step: TrainStep) -> AdamWState:
@@ -185,9 +200,9 @@ def _state(step: TrainStep) -> AdamWState:
         return of
 
     return AdamWState(
-        weight=_elements(step.model, lambda parameter: parameter.detach()),
-        mean=_elements(step.model, moment("exp_avg")),
-        square=_elements(step.model, moment("exp_avg_sq")),
+        weight=_elements(step, lambda parameter: parameter.detach()),
+        mean=_elements(step, moment("exp_avg")),
+        square=_elements(step, moment("exp_avg_sq")),
         steps=_steps_taken(step),
     )
 
@@ -203,7 +218,7 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 
 def _steps_taken(step: TrainStep) -> int:
     """Steps by the optimizer's own count; the fewest where weights differ."""
-    states = [step.optimizer.state.get(p) for p in step.model.parameters()]
+    states = [step.optimizer.state.get(p) for _, p in step.trained()]
     return min(int(state["step"]) if state else 0 for state in states)
 
 

@@ -4,6 +4,7 @@
   every gradient, each step judged at the weights the program had.
 - ``gradient`` and ``loss``: of the program itself, every layer, at the initial weights.
 - ``optimizer``: what it made of its own gradients, element by element.
+- ``frozen base``, where there is one: no weight of it moved.
 - ``timed loss`` and ``timed step``: of one more pass after the window, from the weights and the
   moments that the timed passes left.
 """
@@ -27,6 +28,7 @@ from tpubench.workloads.llama.recall import eager, floor, place
 from tpubench.workloads.llama.weights import whole
 from tpubench.workloads.llama_pretrain import reference as reference
 from tpubench.workloads.llama_pretrain.observed import (
+    frozen_error,
     one_more,
     pieces,
     sampled,
@@ -50,6 +52,8 @@ TIMED_STEP = 0.03
 the weakest defect of docs/parity.md moves the step by 0.08."""
 UPDATE_TOLERANCE = 1e-3
 """A weight of one moves by 3e-4 a step, and float32 rounds it to 6e-8."""
+FROZEN = 1e-6
+"""A weight that nothing moved is what it was, bit for bit."""
 _SOURCES = (
     "../llama/config.py",
     "../llama/reference.py",
@@ -76,21 +80,22 @@ def checks(case: Case, step: TrainStep, means: Means) -> Checks:
             if number == 0:
                 seen.update(samples, loss=loss.to("cpu", torch.float32, copy=True))
 
+        frozen = [_frozen(frozen_error(step))] if step.frozen() else []
         updates = watch(step, step.judged_BL, step.judged_scale, lambda number: None, keep)
         update_error = worst_over_ranks(step, updates.error())
         twin = _twin(case, means)
         if means.device.rank > 0:
             return []
-        return [twin, *_judged(case, step, seen, means), _optimizer(update_error), *timed]
+        judged = _judged(case, step, seen, means)
+        return [twin, *judged, _optimizer(update_error), *timed, *frozen]
 
     return run
 
 
 def _timed(case: Case, step: TrainStep, means: Means) -> list[Parity]:
     where = place(means)
-    expected = reference.loss(
-        step.model.config, weights_now(step, where.device), step.tokens_BL, step.targets_BL, where
-    )
+    get = step.plain_weights(weights_now(step, where.device))
+    expected = reference.loss(step.model.config, get, step.tokens_BL, step.targets_BL, where)
     if step.device.ranks > 1:
         expected = expected.to(step.device.torch_device)
         torch.distributed.all_reduce(expected)
@@ -146,6 +151,15 @@ def _optimizer(error: float) -> Parity:
     )
 
 
+def _frozen(error: float) -> Parity:
+    return Parity(
+        name="frozen base",
+        error=error,
+        tolerance=FROZEN,
+        what="relative L2 distance of the worst frozen weight from what it began as",
+    )
+
+
 def _twin(case: Case, means: Means) -> Parity:
     """The twin's losses and gradients, each step's at the weights that it had then."""
     errors = [0.0]
@@ -171,13 +185,14 @@ def _twin(case: Case, means: Means) -> Parity:
                 return
             found = reference.gradients(
                 config,
-                weights.__getitem__,
+                step.plain_weights(weights.__getitem__),
                 ids_BL[:, :-1],
                 ids_BL[:, 1:],
                 scale=1 / ids_BL[:, 1:].numel(),
                 dtype=torch.float32,
                 place=where,
             )
+            found = step.own_gradients(weights.__getitem__, found, where)
             _, expected = next(found)
             errors.append(abs(float(loss.cpu() / expected.cpu()) - 1))
             wanted = {n: g.to("cpu", torch.float32) for n, g in pieces(config, found, ids_BL)}
@@ -241,15 +256,20 @@ def _recalled(step: TrainStep, dtype: torch.dtype, exact: bool, means: Means) ->
     known = means.references.recall(key)
     if known is not None:
         return known
+
+    def get(name: str) -> Tensor:
+        return _initial(step, name, where.device)
+
     found = reference.gradients(
         config,
-        lambda name: _initial(step, name, where.device),
+        step.plain_weights(get),
         ids_L.unsqueeze(0),
         step.all_tokens_BL[:1, 1 : step.judged + 1],
         scale=1 / step.judged,
         dtype=dtype,
         place=where,
     )
+    found = step.own_gradients(get, found, where)
     _, loss = next(found)
     answer = {name: sampled(tensor) for name, tensor in pieces(config, found, ids_L)}
     answer["loss"] = loss.to("cpu", torch.float32)

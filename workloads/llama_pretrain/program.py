@@ -79,21 +79,30 @@ class TracedStep(nn.Module):
     """One training step as a module: tokens and targets in, the mean loss out.
 
     A call advances the buffers: ``weight.NAME``, ``mean.NAME`` and ``square.NAME`` (the optimizer's
-    moments), and ``count.steps``. ``table.NAME`` are the model's own buffers, which stay.
+    moments), and ``count.steps``. ``table.NAME`` are the model's own buffers and ``frozen.NAME``
+    the weights that are not trained, which stay.
     """
 
     def __init__(self, model: TrainedLlama, tokens_BL: Tensor) -> None:
         super().__init__()
-        self.names = [name for name, _ in model.named_parameters()]
-        weights = [parameter.detach() for parameter in model.parameters()]
+        trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+        frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
+        self.names, weights = list(trained), list(trained.values())
         zeros = [[torch.zeros_like(weight) for weight in weights] for _ in range(2)]
         for group, tensors in zip(("weight", "mean", "square"), (weights, *zeros), strict=True):
             self.add_module(group, _Buffers(dict(zip(self.names, tensors, strict=True))))
-        tables = dict(model.named_buffers())
-        self.add_module("table", _Buffers(tables))
+        self.add_module("table", _Buffers(dict(model.named_buffers())))
+        self.add_module("frozen", _Buffers({name: p.detach() for name, p in frozen.items()}))
+        self.still = [*dict(model.named_buffers()), *frozen]
         steps = torch.zeros((), device=tokens_BL.device)
         self.add_module("count", _Buffers({"steps": steps}))
-        self.graph = _trace(model, [*weights, *zeros[0], *zeros[1]], steps, tokens_BL)
+        state = [*weights, *zeros[0], *zeros[1]]
+        self.graph = _trace(model, self.names, state, steps, self._still(), tokens_BL)
+
+    def _still(self) -> dict[str, Tensor]:
+        """What no step changes, by its name in the model."""
+        held = [b for group in ("table", "frozen") for b in self.get_submodule(group).buffers()]
+        return dict(zip(self.still, held, strict=True))
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         state = [
@@ -102,9 +111,8 @@ class TracedStep(nn.Module):
             for tensor in self.get_submodule(group).buffers()
         ]
         (steps,) = self.get_submodule("count").buffers()
-        tables = dict(self.get_submodule("table").named_buffers())
         loss: Tensor
-        loss, next_steps, *advanced = self.graph(state, steps, tables, tokens, targets)
+        loss, next_steps, *advanced = self.graph(state, steps, self._still(), tokens, targets)
         for old, new in zip((*state, steps), (*advanced, next_steps), strict=True):
             old.copy_(new)
         return loss
@@ -119,18 +127,24 @@ class _Buffers(nn.Module):
             self.register_buffer(name.replace(".", "-"), tensor)
 
 
-def _trace(model: TrainedLlama, state: State, steps: Tensor, tokens_BL: Tensor) -> GraphModule:
+def _trace(
+    model: TrainedLlama,
+    names: Sequence[str],
+    state: State,
+    steps: Tensor,
+    still: dict[str, Tensor],
+    tokens_BL: Tensor,
+) -> GraphModule:
     """The graph of one step, forward and backward and update, from tensors to tensors."""
-    names = [name for name, _ in model.named_parameters()]
     settings = AdamWSettings()
 
     def step(
-        state: State, steps: Tensor, tables: dict[str, Tensor], tokens: Tensor, targets: Tensor
+        state: State, steps: Tensor, still: dict[str, Tensor], tokens: Tensor, targets: Tensor
     ) -> list[Tensor]:
         n = len(names)
         weights = [weight.detach().requires_grad_() for weight in state[:n]]
         live = dict(zip(names, weights, strict=True))
-        loss = functional_call(model, {**live, **tables}, (tokens, targets)) / tokens.numel()
+        loss = functional_call(model, {**live, **still}, (tokens, targets)) / tokens.numel()
         gradients = torch.autograd.grad(loss, weights)
         steps = steps + 1
         advanced = [
@@ -145,9 +159,8 @@ def _trace(model: TrainedLlama, state: State, steps: Tensor, tokens_BL: Tensor) 
             *(new for group in zip(*advanced, strict=True) for new in group),
         ]
 
-    tables = dict(model.named_buffers())
     targets_BL = torch.zeros_like(tokens_BL)  # a tensor given twice would be traced as one input
-    graph: GraphModule = make_fx(step)(state, steps, tables, tokens_BL, targets_BL)
+    graph: GraphModule = make_fx(step)(state, steps, still, tokens_BL, targets_BL)
     for node in graph.graph.nodes:
         # A cast names the device that it was traced on; the program is for another one.
         if "device" in node.kwargs:
@@ -173,8 +186,16 @@ def _adamw(
     return weight * (1 - s.lr * s.weight_decay) - s.lr * update, mean, square
 
 
-def program(case: Case, config: LlamaConfig, *, chips: int) -> Program:
+def program(
+    case: Case,
+    config: LlamaConfig,
+    *,
+    chips: int,
+    change: Callable[[TrainedLlama], object] = lambda model: None,
+) -> Program:
     """One step of ``config``'s layers; over ``chips`` by fully sharded data parallelism.
+
+    change: what makes the model of another workload of a plain one, in place.
 
     Every weight and moment is cut along its first dimension, where that divides, and the batch by
     sequences. UsageError for what cannot be exported.
@@ -187,6 +208,7 @@ def program(case: Case, config: LlamaConfig, *, chips: int) -> Program:
     with torch.device("meta"):
         recompute = case.params["recompute"] == "full"
         model = TracedLlama(config, length, getattr(torch, case.dtype), recompute=recompute)
+        change(model)
         tokens_BL = torch.empty(batch, length, dtype=torch.int64)
     module = TracedStep(model, tokens_BL)
     split: dict[str, int] = {}

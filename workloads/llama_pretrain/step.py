@@ -11,9 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from tpubench.suite.workload import Case, Device, Mark, Step, UsageError
 from tpubench.workloads.llama.config import LlamaConfig
 from tpubench.workloads.llama.quantized import FLOAT32
+from tpubench.workloads.llama.reference import Place
 from tpubench.workloads.llama.weights import Drawn, Source, whole
 from tpubench.workloads.llama_pretrain.model import IGNORED, TrainedLlama
-from tpubench.workloads.llama_pretrain.reference import AdamWSettings
+from tpubench.workloads.llama_pretrain.reference import AdamWSettings, Get
 
 PARITY_TOKENS = 64
 """Tokens of the first sequence that carry a loss in the parity check. Being causal, they need
@@ -59,9 +60,27 @@ class TrainStep(Step):
         # divides by the targets of all and counts for as many ranks as there are.
         self.scale = here(torch.tensor(device.ranks / (batch * length)))
         self.judged_scale = here(torch.tensor(device.ranks / judged))
-        self.optimizer = adamw(model.parameters(), AdamWSettings())
+        self.optimizer = adamw((p for _, p in self.trained()), AdamWSettings())
         self.losses: list[Tensor] = []
         """Loss of each pass, on the device; of this rank's share, times the ranks."""
+
+    def trained(self) -> list[tuple[str, nn.Parameter]]:
+        """Name and parameter of what the optimizer moves; all others are frozen."""
+        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+
+    def frozen(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.model.named_parameters() if not p.requires_grad]
+
+    def plain_weights(self, get: Get) -> Get:
+        """The weights of a plain Llama that computes the same, from this model's own."""
+        return get
+
+    def own_gradients(
+        self, get: Get, named: Iterator[tuple[str, Tensor]], place: Place
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Gradients of what is trained here, from those of ``plain_weights``; "loss" as it is."""
+        del get, place
+        return named
 
     def splits(self) -> list[tuple[Tensor, int]]:
         """The batch, by sequences; the weights are spread by ``Device.shard``."""
@@ -87,7 +106,7 @@ class TrainStep(Step):
     def start_again(self) -> None:
         """Weights and optimizer as they were before the first step, in place."""
         where = self.device.torch_device
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in self.trained():
             place_values(parameter, whole(self.weights, name, held=FLOAT32, device=where))
         with torch.no_grad():
             for state in self.optimizer.state.values():
@@ -121,14 +140,17 @@ def build(case: Case, config: LlamaConfig, device: Device) -> TrainStep:
 
     Each decoder layer is created, filled and, with many chips, sharded before the next one is.
     """
-    batch, length = case.number("batch"), case.number("seq_len")
-    if batch % device.ranks:
-        raise UsageError(f"batch={batch} does not divide among {device.ranks} ranks")
+    tokens_BL = drawn_tokens(case, config, device)
     with torch.device("meta"):
-        model = _model(case, config)
-    seed = case.number("seed")
+        model = plain_model(case, config)
+    weights = Drawn(config, case.number("seed"), device.torch_device)
+    fill(model, weights, device)
+    return TrainStep(model, tokens_BL, device, weights)
+
+
+def fill(model: TrainedLlama, weights: Source, device: Device) -> None:
+    """Give a model on the meta device its memory and weights, its layers one after another."""
     where = device.torch_device
-    weights = Drawn(config, seed, where)
     for unit, prefix in [*((b, f"blocks.{i}.") for i, b in enumerate(model.blocks)), (model, "")]:
         materialise(unit, where)
         if unit is model:
@@ -139,12 +161,21 @@ def build(case: Case, config: LlamaConfig, device: Device) -> TrainStep:
         if device.shard is not None:
             device.shard(unit)
     model.place_tables(torch.device(where))
-    generator = torch.Generator().manual_seed(seed)
-    tokens_BL = torch.randint(0, config.vocab, (batch, length + 1), generator=generator)
-    return TrainStep(model, tokens_BL, device, weights)
 
 
-def _model(case: Case, config: LlamaConfig) -> TrainedLlama:
+def drawn_tokens(case: Case, config: LlamaConfig, device: Device) -> Tensor:
+    """The whole batch, one token longer than the sequence, on the CPU.
+
+    UsageError when it does not divide among the ranks.
+    """
+    batch, length = case.number("batch"), case.number("seq_len")
+    if batch % device.ranks:
+        raise UsageError(f"batch={batch} does not divide among {device.ranks} ranks")
+    generator = torch.Generator().manual_seed(case.number("seed"))
+    return torch.randint(0, config.vocab, (batch, length + 1), generator=generator)
+
+
+def plain_model(case: Case, config: LlamaConfig) -> TrainedLlama:
     return TrainedLlama(
         config,
         case.number("seq_len"),
@@ -158,7 +189,8 @@ def materialise(unit: nn.Module, device: str) -> None:
     for module in unit.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.is_meta:
-                setattr(module, name, nn.Parameter(torch.empty_like(parameter, device=device)))
+                empty = torch.empty_like(parameter, device=device)
+                setattr(module, name, nn.Parameter(empty, parameter.requires_grad))
 
 
 @torch.no_grad()
@@ -195,20 +227,26 @@ def count(case: Case, config: LlamaConfig) -> Mapping[str, int]:
     torch counts attention as if it were not causal. Bytes: see ``train_bytes``.
     """
     with torch.device("meta"):
-        model = _model(case, config)
+        return count_of(plain_model(case, config), case)
+
+
+def count_of(model: TrainedLlama, case: Case) -> Mapping[str, int]:
+    """The same of a model on the meta device."""
+    with torch.device("meta"):
         tokens_BL = torch.empty(case.number("batch"), case.number("seq_len"), dtype=torch.int64)
     with FlopCounterMode(display=False) as counter:
         loss: Tensor = model(tokens_BL, tokens_BL)
         loss.backward()  # type: ignore[no-untyped-call]
-    optimizer = adamw(model.parameters(), AdamWSettings())
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = adamw(trained, AdamWSettings())
     gradients = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
-    weights = sum(p.nbytes for p in model.parameters())
+    weights = sum(p.nbytes for p in trained)
     optimizer.step()
     moments = sum(
         value.nbytes for state in optimizer.state.values() for value in state.values() if value.ndim
     )
     read = sum(p.numel() for p in model.parameters())
-    if not config.tied:
+    if not model.config.tied:
         read -= model.embedding.weight.numel()  # looked up, not read
     return {
         "flops": counter.get_total_flops(),
