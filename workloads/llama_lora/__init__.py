@@ -15,6 +15,7 @@ from typing import ClassVar
 from tpubench.suite.workload import (
     DTYPES,
     Case,
+    Decoder,
     Device,
     Parameter,
     Program,
@@ -55,6 +56,11 @@ class LlamaLora(LlamaPretrain):
         if accelerator:
             return "llama-3.1-8b", "16 GB of frozen weights, 0.7 GB of adapters"
         return "llama-3.2-1b", "the standard size for a CPU; smollm2-135m is quicker"
+
+    def decoder(self, preset: str) -> Decoder | None:
+        """None: what is known of training a whole decoder is not known of its adapters."""
+        del preset
+        return None
 
     def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:
         if preset == "tiny":

@@ -6,7 +6,7 @@ B [out, r] (Hu et al., LoRA, 2021, section 4.1); W is frozen.
 
 from __future__ import annotations
 
-from tpubench.workloads.llama.config import LlamaConfig, attention_flops
+from tpubench.workloads.llama.config import LlamaConfig
 
 
 def adapter_params(config: LlamaConfig, rank: int) -> int:
@@ -30,7 +30,8 @@ def step_flops(
     unneeded = _first_qkv(config) + 3 * rank * config.d_model
     pairs = length * (length + 1) // 2 if causal else length * length
     weights = 4 * frozen + 6 * adapter_params(config, rank) - 2 * unneeded
-    return batch * length * weights + 3 * attention_flops(config, batch, 1, pairs)
+    products = 4 * config.n_layers * config.n_heads * config.head_dim * pairs  # QKᵀ and AV
+    return batch * (length * weights + 3 * products)
 
 
 def step_bytes(config: LlamaConfig, rank: int, dtype_bytes: int) -> int:
