@@ -9,10 +9,22 @@ import typer
 
 from tpubench.errors import UsageError
 
+
+def store_of(text: str | Path) -> Path:
+    """A store by its name: a folder, or the mirror of a bucket."""
+    from tpubench.results.object_storage import is_url, located
+
+    return located(str(text)) if is_url(str(text)) else Path(text)
+
+
 Store = Annotated[
     Path | None,
     typer.Option(
-        "--store", help="Folder of stored facts. [default: $TPUBENCH_STORE or ./bench-results]"
+        "--store",
+        parser=store_of,
+        metavar="STORE",
+        help="Folder of stored facts, or s3://… or gs://…. [default: $TPUBENCH_STORE or"
+        " ./bench-results]",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]

@@ -69,13 +69,14 @@ def sweep(
     if cluster.executor in {"slurm", "kubernetes"}:
         return _written(spec, wanted, entries, device, cluster, where, as_json=as_json)
     if cluster.executor == "ray":
+        from tpubench.results import object_storage
         from tpubench.suite.executors import jobs, on_ray
 
         path = None if spec in sweep_spec.named() else Path(spec).expanduser().absolute()
         shipped = on_ray.Shipped(
             spec=str(path or spec),
             text=None if path is None else path.read_text(encoding="utf-8"),
-            store=str(where.absolute()),
+            store=object_storage.name_of(where),
             device=device,
         )
         groups = jobs.groups(wanted, entries)
@@ -98,8 +99,6 @@ def _check(cluster: Asked) -> None:
         )
     if cluster.executor == "kubernetes" and cluster.image is None:
         raise UsageError("--executor kubernetes needs --image: docs/clusters.md has a recipe")
-    if cluster.executor == "kubernetes" and cluster.claim is None:
-        raise UsageError("--executor kubernetes needs --claim: a pod's own disk goes with it")
     only = {"image": "kubernetes", "queue": "kubernetes", "claim": "kubernetes", "address": "ray"}
     for name, executor in only.items():
         if getattr(cluster, name) is not None and cluster.executor != executor:
@@ -120,6 +119,7 @@ def _written(
 ) -> int:
     """Write what a scheduler takes, a file for each kind of node."""
     from tpubench.reports.terminal import sweep as terminal_sweep
+    from tpubench.results import object_storage
     from tpubench.suite import sweep_spec
     from tpubench.suite.executors import jobs, kubernetes, slurm
 
@@ -129,6 +129,11 @@ def _written(
     left_out: dict[str, str] = {}
     if cluster.executor == "kubernetes":
         assert cluster.image is not None
+        if cluster.claim is None and object_storage.of(store) is None:
+            raise UsageError(
+                "--executor kubernetes needs --claim NAME, or --store s3://… or gs://…: a pod's own"
+                " disk goes with it"
+            )
         why = {group: kubernetes.impossible(group) for group in groups}
         left_out = {cell: said for group, said in why.items() if said for cell in group.ids}
         owner = kubernetes.Cluster(
@@ -143,7 +148,7 @@ def _written(
             owner,
             spec=spec,
             spec_file=path,
-            store=kubernetes.STORE_FOLDER if cluster.claim else str(store),
+            store=kubernetes.STORE_FOLDER if cluster.claim else object_storage.name_of(store),
             device=device,
         )
     else:
@@ -152,7 +157,7 @@ def _written(
                 wanted.name,
                 groups,
                 spec=str(path or spec),
-                store=store.absolute(),
+                store=object_storage.name_of(store),
                 device=device,
                 at_once=cluster.at_once,
             )

@@ -59,6 +59,7 @@ def compile_(
     from tpubench.estimates.compiled.request import parse
     from tpubench.reports.terminal import compiled as terminal
     from tpubench.results.row import Row
+    from tpubench.results.sealing import manifest
     from tpubench.results.store import prepare, write
 
     requests = [
@@ -84,7 +85,7 @@ def compile_(
     for request in requests:
         compiled = estimate(request)
         if store is not None:
-            write(store, request.case.key, compiled)
+            manifest.close([write(store, request.case.key, compiled)])
         rows += compiled
     terminal.show(rows, store, as_json=as_json, explain=explain)
     if not all(row.status == "ok" for row in rows):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tpubench.commands._app import App
-from tpubench.commands._options import Explain, Json, Prices
+from tpubench.commands._options import Explain, Json, Prices, store_of
 from tpubench.errors import UsageError
 
 app = App()
@@ -46,7 +46,10 @@ def estimate(
         bool, typer.Option("--rows", help="With --validate: also every row's prediction.")
     ] = False,
     store: Annotated[
-        Path | None, typer.Option(help="Store the rows there, like those of a run.")
+        Path | None,
+        typer.Option(
+            parser=store_of, metavar="STORE", help="Store the rows there, like those of a run."
+        ),
     ] = None,
     as_json: Json = False,
     explain: Explain = False,
@@ -68,6 +71,7 @@ def estimate(
     from tpubench.estimates.modelled import examine
     from tpubench.estimates.request import parse
     from tpubench.results.row import Row
+    from tpubench.results.sealing import manifest
     from tpubench.results.store import prepare, write
 
     requests = [
@@ -89,7 +93,7 @@ def estimate(
         if store is not None and modelled.rows:
             prepare(store)
             name = f"{request.workload}-roofline-{request.device}-000"
-            write(store, name, list(modelled.rows))
+            manifest.close([write(store, name, list(modelled.rows))])
         all_rows += modelled.rows
         notes += [note for note in modelled.notes if note not in notes]
     terminal.show(all_rows, notes, store, as_json=as_json, explain=explain)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tpubench.commands._app import App
-from tpubench.commands._options import Filters, Json, Store
+from tpubench.commands._options import Filters, Json, Store, store_of
 from tpubench.errors import UsageError
 
 app = App()
@@ -128,8 +128,12 @@ def runs_restore(
 
 @app.command()
 def merge(
-    stores: Annotated[list[Path], typer.Argument(metavar="STORE...", help="Stores to read.")],
-    into: Annotated[Path, typer.Option(metavar="STORE", help="Store to bring them into.")],
+    stores: Annotated[
+        list[Path], typer.Argument(parser=store_of, metavar="STORE...", help="Stores to read.")
+    ],
+    into: Annotated[
+        Path, typer.Option(parser=store_of, metavar="STORE", help="Store to bring them into.")
+    ],
     as_json: Json = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would come, and write nothing.")

@@ -24,10 +24,11 @@ def read(store: str | Path, **filters: object) -> pd.DataFrame:
     """
     import pandas as pd
 
+    from tpubench.results.object_storage import located
     from tpubench.results.select import select
 
     wanted = [f"{column}={value}" for column, value in filters.items()]
-    found = select(Path(store), wanted)
+    found = select(located(str(store)), wanted)
     for unreadable in found.unreadable:
         raise unreadable.error
     frame: pd.DataFrame = found.table.to_pandas(types_mapper=pd.ArrowDtype)

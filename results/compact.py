@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tpubench.errors import DamagedError, TpubenchError, UsageError
-from tpubench.results import parquet_layout, seal, store
+from tpubench.results import object_storage, parquet_layout, seal, store
 from tpubench.results.listing import files
 from tpubench.results.row import arrow_schema
 from tpubench.results.sealing import chain as chains
@@ -59,6 +59,11 @@ def compact(folder: Path, *, quiet_s: float = QUIET_S) -> Compacted:
     UsageError for a store without results, and where the file system cannot exchange two folders;
     nothing has changed then.
     """
+    if object_storage.of(folder) is not None:
+        raise UsageError(
+            f"{folder} mirrors a bucket, where two folders cannot be exchanged: merge it into a"
+            " folder, and compact that"
+        )
     listing = files(folder)
     if not listing:
         raise UsageError(f"there are no results in {folder}")
@@ -124,7 +129,7 @@ def _run(
         names = {path.name for path in tables}
         for entry in os.scandir(run):
             if entry.name not in names and not entry.name.startswith("."):
-                os.link(entry.path, aside / entry.name)
+                _link(Path(entry.path), aside / entry.name)
         _write_record(aside, names)
         _exchange(run, aside)
     except OSError as error:
@@ -136,6 +141,16 @@ def _run(
     done.files_before += len(tables)
     done.files_after += merged
     done.rows += sum(table.num_rows for table in tables.values())
+
+
+def _link(path: Path, target: Path) -> None:
+    """The same file in another folder; a copy where the file system has no links."""
+    try:
+        target.hardlink_to(path)
+    except OSError as error:
+        if error.errno not in store.NO_LINKS:
+            raise
+        shutil.copy2(path, target)
 
 
 def _merge(aside: Path, tables: Sequence[pa.Table]) -> list[Path]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import re
 import secrets
 import stat
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tpubench.errors import UsageError
+from tpubench.results.store import write_once
 
 SUFFIX = ".label.json"
 LONGEST_NOTE = 2000
@@ -91,15 +91,9 @@ def say(
     }
     name = f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}{SUFFIX}"
     final = store / run_id / name
-    temporary = final.with_name(f".{name}.tmp")
     try:
-        with temporary.open("x", encoding="utf-8") as stream:
-            json.dump(content, stream, ensure_ascii=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.rename(final)  # random, so nobody else's
+        write_once(final, json.dumps(content, ensure_ascii=False).encode())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UsageError(f"cannot store {final}: {error.strerror}") from None
     return final
 

@@ -8,7 +8,6 @@ with other content is a conflict, and the one in place stays.
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -155,20 +154,12 @@ def _labels(source: Path, into: Path, done: Merged, *, dry_run: bool) -> None:
 
 def _copy(path: Path, target: Path) -> None:
     """A copy under a name that nobody has, on disk when this returns."""
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as stream:
-            stream.write(path.read_bytes())
-            stream.flush()
-            os.fsync(stream.fileno())
-        store.publish(temporary, target)
+        store.write_once(target, path.read_bytes())
     except FileExistsError:
         raise UsageError(f"{target} exists already: facts are never overwritten") from None
     except OSError as error:
         raise UsageError(f"cannot store {target}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _content(row: Row) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tpubench.errors import UsageError
-from tpubench.results import labels
+from tpubench.results import labels, object_storage
 from tpubench.results.calibration import results_of
 from tpubench.results.labels import Labels
 from tpubench.results.row import Row
@@ -123,6 +123,8 @@ def delete(store: Path, run_id: str) -> Path:
                 break
             number += 1
         (store / run_id).rename(kept)
+        for path in sorted(kept.iterdir()):
+            object_storage.move(store / run_id / path.name, path)
         chain.record(store, "deleted", run_id)
     except OSError as error:
         raise UsageError(f"cannot delete {store / run_id}: {error.strerror}") from None
@@ -154,6 +156,7 @@ def restore(store: Path, run_id: str) -> int:
                 if target.exists():
                     raise UsageError(f"{target} exists: {path} is left where it is")
                 path.rename(target)
+                object_storage.move(path, target)
                 came += 1
             kept.rmdir()
         chain.record(store, "restored", run_id)

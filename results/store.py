@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tpubench.errors import DamagedError, TpubenchError, UsageError
-from tpubench.results import parquet_layout, regular_file, row_check, seal
+from tpubench.results import object_storage, parquet_layout, regular_file, row_check, seal
 from tpubench.results.listing import Listing
 from tpubench.results.listing import Unreadable as Unreadable
 from tpubench.results.listing import files as files
@@ -38,6 +38,7 @@ COLUMNS_KEY = b"tpubench.columns_sha256"
 DEFAULT_STORE = "bench-results"
 _PROBE_BYTES = 1 << 16
 """About what a repetition takes: a full disk still has room for an empty file."""
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 _ROWS_AT_ONCE = 4096
 """Rows that are Python objects at the same time while they are hashed."""
@@ -66,7 +67,7 @@ class Scan:
 
 def default_store() -> Path:
     """``$TPUBENCH_STORE`` if set, else ``bench-results`` in the working directory."""
-    return Path(os.environ.get("TPUBENCH_STORE") or DEFAULT_STORE)
+    return object_storage.located(os.environ.get("TPUBENCH_STORE") or DEFAULT_STORE)
 
 
 def is_named_by_environment() -> bool:
@@ -84,6 +85,7 @@ def prepare(store: Path) -> None:
         store.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(bytes(_PROBE_BYTES))
         probe.unlink()
+        object_storage.probe(store)
     except OSError as error:
         kind = NotStoredError if error.errno in _FULL else UsageError
         raise kind(f"store {store} cannot be written: {_why(error)}") from None
@@ -133,10 +135,12 @@ def write_into(folder: Path, name: str, table: pa.Table) -> Path:
 
 
 def write_once(final: Path, data: bytes) -> None:
-    """A new file, whole or not at all, on disk with its directory entries when this returns.
+    """A new file, whole or not at all, on disk with its directory entries when this returns; of a
+    store in a bucket, there as well.
 
     FileExistsError when the name is taken, any other OSError as the disk refuses.
     """
+    object_storage.put(final, data)
     folder = final.parent
     temporary = folder / f".{final.name}.{secrets.token_hex(6)}.tmp"
     folder.mkdir(parents=True, exist_ok=True)
@@ -272,7 +276,7 @@ def publish(temporary: Path, final: Path) -> None:
     try:
         final.hardlink_to(temporary)
     except OSError as error:
-        if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
+        if error.errno not in NO_LINKS:
             raise
         # A file system without hard links. Run ids are random, so nobody else takes the name
         # between these two lines.

@@ -35,6 +35,7 @@ from tpubench.devices.names import canonical
 from tpubench.devices.sheets import devices
 from tpubench.errors import UsageError
 from tpubench.results.fingerprint import canonical_json
+from tpubench.results.object_storage import is_url, located
 from tpubench.suite.request import DEFAULT_TIMEOUT_S, Request
 
 Value = int | float | str
@@ -197,7 +198,7 @@ def read(spec: str) -> Sweep:
             cells.setdefault(cell.id, cell)
             if len(cells) > MOST_CELLS:
                 raise UsageError(f"{path}: more than {MOST_CELLS} cells")
-    store = None if file.store is None else here / Path(file.store).expanduser()
+    store = None if file.store is None else _store(file.store, here)
     return Sweep(name=file.name, store=store, cells=tuple(cells.values()))
 
 
@@ -231,6 +232,10 @@ def _crossed(path: Path, number: int, table: CellTable, file: SweepFile, here: P
         )
         for values in itertools.product(*settings.values())
     ]
+
+
+def _store(text: str, here: Path) -> Path:
+    return located(text) if is_url(text) else here / Path(text).expanduser()
 
 
 def _several(value: Any) -> list[Any]:

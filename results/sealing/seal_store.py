@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tpubench.errors import DamagedError, UsageError
+from tpubench.results import object_storage
 from tpubench.results.listing import files
 from tpubench.results.sealing import chain as chains
 from tpubench.results.sealing import manifest as manifests
@@ -65,6 +66,7 @@ def seal(folder: Path, key: Path | None = None, allowed: Path | None = None) -> 
     done.head = done.blocks[-1].sha256 if done.blocks else done.head
     for path, _, _ in events:
         path.unlink(missing_ok=True)
+        object_storage.remove(path)
     return done
 
 

@@ -17,6 +17,7 @@ from tpubench.errors import RunFailedError, UsageError
 from tpubench.results import fingerprint, store
 from tpubench.results.events import Event, Observer, RunReport
 from tpubench.results.row import Row
+from tpubench.results.sealing import manifest
 from tpubench.suite.serving import arrivals, engine, generator, proof, server
 from tpubench.suite.serving.figures import Figures, figures
 from tpubench.suite.serving.load import Ask, Load, Plain
@@ -39,6 +40,7 @@ class Bench:
     rows: list[Row] = field(default_factory=list)
     done: dict[Load, list[Measured]] = field(default_factory=dict)
     stored: int = 0
+    files: list[Path] = field(default_factory=list)
     failed: int = 0
     cores: frozenset[int] | None = None
     """Those of the generator, where the server runs on others of this machine; None: any."""
@@ -84,7 +86,8 @@ class Bench:
         made = rows(self.context, params, repetition, started, measured)
         self.rows += made
         key = fingerprint.sha256(dict(params))[:12]
-        store.write(self.where, f"{self.plan.service.name}-{key}-{repetition:03d}", made)
+        name = f"{self.plan.service.name}-{key}-{repetition:03d}"
+        self.files.append(store.write(self.where, name, made))
 
     def _measured(self, load: Load, repetition: int) -> Measured:
         schedule = drawn(self.plan, load, repetition)
@@ -166,6 +169,8 @@ def execute(plan: Plan, where: Path, observe: Observer) -> RunReport:
             cut_short = f"{error}; what was measured is kept in {where / plan.run_id}"
         except store.NotStoredError as error:
             cut_short = str(error)
+        finally:
+            manifest.close(bench.files)
     return RunReport(
         run_id=plan.run_id,
         store=where,

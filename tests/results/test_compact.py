@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -119,3 +120,17 @@ def test_a_file_system_that_cannot_exchange_folders_is_one_clear_error(
     assert rows(store) == before and not list(store.glob(".*"))
     with pytest.raises(UsageError, match="no results"):
         compact(store / "none")
+
+
+def test_a_file_system_without_hard_links_is_compacted_by_copies(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = rows(store)
+
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    assert compact(store, quiet_s=-60).files_after == 2
+    assert rows(store) == before and verify_store(store).ok
+    assert labels.of_run(store, RUN).tags == ("baseline",)
