@@ -47,7 +47,8 @@ class Row:
     preset: str = _column("model or shape preset")
     params: str = _column("JSON object: every parameter of the case")
     backend: str = _column(
-        "adapter that ran it: cpu, fake, cuda, xla, tpu; imported for others' results"
+        "adapter that ran it: cpu, fake, cuda, xla, tpu; of a server its engine (vllm), or server;"
+        " imported for others' results"
     )
     device: str = _column("canonical device name, e.g. tpu-v6e, nvidia-h100-sxm, cpu")
     chips: int = _column("physical chips held; 0 where an imported file does not say")

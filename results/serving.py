@@ -7,6 +7,7 @@ sides say of the run (requests, warm-up, the shape's name, a service level) is t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from tpubench.results.model_names import model_key
@@ -41,9 +42,14 @@ def load_of(row: Row, params: Mapping[str, object]) -> tuple[object, ...] | None
     """
     if row.workload not in SERVED or row.metric not in ALIKE:
         return None
-    lengths = [params.get(name) for name in _LENGTHS]
-    loads = [params.get(name) for name in _LOADS]
-    if loads == [None, None] or not all(isinstance(each, int | float) for each in lengths):
+    lengths = [_number(params.get(name)) for name in _LENGTHS]
+    # "inf": all at once, which a concurrency then limits, or which is no load that we make.
+    concurrency, rate = (_number(params.get(name)) for name in _LOADS)
+    if None in lengths or concurrency == rate:
         return None
-    rounded = [round(each) for each in lengths if isinstance(each, int | float)]
-    return (model_key(row.preset), *rounded, *map(str, loads), row.dtype, row.metric)
+    rounded = [round(each) for each in lengths if each is not None]
+    return (model_key(row.preset), *rounded, concurrency, rate, row.dtype, row.metric)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -132,7 +132,7 @@ def started(
         *processes.command(engine.python, "vllm.entrypoints.openai.api_server"),
         *("--model", engine.source, "--served-model-name", engine.model),
         *("--host", "127.0.0.1", "--port", str(port)),
-        *("--max-model-len", str(longest)),
+        *("--max-model-len", str(longest), "--enable-prompt-tokens-details"),
         *(("--dtype", engine.dtype) if engine.dtype else ()),
         *(("--tensor-parallel-size", str(engine.chips)) if engine.chips > 1 else ()),
         *(("--enforce-eager",) if engine.device == CPU else ()),

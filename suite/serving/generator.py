@@ -49,6 +49,11 @@ class Generator:
     python: str
     version: str
 
+    @property
+    def tested(self) -> bool:
+        """Whether it is a version whose log is known."""
+        return self.version.startswith(f"{TESTED}.")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:

@@ -111,6 +111,9 @@ def make_plan(request: Request, *, look_only: bool = False) -> Plan:
         _check(load, request.slo)
     started = engine.find(request) if request.engine is not None else None
     device, chips = _place(request, started)
+    driver = None if look_only else generator.find(request.python)
+    if driver is not None and not driver.tested:
+        notes.append(f"AIPerf {driver.version}: its log is read as {generator.TESTED} writes it")
     plan = Plan(
         run_id=f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
         service=service,
@@ -121,7 +124,7 @@ def make_plan(request: Request, *, look_only: bool = False) -> Plan:
         server=request.server,
         engine=started,
         model=request.model,
-        generator=None if look_only else generator.find(request.python),
+        generator=driver,
         device=device,
         chips=chips,
         dtype=precision(request.dtype) if request.dtype else NOT_STATED,

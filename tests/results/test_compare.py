@@ -89,10 +89,19 @@ FIXTURES = Path(__file__).parent / "fixtures"
 
 
 @pytest.mark.parametrize(
-    ("file", "rows_of_it"), [("vllm-bench-0.33.0.json", 7), ("aiperf-0.13.0.json", 7)]
+    ("file", "rows_of_it"),
+    [
+        ("vllm-bench-0.33.0.json", 7),
+        ("aiperf-0.13.0.json", 7),
+        ("guidellm-0.8.1.json", 7),
+        ("imports/gptoss_fp4_h200_tp2_conc64_isl1024_osl1024.json", 7),
+    ],
 )
 def test_our_served_rows_stand_beside_what_other_tools_measured(file: str, rows_of_it: int) -> None:
-    """Files that vLLM bench and AIPerf wrote: the same model, lengths and load as a run of ours."""
+    """Files that the tools wrote: the same model, lengths and load as a run of ours.
+
+    The last is vLLM bench as InferenceX runs it: at most 64 in flight, of requests sent at once.
+    """
     imported = to_rows(
         read_results("auto", FIXTURES / file).records,
         Given(device="cpu", chips=1, dtype="bfloat16"),
@@ -102,7 +111,12 @@ def test_our_served_rows_stand_beside_what_other_tools_measured(file: str, rows_
     )
     theirs = [row for row in imported if row.value is not None]
     said = json.loads(theirs[0].params)
-    load = {key: said[key] for key in ("concurrency", "request_rate") if key in said}
+    load = {
+        key: said[key]
+        for key in ("concurrency", "request_rate")
+        if isinstance(said.get(key), int | float)
+    }
+    assert len(load) == 1
     params = {"shape": "tiny", "input_len": said["input_len"], "output_len": said["output_len"]}
     ours = [
         make_row(

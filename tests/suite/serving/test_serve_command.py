@@ -18,7 +18,7 @@ from command_line import Call, caller
 from tpubench.errors import RunFailedError, UsageError
 from tpubench.results.metrics import METRICS
 from tpubench.suite import registry
-from tpubench.suite.serving import generator
+from tpubench.suite.serving import engine, generator
 
 LOAD = ("run", "--workload", "llama-serve", "--preset", "tiny")
 QUICK = {"ttft_s": 0.05, "itl_s": 0.005}
@@ -118,6 +118,19 @@ def test_a_missing_generator_is_named_with_its_command(
     assert "export TPUBENCH_AIPERF_PYTHON=PATH" in said
 
 
+def test_a_missing_engine_is_named_with_its_command(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv(engine.VARIABLE, raising=False)
+    monkeypatch.setattr(engine, "FOLDER", "no-such-folder")
+    start = (*LOAD, "--engine", "vllm", "--set", "concurrency=1")
+    said = call(*start, "--model", "m").error(5)
+    assert "vLLM is not installed: make vllm-env in " in said
+    assert "export TPUBENCH_VLLM_PYTHON=PATH" in said
+    said = call(*start, "--weights", str(tmp_path)).error(2)
+    assert said == f"--weights {tmp_path} is no safetensors folder: no config.json"
+
+
 def test_a_python_without_the_generator_is_named(call: Call) -> None:
     import sys
 
@@ -212,3 +225,41 @@ def test_it_is_listed_with_its_shapes(call: Call) -> None:
     shapes = [row["preset"] for row in presets if row["workload"] == "llama-serve"]
     assert shapes == ["1k-1k", "8k-1k", "chat", "trace", "tiny"]
     assert {"goodput_tok_s", "usd_per_mtok_slo", "ttft_p99_s"} <= METRICS.keys()
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("aiperf")
+def test_the_highest_rate_of_a_server_of_two_slots_is_below_its_capacity(call: Call) -> None:
+    """Each request takes 1.155 s of one of two slots: 1.73 requests/s are the most there can be."""
+    with mock_server.running(**LONG, slots=2) as server:
+        done = call(
+            *(*LOAD, "--server", server.url, "--slo", "ttft_p90=3", "--repeats", "1", "--json"),
+        )
+    assert done.code == 0, done
+    (found,) = [row for row in document(done.out)["rows"] if row["metric"] == "slo_req_s"]
+    assert 0.5 < found["value"] < 1.73
+    assert found["params"]["load"] == "slo"
+    assert "requests/s keep ttft_p90=3; " in found["reason"]
+    assert call("verify").code == 0
+
+
+@pytest.mark.nightly
+@pytest.mark.usefixtures("aiperf")
+def test_a_trace_is_replayed(call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    lines = [
+        {"timestamp": 400 * n, "input_length": 600 + n, "output_length": 8, "hash_ids": [1, n]}
+        for n in range(20)
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    with mock_server.running(**QUICK) as server:
+        done = call(
+            *("run", "--workload", "llama-serve", "--preset", "trace", "--server", server.url),
+            *("--set", f"trace={path}", "--repeats", "1", "--json"),
+        )
+    assert done.code == 0, done
+    rows = {row["metric"]: row for row in document(done.out)["rows"]}
+    assert rows["prompt_tokens"]["samples"] == [600.0 + n for n in range(20)]
+    assert rows["arrival_s"]["samples"] == pytest.approx([0.4 * n for n in range(20)], abs=1e-3)
+    assert rows["ttft_s"]["params"]["trace"] == "trace.jsonl"
