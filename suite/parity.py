@@ -37,7 +37,7 @@ class Parity:
 
     @property
     def judges(self) -> bool:
-        return self.tolerance < math.inf
+        return self.tolerance != math.inf  # one that is no number lets nothing pass
 
     @property
     def ok(self) -> bool:

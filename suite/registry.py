@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import TypeVar
 
 from tpubench.errors import UsageError
-from tpubench.results.metrics import METRICS, Metric
+from tpubench.suite import references
 from tpubench.suite.backend import Backend
 from tpubench.suite.serving.service import Service
 from tpubench.suite.workload import Workload
@@ -53,8 +53,19 @@ def workload(name: str) -> Workload:
         raise UsageError(
             f"{name} runs against a server: tpubench run --workload {name} --server URL"
         )
+    if ":" in name:
+        return _adopted(name)
     found = _standard_workloads().get(name) or _named(name, _WORKLOADS, Workload)  # type: ignore[type-abstract]
-    return found or _lookup(name, "workload", workloads())
+    return found or references.adopted().get(name) or _lookup(name, "workload", workloads())
+
+
+def _adopted(reference: str) -> Workload:
+    """The workload that ``module:Class`` names, unless its name is another's."""
+    offered = references.load(reference)
+    if offered.name in _standard_workloads() or _named(offered.name, _WORKLOADS, Workload):  # type: ignore[type-abstract]
+        raise UsageError(f"{reference} is called {offered.name!r}, which there is already")
+    references.adopt(reference, offered)
+    return offered
 
 
 def backend(name: str) -> Backend:
@@ -145,19 +156,7 @@ def _loaded(entry: EntryPoint, kind: type[Kind]) -> Kind:
     try:
         # What it prints while it loads must not stand in our JSON.
         with contextlib.redirect_stdout(sys.stderr):
-            offered = entry.load()
-            if not (inspect.isclass(offered) and issubclass(offered, kind)):
-                raise TypeError(f"{entry.value} is no {kind.__name__}")
-            made: Kind = offered()
-        if not isinstance(made.name, str):
-            raise TypeError(f"the name of {entry.value} is no string")
-        lacking = [name for name in kind.__annotations__ if not hasattr(made, name)]
-        if lacking:
-            raise TypeError(f"{entry.value} lacks {', '.join(lacking)}")
-        own: tuple[object, ...] = made.metrics if isinstance(made, Workload) else ()
-        for metric in own:
-            if not isinstance(metric, Metric) or metric.name in METRICS:
-                raise TypeError(f"metrics of {entry.value}: {metric!r} is none, or known already")
+            made = references.instance(entry.load(), kind, entry.value)
     except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise UsageError(f"{entry.name!r} of {_who(entry)} cannot be loaded: {what}") from error

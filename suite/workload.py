@@ -317,7 +317,9 @@ class Workload(ABC):
     def source_sha256(self) -> str:
         """SHA-256 of the files that define this workload: part of the fingerprint."""
         sha = hashlib.sha256()
-        own = Path(inspect.getfile(type(self)))
-        for path in [own, *(own.parent / name for name in self.sources)]:
+        # Beside the class that names them, which may be another's that this one extends.
+        naming = next(kind for kind in type(self).__mro__ if "sources" in vars(kind))
+        beside = Path(inspect.getfile(naming)).parent
+        for path in [Path(inspect.getfile(type(self))), *(beside / name for name in self.sources)]:
             sha.update(path.read_bytes())
         return sha.hexdigest()

@@ -22,7 +22,7 @@ from tpubench.suite.reference_cache import ReferenceCache
 from tpubench.suite.request import Request
 from tpubench.suite.timing import Pace
 from tpubench.suite.workload import Device, Weights
-from tpubench.workloads._forward import Forward, Needs
+from tpubench.workloads.forward import Forward, Needs
 
 PUBLISHED_PARAMETERS = {
     "vit-l16": 304_326_632,  # torchvision's vit_l_16

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from tpubench.suite.workload import Case, Parameter
-from tpubench.workloads._forward import SOURCES, Forward, Input, Tally, size, sizes
+from tpubench.workloads.forward import SOURCES, Forward, Input, Tally, size, sizes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

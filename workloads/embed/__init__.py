@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from tpubench.suite.workload import Case, Laps, Parameter, Timed, UsageError
-from tpubench.workloads._forward import SOURCES, Forward, Input, Needs, Tally, size
+from tpubench.workloads.forward import LIBRARY, SOURCES, Forward, Input, Needs, Tally, size
 from tpubench.workloads.vit import encoder
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Embed(Forward):
         **Forward.parameters,
         "tokens": Parameter(default=512, minimum=1, doc="tokens of each sequence, 512 at most"),
     }
-    sources = (*SOURCES, "../_forward/library.py", "../vit/__init__.py")
+    sources = (*SOURCES, LIBRARY, "../vit/__init__.py")
 
     def default_preset(self, accelerator: bool) -> tuple[str, str]:
         if accelerator:
@@ -59,7 +59,7 @@ class Embed(Forward):
             raise UsageError(f"tokens={case.number('tokens')}: the encoder has {_POSITIONS} places")
 
     def module(self, case: Case) -> nn.Module:
-        from tpubench.workloads._forward.library import Plain, library
+        from tpubench.workloads.forward.library import Plain, library
 
         transformers = library("transformers")
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from tpubench.suite.workload import Case, Parameter, UsageError
-from tpubench.workloads._forward import SOURCES, Forward, Input, Needs, Tally, size, sizes
+from tpubench.workloads.forward import LIBRARY, SOURCES, Forward, Input, Needs, Tally, size, sizes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,7 +47,7 @@ class SdxlUnet(Forward):
         **Forward.parameters,
         "latent": Parameter(default=128, minimum=4, doc="side of the latent; an eighth of pixels"),
     }
-    sources = (*SOURCES, "../_forward/library.py")
+    sources = (*SOURCES, LIBRARY)
 
     def default_preset(self, accelerator: bool) -> tuple[str, str]:
         if accelerator:
@@ -67,7 +67,7 @@ class SdxlUnet(Forward):
         return replace(small, params={**small.params, "latent": 16})
 
     def module(self, case: Case) -> nn.Module:
-        from tpubench.workloads._forward.library import Plain, library
+        from tpubench.workloads.forward.library import Plain, library
 
         channels, depths = sizes(case, "channels"), sizes(case, "transformers")
         down = ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths]

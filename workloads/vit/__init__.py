@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from tpubench.suite.workload import Case
-from tpubench.workloads._forward import SOURCES, Forward, Input, Needs, Tally, size
+from tpubench.workloads.forward import LIBRARY, SOURCES, Forward, Input, Needs, Tally, size
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,10 +42,10 @@ class VitL16(Forward):
         },
     }  # fmt: skip
     batches: ClassVar = {"*": (1, 8, 64, 256)}
-    sources = (*SOURCES, "../_forward/library.py")
+    sources = (*SOURCES, LIBRARY)
 
     def module(self, case: Case) -> nn.Module:
-        from tpubench.workloads._forward.library import Plain, library, logits
+        from tpubench.workloads.forward.library import Plain, library, logits
 
         transformers = library("transformers")
 

@@ -1,8 +1,9 @@
 """What every workload that runs a model forward over a batch shares; a model adds its own shape.
 
-A model is a subclass of :class:`Forward` that says how its module is built, what it takes, and what
-one sample costs. Weights and inputs are drawn from a seed, the same on every device
-(``weights.py``); the step and its parity checks are the same for all (``step.py``, ``parity.py``).
+A model is a subclass of :class:`Forward`, here or in anybody's package (docs/add-your-own.md), that
+says how its module is built and what it takes; what one sample costs is counted, or told. Weights
+and inputs are drawn from a seed, the same on every device (``weights.py``); the step and its parity
+checks are the same for all (``step.py``, ``parity.py``).
 Nothing here imports torch before a program is built.
 """
 
@@ -12,6 +13,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from tpubench.suite.workload import (
@@ -35,7 +37,9 @@ from tpubench.suite.workload import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SOURCES = tuple(f"../_forward/{name}.py" for name in ("__init__", "weights", "step", "parity"))
+_HERE = Path(__file__).parent
+SOURCES = tuple(str(_HERE / f"{name}.py") for name in ("__init__", "weights", "step", "parity"))
+LIBRARY = str(_HERE / "library.py")
 """Files of this folder that define such a workload too."""
 
 _INDEX_BYTES = 8
@@ -117,8 +121,8 @@ class Forward(Workload):
     """What one of a batch is called."""
     needs: ClassVar[Needs] = Needs()
     shapes: ClassVar[Mapping[str, Mapping[str, int | str | tuple[int, ...]]]]
-    """Shape of each preset's model; ``tiny`` is the one of the float32 twin."""
-    batches: ClassVar[Mapping[str, tuple[int, ...]]]
+    """Shape of each preset's model; ``tiny``, else the first, is that of the float32 twin."""
+    batches: ClassVar[Mapping[str, tuple[int, ...]]] = {"*": (1, 8, 64)}
     """Batches of the standard cases on accelerators, ``*`` for presets that are not named."""
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "batch": Parameter(default=1, minimum=1, doc="samples a pass"),
@@ -151,13 +155,20 @@ class Forward(Workload):
         answer: Tensor = module(*inputs)
         return answer
 
-    @abstractmethod
     def tally(self, case: Case) -> Tally:
-        """FLOPs of one sample and weights, by closed form."""
+        """FLOPs of one sample and weights: counted on meta tensors, which takes torch.
 
-    @abstractmethod
+        The workloads of this repository give closed forms instead, and are held to the count.
+        """
+        from tpubench.workloads.forward.step import counted
+
+        return counted(self, case).tally
+
     def outputs(self, case: Case) -> int:
-        """Numbers that the module returns for one sample."""
+        """Numbers that the module returns for one sample; counted likewise."""
+        from tpubench.workloads.forward.step import counted
+
+        return counted(self, case).outputs
 
     def shape(self, preset: str) -> Mapping[str, object]:
         return {
@@ -175,12 +186,13 @@ class Forward(Workload):
     def twin(self, case: Case) -> Case:
         """The case whose program, in float32, stands for this one's code."""
         params = {**case.params, "batch": 2, "dtype": "float32"}
-        return replace(case, preset="tiny", shape=self.shape("tiny"), params=params)
+        small = "tiny" if "tiny" in self.shapes else next(iter(self.shapes))
+        return replace(case, preset=small, shape=self.shape(small), params=params)
 
     def build(self, case: Case, device: Device, weights: Weights) -> Step:
         del weights
         self.require()
-        from tpubench.workloads._forward.step import ForwardStep
+        from tpubench.workloads.forward.step import ForwardStep
 
         return ForwardStep(self, case, device)
 
@@ -194,7 +206,7 @@ class Forward(Workload):
             )
 
     def checks(self, case: Case, step: Step, means: Means) -> Checks:
-        from tpubench.workloads._forward.parity import checks
+        from tpubench.workloads.forward.parity import checks
 
         return checks(self, case, step, means)
 
@@ -204,10 +216,11 @@ class Forward(Workload):
 
     def program(self, case: Case, phase: str, *, depth: int, chips: int) -> Program:
         del phase
-        if chips > 1:
-            raise UsageError(f"{self.name} runs on one chip")
+        if case.number("batch") % chips:
+            batch = case.number("batch")
+            raise UsageError(f"batch={batch} does not divide among {chips} devices")
         self.require()
-        from tpubench.workloads._forward.step import program
+        from tpubench.workloads.forward.step import program
 
         return program(self, self.with_depth(case, depth))
 

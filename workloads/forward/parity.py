@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from tpubench.suite.workload import Case, Checks, Means, Parity
-from tpubench.workloads._forward.step import ForwardStep, drawn
-from tpubench.workloads._forward.weights import filled
+from tpubench.workloads.forward.step import ForwardStep, drawn
+from tpubench.workloads.forward.weights import filled
 
 if TYPE_CHECKING:
     from tpubench.suite.workload import Step
-    from tpubench.workloads._forward import Forward
+    from tpubench.workloads.forward import Forward
 
 _TWIN_TOLERANCE = 1e-4
 """Worst sample of the twin; correct: 1e-6."""
@@ -129,7 +129,7 @@ def _run(
     workload: Forward, case: Case, inputs: list[Tensor], *, held: torch.dtype, computed: torch.dtype
 ) -> Tensor:
     """The module as its library has it, on the host, with weights as they are when ``held``."""
-    module = filled(lambda: workload.module(case), case.number("seed"), "cpu", held).to(computed)
+    module = filled(lambda: workload.module(case), case.number("seed"), "cpu", held, computed)
     given = [one.to(computed) if one.is_floating_point() else one for one in inputs]
     return _on_host(workload.formula(module, given))
 

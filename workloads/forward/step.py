@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from tpubench.suite.workload import Case, Device, Mark, Program, Step
-from tpubench.workloads._forward import Forward, Input
-from tpubench.workloads._forward.weights import filled
+from tpubench.workloads.forward import Forward, Input, Tally
+from tpubench.workloads.forward.weights import filled
 
 
 class ForwardStep(Step):
@@ -60,11 +62,49 @@ def drawn(inputs: Sequence[Input], batch: int, seed: int, dtype: torch.dtype) ->
     return tensors
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What torch counts of one sample without computing anything."""
+
+    tally: Tally
+    outputs: int
+
+
+_counted: dict[tuple[type[Forward], str], Counted] = {}
+
+
+def counted(workload: Forward, case: Case) -> Counted:
+    """FLOPs by torch's counter, weights as the module has them, and numbers returned.
+
+    Embedding tables count as looked up once for each whole number that is given.
+    """
+    one = replace(case, params={**case.params, "batch": 1})
+    key = type(workload), one.key
+    if key not in _counted:
+        made = program(workload, one)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            result = made.module(*made.inputs)
+        tables = [m for m in made.module.modules() if isinstance(m, torch.nn.Embedding)]
+        held = sum(table.weight.numel() for table in tables)
+        ids = sum(tensor.numel() for tensor in made.inputs if not tensor.is_floating_point())
+        width = max((table.embedding_dim for table in tables), default=0)
+        _counted[key] = Counted(
+            tally=Tally(
+                flops=counter.get_total_flops(),
+                read=sum(p.numel() for p in made.module.parameters()) - held,
+                tables=held,
+                looked_up=ids * width,
+            ),
+            outputs=result.numel(),
+        )
+    return _counted[key]
+
+
 def program(workload: Forward, case: Case) -> Program:
-    """The model and its inputs without memory."""
+    """The model and its inputs without memory; each device has its share of the batch."""
     dtype: torch.dtype = getattr(torch, case.dtype)
     with torch.device("meta"):
-        module = workload.module(case).eval().to(dtype)
+        module = Batch(workload.module(case).eval().requires_grad_(False).to(dtype))
         inputs = tuple(
             torch.empty(
                 (case.number("batch"), *one.shape),
@@ -72,4 +112,17 @@ def program(workload: Forward, case: Case) -> Program:
             )
             for one in workload.inputs(case)
         )
-    return Program(module=module, inputs=inputs)
+    cut = {f"inputs_{index}": 0 for index in range(len(inputs))}
+    return Program(module=module, inputs=inputs, split=cut, result=0)
+
+
+class Batch(torch.nn.Module):
+    """A model under names of inputs that are the same for all."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        result: Tensor = self.model(*inputs)
+        return result

@@ -25,8 +25,18 @@ _ALONE = 0.5
 """Parameters of no standard layer: class tokens, learnt positions."""
 
 
-def filled(build: Callable[[], nn.Module], seed: int, device: str, dtype: torch.dtype) -> nn.Module:
-    """The module on ``device``, its parameters drawn and its buffers as it made them."""
+def filled(
+    build: Callable[[], nn.Module],
+    seed: int,
+    device: str,
+    dtype: torch.dtype,
+    computed: torch.dtype | None = None,
+) -> nn.Module:
+    """The module on ``device``, its parameters drawn and its buffers as it made them.
+
+    computed: the precision that values which were rounded to ``dtype`` are then held in.
+    """
+    wide = computed or dtype
     with _parameters_on_meta():
         module = build().eval()
     at = 0
@@ -34,14 +44,14 @@ def filled(build: Callable[[], nn.Module], seed: int, device: str, dtype: torch.
         for name, parameter in list(owner.named_parameters(recurse=False)):
             values = _drawn(owner, name, parameter.shape, seed, at, device)
             at = (at + parameter.numel()) % PERIOD
-            held = nn.Parameter(values.to(dtype).to(device), requires_grad=False)
+            held = nn.Parameter(values.to(dtype).to(device, wide), requires_grad=False)
             owner._parameters[name] = held
         for name, buffer in list(owner.named_buffers(recurse=False)):
             values = buffer
             if isinstance(owner, nn.modules.batchnorm._BatchNorm) and buffer.is_floating_point():
                 values = _statistics(name, buffer.shape, seed, at)
                 at = (at + buffer.numel()) % PERIOD
-            values = values.to(dtype) if values.is_floating_point() else values
+            values = values.to(dtype).to(wide) if values.is_floating_point() else values
             owner._buffers[name] = values.to(device)
     return module
 
