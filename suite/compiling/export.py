@@ -90,6 +90,8 @@ def lower(
     for node in list(graph.nodes):
         if "_assert_tensor_metadata" in str(node.target):
             graph.erase_node(node)
+        elif "device" in node.kwargs:  # a tensor that the program makes by itself
+            node.kwargs = {**node.kwargs, "device": torch.device("tpu")}
     exported.graph_module.recompile()
 
     def only_build(result_tensors: Any, argument_tensors: Any, **_: Any) -> SimpleNamespace:

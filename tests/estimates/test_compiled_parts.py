@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tpubench.devices.sheets import device
 from tpubench.errors import RunFailedError, UsageError
-from tpubench.estimates.compiled import children, pipeline, timing
+from tpubench.estimates.compiled import children, timing
 from tpubench.estimates.compiled.hlo import Collective, Cost, cost
 from tpubench.estimates.compiled.targets import target
 from tpubench.suite.compiling.stablehlo import annotated
@@ -338,7 +338,3 @@ def test_an_interpreter_that_is_not_there_is_an_error() -> None:
 def test_every_generation_has_a_data_sheet() -> None:
     for name in ("v4", "v5e", "v5p", "v6e", "v7"):
         assert device(target(name).generation.device).hbm_bytes_s
-
-
-def test_the_code_that_decides_an_estimate_is_where_its_cache_key_reads_it() -> None:
-    assert all(path.is_file() for path in pipeline._SOURCES)
