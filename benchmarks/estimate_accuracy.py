@@ -21,6 +21,7 @@ from statistics import median
 import numpy as np
 from fit_estimates import read
 
+from tpubench.estimates.problem import Serving, Training
 from tpubench.estimates.published.pairs import Judged, order
 from tpubench.estimates.published.validate import Accuracy, accuracy
 from tpubench.estimates.regression import calibration, features, fitting, process
@@ -221,10 +222,11 @@ def _plain(fact: Fact) -> float:
     """log of nominal seconds over those of the data sheet's rates alone."""
     problem, seconds = fact.problem, dict(fact.terms.seconds)
     peak = problem.chip.peak(problem.precision) or 1.0
-    if problem.kind == "training":
+    if isinstance(problem, Training):
         flops = training.flops_per_token(problem, attention="causal")
         return float(np.log(flops / peak / fact.terms.total_s))
-    precision = "bfloat16" if problem.weight_only else problem.precision
+    narrow_only = isinstance(problem, Serving) and problem.weight_only
+    precision = "bfloat16" if narrow_only else problem.precision
     used = usual(problem.chip.name, precision) * PROGRAM
     peak_used = problem.chip.peak(precision) or problem.chip.peak_flop_s["bfloat16"]
     ridge = peak_used / problem.chip.hbm_bytes_s

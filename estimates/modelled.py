@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from tpubench.devices.sheets import device as data_sheet
 from tpubench.errors import UsageError
 from tpubench.estimates import pass_times
-from tpubench.estimates.problem import OWN, Problem
+from tpubench.estimates.problem import OWN, Problem, Serving, Training
 from tpubench.estimates.published.cells import software_family
+from tpubench.estimates.published.common import fields
 from tpubench.estimates.regression.model import Model, shipped
 from tpubench.estimates.request import EstimateRequest
 from tpubench.estimates.roofline import plain, replica
@@ -137,8 +138,8 @@ def _serving(
     if request.chips % tensor:
         raise UsageError(f"--set tensor={tensor} does not divide --chips {request.chips}")
     batch = max(1, int(params["batch"]))
-    base = replace(
-        _base(request, chip, shape, params),
+    base = Serving(
+        **fields(_base(request, chip, shape, params)),
         tensor=tensor,
         batch=float(batch),
         input_len=float(params["input_len"]),
@@ -169,13 +170,8 @@ def _training(
     if need > memory:
         reason = _does_not_fit(need, memory, request.chips)
         return [Predicted.missing(name, settled, reason) for name in wanted]
-    base = replace(
-        _base(request, chip, shape, params),
-        kind="training",
-        scenario="",
-        seq_len=float(params["seq_len"]),
-        global_batch=float(batch),
-    )
+    stated = replace(_base(request, chip, shape, params), kind="training", scenario="")
+    base = Training(**fields(stated), seq_len=float(params["seq_len"]), global_batch=float(batch))
     return _predicted(base, wanted, settled, model)
 
 
@@ -211,7 +207,6 @@ def _base(request: EstimateRequest, chip: Chip, shape: Decoder, params: Params) 
         model=shape.name,
         shape=shape,
         precision=str(params["dtype"]),
-        kv_precision="bfloat16",
         scenario="static-batch",
     )
 

@@ -1,4 +1,7 @@
-"""A published figure as a problem to predict: all that was said about how it was obtained."""
+"""A figure as a problem to predict: all that was said about how it was obtained.
+
+One type for each kind of program, for what describes a training job does not describe a server.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,11 @@ OWN = "tpubench"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One figure to predict, and all that was said about how it was obtained."""
+    """What every figure has: on what it ran, by whom it was said, in which metric."""
 
     kind: str
-    """training, offline, static, decode, prefill, concurrency, server, queries or samples."""
+    """training, samples, or of serving: offline, static, decode, prefill, concurrency, server or
+    queries (MLPerf's)."""
     metric: str
     chip: Chip
     chips: int
@@ -29,13 +33,25 @@ class Problem:
     date: float
     """Year of the source, with fraction; 2025.0 where not stated."""
     model: str
-    shape: Decoder | None = None
-    work: samples.Work | None = None
+    shape: Decoder | None
+    """The decoder; None of what is none."""
     precision: str = "bfloat16"
     precision_stated: bool = True
-    kv_precision: str = "bfloat16"
-    weight_only: bool = False
-    """Narrow weights, arithmetic in bfloat16."""
+    scenario: str = ""
+    notes: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def lengths(self) -> tuple[float | None, ...]:
+        """Tokens in, out and trained at once: what two figures must share to be compared."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training(Problem):
+    """A training step of a decoder, or the time until a benchmark's target."""
+
+    kind: str = "training"
+    shape: Decoder
     tensor: int = 1
     expert: int = 1
     pipeline: int = 1
@@ -48,6 +64,30 @@ class Problem:
     offload: bool = False
     tuning: str = "full"
     """full, lora, or packed-less: what is trained."""
+    seq_len: float | None = None
+    global_batch: float | None = None
+    attention: str = "causal"
+    """How the source counts attention in its FLOPs: causal or full."""
+    layout_stated: bool = True
+    """Whether the source says how the job was spread; if not, well."""
+    sharded: bool = True
+    """Weights sharded over the data-parallel chips and gathered for each micro-batch."""
+
+    @property
+    def lengths(self) -> tuple[float | None, ...]:
+        return (self.seq_len,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving(Problem):
+    """Prompts and replies of a decoder."""
+
+    shape: Decoder
+    kv_precision: str = "bfloat16"
+    weight_only: bool = False
+    """Narrow weights, arithmetic in bfloat16."""
+    tensor: int = 1
+    expert: int = 1
     batch: float | None = None
     """Sequences at once (static batch, concurrency); None: as many as the cache holds."""
     requests: float | None = None
@@ -57,19 +97,26 @@ class Problem:
     output_len: float | None = None
     beams: float = 1.0
     """Tokens decoded for each token of the output (beam search)."""
-    lengths: str = "fixed"
-    """fixed, or variable: means of a data set."""
-    seq_len: float | None = None
+    variable: bool = False
+    """Whether lengths are means of a data set."""
+
+    @property
+    def lengths(self) -> tuple[float | None, ...]:
+        return self.input_len, self.output_len
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images(Problem):
+    """Programs that handle samples (images, queries, clips) and not tokens."""
+
+    kind: str = "samples"
+    shape: Decoder | None = None
+    work: samples.Work
+    training: bool = False
+    batch: float | None = None
     global_batch: float | None = None
-    attention: str = "causal"
-    """How the source counts attention in its FLOPs: causal or full."""
-    layout_stated: bool = True
-    """Whether the source says how a training job was spread; if not, well."""
-    sharded: bool = True
-    """Weights sharded over the data-parallel chips and gathered for each micro-batch."""
-    scenario: str = ""
-    modality: str = "text"
-    notes: frozenset[str] = field(default_factory=frozenset)
+    steps: float | None = None
+    """Iterations of the model for one sample; None for those of the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from tpubench.estimates.problem import Problem
 from tpubench.estimates.published.cells import (
@@ -14,15 +16,14 @@ from tpubench.estimates.published.cells import (
     source_family,
     year,
 )
-from tpubench.estimates.roofline import samples
 from tpubench.estimates.roofline.chips import resolve
 from tpubench.suite import decoders
 
 
 def common(row: Mapping[str, str]) -> Problem:
-    """A problem with what both layouts state alike; SkipError without a data sheet.
+    """What both layouts state alike; SkipError without a data sheet.
 
-    Its kind is empty, and its chips are 0 where the row does not say how many.
+    The kind is empty, and the chips are 0 where the row does not say how many.
     """
     chip = resolve(row["device"])
     if chip is None:
@@ -47,5 +48,9 @@ def common(row: Mapping[str, str]) -> Problem:
         date=year(row.get("source_date", "")),
         model=shape.name if shape and shape.known else decoders.words(text) or text,
         shape=shape,
-        work=samples.find(text),
     )
+
+
+def fields(stated: Problem) -> dict[str, Any]:
+    """What is stated alike, to be said of a problem of one kind."""
+    return {each.name: getattr(stated, each.name) for each in dataclasses.fields(Problem)}

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tpubench.devices.precisions import mentioned
-from tpubench.estimates.problem import Problem
+from tpubench.estimates.problem import Images, Problem, Serving
 from tpubench.estimates.published.cells import SkipError, size, whole
-from tpubench.estimates.published.common import common
+from tpubench.estimates.published.common import common, fields
 from tpubench.estimates.published.datasets import BEAMS, Lengths, dataset
+from tpubench.estimates.roofline import samples
 from tpubench.estimates.roofline.chips import Chip
 
 
@@ -33,12 +34,11 @@ def problem(row: Mapping[str, str]) -> Problem:
         chips=chips,
         precision=weights,
         precision_stated=stated,
-        kv_precision=kv or _cache_precision(weights, told.chip, told.software),
-        weight_only="weight-only" in row["weight_dtype"].lower() or weights == "int4",
         scenario=_scenario(scenario),
     )
-    if shared.work is not None:
-        return _samples(row, shared, shared.work.name)
+    work = samples.find(row["model"])
+    if work is not None:
+        return _samples(row, shared, work)
     if shared.shape is None:
         raise SkipError("the model's size is not known")
     if metric not in {
@@ -58,10 +58,8 @@ def problem(row: Mapping[str, str]) -> Problem:
         qps = math.inf
     batch = None if batch_cell.upper().startswith(("QPS", "KV")) else size(batch_cell)
     ends = Lengths(size(row["input_len"]), size(row["output_len"]), "fixed")
-    modality = "text"
     if "mlperf" in scenario:
         ends = dataset(told.model, told.source) or ends
-        modality = "mlperf"
     elif kind == "concurrency" and ends.inputs is None and "sharegpt" in scenario:
         ends = Lengths(230.0, 250.0, "variable")  # mean lengths, jetstream's ShareGPT sampling
     if kind == "decode":
@@ -71,16 +69,19 @@ def problem(row: Mapping[str, str]) -> Problem:
         raise SkipError("prompt or output length is not stated")
     if metric == "samples_per_s" and "token" in row["unit"].lower():
         metric = "output_tokens_per_s"
-    if metric == "mean_latency_ms" and modality == "mlperf":
+    mlperf = "mlperf" in scenario
+    if metric == "mean_latency_ms" and mlperf:
         raise SkipError("latency of a queue whose length is not stated")
     if kind in {"static", "concurrency", "prefill"} and batch is None:
         raise SkipError("batch or concurrency is not stated")
     if kind == "server" and qps is None:
         raise SkipError("the request rate is not stated")
-    return replace(
-        shared,
-        kind=kind,
-        metric=metric,
+    burst = frozenset(_burst(row.get("notes", "")))
+    own = fields(replace(shared, kind=kind, metric=metric, notes=burst))
+    return Serving(
+        **own,
+        kv_precision=kv or _cache_precision(weights, told.chip, told.software),
+        weight_only="weight-only" in row["weight_dtype"].lower() or weights == "int4",
         tensor=tensor,
         expert=expert,
         batch=batch,
@@ -88,10 +89,8 @@ def problem(row: Mapping[str, str]) -> Problem:
         qps=qps,
         input_len=ends.inputs,
         output_len=ends.outputs or 1.0,
-        lengths=ends.kind,
-        beams=BEAMS.get(told.model, 1.0) if modality == "mlperf" else 1.0,
-        modality=modality,
-        notes=frozenset(_burst(row.get("notes", ""))),
+        variable=ends.kind == "variable",
+        beams=BEAMS.get(told.model, 1.0) if mlperf else 1.0,
     )
 
 
@@ -107,19 +106,18 @@ def _burst(notes: str) -> list[str]:
     return ["burst"] if re.search(r"queued prefills|output_len=1\b", notes) else []
 
 
-def _samples(row: Mapping[str, str], shared: Problem, work: str) -> Problem:
+def _samples(row: Mapping[str, str], shared: Problem, work: samples.Work) -> Images:
     known = {"samples_per_s", "samples_per_s_per_chip", "batch_time_s", "seconds_per_image",
              "queries_per_s"}  # fmt: skip
     if shared.metric not in known:
-        raise SkipError(f"metric {shared.metric[:40]!r} of {work} is not modelled")
+        raise SkipError(f"metric {shared.metric[:40]!r} of {work.name} is not modelled")
     steps = size(row["output_len"]) if "step" in row["output_len"] else None
-    return replace(
-        shared,
-        kind="samples",
+    notes = frozenset(re.findall(r"ctx|fsdp|ddp", row["tensor_parallel"].lower()))
+    return Images(
+        **fields(replace(shared, kind="samples", notes=notes)),
+        work=work,
         batch=size(row["batch_or_concurrency"]),
-        output_len=steps,
-        modality="mlperf" if "mlperf" in row["scenario"] else "image",
-        notes=frozenset(re.findall(r"ctx|fsdp|ddp", row["tensor_parallel"].lower())),
+        steps=steps,
     )
 
 

@@ -10,7 +10,7 @@ from math import log
 
 from tpubench.devices.list_price import device_price
 from tpubench.devices.precisions import PRECISIONS
-from tpubench.estimates.problem import Problem
+from tpubench.estimates.problem import Images, Problem, Training
 from tpubench.estimates.regression.model import Prediction
 
 ALIKE = 1.5
@@ -64,7 +64,8 @@ def order(rows: Sequence[Judged]) -> tuple[Order, Order]:
         if scale is not None:
             problem = row.problem
             what = "target" if problem.metric == "time_to_train_min" else "rate"
-            key = (problem.kind, problem.model, problem.scenario, problem.tuning, what)
+            tuning = problem.tuning if isinstance(problem, Training) else ""
+            key = (problem.kind, problem.model, problem.scenario, tuning, what)
             rate = row.predicted.terms.rate
             measured = scale * (row.value if rate else 1 / row.value)
             predicted = scale * (row.predicted.value if rate else 1 / row.predicted.value)
@@ -95,9 +96,7 @@ def _comparable(a: Problem, b: Problem) -> bool:
     stated = a.precision_stated and b.precision_stated
     if stated and PRECISIONS[a.precision].bits != PRECISIONS[b.precision].bits:
         return False
-    for one, other in (
-        (a.input_len, b.input_len), (a.output_len, b.output_len), (a.seq_len, b.seq_len),
-    ):  # fmt: skip
+    for one, other in zip(a.lengths, b.lengths, strict=True):
         if one and other and not 1 / ALIKE <= one / other <= ALIKE:
             return False
     return True
@@ -109,12 +108,13 @@ def _per_chip(row: Judged) -> float | None:
     metric = problem.metric
     if metric in {"ttft_ms", "itl_ms", "tpot_ms", "achieved_mem_bw_gbps_per_chip"}:
         return None
-    if problem.kind == "training" and metric != "time_to_train_min":
+    if isinstance(problem, Training) and metric != "time_to_train_min":
         nominal, total = row.predicted.terms.value(), row.predicted.terms.total_s
         return 1 / total / (nominal if row.predicted.terms.rate else 1 / nominal)
     if metric.endswith("per_chip"):
         return 1.0
     if metric in {"step_time_s", "batch_time_s"}:
+        assert isinstance(problem, Images)
         return (problem.global_batch or problem.batch or 1.0) / problem.chips
     if metric.startswith("tflops") or metric.endswith("pct"):
         return None

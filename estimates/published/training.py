@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from tpubench.devices.precisions import mentioned
 from tpubench.devices.sheets import NVIDIA
-from tpubench.estimates.problem import Problem
+from tpubench.estimates.problem import Images, Problem, Training
 from tpubench.estimates.published.cells import SkipError, size
-from tpubench.estimates.published.common import common
+from tpubench.estimates.published.common import common, fields
+from tpubench.estimates.roofline import samples
 
 
 def problem(row: Mapping[str, str]) -> Problem:
@@ -24,7 +25,7 @@ def problem(row: Mapping[str, str]) -> Problem:
         raise SkipError(f"metric {metric[:40]!r} is not modelled")
     shared = common(row)
     notes, layout = row.get("notes", ""), row["parallelism"]
-    work = shared.work
+    work = samples.find(row["model"])
     if work is None and shared.shape is None:
         raise SkipError("the model's size is not known")
     found = mentioned(row["dtype"])
@@ -57,12 +58,18 @@ def problem(row: Mapping[str, str]) -> Problem:
         remat = True
     elif re.search(r"act_ckpt=false|remat=minimal", (layout + notes).lower()):
         remat = False
-    return replace(
+    stated = replace(
         shared,
         kind="training" if work is None else "samples",
         chips=shared.chips or 8,
         precision=found or guess,
         precision_stated=found is not None,
+        notes=_flags(layout),
+    )
+    if work is not None:
+        return Images(**fields(stated), work=work, training=True, global_batch=global_batch)
+    return Training(
+        **fields(stated),
         tensor=tensor,
         pipeline=sizes["pp"] or 1,
         context=sizes["cp"] or 1,
@@ -76,10 +83,8 @@ def problem(row: Mapping[str, str]) -> Problem:
         seq_len=seq_len,
         global_batch=global_batch,
         attention=_attention_convention(row, shared),
-        notes=_flags(layout),
         layout_stated=bool(re.search(r"fsdp|\btp\s?=|\bpp\s?=|tensor|dp\s?=", layout.lower())),
         sharded="fsdp" in layout.lower() and "fsdp=0" not in layout.lower(),
-        modality="text" if work is None else "training-samples",
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from math import log
 
-from tpubench.estimates.problem import Problem
+from tpubench.estimates.problem import Images, Problem, Serving, Training
 from tpubench.estimates.regression.process import Component, Design
 from tpubench.estimates.roofline.replica import group_size
 from tpubench.estimates.roofline.terms import Terms
@@ -71,8 +71,12 @@ def noise_class(problem: Problem) -> int:
 
 def design(problem: Problem, terms: Terms) -> Design:
     """The components of one problem."""
-    made = {"training": _training, "samples": _samples}.get(group(problem), _serving)
-    return made(problem, terms)
+    if isinstance(problem, Training):
+        return _training(problem, terms)
+    if isinstance(problem, Images):
+        return _samples(problem, terms)
+    assert isinstance(problem, Serving)
+    return _serving(problem, terms)
 
 
 def _cats(value: float, **levels: str) -> Design:
@@ -136,8 +140,8 @@ def _common(problem: Problem, value: float) -> Design:
     return made
 
 
-def _training(problem: Problem, terms: Terms) -> Design:
-    assert problem.shape is not None and terms.detail is not None
+def _training(problem: Training, terms: Terms) -> Design:
+    assert terms.detail is not None
     chip, software, precision = problem.chip.name, problem.software, problem.precision
     vendor, shape, shares = _vendor(problem), problem.shape, terms.shares()
     generation = problem.chip.architecture
@@ -207,8 +211,7 @@ def _training(problem: Problem, terms: Terms) -> Design:
     return made
 
 
-def _serving(problem: Problem, terms: Terms) -> Design:
-    assert problem.shape is not None
+def _serving(problem: Serving, terms: Terms) -> Design:
     shares = terms.shares()
     bound = 1.0 - shares.get("arrival", 0.0)
     group = group_size(problem)
@@ -233,7 +236,7 @@ def _serving(problem: Problem, terms: Terms) -> Design:
         groups=f"{software} {group}",
         config=f"{software} {chip} {model} {precision}",
         config_groups=f"{software} {chip} {model} {precision} {group} {problem.chips}",
-        lengths=f"{problem.lengths} {software}",
+        lengths=f"{'variable' if problem.variable else 'fixed'} {software}",
         metric=f"{problem.metric} {software}",
     )
     for name in (
@@ -291,8 +294,7 @@ def _serving(problem: Problem, terms: Terms) -> Design:
     return made
 
 
-def _samples(problem: Problem, terms: Terms) -> Design:
-    assert problem.work is not None
+def _samples(problem: Images, terms: Terms) -> Design:
     name, vendor, chip = problem.work.name, _vendor(problem), problem.chip.name
     made = _cats(
         1.0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tpubench.estimates.problem import Problem
+from tpubench.estimates.problem import Training
 from tpubench.estimates.roofline import experts
 from tpubench.suite.decoder import Decoder
 
@@ -27,7 +27,7 @@ HELD_BYTES, SHARED_BYTES = 6.0, 12.0
 gradients of four bytes as Megatron's, and the part that they share."""
 
 
-def computed_again(problem: Problem, shape: Decoder) -> float:
+def computed_again(problem: Training, shape: Decoder) -> float:
     """Arithmetic of a step relative to one that keeps every activation, 1 to 4/3."""
     if problem.remat is not None:
         return FULL if problem.remat else 1.0
@@ -44,7 +44,7 @@ def computed_again(problem: Problem, shape: Decoder) -> float:
     return LITTLE + (MUCH - LITTLE) * share
 
 
-def kept_bytes(problem: Problem, shape: Decoder, tokens: float) -> float:
+def kept_bytes(problem: Training, shape: Decoder, tokens: float) -> float:
     """Bytes of all activations of ``tokens`` tokens on one chip, in two-byte values.
 
     Each product keeps its input or result as wide as its weights, each layer four values of the
@@ -63,7 +63,7 @@ def kept_bytes(problem: Problem, shape: Decoder, tokens: float) -> float:
     return 2.0 * tokens * width * (1 + more)
 
 
-def state_bytes(problem: Problem, shape: Decoder) -> float:
+def state_bytes(problem: Training, shape: Decoder) -> float:
     """Bytes of weights, gradients and optimizer on one chip."""
     split = problem.tensor * problem.pipeline
     if problem.tuning == "lora":
@@ -79,7 +79,7 @@ def state_bytes(problem: Problem, shape: Decoder) -> float:
     return (shape.params - routed) / split * dense_each + held * routed_each
 
 
-def _micro_batch(problem: Problem) -> float | None:
+def _micro_batch(problem: Training) -> float | None:
     """Sequences that go through a copy of the model at once; None where it cannot be told."""
     if problem.microbatch:
         return problem.microbatch

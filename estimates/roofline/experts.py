@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from tpubench.estimates.problem import Problem
+from tpubench.estimates.problem import Training
 from tpubench.suite.decoder import Decoder
 
 MEGATRON = frozenset({"nemo", "megatron-bridge"})
@@ -41,19 +41,18 @@ streams): two products forward, four backward; in fp8 or fp4 also four casts and
 two inputs' scales for each product."""
 
 
-def fused(problem: Problem) -> bool:
+def fused(problem: Training) -> bool:
     """Whether the trainer fuses casts and gates of experts and hides the exchange of tokens."""
     return (
         problem.software == "megatron-bridge"
         and problem.precision == "fp8"
         and problem.date >= FUSED_SINCE
         and problem.chip.generation.startswith("Blackwell")
-        and problem.shape is not None
         and problem.shape.gated
     )
 
 
-def seconds(problem: Problem, shape: Decoder, products_s: float) -> float:
+def seconds(problem: Training, shape: Decoder, products_s: float) -> float:
     """Seconds a token of all experts it uses, whose products alone would take ``products_s``."""
     moved = None
     if fused(problem):
@@ -66,14 +65,14 @@ def seconds(problem: Problem, shape: Decoder, products_s: float) -> float:
     return products_s / speed + _launches_s(problem, shape)
 
 
-def tokens_each(problem: Problem, shape: Decoder) -> float:
+def tokens_each(problem: Training, shape: Decoder) -> float:
     """Tokens of a micro-batch that one expert gets; infinite where no micro-batch is stated."""
     if not problem.microbatch or not shape.experts:
         return math.inf
     return _micro_tokens(problem) * problem.expert * shape.top_k / shape.experts
 
 
-def copies_sent(problem: Problem, shape: Decoder) -> float:
+def copies_sent(problem: Training, shape: Decoder) -> float:
     """Copies of a token that leave its chip for experts elsewhere.
 
     Within the links of a host at most four, more being sent as one (assumed). Beyond them one for
@@ -85,13 +84,13 @@ def copies_sent(problem: Problem, shape: Decoder) -> float:
     return (hosts - 1) * float(1 - (1 - 1 / hosts) ** shape.top_k)
 
 
-def _micro_tokens(problem: Problem) -> float:
+def _micro_tokens(problem: Training) -> float:
     """Tokens of a micro-batch on one chip."""
     micro = problem.microbatch or 1.0
     return micro * (problem.seq_len or 4096.0) / problem.tensor / problem.context
 
 
-def _launches_s(problem: Problem, shape: Decoder) -> float:
+def _launches_s(problem: Training, shape: Decoder) -> float:
     """Seconds of launching a chip's experts one by one, for each token."""
     if problem.software not in MEGATRON or not problem.microbatch or fused(problem):
         return 0.0

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from tpubench.devices.precisions import width_bytes
-from tpubench.estimates.problem import Problem
+from tpubench.estimates.problem import Images, Problem, Serving, Training
 from tpubench.estimates.roofline import sampled, serving, training
 from tpubench.estimates.roofline.terms import Terms
 
 
 def terms(problem: Problem) -> Terms:
     """The physical prediction of any problem."""
-    if problem.kind == "training":
+    if isinstance(problem, Training):
         return training.terms(problem)
-    if problem.kind == "samples":
+    if isinstance(problem, Images):
         return sampled.terms(problem)
+    assert isinstance(problem, Serving)
     return serving.terms(problem)
 
 
@@ -28,16 +29,14 @@ def limit(problem: Problem) -> float | None:
     peak = chip.peak(problem.precision) or chip.peak_flop_s["bfloat16"]
     if not problem.precision_stated:
         peak = max(chip.peak_flop_s.values())
-    if problem.kind == "training":
+    if isinstance(problem, Training):
         if problem.metric == "time_to_train_min":
             return None
         found = terms(problem)
         flops = training.flops_per_token(problem, attention="causal")
         tokens_s = TOLERANCE * peak / flops
         return found.scale * tokens_s if found.rate else found.scale / tokens_s
-    if problem.kind == "samples" or problem.shape is None:
-        return None
-    return _serving(problem, peak)
+    return _serving(problem, peak) if isinstance(problem, Serving) else None
 
 
 TOLERANCE = 1.05
@@ -56,9 +55,8 @@ def implausible(problem: Problem, value: float) -> str | None:
     return None
 
 
-def _serving(problem: Problem, peak: float) -> float | None:
+def _serving(problem: Serving, peak: float) -> float | None:
     shape, chip = problem.shape, problem.chip
-    assert shape is not None
     if problem.metric in {"itl_ms", "tpot_ms"}:
         params = shape.active if not shape.experts else shape.dense_params
         read_s = params * width_bytes(problem.precision) / problem.tensor / chip.hbm_bytes_s
@@ -68,7 +66,7 @@ def _serving(problem: Problem, peak: float) -> float | None:
         most = peak * problem.chips / per_token
     elif problem.metric.startswith(("output_tokens", "peak_output_tokens")):
         most = peak * problem.chips / per_token
-        whole = problem.kind in {"offline", "static"} and problem.lengths == "fixed"
+        whole = problem.kind in {"offline", "static"} and not problem.variable
         if whole and problem.output_len and problem.scenario != "prefix-cached":
             most /= 1 + (problem.input_len or 0.0) / problem.output_len
     elif problem.metric in {"samples_per_s", "requests_per_s"}:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 
 from tpubench.devices.precisions import width_bytes
-from tpubench.estimates.problem import Problem
+from tpubench.estimates.problem import Serving
 from tpubench.estimates.roofline.operators import link, usual
 from tpubench.estimates.roofline.terms import (
     ATTENTION,
@@ -24,7 +24,6 @@ from tpubench.estimates.roofline.terms import (
     PROGRAM,
     STREAM,
 )
-from tpubench.suite.decoder import Decoder
 
 MEMORY_SHARE = 0.95
 """Share of the memory that weights and cache may take together."""
@@ -45,30 +44,24 @@ CACHED_PREFIX = 0.9
 Seconds = dict[str, float]
 
 
-def shape_of(problem: Problem) -> Decoder:
-    """The model's shape; a serving problem always has one."""
-    assert problem.shape is not None
-    return problem.shape
-
-
-def weight_bytes(problem: Problem) -> float:
+def weight_bytes(problem: Serving) -> float:
     """All weights of one replica, bytes."""
-    return shape_of(problem).params * width_bytes(problem.precision)
+    return problem.shape.params * width_bytes(problem.precision)
 
 
-def fits(problem: Problem) -> bool:
+def fits(problem: Serving) -> bool:
     """Whether weights and one sequence's cache fit in the memory of one replica's chips."""
     need = weight_bytes(problem) + cache_bytes(problem, context(problem, 1.0))
     return need <= memory_bytes(problem)
 
 
-def memory_bytes(problem: Problem) -> float:
+def memory_bytes(problem: Serving) -> float:
     """Memory of one replica's chips."""
     more = 1.0 if problem.chip.is_tpu else SOLD_AS_GB
     return problem.chip.hbm_bytes * more * problem.tensor
 
 
-def group_size(problem: Problem) -> int:
+def group_size(problem: Serving) -> int:
     """Chips of one replica: as stated, or the fewest that leave room for a cache."""
     if problem.kind != "queries":
         return max(1, problem.tensor)
@@ -78,24 +71,24 @@ def group_size(problem: Problem) -> int:
     return min(group, problem.chips)
 
 
-def replicas(problem: Problem) -> float:
+def replicas(problem: Serving) -> float:
     """Copies of the model that share the requests."""
     return max(1.0, problem.chips / problem.tensor)
 
 
-def context(problem: Problem, of_output: float) -> float:
+def context(problem: Serving, of_output: float) -> float:
     """Cached tokens of a sequence with so much of its reply."""
     return (problem.input_len or 0.0) + of_output * (problem.output_len or 1.0)
 
 
-def cache_bytes(problem: Problem, cached: float) -> float:
+def cache_bytes(problem: Serving, cached: float) -> float:
     """Cache of one sequence of ``cached`` tokens on all chips of a replica, copies included."""
-    shape, width = shape_of(problem), width_bytes(problem.kv_precision)
+    shape, width = problem.shape, width_bytes(problem.kv_precision)
     copies = max(1.0, problem.tensor / shape.kv_heads) if shape.kv_heads else 1.0
     return copies * shape.kv_tokens_bytes(cached, width)
 
 
-def most_sequences(problem: Problem) -> float:
+def most_sequences(problem: Serving) -> float:
     """Sequences that one replica's memory can cache, at least one."""
     memory = memory_bytes(problem) * MEMORY_SHARE - weight_bytes(problem)
     whole = problem.software in RESERVING
@@ -103,9 +96,9 @@ def most_sequences(problem: Problem) -> float:
     return min(MOST_SEQUENCES, max(1.0, memory / each))
 
 
-def decode_step(problem: Problem, batch: float, cached: float) -> Seconds:
+def decode_step(problem: Serving, batch: float, cached: float) -> Seconds:
     """One step of one replica over ``batch`` sequences of ``cached`` tokens."""
-    shape, chip, tensor = shape_of(problem), problem.chip, problem.tensor
+    shape, chip, tensor = problem.shape, problem.chip, problem.tensor
     read = shape.weights_read(batch) * width_bytes(problem.precision) / tensor
     weights_s = read / (chip.hbm_bytes_s * STREAM)
     precision = "bfloat16" if problem.weight_only else problem.precision
@@ -127,7 +120,7 @@ def decode_step(problem: Problem, batch: float, cached: float) -> Seconds:
     }
 
 
-def _read_again(problem: Problem) -> float:
+def _read_again(problem: Serving) -> float:
     """How often a cached head is read in a step: once, but by TensorRT-LLM before its XQA kernels.
 
     Until them each query head read its own (github.com/NVIDIA/TensorRT-LLM, "New XQA-kernel
@@ -135,15 +128,15 @@ def _read_again(problem: Problem) -> float:
     gptSessionBenchmark; half of that is taken to come from the last-level cache (assumed, not
     measured).
     """
-    shape = shape_of(problem)
+    shape = problem.shape
     if problem.software != "gptsession" or not shape.kv_heads:
         return 1.0
     return max(1.0, shape.heads / shape.kv_heads / 2)
 
 
-def prefill(problem: Problem, tokens: float, length: float) -> Seconds:
+def prefill(problem: Serving, tokens: float, length: float) -> Seconds:
     """Processing ``tokens`` prompt tokens of prompts ``length`` long, on one replica."""
-    shape, chip, tensor = shape_of(problem), problem.chip, problem.tensor
+    shape, chip, tensor = problem.shape, problem.chip, problem.tensor
     if problem.scenario == "prefix-cached":
         tokens *= 1 - CACHED_PREFIX
     precision = "bfloat16" if problem.weight_only else problem.precision
@@ -162,11 +155,11 @@ def prefill(problem: Problem, tokens: float, length: float) -> Seconds:
     }
 
 
-def _link_s(problem: Problem, tokens: float, *, latency: bool = True) -> float:
+def _link_s(problem: Serving, tokens: float, *, latency: bool = True) -> float:
     """Two sums over the chips of a group in each layer, ``tokens`` activations each."""
     if problem.tensor <= 1:
         return 0.0
-    shape, chip, n = shape_of(problem), problem.chip, problem.tensor
+    shape, chip, n = problem.shape, problem.chip, problem.tensor
     one_way = chip.link_bytes_s / 2
     if n > chip.domain:
         one_way = min(one_way, chip.nic_bytes_s if chip.domain > 1 else one_way)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tpubench.estimates.problem import Problem
+from tpubench.estimates.problem import Images
 from tpubench.estimates.roofline.operators import usual
 from tpubench.estimates.roofline.terms import PROGRAM, STREAM, Terms
 from tpubench.estimates.roofline.training import MLPERF_SAMPLES
@@ -11,13 +11,12 @@ SERVER_SHARE = 0.92
 """Part of the offline rate that holds under a latency limit, before correction."""
 
 
-def terms(problem: Problem) -> Terms:
+def terms(problem: Images) -> Terms:
     """The prediction of a figure in samples."""
     work, chip = problem.work, problem.chip
-    assert work is not None
     peak = chip.peak(problem.precision) or chip.peak_flop_s["bfloat16"]
-    steps = problem.output_len or work.steps
-    training = problem.modality == "training-samples"
+    steps = problem.steps or work.steps
+    training = problem.training
     flops = work.flops_per_step * (1.0 if work.trained else steps * (3.0 if training else 1.0))
     if training and not work.trained:
         flops = 3 * work.flops_per_step

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from tpubench.estimates.problem import Problem
+from tpubench.estimates.problem import Serving
 from tpubench.estimates.roofline.replica import (
     Seconds,
     add,
@@ -35,7 +35,7 @@ SERVER_SHARE = {"mlperf-server": 0.92, "mlperf-interactive": 0.55}
 """Part of the offline rate that holds under a latency limit, before correction."""
 
 
-def terms(problem: Problem) -> Terms:
+def terms(problem: Serving) -> Terms:
     """The prediction of a serving figure."""
     problem = replace(problem, tensor=group_size(problem))
     kind = problem.kind
@@ -54,7 +54,7 @@ def terms(problem: Problem) -> Terms:
     return _concurrency(problem)
 
 
-def _whole_request(problem: Problem) -> Terms:
+def _whole_request(problem: Serving) -> Terms:
     """From sending to the last token: the first one, and the gaps between the others."""
     first = terms(replace(problem, metric="ttft_ms"))
     gap = terms(replace(problem, metric="tpot_ms"))
@@ -62,7 +62,7 @@ def _whole_request(problem: Problem) -> Terms:
     return Terms(seconds=both, scale=1e3, rate=False, batch=gap.batch)
 
 
-def _per_request(problem: Problem, batch: float) -> Seconds:
+def _per_request(problem: Serving, batch: float) -> Seconds:
     """Busy seconds of one replica for one request, ``batch`` of them in flight."""
     output = problem.output_len or 1.0
     length = problem.input_len or 1.0
@@ -70,7 +70,7 @@ def _per_request(problem: Problem, batch: float) -> Seconds:
     return add((1.0, prefill(problem, length, length)), (problem.beams * output / batch, step))
 
 
-def _rate_terms(problem: Problem, per_request: Seconds, batch: float, extra: float = 1.0) -> Terms:
+def _rate_terms(problem: Serving, per_request: Seconds, batch: float, extra: float = 1.0) -> Terms:
     """Tokens (or requests, or bytes) a second of all replicas from seconds of a request."""
     output, copies = problem.output_len or 1.0, replicas(problem)
     scale = output * copies
@@ -86,7 +86,7 @@ def _rate_terms(problem: Problem, per_request: Seconds, batch: float, extra: flo
     return Terms(seconds=per_request, scale=scale * extra, rate=True, batch=batch)
 
 
-def _offline(problem: Problem) -> Terms:
+def _offline(problem: Serving) -> Terms:
     batch = most_sequences(problem)
     if problem.batch:
         batch = min(batch, max(1.0, problem.batch / replicas(problem)))
@@ -100,7 +100,7 @@ def _offline(problem: Problem) -> Terms:
     return _rate_terms(problem, _per_request(problem, batch), batch, extra)
 
 
-def _static(problem: Problem) -> Terms:
+def _static(problem: Serving) -> Terms:
     batch = max(1.0, (problem.batch or 1.0) / replicas(problem))
     length, output = problem.input_len or 1.0, problem.output_len or 1.0
     if problem.metric in {"itl_ms", "tpot_ms"}:
@@ -112,7 +112,7 @@ def _static(problem: Problem) -> Terms:
     return _rate_terms(problem, add((1 / batch, whole)), batch)
 
 
-def _decode(problem: Problem) -> Terms:
+def _decode(problem: Serving) -> Terms:
     batch = max(1.0, (problem.batch or 1.0) / replicas(problem))
     step = add((1.0, decode_step(problem, batch, context(problem, 0.5))))
     if problem.metric in {"itl_ms", "tpot_ms", "ttft_ms"}:
@@ -130,7 +130,7 @@ def _decode(problem: Problem) -> Terms:
     return Terms(seconds=step, scale=scale, rate=True, batch=batch)
 
 
-def _prefill_only(problem: Problem) -> Terms:
+def _prefill_only(problem: Serving) -> Terms:
     batch = max(1.0, (problem.batch or 1.0) / replicas(problem))
     length = problem.input_len or 1.0
     floor = decode_step(problem, 1.0, length)
@@ -141,7 +141,7 @@ def _prefill_only(problem: Problem) -> Terms:
     return _rate_terms(problem, add((1 / batch, parts)), batch)
 
 
-def _gap(problem: Problem, batch: float) -> Terms:
+def _gap(problem: Serving, batch: float) -> Terms:
     """Gap between tokens while other requests' prompts are processed in between."""
     output, length = problem.output_len or 1.0, problem.input_len or 1.0
     step = decode_step(problem, batch, context(problem, 0.5))
@@ -149,7 +149,7 @@ def _gap(problem: Problem, batch: float) -> Terms:
     return Terms(seconds=parts, scale=1e3, rate=False, batch=batch)
 
 
-def _first_token(problem: Problem, batch: float) -> Terms:
+def _first_token(problem: Serving, batch: float) -> Terms:
     """Prompts until the own one is done, and a step.
 
     The first requests come at once and wait for half of each other. Later ones come as replies
@@ -177,7 +177,7 @@ def _first_token(problem: Problem, batch: float) -> Terms:
     return Terms(seconds=add(*parts), scale=1e3, rate=False, batch=batch)
 
 
-def _concurrency(problem: Problem) -> Terms:
+def _concurrency(problem: Serving) -> Terms:
     stated = max(1.0, (problem.batch or 1.0) / replicas(problem))
     batch = min(stated, most_sequences(problem))
     if problem.metric in {"itl_ms", "tpot_ms"}:
@@ -196,7 +196,7 @@ def _concurrency(problem: Problem) -> Terms:
 class _Flow:
     """A run of :data:`REQUESTS` at a fixed rate, as one replica sees it."""
 
-    problem: Problem
+    problem: Serving
     qps: float
     """Requests a second of one replica; infinite when all are sent at once."""
     most: float
@@ -219,7 +219,7 @@ class _Flow:
         return decode_step(self.problem, batch, context(self.problem, 0.5))
 
 
-def _server(problem: Problem) -> Terms:
+def _server(problem: Serving) -> Terms:
     """A fixed request rate: the batch settles where requests leave as fast as they come."""
     flow = _settle(problem)
     if problem.metric in {"itl_ms", "tpot_ms"}:
@@ -229,7 +229,7 @@ def _server(problem: Problem) -> Terms:
     return _flow_rate(flow)
 
 
-def _settle(problem: Problem) -> _Flow:
+def _settle(problem: Serving) -> _Flow:
     qps = (problem.qps or math.inf) / replicas(problem)
     length, output = problem.input_len or 1.0, problem.output_len or 1.0
     own = prefill(problem, length, length)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tpubench.devices.sheets import NVIDIA
-from tpubench.estimates.problem import OWN, Problem
+from tpubench.estimates.problem import OWN, Training
 from tpubench.estimates.roofline import experts
 from tpubench.estimates.roofline.activations import computed_again
 from tpubench.estimates.roofline.operators import link, matmul
@@ -73,7 +73,7 @@ MLPERF_SAMPLES = {
 corrects it for the batch."""
 
 
-def flops_per_token(problem: Problem, *, attention: str | None = None) -> float:
+def flops_per_token(problem: Training, *, attention: str | None = None) -> float:
     """Model FLOPs of one training token, as the source counts them; in full where there is none."""
     shape, seq_len = _shape(problem), problem.seq_len or 4096.0
     factor = 4.0 if problem.tuning == "lora" else 6.0
@@ -86,7 +86,7 @@ def flops_per_token(problem: Problem, *, attention: str | None = None) -> float:
     return factor * active + factor / 2 * pairs * (2 if full else 1)
 
 
-def terms(problem: Problem) -> Terms:
+def terms(problem: Training) -> Terms:
     """The prediction of a training figure."""
     shape, chip = _shape(problem), problem.chip
     seq_len = problem.seq_len or 4096.0
@@ -133,7 +133,7 @@ def terms(problem: Problem) -> Terms:
     return Terms(seconds=seconds, scale=scale, rate=rate, detail=detail)
 
 
-def _attention_share(problem: Problem) -> float:
+def _attention_share(problem: Training) -> float:
     if problem.chip.vendor != NVIDIA:
         return ATTENTION
     if problem.software not in PYTORCH:
@@ -142,11 +142,10 @@ def _attention_share(problem: Problem) -> float:
     return share * (FLASH_1 if problem.date < FLASH_2_SINCE else 1.0)
 
 
-def _shape(problem: Problem) -> Decoder:
+def _shape(problem: Training) -> Decoder:
     """The model as trained: Megatron's recipes predict further tokens where the authors did
     (github.com/NVIDIA-NeMo/Megatron-Bridge, recipes of DeepSeek-V3: mtp_num_layers = 1), MaxText's
     do not (github.com/AI-Hypercomputer/tpu-recipes, training/ironwood/deepseek3-671b)."""
-    assert problem.shape is not None
     ahead = problem.shape.ahead and problem.software in experts.MEGATRON
     return problem.shape.looking_ahead() if ahead else problem.shape
 
@@ -156,7 +155,7 @@ def _attention_flops(shape: Decoder, seq_len: float) -> float:
     return shape.attention_flops(1, seq_len) / 2
 
 
-def _traffic(problem: Problem, shape: Decoder, seq_len: float) -> float:
+def _traffic(problem: Training, shape: Decoder, seq_len: float) -> float:
     """Bytes a token that norms, activations, routing and the optimizer move."""
     scans = shape.scan_layers
     moved = ACTIVATION_BYTES * shape.layers * shape.d_model
@@ -170,7 +169,7 @@ def _traffic(problem: Problem, shape: Decoder, seq_len: float) -> float:
     return moved
 
 
-def _bubble(problem: Problem) -> float:
+def _bubble(problem: Training) -> float:
     if problem.pipeline <= 1:
         return 0.0
     replicas = max(1.0, problem.chips / (problem.tensor * problem.pipeline * problem.context))
@@ -179,7 +178,7 @@ def _bubble(problem: Problem) -> float:
     return min(3.0, (problem.pipeline - 1) / (problem.virtual * micro))
 
 
-def _exchange_s(problem: Problem, shape: Decoder, seq_len: float) -> tuple[float, float]:
+def _exchange_s(problem: Training, shape: Decoder, seq_len: float) -> tuple[float, float]:
     """Seconds of exchange for one token on one chip: that can run beside arithmetic, that cannot.
 
     What cannot: tensor parallelism, except of dense models in Megatron's trainers and where the
@@ -231,7 +230,7 @@ def _exchange_s(problem: Problem, shape: Decoder, seq_len: float) -> tuple[float
     return hidden, exposed + tensor
 
 
-def _scale(problem: Problem, shape: Decoder) -> tuple[float, bool]:
+def _scale(problem: Training, shape: Decoder) -> tuple[float, bool]:
     """What the seconds of one token on one chip must be divided into, or multiplied with."""
     metric, seq_len = problem.metric, problem.seq_len or 4096.0
     batch = problem.global_batch or 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from problems import make_problem
+from problems import make_serving, make_training
 
 from tpubench.estimates.regression import model
 from tpubench.estimates.roofline import chips, physics, replica, serving, training
@@ -22,7 +22,7 @@ from tpubench.suite import decoders
 
 
 def test_decoding_one_sequence_reads_the_weights_once() -> None:
-    step = replica.decode_step(make_problem(), 1.0, 1024.0)
+    step = replica.decode_step(make_serving(), 1.0, 1024.0)
     # 8.03 B parameters of 2 bytes over 3.35 TB/s at 70 %: 6.85 ms
     assert step["weights"] + step["decode"] == pytest.approx(
         2 * 8.03e9 / (3.35e12 * STREAM), rel=0.01
@@ -34,8 +34,8 @@ def test_decoding_one_sequence_reads_the_weights_once() -> None:
 
 
 def test_a_prompt_costs_two_flops_a_parameter_and_the_causal_half_of_attention() -> None:
-    problem = make_problem()
-    shape = replica.shape_of(problem)
+    problem = make_serving()
+    shape = problem.shape
     work = replica.prefill(problem, 2048.0, 2048.0)
     rate = 989e12 * usual("nvidia-h100-sxm", "bfloat16") * PROGRAM
     assert work["matmul"] == pytest.approx(2 * shape.active * 2048 / rate)
@@ -43,7 +43,7 @@ def test_a_prompt_costs_two_flops_a_parameter_and_the_causal_half_of_attention()
 
 
 def test_a_first_token_waits_for_half_of_the_running_step_and_for_its_own() -> None:
-    problem = make_problem(kind="server", metric="ttft_ms", qps=0.01, batch=None)
+    problem = make_serving(kind="server", metric="ttft_ms", qps=0.01, batch=None)
     found = serving.terms(problem)
     step = replica.decode_step(problem, found.batch, 1000 + 0.5 * 48)
     own = replica.prefill(problem, 1000.0, 1000.0)
@@ -52,8 +52,8 @@ def test_a_first_token_waits_for_half_of_the_running_step_and_for_its_own() -> N
 
 
 def test_training_flops_of_a_token_by_both_conventions() -> None:
-    problem = make_problem(kind="training", metric="tflops_per_chip")
-    shape = replica.shape_of(problem)
+    problem = make_training(metric="tflops_per_chip")
+    shape = problem.shape
     pairs = 12 * 32 * 4096 * 8192
     full = training.flops_per_token(replace(problem, attention="full"))
     causal = training.flops_per_token(problem)
@@ -64,7 +64,7 @@ def test_training_flops_of_a_token_by_both_conventions() -> None:
 
 
 def test_the_widths_of_a_layers_products_are_weighted_by_their_flops() -> None:
-    shape = replica.shape_of(make_problem())  # Llama-3-8B: 4096 wide, 14336 in the gated block
+    shape = make_serving().shape  # Llama-3-8B: 4096 wide, 14336 in the gated block
     for tensor in (1, 4):
         products = [(6144 / tensor, 4096), (4096, 4096 / tensor), (28672 / tensor, 4096),
                     (4096, 14336 / tensor)]  # fmt: skip
@@ -87,7 +87,7 @@ def test_narrow_products_lose_more_in_a_narrow_precision() -> None:
 
 def test_pytorchs_attention_became_faster_with_flashattention_2() -> None:
     def attention_s(software: str, date: float, device: str = "nvidia-a100-sxm-80gb") -> float:
-        problem = make_problem(device, kind="training", metric="step_time_s", software=software)
+        problem = make_training(device, metric="step_time_s", software=software)
         return training.terms(replace(problem, date=date)).seconds["attention"]
 
     assert attention_s("llm-foundry", 2023.7) == pytest.approx(2 * attention_s("llm-foundry", 2024))
@@ -97,8 +97,8 @@ def test_pytorchs_attention_became_faster_with_flashattention_2() -> None:
 
 def test_only_asynchronous_tensor_parallelism_hides() -> None:
     def exposed_s(software: str, *notes: str) -> float:
-        problem = make_problem(
-            kind="training", metric="step_time_s", software=software, chips=64, tensor=8,
+        problem = make_training(
+            metric="step_time_s", software=software, chips=64, tensor=8,
             notes=frozenset(notes), layout_stated=True,
         )  # fmt: skip
         return training.terms(problem).seconds["link"]
@@ -109,8 +109,8 @@ def test_only_asynchronous_tensor_parallelism_hides() -> None:
 
 def test_tokens_sent_to_experts_of_other_hosts_are_waited_for() -> None:
     def exposed_s(device: str, expert: int) -> float:
-        problem = make_problem(
-            device, "qwen3-235b-a22b", kind="training", metric="step_time_s", chips=256,
+        problem = make_training(
+            device, "qwen3-235b-a22b", metric="step_time_s", chips=256,
             software="megatron-bridge", expert=expert, layout_stated=True, global_batch=2048.0,
         )  # fmt: skip
         return training.terms(problem).seconds["link"]
@@ -120,7 +120,7 @@ def test_tokens_sent_to_experts_of_other_hosts_are_waited_for() -> None:
 
 
 def test_all_metrics_of_one_training_run_say_the_same() -> None:
-    problem = make_problem(kind="training", chips=64)
+    problem = make_training(chips=64)
     values = {
         metric: physics.terms(replace(problem, metric=metric)).value()
         for metric in ("tokens_per_s_per_chip", "tflops_per_chip", "mfu_pct", "step_time_s")
@@ -133,20 +133,20 @@ def test_all_metrics_of_one_training_run_say_the_same() -> None:
 
 
 def test_memory_left_by_the_weights_limits_the_batch() -> None:
-    problem = make_problem(kind="offline", batch=None, output_len=1000.0)
+    problem = make_serving(kind="offline", batch=None, output_len=1000.0)
     most = replica.most_sequences(problem)
     left = 80e9 * replica.SOLD_AS_GB * replica.MEMORY_SHARE - 2 * 8.03e9
     assert most == pytest.approx(left / (131072 * (1000 + 1000)))  # whole replies reserved
     other = replica.most_sequences(replace(problem, software="vllm"))
     assert other == pytest.approx(left / (131072 * (1000 + 550)))
-    large = make_problem(model="llama-3.1-405b", kind="offline", batch=None)
+    large = make_serving(model="llama-3.1-405b", kind="offline", batch=None)
     assert not replica.fits(large) and replica.most_sequences(large) == 1
 
 
 def test_chips_beyond_the_cached_heads_each_keep_a_copy() -> None:
     found = {}
     for tensor in (4, 8):
-        problem = make_problem(
+        problem = make_serving(
             model="qwen3-235b-a22b", kind="offline", precision="fp8", kv_precision="fp8",
             tensor=tensor, chips=tensor, batch=None,
         )  # fmt: skip
@@ -155,8 +155,8 @@ def test_chips_beyond_the_cached_heads_each_keep_a_copy() -> None:
 
 
 def test_tensor_parallel_exchange_of_a_training_step() -> None:
-    problem = make_problem(
-        kind="training", metric="step_time_s", software="torchtitan", chips=8, tensor=8,
+    problem = make_training(
+        metric="step_time_s", software="torchtitan", chips=8, tensor=8,
         microbatch=4.0, global_batch=64.0,
     )  # fmt: skip
     chip = problem.chip
@@ -169,11 +169,11 @@ def test_tensor_parallel_exchange_of_a_training_step() -> None:
 
 @pytest.mark.parametrize("tensor", [1, 4])
 def test_sharded_weights_are_exchanged_by_every_chip_of_a_replica(tensor: int) -> None:
-    problem = make_problem(
-        "tpu-v5p", model="llama-3.1-70b", kind="training", metric="step_time_s",
+    problem = make_training(
+        "tpu-v5p", model="llama-3.1-70b", metric="step_time_s",
         software="maxtext", chips=64, tensor=tensor, global_batch=256.0,
     )  # fmt: skip
-    shape, chip = replica.shape_of(problem), problem.chip
+    shape, chip = problem.shape, problem.chip
     replicas = 64 / tensor
     rate = chip.link_bytes_s / 2 * link(chip)
     gathered = 3 * 2 * shape.params * (replicas - 1) / replicas / rate  # of one replica, in all
@@ -195,8 +195,8 @@ def test_products_of_experts_are_slowed_by_what_they_move() -> None:
 
 
 def test_pipeline_bubble() -> None:
-    problem = make_problem(
-        kind="training", metric="step_time_s", chips=64, pipeline=8, tensor=8, microbatch=1.0,
+    problem = make_training(
+        metric="step_time_s", chips=64, pipeline=8, tensor=8, microbatch=1.0,
         virtual=4, global_batch=128.0,
     )  # fmt: skip
     detail = training.terms(problem).detail
@@ -207,7 +207,7 @@ def test_pipeline_bubble() -> None:
 @pytest.mark.parametrize("kind", ["decode", "offline", "static", "concurrency", "prefill"])
 def test_better_hardware_is_never_slower(device: str, kind: str) -> None:
     metric = "ttft_ms" if kind == "prefill" else "output_tokens_per_s"
-    problem = make_problem(device, kind=kind, metric=metric, batch=16.0)
+    problem = make_serving(device, kind=kind, metric=metric, batch=16.0)
     base = model.shipped().predict([problem])[0]
     chip = problem.chip
     for better in (
@@ -222,22 +222,22 @@ def test_better_hardware_is_never_slower(device: str, kind: str) -> None:
 
 @pytest.mark.parametrize("chips_", [1, 2, 4, 8, 16, 64])
 def test_more_chips_make_a_step_shorter(chips_: int) -> None:
-    problem = make_problem("tpu-v6e", kind="training", metric="step_time_s", chips=chips_)
+    problem = make_training("tpu-v6e", metric="step_time_s", chips=chips_)
     more = replace(problem, chips=2 * chips_)
     one, two = model.shipped().predict([problem, more])
     assert two.value < one.value
 
 
 def test_no_prediction_beats_the_peak() -> None:
-    problem = make_problem(kind="training", metric="mfu_pct", software="maxtext", chips=64)
+    problem = make_training(metric="mfu_pct", software="maxtext", chips=64)
     assert model.shipped().predict([problem])[0].high <= 105 + 1e-6
 
 
 def test_a_figure_above_the_peak_is_implausible_and_says_so() -> None:
-    problem = make_problem(kind="training", metric="tflops_per_chip")
+    problem = make_training(metric="tflops_per_chip")
     assert physics.implausible(problem, 1200.0)
     assert physics.implausible(problem, 500.0) is None
-    too_fast = physics.implausible(make_problem(), 1.0)  # 16 GB of weights in 1 ms
+    too_fast = physics.implausible(make_serving(), 1.0)  # 16 GB of weights in 1 ms
     assert too_fast is not None and "below" in too_fast
 
 
@@ -265,7 +265,7 @@ def test_a_variant_left_open_is_marked_and_a_figure_in_the_name_counts() -> None
 
 
 def test_requests_sent_at_once_are_worked_off_and_the_longest_replies_end_alone() -> None:
-    problem = make_problem(
+    problem = make_serving(
         kind="server", metric="output_tokens_per_s", qps=None, batch=None, output_len=200.0
     )
     found = serving.terms(problem)
@@ -279,25 +279,25 @@ def test_requests_sent_at_once_are_worked_off_and_the_longest_replies_end_alone(
 
 
 def test_a_slow_flow_is_bound_by_its_arrivals() -> None:
-    problem = make_problem(kind="server", metric="output_tokens_per_s", qps=0.5, batch=None)
+    problem = make_serving(kind="server", metric="output_tokens_per_s", qps=0.5, batch=None)
     found = serving.terms(problem)
     assert found.shares()["arrival"] > 0.99 and found.bound == "request rate"
     assert found.value() == pytest.approx(0.5 * 48, rel=0.01)
 
 
 def test_early_tensorrt_llm_reads_a_cached_head_for_every_two_query_heads() -> None:
-    grouped = make_problem(model="llama-3.1-70b", tensor=8, chips=8)
+    grouped = make_serving(model="llama-3.1-70b", tensor=8, chips=8)
     before = replace(grouped, software="gptsession")
     now, then = (replica.decode_step(p, 8.0, 4096.0)["cache"] for p in (grouped, before))
     assert then == pytest.approx(64 / 8 / 2 * now)
-    alone = make_problem(model="gpt-j-6b", software="gptsession")
+    alone = make_serving(model="gpt-j-6b", software="gptsession")
     assert replica.decode_step(alone, 8.0, 4096.0)["cache"] == pytest.approx(
         replica.decode_step(replace(alone, software="trtllm"), 8.0, 4096.0)["cache"]
     )
 
 
 def test_first_tokens_of_a_closed_loop_wait_for_the_first_wave_and_little_after() -> None:
-    problem = make_problem(
+    problem = make_serving(
         kind="concurrency", metric="ttft_ms", batch=16.0, requests=64.0, output_len=1000.0
     )
     own = replica.prefill(problem, 1000.0, 1000.0)
@@ -315,7 +315,7 @@ def test_first_tokens_of_a_closed_loop_wait_for_the_first_wave_and_little_after(
 
 
 def test_one_token_replies_wait_for_all_others() -> None:
-    problem = make_problem(
+    problem = make_serving(
         kind="concurrency", metric="ttft_ms", batch=16.0, requests=48.0, notes=frozenset({"burst"})
     )
     own = sum(replica.prefill(problem, 1000.0, 1000.0).values())

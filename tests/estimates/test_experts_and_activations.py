@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from problems import make_problem
+from problems import make_serving, make_training
 
 from tpubench.estimates.problem import OWN, Problem
 from tpubench.estimates.roofline import activations, experts, training
@@ -17,8 +17,8 @@ from tpubench.suite.decoder import Decoder
 
 def deepseek(**stated: Any) -> Problem:
     """DeepSeek-V3 on 256 B200 with 32 experts a chip, as Megatron-Bridge 26.04 published it."""
-    problem = make_problem(
-        "nvidia-b200-sxm", model="deepseek-v3", kind="training", metric="tokens_per_s_per_chip",
+    problem = make_training(
+        "nvidia-b200-sxm", model="deepseek-v3", metric="tokens_per_s_per_chip",
         software="megatron-bridge", precision="fp8", chips=256, pipeline=16, expert=8,
         microbatch=1.0, global_batch=4096.0, seq_len=4096.0, date=2026.29, sharded=False,
     )  # fmt: skip
@@ -67,7 +67,7 @@ def test_fused_experts_move_less_launch_nothing_and_hide_their_exchange() -> Non
         replace(since, precision="bfloat16"),
         replace(since, precision="fp4"),
         replace(since, software="nemo"),
-        replace(since, chip=make_problem("nvidia-h100-sxm").chip),
+        replace(since, chip=make_serving("nvidia-h100-sxm").chip),
         replace(since, shape=shape_of("nemotron-3-super")),
     ):
         assert not experts.fused(other)
@@ -83,7 +83,7 @@ def test_copies_of_a_token_go_once_to_each_other_host() -> None:
 
 def test_kept_activations_of_a_layer_are_those_of_the_literature() -> None:
     shape = shape_of("gpt-3-175b")
-    problem = make_problem(kind="training", model="gpt-3-175b", metric="step_time_s")
+    problem = make_training(model="gpt-3-175b", metric="step_time_s")
     head = shape.active - 96 * 12 * 12288**2  # the output head's inputs and results
     kept = activations.kept_bytes(problem, shape, 1000.0) - 2000 * head / 12288
     # Korthikanti et al. 2022, equation 1 without scores and dropout masks: 34 - 2 bytes of each
@@ -96,7 +96,7 @@ def test_kept_activations_of_a_layer_are_those_of_the_literature() -> None:
 
 
 def test_state_of_a_parameter_is_shared_by_the_chips_that_share_it() -> None:
-    problem = make_problem(kind="training", metric="step_time_s", chips=8)
+    problem = make_training(metric="step_time_s", chips=8)
     shape = shape_of("llama-3.1-8b")
     assert activations.state_bytes(problem, shape) == 16 * shape.params / 8
     held = replace(problem, sharded=False, tensor=2, chips=16)
@@ -109,9 +109,7 @@ def test_state_of_a_parameter_is_shared_by_the_chips_that_share_it() -> None:
 
 
 def test_what_does_not_fit_is_computed_again() -> None:
-    problem = make_problem(
-        kind="training", metric="step_time_s", chips=8, microbatch=1.0, global_batch=64.0
-    )
+    problem = make_training(metric="step_time_s", chips=8, microbatch=1.0, global_batch=64.0)
     shape = shape_of("llama-3.1-8b")
     assert activations.computed_again(problem, shape) == activations.LITTLE
     assert activations.computed_again(replace(problem, remat=True), shape) == 4 / 3
@@ -129,7 +127,7 @@ def test_what_does_not_fit_is_computed_again() -> None:
 
 
 def test_nothing_is_computed_again_by_fused_recipes_that_fit() -> None:
-    since = deepseek(chip=make_problem("nvidia-gb300").chip, date=2026.46, pipeline=2, expert=32)
+    since = deepseek(chip=make_serving("nvidia-gb300").chip, date=2026.46, pipeline=2, expert=32)
     shape = shape_of("deepseek-v3")
     assert activations.computed_again(since, shape) == 1.0
     assert activations.computed_again(replace(since, date=2026.29), shape) == activations.LITTLE
@@ -159,8 +157,8 @@ def test_tensor_parallelism_is_waited_for_where_there_are_experts() -> None:
     exchanged = 8 * 94 * 4096 * 2 / inside  # a token's sums over two chips, one to the other
     waited = training.terms(problem).seconds["link"] - training.terms(named).seconds["link"]
     assert waited == pytest.approx(training.HIDDEN * exchanged)
-    dense = make_problem(
-        "nvidia-h100-sxm", kind="training", metric="step_time_s", chips=8, tensor=2,
+    dense = make_training(
+        "nvidia-h100-sxm", metric="step_time_s", chips=8, tensor=2,
         software="megatron-bridge", global_batch=64.0, microbatch=1.0,
     )  # fmt: skip
     same = replace(dense, notes=frozenset({"async tp"}))
@@ -192,13 +190,13 @@ def test_flops_of_gpt_oss_are_counted_as_megatron_bridge_did(
 
 
 def test_a_refresh_is_of_the_architecture_it_refreshes() -> None:
-    assert make_problem("nvidia-gb300").chip.architecture == "Blackwell"
-    assert make_problem("nvidia-gb200").chip.architecture == "Blackwell"
-    assert make_problem("tpu-v5e").chip.architecture == "v5e"
+    assert make_serving("nvidia-gb300").chip.architecture == "Blackwell"
+    assert make_serving("nvidia-gb200").chip.architecture == "Blackwell"
+    assert make_serving("tpu-v5e").chip.architecture == "v5e"
 
 
 def test_a_scan_moves_more_than_a_block() -> None:
-    hybrid = make_problem(kind="training", model="nemotron-3-nano", metric="step_time_s")
+    hybrid = make_training(model="nemotron-3-nano", metric="step_time_s")
     shape = shape_of("nemotron-3-nano")
     scans = shape.scan_layers
     moved = training.SCAN_BYTES * scans + training.ACTIVATION_BYTES / 2 * (52 - scans)
@@ -227,16 +225,14 @@ def test_each_chip_carries_the_gradients_of_its_own_experts_across_hosts() -> No
     [("nvidia-b200-sxm", 8, 50e9), ("nvidia-gb300", 64, 100e9), ("nvidia-l40s", 1, 50e9)],
 )
 def test_domains_and_what_leaves_them(device: str, joined: int, nic: float) -> None:
-    chip = make_problem(device).chip
+    chip = make_serving(device).chip
     assert (chip.joined, chip.nic_bytes_s) == (joined, nic)
 
 
 def test_attention_is_faster_where_exponentials_are() -> None:
     usual, ultra = (
         training.terms(
-            make_problem(
-                device, kind="training", metric="step_time_s", software="nemo", chips=8, remat=False
-            )
+            make_training(device, metric="step_time_s", software="nemo", chips=8, remat=False)
         ).seconds["attention"]
         for device in ("nvidia-gb200", "nvidia-gb300")
     )
