@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 from tpubench.devices.sheets import AMD, GOOGLE, NVIDIA, devices
 
 COLOURS = {GOOGLE: "blue", NVIDIA: "orange", AMD: "green"}
 """Colour name of each maker in every chart, of Okabe and Ito's palette; others are grey."""
 
 
+@functools.lru_cache(maxsize=4096)
 def vendor(device: str) -> str | None:
     """The maker of a device by canonical name; None for a CPU and for a name without a sheet."""
     sheet = devices().get(device)

@@ -21,8 +21,8 @@ from tpubench.devices.vendors import label
 from tpubench.reports.figure import MAX_CASES
 from tpubench.results.metrics import METRICS
 from tpubench.results.plain_text import one_line as clean
-from tpubench.results.row import Row
-from tpubench.results.store import Scan, iter_rows
+from tpubench.results.row import Row, arrow_schema
+from tpubench.results.store import Scan, records
 from tpubench.results.summary import CaseKey, Summary, case_key, summarise
 
 _RUN_ID = re.compile(r"\d{8}T\d{6}-([0-9a-f]{6})")
@@ -81,7 +81,8 @@ def find(scan: Scan, now: dt.datetime, table: Mapping[str, Price] | None = None)
 
     ``table`` holds every known price by id, the shipped ones by default.
     """
-    rows = tuple(_harmless(row) for row in iter_rows(scan.table))
+    columns = scan.table.select(arrow_schema().names)
+    rows = tuple(Row(**_harmless(record)) for record in records(columns))
     order = {name: index for index, name in enumerate(METRICS)}
     summaries = sorted(
         summarise(rows),
@@ -133,7 +134,7 @@ class Names:
     """
 
     def __init__(self, summaries: Sequence[Summary]) -> None:
-        groups: dict[str, list[dict[str, str]]] = {}
+        groups: dict[str, list[Mapping[str, str]]] = {}
         for summary in summaries:
             groups.setdefault(summary.first.workload, []).append(_traits(summary))
         everything = [traits for group in groups.values() for traits in group]
@@ -200,17 +201,27 @@ class Names:
         return " · ".join(words)
 
 
-def _traits(summary: Summary) -> dict[str, str]:
+def _traits(summary: Summary) -> Mapping[str, str]:
     """What a case is. Keys of parameters hold a space, no others do."""
     row = summary.first
+    return _traits_of(
+        row.workload, row.preset, row.device, row.chips, row.dtype, row.backend, row.params
+    )
+
+
+@functools.lru_cache(maxsize=1 << 15)
+def _traits_of(
+    workload: str, preset: str, device: str, chips: int, dtype: str, backend: str, params: str
+) -> Mapping[str, str]:
+    """Asked for once by each section that names the case."""
     return {
-        "workload": row.workload,
-        "preset": row.preset,
-        "device": label(row.device),
-        "chips": _chips(row.chips),
-        "dtype": row.dtype,
-        "backend": f"{row.backend} backend",
-        **{f"param {k}": f"{k}={v}" for k, v in summary.params.items() if k != "dtype"},
+        "workload": workload,
+        "preset": preset,
+        "device": label(device),
+        "chips": _chips(chips),
+        "dtype": dtype,
+        "backend": f"{backend} backend",
+        **{f"param {k}": f"{k}={v}" for k, v in _parsed(params).items() if k != "dtype"},
     }
 
 
@@ -249,17 +260,22 @@ def _number_first(value: object) -> tuple[int, float, str]:
     return 1, 0.0, str(value)
 
 
-def _harmless(row: Row) -> Row:
-    changed: dict[str, Any] = {}
-    for field in dataclasses.fields(Row):
-        value = getattr(row, field.name)
-        if field.name in {"params", "environment"}:
-            changed[field.name] = _object_text(value)
-        elif isinstance(value, str):
-            changed[field.name] = clean(value)
-    if row.reason and not changed["reason"]:
-        changed["reason"] = "no reason that can be shown"
-    return dataclasses.replace(row, **changed)
+def _harmless(record: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a row with every text made harmless."""
+    reason = record["reason"]
+    for name, value in record.items():
+        if isinstance(value, str):
+            objects = name in {"params", "environment"}
+            record[name] = _object_text(value) if objects else _clean_text(value)
+    if reason and not record["reason"]:
+        record["reason"] = "no reason that can be shown"
+    return record
+
+
+@functools.lru_cache(maxsize=1 << 15)
+def _clean_text(text: str) -> str:
+    """Most texts of a store are the same few."""
+    return clean(text)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -25,6 +25,7 @@ SCHEMA_VERSION = 1
 Evidence = Literal["measured", "published", "compiled", "modelled"]
 Status = Literal["ok", "failed", "skipped", "invalid"]
 Better = Literal["higher", "lower"]
+_EVIDENCE, _STATUS, _BETTER = get_args(Evidence), get_args(Status), get_args(Better)
 
 
 def _column(doc: str) -> Any:
@@ -73,12 +74,12 @@ class Row:
     git_dirty: bool | None = _column("whether that checkout had uncommitted changes")
 
     def __post_init__(self) -> None:
-        if self.evidence not in get_args(Evidence):
-            raise ValueError(f"evidence {self.evidence!r} is not one of {get_args(Evidence)}")
-        if self.status not in get_args(Status):
-            raise ValueError(f"status {self.status!r} is not one of {get_args(Status)}")
-        if self.better not in get_args(Better):
-            raise ValueError(f"better {self.better!r} is not one of {get_args(Better)}")
+        if self.evidence not in _EVIDENCE:
+            raise ValueError(f"evidence {self.evidence!r} is not one of {_EVIDENCE}")
+        if self.status not in _STATUS:
+            raise ValueError(f"status {self.status!r} is not one of {_STATUS}")
+        if self.better not in _BETTER:
+            raise ValueError(f"better {self.better!r} is not one of {_BETTER}")
         if self.status != "ok" and self.value is not None:
             raise ValueError(f"a {self.status} row carries no value (metric {self.metric})")
         if self.value is None and not self.reason:

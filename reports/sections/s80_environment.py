@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +26,7 @@ def section(findings: Findings) -> Section | None:
     # A repetition that failed may have died before it could say where it ran.
     told = [row for row in findings.rows if row.status == "ok"] or findings.rows
     for row in told:
-        machines.setdefault(json.dumps(_machine(row), sort_keys=True), []).append(row)
+        machines.setdefault(_machine(row.environment, row.source), []).append(row)
     fields = [json.loads(text) for text in machines]
     blocks: list[Block] = []
     if len(fields) > 1:
@@ -54,14 +55,22 @@ def section(findings: Findings) -> Section | None:
     )
 
 
-def _machine(row: Row) -> dict[str, str]:
-    match = {k: v for k, v in part(row, "fingerprint").items() if k not in _CASE_FIELDS}
+@functools.lru_cache(maxsize=4096)
+def _machine(environment: str, source: str | None) -> str:
+    """Where a row is from, as JSON text; most rows of a store are from the same few machines."""
+    parts = json.loads(environment)
+    match = {k: v for k, v in _part(parts, "fingerprint").items() if k not in _CASE_FIELDS}
     described = match.pop("description", None)
     if isinstance(described, dict):
         match |= described
-    host = {k: v for k, v in part(row, "host").items() if k not in match}
-    source = {"written by": row.source or "not stored"}
-    return {**_flat(match), **{f"host {k}": v for k, v in _flat(host).items()}, **source}
+    host = {k: v for k, v in _part(parts, "host").items() if k not in match}
+    fields = {**_flat(match), **{f"host {k}": v for k, v in _flat(host).items()}}
+    return json.dumps({**fields, "written by": source or "not stored"}, sort_keys=True)
+
+
+def _part(parts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = parts.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
