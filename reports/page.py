@@ -38,7 +38,7 @@ from tpubench.reports.sections import sections
 from tpubench.results.store import Scan
 
 HTML_NAME = "report.html"
-SCRIPTS = ("live.js", "report.js", "table.js")
+SCRIPTS = ("live.js", "report.js", "save.js", "table.js")
 _LISTED = "[pictures]"
 """Stands in the page for the list of its pictures until they are known."""
 _TEMPLATES = Path(__file__).with_name("templates")

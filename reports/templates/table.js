@@ -63,23 +63,14 @@
     heading.append(button);
   });
 
-  // A cell that a spreadsheet would take for a formula is quoted, as in tpubench show --csv.
-  function quoted(value) {
-    const safe = /^[=+\-@\t\r]/.test(value) && !Number.isFinite(Number(value)) ? `'${value}` : value;
-    return /[",\n\r]/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe;
-  }
   function csv() {
     const names = headings.map((heading) => heading.textContent.trim());
     const lines = shown().map((row) => [...row.cells].map((cell) => cell.textContent.trim())
       .concat(row.cells[7].dataset.v ?? ""));
-    return [[...names, "Exact value"], ...lines].map((line) => line.map(quoted).join(",")).join("\r\n");
+    return Save.lines([[...names, "Exact value"], ...lines]);
   }
   box.querySelector(".csv").addEventListener("click", () => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
-    link.download = "figures.csv";
-    link.click();
-    URL.revokeObjectURL(link.href);
+    Save.file("figures.csv", new Blob([csv()], { type: "text/csv" }));
   });
   box.querySelector(".filters").hidden = false;
   box.figuresCsv = csv;
