@@ -1,5 +1,6 @@
 # make bench   set up, run Llama inference on what this machine has, write the report
 # make test    set up, lint, type-check and test everything that CI runs
+# make check   the quick part of it, while developing
 # make nightly the long tests as well
 # make plans   print what is promised of plans (speed, gap, flips, a second model), measured
 # make serve-env   AIPerf, which llama-serve drives a server with
@@ -17,7 +18,7 @@ LIBRARY_VARIABLES := TPUBENCH_TEST_XLA_PYTHON=$(CURDIR)/.venv-xla/bin/python \
 # A worker a core; one that is done takes over what another has not begun.
 WORKERS := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: bench plans test nightly lint types unit browser serve-env vllm-env serve-test clean
+.PHONY: bench plans test nightly lint types unit check browser serve-env vllm-env serve-test clean
 
 bench: $(VENV)/.run
 	$(BIN)/tpubench run --workload llama-infer
@@ -37,6 +38,9 @@ types: $(VENV)/.dev
 
 unit: $(VENV)/.dev browser $(LIBRARIES)
 	$(LIBRARY_VARIABLES) $(BIN)/python -m pytest $(WORKERS)
+
+check: lint types
+	$(BIN)/python -m pytest $(WORKERS) -q -m "not nightly and not slow and not browser"
 
 nightly: $(VENV)/.dev browser $(LIBRARIES) vllm-env .venv-ray/.ready
 	$(LIBRARY_VARIABLES) TPUBENCH_TEST_RAY_PYTHON=$(CURDIR)/.venv-ray/bin/python \

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
@@ -20,3 +22,13 @@ def _a_pytest_started_here_is_nobodys_worker(monkeypatch: pytest.MonkeyPatch) ->
     """What pytest-benchmark goes by to stand back, and a child would inherit."""
     for variable in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
         monkeypatch.delenv(variable, raising=False)
+
+
+SLOW = frozenset((Path(__file__).with_name("slow_files.txt")).read_text("utf-8").split())
+"""Files that make check leaves to make test: ``python tests/slow_files.py`` writes the list."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if str(item.path.relative_to(Path(__file__).parent)) in SLOW:
+            item.add_marker(pytest.mark.slow)
