@@ -154,3 +154,9 @@ def test_a_second_home_is_noticed(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     assert len(second_homes(path)) == 3
+
+
+def test_no_two_files_of_the_tests_have_one_name() -> None:
+    """They are imported by their names alone: of two, one would stand in for the other."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import acme
 import pytest
+import stranger
 from command_line import Call, caller
 
 from tpubench.devices.sheets import device
@@ -23,7 +23,7 @@ VARIABLE = "TPUBENCH_TEST_TPU_PYTHON"
 def call(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Iterator[Call]:
-    site = acme.install(tmp_path / "site")
+    site = stranger.install(tmp_path / "site")
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("PYTHONPATH", f"{site}{os.pathsep}{ROOT / '.import'}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
