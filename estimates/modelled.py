@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tpubench.devices.sheets import device as data_sheet
@@ -146,11 +146,7 @@ def _serving(
         output_len=float(params["output_len"]),
     )
     settled = {**params, "tensor": tensor, "batch": batch}
-    wanted = {
-        "ttft_s": ("ttft_ms", 1e-3),
-        "tpot_s": ("tpot_ms", 1e-3),
-        "output_tok_s": ("output_tokens_per_s", 1.0),
-    }
+    wanted = ("ttft_s", "tpot_s", "output_tok_s")
     each = replica.cache_bytes(base, replica.context(base, 1.0))
     need = replica.weight_bytes(base) + batch / replica.replicas(base) * each
     if need > replica.memory_bytes(base):
@@ -165,8 +161,7 @@ def _training(
     batch = int(params["batch"]) or request.chips
     settled = {**params, "batch": batch}
     need, memory = TRAINING_BYTES * shape.params, chip.hbm_bytes * request.chips
-    wanted = {"step_time_s": ("step_time_s", 1.0), "train_tok_s": ("tokens_per_s", 1.0),
-              "mfu": ("mfu_pct", 1e-2)}  # fmt: skip
+    wanted = ("step_time_s", "train_tok_s", "mfu")
     if need > memory:
         reason = _does_not_fit(need, memory, request.chips)
         return [Predicted.missing(name, settled, reason) for name in wanted]
@@ -176,21 +171,21 @@ def _training(
 
 
 def _predicted(
-    base: Problem, wanted: Mapping[str, tuple[str, float]], params: Params, model: Model
+    base: Problem, wanted: Sequence[str], params: Params, model: Model
 ) -> list[Predicted]:
-    """Each metric of a problem, by its name there and the factor from that unit to ours."""
-    predictions = model.predict([replace(base, metric=metric) for metric, _ in wanted.values()])
+    """Each metric of a problem."""
+    predictions = model.predict([replace(base, metric=metric) for metric in wanted])
     return [
         Predicted(
             metric=name,
             params=params,
-            value=each.value * factor,
-            low=each.low * factor,
-            high=each.high * factor,
+            value=each.value,
+            low=each.low,
+            high=each.high,
             bound=each.bound,
             shares=each.terms.shares(),
         )
-        for (name, (_, factor)), each in zip(wanted.items(), predictions, strict=True)
+        for name, each in zip(wanted, predictions, strict=True)
     ]
 
 

@@ -42,15 +42,15 @@ def problem(row: Mapping[str, str]) -> Problem:
     if shared.shape is None:
         raise SkipError("the model's size is not known")
     if metric not in {
-        "output_tokens_per_s", "output_tokens_per_s_per_chip", "peak_output_tokens_per_s",
-        "ttft_ms", "itl_ms", "tpot_ms", "samples_per_s", "achieved_mem_bw_gbps_per_chip",
-        "prefill_tokens_per_s", "total_tokens_per_s", "total_tokens_per_s_per_chip",
-        "mean_latency_ms", "requests_per_s", "e2e_latency_ms",
+        "output_tok_s", "output_tok_s_per_chip", "peak_output_tok_s",
+        "ttft_s", "itl_s", "tpot_s", "samples_s", "bandwidth_bytes_s_per_chip",
+        "prefill_tok_s", "total_tok_s", "total_tok_s_per_chip",
+        "e2e_s", "requests_s",
     }:  # fmt: skip
         raise SkipError(f"metric {metric[:40]!r} is not modelled")
     kind = _kind(scenario, row["batch_or_concurrency"], metric)
     if chips > 1 and "per system vs per gpu" in row.get("notes", "").lower():
-        metric = "output_tokens_per_s_per_chip"
+        metric = "output_tok_s_per_chip"
     tensor, expert = _tensor(row["tensor_parallel"], chips, told.chip)
     batch_cell = row["batch_or_concurrency"]
     qps = size(batch_cell) if batch_cell.upper().startswith("QPS") else None
@@ -67,10 +67,10 @@ def problem(row: Mapping[str, str]) -> Problem:
         batch = batch or 1.0
     if ends.inputs is None or (ends.outputs is None and kind != "prefill"):
         raise SkipError("prompt or output length is not stated")
-    if metric == "samples_per_s" and "token" in row["unit"].lower():
-        metric = "output_tokens_per_s"
+    if metric == "samples_s" and "token" in row["unit"].lower():
+        metric = "output_tok_s"
     mlperf = "mlperf" in scenario
-    if metric == "mean_latency_ms" and mlperf:
+    if metric == "e2e_s" and mlperf:
         raise SkipError("latency of a queue whose length is not stated")
     if kind in {"static", "concurrency", "prefill"} and batch is None:
         raise SkipError("batch or concurrency is not stated")
@@ -107,8 +107,8 @@ def _burst(notes: str) -> list[str]:
 
 
 def _samples(row: Mapping[str, str], shared: Problem, work: samples.Work) -> Images:
-    known = {"samples_per_s", "samples_per_s_per_chip", "batch_time_s", "seconds_per_image",
-             "queries_per_s"}  # fmt: skip
+    known = {"samples_s", "samples_s_per_chip", "batch_time_s", "sample_time_s",
+             "queries_s"}  # fmt: skip
     if shared.metric not in known:
         raise SkipError(f"metric {shared.metric[:40]!r} of {work.name} is not modelled")
     steps = size(row["output_len"]) if "step" in row["output_len"] else None
@@ -137,7 +137,7 @@ def _kind(scenario: str, batch: str, metric: str) -> str:
         return "server"
     if size(batch) is None:
         return "offline"
-    return "decode" if metric in {"tpot_ms", "itl_ms"} and size(batch) == 1 else "concurrency"
+    return "decode" if metric in {"tpot_s", "itl_s"} and size(batch) == 1 else "concurrency"
 
 
 def _scenario(text: str) -> str:

@@ -63,7 +63,7 @@ def order(rows: Sequence[Judged]) -> tuple[Order, Order]:
         scale = _per_chip(row)
         if scale is not None:
             problem = row.problem
-            what = "target" if problem.metric == "time_to_train_min" else "rate"
+            what = "target" if problem.metric == "time_to_train_s" else "rate"
             tuning = problem.tuning if isinstance(problem, Training) else ""
             key = (problem.kind, problem.model, problem.scenario, tuning, what)
             rate = row.predicted.terms.rate
@@ -106,9 +106,9 @@ def _per_chip(row: Judged) -> float | None:
     """Factor from the figure (or its inverse) to speed per chip; None for what is not a speed."""
     problem = row.problem
     metric = problem.metric
-    if metric in {"ttft_ms", "itl_ms", "tpot_ms", "achieved_mem_bw_gbps_per_chip"}:
+    if metric in {"ttft_s", "itl_s", "tpot_s", "bandwidth_bytes_s_per_chip"}:
         return None
-    if isinstance(problem, Training) and metric != "time_to_train_min":
+    if isinstance(problem, Training) and metric != "time_to_train_s":
         nominal, total = row.predicted.terms.value(), row.predicted.terms.total_s
         return 1 / total / (nominal if row.predicted.terms.rate else 1 / nominal)
     if metric.endswith("per_chip"):
@@ -116,6 +116,6 @@ def _per_chip(row: Judged) -> float | None:
     if metric in {"step_time_s", "batch_time_s"}:
         assert isinstance(problem, Images)
         return (problem.global_batch or problem.batch or 1.0) / problem.chips
-    if metric.startswith("tflops") or metric.endswith("pct"):
+    if metric in {"mfu", "hfu"}:
         return None
     return 1.0 / problem.chips

@@ -9,21 +9,6 @@ from collections.abc import Mapping
 COLUMNS = ("source_id", "date", "workload", "model", "device", "chips", "parallelism", "dtype",
            "params", "metric", "value", "software")  # fmt: skip
 
-_TRAINING = {
-    "train_tok_s": ("tokens_per_s", 1.0),
-    "step_time_s": ("step_time_s", 1.0),
-    "time_to_train_s": ("time_to_train_min", 1 / 60),
-    "flop_s": ("tflops_per_chip", 1e-12),
-    "samples_s": ("samples_per_s", 1.0),
-}
-_INFERENCE = {
-    "output_tok_s": ("output_tokens_per_s", 1.0),
-    "total_tok_s": ("total_tokens_per_s", 1.0),
-    "ttft_s": ("ttft_ms", 1e3),
-    "tpot_s": ("tpot_ms", 1e3),
-    "itl_s": ("itl_ms", 1e3),
-    "samples_s": ("samples_per_s", 1.0),
-}
 _SCENARIOS = {
     "llm-offline": "offline",
     "llm-static": "static-batch",
@@ -40,16 +25,13 @@ def translate(line: Mapping[str, str]) -> tuple[dict[str, str], bool]:
     if not isinstance(params, dict):
         params = {}
     training = line["workload"].endswith("-training")
-    metric, factor = (_TRAINING if training else _INFERENCE).get(
-        line["metric"], (line["metric"], 1.0)
-    )
-    try:
-        value = float(line["value"]) * factor
-        if metric == "tflops_per_chip":
-            value /= float(line["chips"])
-        text = repr(value)
-    except (ValueError, ZeroDivisionError, OverflowError):
-        text = ""
+    metric, text = line["metric"], line["value"]
+    if metric == "flop_s":  # of all chips
+        metric = "flop_s_per_chip"
+        try:
+            text = repr(float(text) / float(line["chips"]))
+        except (ValueError, ZeroDivisionError, OverflowError):
+            text = ""
     dtype = "" if line["dtype"] == "not-stated" else line["dtype"]
     row = {
         "source_id": line["source_id"],

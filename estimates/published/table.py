@@ -16,6 +16,7 @@ from tpubench.estimates.problem import Entry
 from tpubench.estimates.published import inference, shipped_rows
 from tpubench.estimates.published import training as _training
 from tpubench.estimates.published.cells import SkipError, number
+from tpubench.estimates.published.units import house
 from tpubench.results import regular_file
 
 TRAINING_COLUMNS = ("source_id", "device", "chips", "software", "model", "params_b", "seq_len",
@@ -79,12 +80,14 @@ def _layout(path: Path, header: Sequence[str]) -> tuple[str, ...]:
 def entry(line: int, row: Mapping[str, str], *, training: bool) -> Entry:
     """One line, parsed as far as it goes."""
     source, device = row["source_id"] or "unnamed", row["device"]
+    metric, factor = house(row["metric"])
     value = number(row["value"])
+    row = {**row, "metric": metric}
     found = Entry(line=line, source=source[:80], device=device[:80])
     if value is None or value <= 0:
         return replace(found, skipped="value is not a positive number")
     try:
         problem = _training.problem(row) if training else inference.problem(row)
     except SkipError as reason:
-        return replace(found, value=value, skipped=str(reason))
-    return replace(found, device=problem.chip.name, value=value, problem=problem)
+        return replace(found, value=factor * value, skipped=str(reason))
+    return replace(found, device=problem.chip.name, value=factor * value, problem=problem)

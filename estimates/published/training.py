@@ -18,8 +18,8 @@ def problem(row: Mapping[str, str]) -> Problem:
     """The problem of a training row; SkipError when it cannot be one."""
     metric = row["metric"].strip().lower()
     known = {
-        "tokens_per_s_per_chip", "tokens_per_s", "tflops_per_chip", "mfu_pct", "hfu_pct",
-        "step_time_s", "time_to_train_min", "samples_per_s", "samples_per_s_per_chip",
+        "train_tok_s_per_chip", "train_tok_s", "flop_s_per_chip", "mfu", "hfu",
+        "step_time_s", "time_to_train_s", "samples_s", "samples_s_per_chip",
     }  # fmt: skip
     if metric not in known:
         raise SkipError(f"metric {metric[:40]!r} is not modelled")
@@ -43,12 +43,12 @@ def problem(row: Mapping[str, str]) -> Problem:
         global_batch = each * shared.chips / seq_len
     low = row["model"].lower() + " " + layout.lower()
     tuning = "lora" if "lora" in low else "full"
-    if metric in {"step_time_s", "time_to_train_min"}:
+    if metric in {"step_time_s", "time_to_train_s"}:
         if not shared.chips:
             raise SkipError("number of chips is not stated")
         if global_batch is None:
             raise SkipError("a step's batch is not stated")
-    if metric == "time_to_train_min" and not row["model"].startswith("mlperf:"):
+    if metric == "time_to_train_s" and not row["model"].startswith("mlperf:"):
         raise SkipError("time to train without a benchmark's target")
     sizes = {key: _layout_size(layout, key) for key in ("tp", "pp", "cp", "vp", "ep")}
     tensor = sizes["tp"] or _layout_size(layout, "ici_tensor_parallelism") or 1

@@ -82,7 +82,7 @@ def circumstance(problem: Problem, seen: Mapping[str, frozenset[str]]) -> Circum
     return Circumstance(
         kind=kind(problem),
         tpu=problem.chip.is_tpu,
-        first=problem.metric == "ttft_ms",
+        first=problem.metric == "ttft_s",
         new=frozenset(name for name in NEW if own[name] not in seen[name]),
     )
 

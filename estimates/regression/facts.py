@@ -40,8 +40,8 @@ def log_speed(terms: Terms, value: float) -> float:
     return log(value / terms.value()) * (1 if terms.rate else -1)
 
 
-_SAME = {"tokens_per_s_per_chip": "tokens", "step_time_s": "tokens", "tflops_per_chip": "flops",
-         "mfu_pct": "flops", "hfu_pct": "flops"}  # fmt: skip
+_SAME = {"train_tok_s_per_chip": "tokens", "step_time_s": "tokens", "flop_s_per_chip": "flops",
+         "mfu": "flops", "hfu": "flops"}  # fmt: skip
 
 
 def facts(entries: Sequence[Entry]) -> dict[str, list[Fact]]:

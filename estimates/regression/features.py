@@ -57,8 +57,8 @@ def group(problem: Problem) -> str:
 def noise_class(problem: Problem) -> int:
     """Index into :data:`NOISE` of a problem's group."""
     if problem.kind in {"training", "samples"}:
-        return int(problem.metric == "time_to_train_min")
-    if problem.metric == "ttft_ms" and problem.kind != "prefill":
+        return int(problem.metric == "time_to_train_s")
+    if problem.metric == "ttft_s" and problem.kind != "prefill":
         return 2
     if problem.kind == "queries":
         return 4
@@ -199,11 +199,11 @@ def _training(problem: Training, terms: Terms) -> Design:
     made["smooth-scale"] = Component(
         level=f"{software} {chip}", point=(chips / 1.0, tokens / 1.0, d / 0.7)
     )
-    if problem.metric in {"tflops_per_chip", "mfu_pct", "hfu_pct"}:
+    if problem.metric in {"flop_s_per_chip", "mfu", "hfu"}:
         made["counted"] = Component(level=software)
         made["counted-model"] = Component(level=f"{software} {problem.model}")
         made["counted-metric"] = Component(level=problem.metric)
-    if problem.metric == "time_to_train_min":
+    if problem.metric == "time_to_train_s":
         batch = log((problem.global_batch or 1024.0) / 1024)
         made["target-model"] = Component(level=problem.model)
         made |= _slope("target-batch", problem.model, batch)
@@ -218,7 +218,7 @@ def _serving(problem: Serving, terms: Terms) -> Design:
     chip, software, precision = problem.chip.name, problem.software, problem.precision
     vendor, shape, model = _vendor(problem), problem.shape, problem.model
     made = _common(problem, bound)
-    what = {"ttft_ms": "first", "itl_ms": "gap", "tpot_ms": "gap"}.get(problem.metric, "rate")
+    what = {"ttft_s": "first", "itl_s": "gap", "tpot_s": "gap"}.get(problem.metric, "rate")
     made |= _cats(
         bound,
         kind=problem.kind,
@@ -322,7 +322,7 @@ def _samples(problem: Images, terms: Terms) -> Design:
     chips = log(problem.chips / 8)
     made |= _slope("chips", name, chips)
     made |= _slope("year", name, problem.date - 2025.0)
-    if problem.metric == "time_to_train_min":
+    if problem.metric == "time_to_train_s":
         batch = log((problem.global_batch or 1024.0) / 1024)
         made["target-model"] = Component(level=name)
         made |= _slope("target-batch", name, batch)

@@ -30,7 +30,7 @@ def limit(problem: Problem) -> float | None:
     if not problem.precision_stated:
         peak = max(chip.peak_flop_s.values())
     if isinstance(problem, Training):
-        if problem.metric == "time_to_train_min":
+        if problem.metric == "time_to_train_s":
             return None
         found = terms(problem)
         flops = training.flops_per_token(problem, attention="causal")
@@ -57,19 +57,19 @@ def implausible(problem: Problem, value: float) -> str | None:
 
 def _serving(problem: Serving, peak: float) -> float | None:
     shape, chip = problem.shape, problem.chip
-    if problem.metric in {"itl_ms", "tpot_ms"}:
+    if problem.metric in {"itl_s", "tpot_s"}:
         params = shape.active if not shape.experts else shape.dense_params
         read_s = params * width_bytes(problem.precision) / problem.tensor / chip.hbm_bytes_s
-        return 1e3 * read_s / TOLERANCE
+        return read_s / TOLERANCE
     per_token = 2 * shape.active
-    if problem.metric == "prefill_tokens_per_s" or problem.metric.startswith("total_tokens"):
+    if problem.metric == "prefill_tok_s" or problem.metric.startswith("total_tok"):
         most = peak * problem.chips / per_token
-    elif problem.metric.startswith(("output_tokens", "peak_output_tokens")):
+    elif problem.metric.startswith(("output_tok", "peak_output_tok")):
         most = peak * problem.chips / per_token
         whole = problem.kind in {"offline", "static"} and not problem.variable
         if whole and problem.output_len and problem.scenario != "prefix-cached":
             most /= 1 + (problem.input_len or 0.0) / problem.output_len
-    elif problem.metric in {"samples_per_s", "requests_per_s"}:
+    elif problem.metric in {"samples_s", "requests_s"}:
         most = peak * problem.chips / per_token / (problem.output_len or 1.0)
     else:
         return None

@@ -27,15 +27,15 @@ def terms(problem: Images) -> Terms:
     batch = problem.batch or problem.global_batch or 1.0
     metric = problem.metric
     rate = True
-    if metric in {"samples_per_s", "queries_per_s", "tokens_per_s"}:
+    if metric in {"samples_s", "queries_s", "train_tok_s"}:
         scale = chips
     elif metric.endswith("per_chip"):
-        scale = flops / 1e12 if metric.startswith("tflops") else 1.0
-    elif metric == "time_to_train_min":
-        scale, rate = MLPERF_SAMPLES.get(work.name, 1e6) / chips / 60, False
-    elif metric in {"mfu_pct", "hfu_pct"}:
-        scale = 100 * flops / peak
-    elif metric == "seconds_per_image":
+        scale = flops if metric == "flop_s_per_chip" else 1.0
+    elif metric == "time_to_train_s":
+        scale, rate = MLPERF_SAMPLES.get(work.name, 1e6) / chips, False
+    elif metric in {"mfu", "hfu"}:
+        scale = flops / peak
+    elif metric == "sample_time_s":
         scale, rate = 1 / chips, False
     else:  # step_time_s, batch_time_s
         scale, rate = batch / chips, False

@@ -39,7 +39,7 @@ def terms(problem: Serving) -> Terms:
     """The prediction of a serving figure."""
     problem = replace(problem, tensor=group_size(problem))
     kind = problem.kind
-    if problem.metric in {"mean_latency_ms", "e2e_latency_ms"}:
+    if problem.metric == "e2e_s":
         return _whole_request(problem)
     if kind in {"offline", "queries"}:
         return _offline(problem)
@@ -56,10 +56,10 @@ def terms(problem: Serving) -> Terms:
 
 def _whole_request(problem: Serving) -> Terms:
     """From sending to the last token: the first one, and the gaps between the others."""
-    first = terms(replace(problem, metric="ttft_ms"))
-    gap = terms(replace(problem, metric="tpot_ms"))
+    first = terms(replace(problem, metric="ttft_s"))
+    gap = terms(replace(problem, metric="tpot_s"))
     both = add((1.0, first.seconds), (max(0.0, (problem.output_len or 1.0) - 1), gap.seconds))
-    return Terms(seconds=both, scale=1e3, rate=False, batch=gap.batch)
+    return Terms(seconds=both, scale=1.0, rate=False, batch=gap.batch)
 
 
 def _per_request(problem: Serving, batch: float) -> Seconds:
@@ -75,11 +75,11 @@ def _rate_terms(problem: Serving, per_request: Seconds, batch: float, extra: flo
     output, copies = problem.output_len or 1.0, replicas(problem)
     scale = output * copies
     metric = problem.metric
-    if metric in {"samples_per_s", "requests_per_s"}:
+    if metric in {"samples_s", "requests_s"}:
         scale = copies
-    elif metric.startswith("total_tokens"):
+    elif metric.startswith("total_tok"):
         scale = (output + (problem.input_len or 0.0)) * copies
-    elif metric == "prefill_tokens_per_s":
+    elif metric == "prefill_tok_s":
         scale = (problem.input_len or 1.0) * copies
     if metric.endswith("per_chip"):
         scale /= problem.chips
@@ -93,9 +93,9 @@ def _offline(problem: Serving) -> Terms:
     extra = SERVER_SHARE.get(problem.scenario, 1.0)
     if extra < 0.6:
         batch = max(1.0, batch / 3)
-    if problem.metric in {"itl_ms", "tpot_ms"}:
+    if problem.metric in {"itl_s", "tpot_s"}:
         return _gap(problem, batch)
-    if problem.metric == "ttft_ms":
+    if problem.metric == "ttft_s":
         return _first_token(problem, batch)
     return _rate_terms(problem, _per_request(problem, batch), batch, extra)
 
@@ -103,9 +103,9 @@ def _offline(problem: Serving) -> Terms:
 def _static(problem: Serving) -> Terms:
     batch = max(1.0, (problem.batch or 1.0) / replicas(problem))
     length, output = problem.input_len or 1.0, problem.output_len or 1.0
-    if problem.metric in {"itl_ms", "tpot_ms"}:
+    if problem.metric in {"itl_s", "tpot_s"}:
         return _decode(problem)
-    if problem.metric == "ttft_ms":
+    if problem.metric == "ttft_s":
         return _prefill_only(problem)
     step = decode_step(problem, batch, context(problem, 0.5))
     whole = add((1.0, prefill(problem, batch * length, length)), (output, step))
@@ -115,12 +115,12 @@ def _static(problem: Serving) -> Terms:
 def _decode(problem: Serving) -> Terms:
     batch = max(1.0, (problem.batch or 1.0) / replicas(problem))
     step = add((1.0, decode_step(problem, batch, context(problem, 0.5))))
-    if problem.metric in {"itl_ms", "tpot_ms", "ttft_ms"}:
-        return Terms(seconds=step, scale=1e3, rate=False, batch=batch)
-    if problem.metric == "achieved_mem_bw_gbps_per_chip":
+    if problem.metric in {"itl_s", "tpot_s", "ttft_s"}:
+        return Terms(seconds=step, scale=1.0, rate=False, batch=batch)
+    if problem.metric == "bandwidth_bytes_s_per_chip":
         return Terms(
             seconds=step,
-            scale=weight_bytes(problem) / problem.tensor / 1e9,
+            scale=weight_bytes(problem) / problem.tensor,
             rate=True,
             batch=batch,
         )
@@ -136,8 +136,8 @@ def _prefill_only(problem: Serving) -> Terms:
     floor = decode_step(problem, 1.0, length)
     work = prefill(problem, batch * length, length)
     parts = add((1.0, work), (1.0, {"host": floor["host"]}), (1.0, {"weights": floor["weights"]}))
-    if problem.metric in {"ttft_ms", "itl_ms", "tpot_ms"}:
-        return Terms(seconds=parts, scale=1e3, rate=False, batch=batch)
+    if problem.metric in {"ttft_s", "itl_s", "tpot_s"}:
+        return Terms(seconds=parts, scale=1.0, rate=False, batch=batch)
     return _rate_terms(problem, add((1 / batch, parts)), batch)
 
 
@@ -146,7 +146,7 @@ def _gap(problem: Serving, batch: float) -> Terms:
     output, length = problem.output_len or 1.0, problem.input_len or 1.0
     step = decode_step(problem, batch, context(problem, 0.5))
     parts = add((1.0, step), (batch / output, prefill(problem, length, length)))
-    return Terms(seconds=parts, scale=1e3, rate=False, batch=batch)
+    return Terms(seconds=parts, scale=1.0, rate=False, batch=batch)
 
 
 def _first_token(problem: Serving, batch: float) -> Terms:
@@ -174,18 +174,18 @@ def _first_token(problem: Serving, batch: float) -> Terms:
     ):  # more requests than the memory holds: whole turns are waited
         turn = _per_request(problem, batch)
         parts.append((concurrency - batch, turn))
-    return Terms(seconds=add(*parts), scale=1e3, rate=False, batch=batch)
+    return Terms(seconds=add(*parts), scale=1.0, rate=False, batch=batch)
 
 
 def _concurrency(problem: Serving) -> Terms:
     stated = max(1.0, (problem.batch or 1.0) / replicas(problem))
     batch = min(stated, most_sequences(problem))
-    if problem.metric in {"itl_ms", "tpot_ms"}:
+    if problem.metric in {"itl_s", "tpot_s"}:
         return _gap(problem, batch)
-    if problem.metric == "ttft_ms":
+    if problem.metric == "ttft_s":
         return _first_token(problem, batch)
     found = _rate_terms(problem, _per_request(problem, batch), batch)
-    if problem.metric == "peak_output_tokens_per_s":
+    if problem.metric == "peak_output_tok_s":
         output = problem.output_len or 1.0
         step = add((output / batch, decode_step(problem, batch, context(problem, 0.5))))
         return replace(found, seconds=step)
@@ -222,9 +222,9 @@ class _Flow:
 def _server(problem: Serving) -> Terms:
     """A fixed request rate: the batch settles where requests leave as fast as they come."""
     flow = _settle(problem)
-    if problem.metric in {"itl_ms", "tpot_ms"}:
+    if problem.metric in {"itl_s", "tpot_s"}:
         return _flow_gap(flow)
-    if problem.metric == "ttft_ms":
+    if problem.metric == "ttft_s":
         return _flow_first(flow)
     return _flow_rate(flow)
 
@@ -255,7 +255,7 @@ def _flow_gap(flow: _Flow) -> Terms:
         running = meets = flow.batch * (1 - flow.batch / REQUESTS / 2)
     output = flow.problem.output_len or 1.0
     parts = add((1.0, flow.step(running)), (meets / output, flow.own))
-    return Terms(seconds=parts, scale=1e3, rate=False, batch=flow.batch)
+    return Terms(seconds=parts, scale=1.0, rate=False, batch=flow.batch)
 
 
 def _flow_first(flow: _Flow) -> Terms:
@@ -264,13 +264,13 @@ def _flow_first(flow: _Flow) -> Terms:
     if math.isinf(flow.qps):
         waiting = max(0.0, REQUESTS - flow.most) ** 2 / (2 * REQUESTS)
         parts = add((REQUESTS / 2, flow.own), (1.0, step), (waiting, request))
-        return Terms(seconds=parts, scale=1e3, rate=False, batch=flow.batch)
+        return Terms(seconds=parts, scale=1.0, rate=False, batch=flow.batch)
     load = min(0.9, flow.qps * sum(flow.own.values()))
     parts = add((1 + load / (1 - load), flow.own), (1.5, step))
     if flow.saturated and flow.most < REQUESTS:
         behind = max(0.0, 1 - 1 / (flow.qps * sum(request.values())))
         parts = add((1.0, parts), (REQUESTS / 2 * behind, request))
-    return Terms(seconds=parts, scale=1e3, rate=False, batch=flow.batch)
+    return Terms(seconds=parts, scale=1.0, rate=False, batch=flow.batch)
 
 
 def _flow_rate(flow: _Flow) -> Terms:

@@ -234,26 +234,26 @@ def _scale(problem: Training, shape: Decoder) -> tuple[float, bool]:
     """What the seconds of one token on one chip must be divided into, or multiplied with."""
     metric, seq_len = problem.metric, problem.seq_len or 4096.0
     batch = problem.global_batch or 1.0
-    if metric == "tokens_per_s_per_chip":
+    if metric == "train_tok_s_per_chip":
         return 1.0, True
-    if metric == "tokens_per_s":
+    if metric == "train_tok_s":
         return float(problem.chips), True
-    if metric == "samples_per_s":
+    if metric == "samples_s":
         return problem.chips / seq_len, True
-    if metric == "samples_per_s_per_chip":
+    if metric == "samples_s_per_chip":
         return 1 / seq_len, True
     if metric == "step_time_s":
         return batch * seq_len / problem.chips, False
-    if metric == "time_to_train_min":
+    if metric == "time_to_train_s":
         needed = MLPERF_SAMPLES.get(shape.name, 1e6)
-        return needed * seq_len / problem.chips / 60, False
+        return needed * seq_len / problem.chips, False
     flops = flops_per_token(problem)
-    if metric == "tflops_per_chip":
-        return flops / 1e12, True
+    if metric == "flop_s_per_chip":
+        return flops, True
     peak = problem.chip.peak(problem.precision) or problem.chip.peak_flop_s["bfloat16"]
     if problem.software == "megatron-bridge" or problem.software == "maxtext":
         peak = problem.chip.peak_flop_s["bfloat16"] if problem.precision == "int8" else peak
-    again = 4 / 3 if metric == "hfu_pct" and problem.remat is not False else 1.0
-    if metric == "hfu_pct" and problem.remat is None:
+    again = 4 / 3 if metric == "hfu" and problem.remat is not False else 1.0
+    if metric == "hfu" and problem.remat is None:
         again = 4 / 3
-    return 100 * again * flops / peak, True
+    return again * flops / peak, True

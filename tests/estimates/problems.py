@@ -15,7 +15,7 @@ def make_serving(
     """A decoding problem; ``changes`` replace fields."""
     fields: dict[str, Any] = {
         "kind": "decode",
-        "metric": "tpot_ms",
+        "metric": "tpot_s",
         "batch": 1.0,
         "input_len": 1000.0,
         "output_len": 48.0,
@@ -29,7 +29,7 @@ def make_training(
 ) -> Training:
     """A training step; ``changes`` replace fields."""
     fields: dict[str, Any] = {
-        "metric": "tokens_per_s_per_chip",
+        "metric": "train_tok_s_per_chip",
         "seq_len": 8192.0,
         "global_batch": 512.0,
     }

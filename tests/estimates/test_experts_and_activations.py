@@ -18,7 +18,7 @@ from tpubench.suite.decoder import Decoder
 def deepseek(**stated: Any) -> Problem:
     """DeepSeek-V3 on 256 B200 with 32 experts a chip, as Megatron-Bridge 26.04 published it."""
     problem = make_training(
-        "nvidia-b200-sxm", model="deepseek-v3", metric="tokens_per_s_per_chip",
+        "nvidia-b200-sxm", model="deepseek-v3", metric="train_tok_s_per_chip",
         software="megatron-bridge", precision="fp8", chips=256, pipeline=16, expert=8,
         microbatch=1.0, global_batch=4096.0, seq_len=4096.0, date=2026.29, sharded=False,
     )  # fmt: skip
