@@ -93,6 +93,25 @@ def following(rate: str) -> list[Metric]:
     return [m for m in METRICS.values() if rate in {m.per_chip_of, m.usd_of}]
 
 
+def derived_samples(
+    samples: Mapping[str, Sequence[float]], chips: int, price: Price | None
+) -> tuple[dict[str, list[float]], list[Metric]]:
+    """What follows from the rates among ``samples``, and the metrics that would, but cannot be had:
+    those per chip where nobody knows the chips (0), those in $ without chips or a price.
+    """
+    derived: dict[str, list[float]] = {}
+    wanting = []
+    for metric in (each for rate in samples for each in following(rate)):
+        if not chips or (metric.usd_of and price is None):
+            wanting.append(metric)
+            continue
+        follows = derivation(metric, chips, price.usd_per_chip_hour if price else None)
+        rate = metric.per_chip_of or metric.usd_of
+        assert rate is not None
+        derived[metric.name] = [follows(sample) for sample in samples[rate]]
+    return derived, wanting
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
     """What all rows of one repetition of a case share; fields are those of :class:`Row`."""

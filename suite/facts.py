@@ -14,7 +14,7 @@ from importlib.metadata import version
 from tpubench.devices import prices
 from tpubench.devices.sheets import devices
 from tpubench.results import fingerprint
-from tpubench.results.figure import Figure, Shared, derivation, following
+from tpubench.results.figure import Figure, Shared, derived_samples
 from tpubench.results.metrics import METRICS, Metric, own
 from tpubench.results.row import Row
 from tpubench.results.statistics import within
@@ -24,6 +24,8 @@ from tpubench.suite.energy import Energy, slowdown
 from tpubench.suite.job import Job, Outcome
 from tpubench.suite.peaks import Peaks, in_use
 from tpubench.suite.workload import Work, Workload
+
+NO_PRICE = "no price: give --price ID or --usd-per-chip-hour X"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,9 @@ def rows(
         samples |= {name: [value] for name, value in outcome.measured.items()}
         _add_one_offs(samples, missing, work, outcome)
         _add_fractions(samples, missing, workload, job, outcome, peaks)
-        _add_derived(samples, missing, context.price, outcome.chips)
+        derived, unpriced = derived_samples(samples, outcome.chips, context.price)
+        samples |= derived
+        missing |= {metric.name: NO_PRICE for metric in unpriced}
         beaten = _beats_the_peak(samples, peaks)
         if beaten:
             outcome = replace(outcome, status="invalid", reason=beaten)
@@ -193,22 +197,6 @@ def _phase_times(outcome: Outcome, phase: str | None) -> list[float]:
         sum(t for mark, t in zip(timed.marks, laps, strict=True) if phase in (None, mark))
         for laps in timed.laps_s
     ]
-
-
-def _add_derived(
-    samples: dict[str, list[float]],
-    missing: dict[str, str],
-    price: prices.Price | None,
-    chips: int,
-) -> None:
-    for rate, values in list(samples.items()):
-        for metric in following(rate):
-            if metric.usd_of and price is None:
-                missing[metric.name] = "no price: give --price ID or --usd-per-chip-hour X"
-            else:
-                usd_per_chip_hour = price.usd_per_chip_hour if price else None
-                derive = derivation(metric, chips, usd_per_chip_hour)
-                samples[metric.name] = [derive(value) for value in values]
 
 
 def _beats_the_peak(samples: dict[str, list[float]], peaks: Peaks | None) -> str | None:

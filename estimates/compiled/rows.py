@@ -17,7 +17,7 @@ from tpubench.estimates import pass_times
 from tpubench.estimates.compiled import timing
 from tpubench.estimates.compiled.request import CompileRequest, Estimated, PhaseEstimate
 from tpubench.results import fingerprint
-from tpubench.results.figure import Figure, Shared, derivation, following, new_run_id
+from tpubench.results.figure import Figure, Shared, derived_samples, new_run_id
 from tpubench.results.metrics import METRICS, Metric, own
 from tpubench.results.row import Row
 from tpubench.suite import registry
@@ -102,15 +102,16 @@ def _add_derived(
     estimated: Estimated, samples: dict[str, list[float]], missing: dict[str, str]
 ) -> None:
     chips, price = estimated.request.target.chips, estimated.request.price
-    for rate, values in list(samples.items()):
-        for metric in following(rate):
-            if metric.usd_of and price is None:
-                missing[metric.name] = NO_PRICE.format(estimated.request.target.generation.device)
-                continue
-            if metric.usd_of and estimated.request.price_rule is not None:
-                missing[metric.name] = f"{metric.usd_of} at {estimated.request.price_rule}"
-            derive = derivation(metric, chips, price.usd_per_chip_hour if price else None)
-            samples[metric.name] = [derive(value) for value in values]
+    derived, unpriced = derived_samples(samples, chips, price)
+    missing |= {
+        metric.name: NO_PRICE.format(estimated.request.target.generation.device)
+        for metric in unpriced
+    }
+    rule = estimated.request.price_rule
+    for name in derived if rule is not None else ():
+        if METRICS[name].usd_of:
+            missing[name] = f"{METRICS[name].usd_of} at {rule}"
+    samples |= derived
 
 
 def _parallelism(request: CompileRequest) -> str:

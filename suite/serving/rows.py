@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-from tpubench.costs import token_cost
 from tpubench.devices.prices import Price
 from tpubench.results import fingerprint
+from tpubench.results.figure import Figure, Shared, derived_samples
 from tpubench.results.metrics import METRICS, Metric
-from tpubench.results.row import SCHEMA_VERSION, Row
+from tpubench.results.row import Row
 from tpubench.results.statistics import within
+from tpubench.suite.facts import NO_PRICE
 from tpubench.suite.serving.figures import Figures
 from tpubench.suite.serving.generator import Generator
 from tpubench.suite.serving.load import Load, Plain
@@ -23,7 +24,7 @@ from tpubench.suite.serving.slo import Slo
 
 PRIMARY = "output_tok_s"
 """The metric of a row that says why there is none."""
-NO_PRICE = "no price: give --price ID or --usd-per-chip-hour X"
+NO_CHIPS = "the server's chips are not known: give --device and --chips"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +80,11 @@ def rows(
     if measured.figures is None:
         return [template(METRICS[PRIMARY], None, measured.reason)]
     samples, reasons = dict(measured.figures.samples), dict(measured.figures.reasons)
-    _add_per_chip(samples, reasons, context.chips)
-    _add_prices(samples, reasons, context)
+    derived, wanting = derived_samples(samples, context.chips, context.price)
+    samples |= derived
+    for metric in wanting:
+        priced = metric.usd_of and context.price is None
+        reasons[metric.name] = NO_PRICE if priced else NO_CHIPS
     reasons.setdefault("joules_per_token", "the server's power is not known here")
     return [
         template(metric, samples.get(metric.name), reasons.get(metric.name))
@@ -94,32 +98,6 @@ def case_params(load: Load, slo: Slo) -> dict[str, Plain]:
     return {**load.params, **({"slo": str(slo)} if slo.goals else {})}
 
 
-def _add_per_chip(samples: dict[str, list[float]], reasons: dict[str, str], chips: int) -> None:
-    for metric in METRICS.values():
-        if metric.per_chip_of not in samples:
-            continue
-        if chips:
-            samples[metric.name] = [value / chips for value in samples[metric.per_chip_of]]
-        else:
-            reasons[metric.name] = "the server's chips are not known: give --device and --chips"
-
-
-def _add_prices(samples: dict[str, list[float]], reasons: dict[str, str], context: Context) -> None:
-    for metric in METRICS.values():
-        if metric.usd_of not in samples:
-            continue
-        if context.price is None:
-            reasons[metric.name] = NO_PRICE
-        elif not context.chips:
-            reasons[metric.name] = "the server's chips are not known: give --device and --chips"
-        else:
-            price = context.price.usd_per_chip_hour
-            samples[metric.name] = [
-                token_cost.usd_per_items(price, context.chips, rate, metric.usd_items)
-                for rate in samples[metric.usd_of]
-            ]
-
-
 class _Template:
     """Everything that the rows of one repetition share; called once for each metric."""
 
@@ -131,77 +109,59 @@ class _Template:
         started_at: dt.datetime,
         measured: Measured,
     ) -> None:
-        self.context, self.measured = context, measured
-        self.repetition, self.started_at = repetition, started_at
-        self.params = dict(params)
-        match = self._must_match()
-        self.fingerprint = fingerprint.sha256(match)
-        self.environment = fingerprint.canonical_json(
-            {
-                "fingerprint": match,
-                "host": fingerprint.host(),
-                "load": dict(measured.proof),
-                "generator_says": dict(measured.generator_says),
-                "launch": dict(context.launch),
-            }
-        )
-
-    def _must_match(self) -> dict[str, Any]:
-        context, server = self.context, self.context.server
-        host = fingerprint.host() if server.here else {}
-        return {
-            "workload": context.service.name,
-            "workload_version": context.service.version,
-            "workload_sha256": context.service.source_sha256(),
-            "params": self.params,
-            "model": server.model,
-            "server": server.engine,
-            "server_version": server.version,
-            "max_len": server.max_len,
-            "generator": f"aiperf {context.generator.version}",
-            "device": context.device,
-            "chips": context.chips,
-            "dtype": context.dtype,
-            "cpu_model": host.get("cpu_model"),
-            "usable_cores": host.get("usable_cores"),
-        }
-
-    def __call__(self, metric: Metric, samples: list[float] | None, reason: str | None) -> Row:
-        context = self.context
-        estimate = within(metric.aggregate, samples) if samples else None
-        price = context.price if metric.usd_of and samples else None
-        return Row(
-            schema_version=SCHEMA_VERSION,
+        match = _must_match(context, params)
+        self.price = context.price
+        self.shared = Shared(
             run_id=context.run_id,
-            repetition=self.repetition,
-            started_at=self.started_at,
+            repetition=repetition,
+            started_at=started_at,
             evidence="measured",
-            status=self.measured.status,
-            reason=reason,
+            status=measured.status,
             workload=context.service.name,
             workload_version=context.service.version,
             preset=context.server.model,
-            params=fingerprint.canonical_json(self.params),
+            params=params,
             backend=context.server.engine,
             device=context.device,
             chips=context.chips,
             hosts=1 if context.server.here else 0,
             parallelism="not-stated",
             dtype=context.dtype,
-            metric=metric.name,
-            unit=metric.unit,
-            better=metric.better,
-            value=estimate.point if estimate else None,
-            ci_low=estimate.low if estimate else None,
-            ci_high=estimate.high if estimate else None,
-            samples=samples or None,
-            usd_per_chip_hour=price.usd_per_chip_hour if price else None,
-            price_id=price.id if price else None,
-            price_as_of=price.as_of.isoformat() if price else None,
-            price_sha256=price.sha256 if price else None,
             source=f"tpubench {version('tpubench')}",
-            fingerprint=self.fingerprint,
-            environment=self.environment,
-            git_sha=context.git.sha,
-            git_dirty=context.git.dirty,
+            fingerprint=fingerprint.sha256(match),
+            environment=fingerprint.canonical_json(
+                {
+                    "fingerprint": match,
+                    "host": fingerprint.host(),
+                    "load": dict(measured.proof),
+                    "generator_says": dict(measured.generator_says),
+                    "launch": dict(context.launch),
+                }
+            ),
+            git=context.git,
         )
+
+    def __call__(self, metric: Metric, samples: list[float] | None, reason: str | None) -> Row:
+        figure, price = Figure.of(metric, samples), self.price if samples else None
+        return self.shared.row(metric, figure, reason=reason, price=price)
+
+
+def _must_match(context: Context, params: Mapping[str, Plain]) -> dict[str, Any]:
+    server = context.server
+    host = fingerprint.host() if server.here else {}
+    return {
+        "workload": context.service.name,
+        "workload_version": context.service.version,
+        "workload_sha256": context.service.source_sha256(),
+        "params": dict(params),
+        "model": server.model,
+        "server": server.engine,
+        "server_version": server.version,
+        "max_len": server.max_len,
+        "generator": f"aiperf {context.generator.version}",
+        "device": context.device,
+        "chips": context.chips,
+        "dtype": context.dtype,
+        "cpu_model": host.get("cpu_model"),
+        "usable_cores": host.get("usable_cores"),
+    }
