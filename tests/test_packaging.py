@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -59,3 +60,44 @@ def test_metadata_names_the_licence_and_the_command() -> None:
     assert project["license"] == "Apache-2.0"
     assert project["scripts"] == {"tpubench": "tpubench.cli:main"}
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+
+
+@pytest.mark.nightly
+def test_a_release_works_in_an_empty_environment(tmp_path: Path) -> None:
+    """The sdist, the wheel that is built from it, and what pip installs of it: no torch."""
+    out = tmp_path / "dist"
+    build = [sys.executable, "-m", "build", "--outdir", str(out), str(ROOT)]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [path.suffix for path in sorted(out.iterdir())] == [".whl", ".gz"]
+    python = tmp_path / "env" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True)
+    (wheel,) = out.glob("*.whl")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", str(wheel)], check=True)
+    command = python.with_name("tpubench")
+    store = ROOT / "tests" / "results" / "fixtures" / "store-1.0.0rc1"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+
+    def says(*arguments: str) -> str:
+        return subprocess.run(
+            [command, *arguments], cwd=tmp_path, env=environment, check=True,
+            capture_output=True, text=True,
+        ).stdout  # fmt: skip
+
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert says("--version") == f"tpubench {version}\n"
+    signers = str(store / "allowed_signers")
+    says("verify", "--strict", "--allowed-signers", signers, "--store", str(store))
+    assert "square-512" in says("show", "--store", str(store))
+    says("report", "published", "--out", "page")
+    assert (tmp_path / "page" / "report.html").stat().st_size > 100_000
+    refused = subprocess.run(
+        [command, "run", "--workload", "gemm"], cwd=tmp_path, env=environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 5 and "pip install" in refused.stderr
+    assert refused.stderr.count("\n") == 1

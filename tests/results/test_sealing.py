@@ -15,13 +15,14 @@ import tampering
 from sample_rows import make_row
 
 from tpubench.errors import DamagedError, UsageError
-from tpubench.results import runs
+from tpubench.results import labels, runs
 from tpubench.results import store as facts
 from tpubench.results.compact import compact
 from tpubench.results.merge import merge
 from tpubench.results.sealing import chain, manifest
 from tpubench.results.sealing.check import SealCheck, check
 from tpubench.results.sealing.seal_store import seal
+from tpubench.results.verify import verify_store
 
 TIMES = 3
 MANY = 50
@@ -301,3 +302,20 @@ def test_sealing_is_idempotent_and_a_later_signature_covers_what_it_follows(
     assert check(tmp_path, allowed=allowed, head=head).ok
     document = json.loads((tmp_path / chain.FOLDER / "000002.jsonl").read_text())
     assert document["previous"] == head
+
+
+def test_a_store_of_the_first_release_is_read_and_proved(tmp_path: Path) -> None:
+    """Measured, tagged, compacted and signed by 1.0.0rc1, and left as it was then."""
+    kept = Path(__file__).parent / "fixtures" / "store-1.0.0rc1"
+    store = tmp_path / "store"
+    shutil.copytree(kept, store)
+    head = "d213ef4c3a8d7a50c208eb470f269cd346b5b1355b17d23d338702c2ea505d2f"
+    report = verify_store(store, allowed=kept / "allowed_signers", head=head)
+    assert report.ok and report.rows == 12 and not report.seals.not_covered
+    assert report.seals.signed_by == "fixture@example.org"
+    assert labels.of_run(store, "20261128T144605-c84a23").tags == ("baseline",)
+    assert {row.source for row in facts.iter_rows(facts.scan(facts.files(store)).table)} == {
+        "tpubench 1.0.0rc1"
+    }
+    tampering.delete_row(store, random.Random(1))
+    assert kinds(check(store)) == {"deleted"}
