@@ -180,14 +180,16 @@ def history(
     from tpubench.reports.terminal import history as terminal_history
     from tpubench.results import history as past
     from tpubench.results.listing import naming
-    from tpubench.results.select import select
+    from tpubench.results.select import narrowed
     from tpubench.results.store import default_store, iter_rows
 
     if out is not None and out.suffix.lower() != ".png":
         raise UsageError(f"--out {out}: the picture is a PNG; give a name that ends in .png")
-    found = select(store or default_store(), selectors or [])
+    found = narrowed(store or default_store(), selectors or [])
     with naming(found.unreadable):
-        series = past.history(iter_rows(found.table), metric)
+        if metric in found.distinct("metric"):
+            found.keep("metric", [metric])  # nothing else of a large store is read
+        series = past.history(iter_rows(found.read()), metric)
     if out is not None:
         from tpubench.reports import history_png
 

@@ -14,6 +14,8 @@ from tpubench.results.fingerprint import canonical_json
 from tpubench.results.row import Row
 
 _ROLE, _CALIBRATION = "role", "calibration"
+CALIBRATION_MARK = canonical_json({_ROLE: _CALIBRATION}).strip("{}")
+"""What stands in the environment of such a row, which is canonical JSON."""
 
 
 def as_calibration(row: Row) -> Row:

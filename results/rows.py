@@ -98,6 +98,30 @@ class Rows:
                 table = table.append_column(name, pa.nulls(table.num_rows, kind))
         return table.select(names)
 
+    def ask(self, sql: str, columns: Sequence[str]) -> pa.Table:
+        """What DuckDB answers of these rows: the rest of a query after ``WITH selected AS (…)``,
+        whose columns are these, times in microseconds.
+        """
+        import duckdb
+        import pyarrow as pa
+
+        listed = ", ".join(_quoted(name) for name in columns)
+        mine = self.table.select(columns)
+        for place, column in enumerate(mine.schema):
+            if pa.types.is_timestamp(column.type):
+                mine = mine.set_column(place, column.name, mine[column.name].cast(pa.int64()))
+        parts = [f"SELECT {listed} FROM mine"]
+        values: list[Any] = []
+        if self.kept is None:
+            connection = duckdb.connect(":memory:")
+        else:
+            where, values = self._where()
+            connection = self.kept
+            parts.append(f"SELECT {listed} FROM facts{where}")
+        connection.register("mine", mine)
+        query = f"WITH selected AS ({' UNION ALL '.join(parts)}) {sql}"
+        return self._answer(query, values, connection)
+
     def _asked(self, columns: Sequence[str], *, distinct: bool = False) -> pa.Table:
         import pyarrow as pa
 
@@ -112,13 +136,19 @@ class Rows:
         ]
         return table.cast(pa.schema(fields))
 
-    def _answer(self, ask: str, values: Sequence[Any]) -> pa.Table:
+    def _answer(
+        self,
+        ask: str,
+        values: Sequence[Any],
+        connection: duckdb.DuckDBPyConnection | None = None,
+    ) -> pa.Table:
         """UsageError where what was kept has gone since it was looked up."""
         import duckdb
 
-        assert self.kept is not None
+        connection = connection or self.kept
+        assert connection is not None
         try:
-            return self.kept.sql(ask, params=values).to_arrow_table()
+            return connection.sql(ask, params=values).to_arrow_table()
         except duckdb.Error:
             raise UsageError(
                 "the rows kept from an earlier read went away meanwhile: run the command again"

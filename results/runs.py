@@ -8,18 +8,19 @@ is gone before its owner empties that folder.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tpubench.errors import UsageError
 from tpubench.results import labels, object_storage
-from tpubench.results.calibration import results_of
+from tpubench.results.calibration import CALIBRATION_MARK
 from tpubench.results.labels import Labels
-from tpubench.results.row import Row
+from tpubench.results.rows import Rows
 from tpubench.results.sealing import chain
-from tpubench.results.select import select
-from tpubench.results.store import files, iter_rows
+from tpubench.results.select import narrowed, select
+from tpubench.results.store import files
 
 DELETED = ".deleted"
 
@@ -42,44 +43,50 @@ class Run:
     labels: Labels
 
 
-def runs(rows: Iterable[Row], said: dict[str, Labels]) -> list[Run]:
-    """The runs that these rows are of, by id; what measured the machine is not counted."""
-    by_run: dict[str, list[Row]] = {}
-    for row in rows:
-        by_run.setdefault(row.run_id, []).append(row)
-    return sorted(
-        (
-            _run(run_id, results_of(own), said.get(run_id, Labels()))
-            for run_id, own in by_run.items()
-        ),
-        key=lambda run: (
-            run.run_id
-        ),  # as 'latest' goes; others' results may be older than their import
+_COLUMNS = (
+    *("run_id", "started_at", "evidence", "workload", "preset", "device", "params", "repetition"),
+    *("status", "git_sha", "environment"),
+)
+_ASK = f"""
+    , marked AS (SELECT *, contains(environment, '{CALIBRATION_MARK}') AS context FROM selected),
+    own AS (
+        SELECT * FROM marked
+        WHERE NOT context OR run_id NOT IN (SELECT run_id FROM marked WHERE NOT context)
+    ),
+    repetitions AS (
+        SELECT run_id, bool_or(status IN ('failed', 'invalid')) AS failed FROM own
+        GROUP BY run_id, workload, preset, params, device, repetition
+    ),
+    counted AS (
+        SELECT run_id, count(*) AS repetitions, count(*) FILTER (failed) AS failed
+        FROM repetitions GROUP BY run_id
     )
+    SELECT
+        run_id, min(started_at) AS started_at,
+        list(DISTINCT evidence ORDER BY evidence) AS evidence,
+        list(DISTINCT workload ORDER BY workload) AS workloads,
+        list(DISTINCT preset ORDER BY preset) AS presets,
+        list(DISTINCT device ORDER BY device) AS devices,
+        count(DISTINCT (workload, preset, params, device)) AS cases,
+        any_value(counted.repetitions) AS repetitions, count(*) AS rows,
+        any_value(counted.failed) AS failed, any_value(git_sha) AS git_sha
+    FROM own JOIN counted USING (run_id) GROUP BY run_id ORDER BY run_id
+"""
+"""What measured the machine is not counted, but where there is nothing else."""
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
-def _run(run_id: str, rows: Sequence[Row], said: Labels) -> Run:
-    def distinct(name: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(str(getattr(row, name)) for row in rows))
-
-    repetitions = {
-        (row.workload, row.preset, row.params, row.device, row.repetition): row.status
-        for row in rows
-    }
-    return Run(
-        run_id=run_id,
-        started_at=min(row.started_at for row in rows),
-        evidence=distinct("evidence"),
-        workloads=distinct("workload"),
-        presets=distinct("preset"),
-        devices=distinct("device"),
-        cases=len({(row.workload, row.preset, row.params, row.device) for row in rows}),
-        repetitions=len(repetitions),
-        rows=len(rows),
-        failed=sum(status in {"failed", "invalid"} for status in repetitions.values()),
-        git_sha=rows[0].git_sha,
-        labels=said,
-    )
+def _listed(rows: Rows, said: dict[str, Labels]) -> list[Run]:
+    """The runs that these rows are of, by id, as 'latest' goes; others' results may be older than
+    their import.
+    """
+    listed = []
+    for line in rows.ask(_ASK, _COLUMNS).to_pylist():
+        started = _EPOCH + dt.timedelta(microseconds=line.pop("started_at"))
+        cells: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in line.items()}
+        own = said.get(line["run_id"], Labels())
+        listed.append(Run(started_at=started, labels=own, **cells))
+    return listed
 
 
 def one(store: Path, selector: str) -> str:
@@ -173,8 +180,8 @@ def stored_runs(store: Path, selectors: Sequence[str]) -> tuple[list[Run], list[
             f"there are no results in {store}: run a workload first, or name --store",
             left_out=[str(bad.error) for bad in listing.unreadable],
         )
-    found = select(store, selectors)
+    found = narrowed(store, selectors)
     said = labels.of_store(store)
     left_out = [str(bad.error) for bad in found.unreadable]
     left_out += [f"{path} is no label" for each in said.values() for path in each.unreadable]
-    return runs(iter_rows(found.table), said), left_out
+    return _listed(found, said), left_out

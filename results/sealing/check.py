@@ -118,9 +118,10 @@ def _with_manifests(folder: Path) -> Iterator[str]:
 
 @dataclass(slots=True, kw_only=True)
 class _Known:
-    """Everything that was sealed in a store, read a run at a time."""
+    """Everything that was sealed in a store, read a run at a time. kept: rows kept meanwhile."""
 
     chain: Chain
+    kept: int = 0
 
     def in_chain(self, run_id: str) -> Iterator[Manifest]:
         for place in self.chain.runs.get(run_id, ()):
@@ -239,7 +240,7 @@ class _Run:
         else:
             self.done.covered += 1
             if not any(name in manifest.files for manifest in self.merged):
-                self.unread.append(path)
+                self._later(path, actual)
 
     def _why_not(self, path: Path, *, merged: bool) -> str:
         if merged:
@@ -256,6 +257,15 @@ class _Run:
         if young:
             return "its run has not ended, or was killed before it was sealed"
         return "its run was killed before it was sealed"
+
+    def _later(self, path: Path, rows: list[RowSeal]) -> None:
+        """See whether these rows have homes elsewhere; of very many, the file is read again."""
+        self.known.kept += len(rows)
+        if self.known.kept > ROWS_AT_ONCE:
+            self.unread.append(path)
+        else:
+            where = f"{self.run.name}/{path.name}"
+            self.strays.append(Stray(where=where, sealed=False, rows=rows))
 
     def _stray(
         self, name: str, rows: list[RowSeal], lacking: list[RowSeal], lost: str | None = None
