@@ -86,6 +86,21 @@ def test_percentiles_need_enough_requests(tmp_path: Path) -> None:
     assert read_back.reasons["ttft_p99_s"] == "a p99 needs 662 requests, not 96"
 
 
+def test_gaps_are_those_of_answers_whose_every_chunk_is_a_token(tmp_path: Path) -> None:
+    """A server that bundles tokens, or holds back half a character, has other gaps than tokens."""
+    found = recording("poisson", tmp_path)
+    for bundled, gaps in ((10, 86 * 31), (96, 0)):
+        answers = [
+            replace(a, gaps_s=a.gaps_s[1:]) if 0 <= a.number - 8 < bundled else a
+            for a in found.answers
+        ]
+        read_back = read(replace(found, answers=answers))
+        assert len(read_back.samples.get("itl_s", [])) == gaps
+        words = "86 of 96 answers" if gaps else "a chunk is not a token here"
+        assert words in read_back.reasons["itl_s"]
+    assert "itl_s" not in read(found).reasons
+
+
 def test_stamps_of_every_request_are_kept(tmp_path: Path) -> None:
     found = recording("poisson", tmp_path)
     samples = read(found).samples

@@ -249,7 +249,7 @@ def test_the_highest_rate_of_a_server_of_two_slots_is_below_its_capacity(call: C
 def test_a_trace_is_replayed(call: Call, tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
     lines = [
-        {"timestamp": 400 * n, "input_length": 600 + n, "output_length": 8, "hash_ids": [1, n]}
+        {"timestamp": 1500 * n, "input_length": 600 + n, "output_length": 8, "hash_ids": [1, n]}
         for n in range(20)
     ]
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
@@ -261,5 +261,5 @@ def test_a_trace_is_replayed(call: Call, tmp_path: Path) -> None:
     assert done.code == 0, done
     rows = {row["metric"]: row for row in document(done.out)["rows"]}
     assert rows["prompt_tokens"]["samples"] == [600.0 + n for n in range(20)]
-    assert rows["arrival_s"]["samples"] == pytest.approx([0.4 * n for n in range(20)], abs=1e-3)
+    assert rows["arrival_s"]["samples"] == pytest.approx([1.5 * n for n in range(20)], abs=1e-3)
     assert rows["ttft_s"]["params"]["trace"] == "trace.jsonl"
