@@ -23,6 +23,7 @@ import llama_train_defects
 import lora_defects
 import moe_defects
 import torch
+import train_option_defects
 from parity_table import header, row
 
 from tpubench.suite import registry
@@ -35,6 +36,8 @@ class Table:
     """One workload's defects, and the checks that may catch them."""
 
     workload: str
+    title: str = ""
+    """The workload's name, unless said."""
     columns: tuple[str, ...]
     case: Callable[..., Case]
     sizes: Mapping[str, int]
@@ -72,6 +75,14 @@ TABLES = (
         defects=llama_train_defects.DEFECTS,
     ),
     Table(
+        workload="llama-pretrain",
+        title="`llama-pretrain` with every option",
+        columns=("float32 twin", "gradient", "loss", "optimizer", "timed loss", "timed step"),
+        case=train_option_defects.case,
+        sizes={"batch": 4, "seq_len": 64},
+        defects=train_option_defects.DEFECTS,
+    ),
+    Table(
         workload="llama-lora",
         columns=(
             "float32 twin",
@@ -102,7 +113,8 @@ def judge(table: Table, depth: int, width: int, cache: ReferenceCache) -> list[s
     """Print one table; what was wrongly judged."""
     workload = registry.workload(table.workload)
     wrong = []
-    print(f"\n### `{table.workload}`, {depth} layers\n\n{header(table.columns)}")
+    title = table.title or f"`{table.workload}`"
+    print(f"\n### {title}, {depth} layers\n\n{header(table.columns)}")
     for name, tied in (("correct", False), ("correct, tied head", True)):
         case = table.case(depth, width, tied=tied, **table.sizes)
         checks = llama_defects.outcome(workload, case, llama_defects.none, cache)

@@ -11,11 +11,11 @@ torch = pytest.importorskip("torch")
 
 from tpubench.suite import registry  # noqa: E402
 from tpubench.suite.compiling.export import recorded_attention  # noqa: E402
-from tpubench.suite.workload import Case, Program, UsageError  # noqa: E402
+from tpubench.suite.workload import Case, Device, Program, UsageError, Weights  # noqa: E402
 from tpubench.workloads.llama.config import PRESETS  # noqa: E402
 from tpubench.workloads.llama_pretrain.program import TracedLlama, TracedStep  # noqa: E402
 from tpubench.workloads.llama_pretrain.reference import AdamWSettings  # noqa: E402
-from tpubench.workloads.llama_pretrain.step import adamw  # noqa: E402
+from tpubench.workloads.llama_pretrain.step import TrainStep, adamw  # noqa: E402
 
 SETTINGS = {"batch": ["2"], "seq_len": ["24"]}
 
@@ -30,6 +30,24 @@ def program(
 ) -> Program:
     workload = registry.workload("llama-pretrain")
     return workload.program(case(settings), "step", depth=depth, chips=chips)
+
+
+def test_the_exported_step_clips_schedules_and_accumulates_as_the_program_does() -> None:
+    settings = {**SETTINGS, "dtype": ["float32"], "clip": ["0.1"], "schedule": ["cosine"],
+                "warmup": ["2"], "accumulate": ["2"]}  # fmt: skip
+    found = case(settings)
+    step = registry.workload("llama-pretrain").build(found, Device(torch_device="cpu"), Weights())
+    assert isinstance(step, TrainStep)
+    model = TracedLlama(step.model.config, 24, torch.float32, recompute=False)
+    model.load_state_dict(step.model.state_dict())
+    traced = TracedStep(model, step.tokens_BL, step.settings, step.accumulate)
+    for _ in range(4):
+        step.run(lambda output=None: None)
+        torch.testing.assert_close(traced(step.tokens_BL, step.targets_BL), step.losses[-1])
+    weights = dict(traced.get_submodule("weight").named_buffers())
+    for name, parameter in step.model.named_parameters():
+        kept = weights[name.replace(".", "-")]
+        torch.testing.assert_close(kept, parameter.detach(), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("recompute", [False, True])

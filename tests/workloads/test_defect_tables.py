@@ -16,6 +16,7 @@ import llama_defects
 import llama_train_defects
 import lora_defects
 import moe_defects
+import train_option_defects
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "parity.md"
 TABLES = {
@@ -25,6 +26,7 @@ TABLES = {
         f"`llama-pretrain`, {depth} layers": set(llama_train_defects.DEFECTS)
         for depth in (16, 32, 80)
     },
+    "`llama-pretrain` with every option, 16 layers": set(train_option_defects.DEFECTS),
     "`llama-lora`, 16 layers": set(lora_defects.DEFECTS),
     **{
         f"`{name}`": {

@@ -16,6 +16,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from llama_defects import around, outcome
 from llama_train_defects import DEFECTS, case, none
+from train_option_defects import DEFECTS as OPTION_DEFECTS
+from train_option_defects import case as case_with_options
 
 from tpubench.suite import registry
 from tpubench.suite.parity import Parity
@@ -80,6 +82,69 @@ def test_a_defect_is_caught(name: str, cache: ReferenceCache) -> None:
     checks = judged(case(DEPTH, WIDTH, dtype="bfloat16", **SIZES), DEFECTS[name], cache)
     caught = {name for name, check in checks.items() if not check.ok}
     assert CAUGHT_BY.get(name, "float32 twin") in caught
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"dtype": "float32"},
+        {"accumulate": 4},
+        {"clip": "none", "schedule": "constant", "warmup": 1000, "accumulate": 1},
+        {"name": "llama-lora"},
+    ],
+    ids=["all", "float32", "four parts", "a rate that hardly rises", "adapters"],
+)
+def test_clipping_schedule_and_accumulation_are_right_together(
+    options: dict[str, Any], cache: ReferenceCache
+) -> None:
+    settings = {"dtype": "bfloat16", "batch": 4, "seq_len": 32, **options}
+    found = case_with_options(DEPTH, WIDTH, **settings)
+    for check in outcome(registry.workload(found.workload), found, none, cache):
+        assert check.ok, check.fault()
+
+
+@pytest.mark.parametrize("name", OPTION_DEFECTS)
+def test_a_defect_of_an_option_is_caught(name: str, cache: ReferenceCache) -> None:
+    found = case_with_options(DEPTH, WIDTH, dtype="bfloat16", batch=4, seq_len=32)
+    checks = judged(found, OPTION_DEFECTS[name], cache)
+    caught = {name for name, check in checks.items() if not check.ok}
+    of_the_step = "clip" in name or "schedule" in name or "rate" in name
+    assert {"float32 twin", "optimizer" if of_the_step else "float32 twin"} <= caught
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("clip", ["none", "0.1", "1.0"])
+def test_three_steps_are_torchs_with_its_own_clipping_and_schedule(clip: str, parts: int) -> None:
+    """The whole batch at once, torch's LinearLR then CosineAnnealingLR, and clip_grad_norm_."""
+    found = case_with_options(
+        2, WIDTH, dtype="float32", batch=4, seq_len=16, clip=clip, warmup=2, accumulate=parts
+    )
+    step, theirs = (
+        registry.workload("llama-pretrain").build(found, Device(torch_device="cpu"), Weights())
+        for _ in range(2)
+    )
+    assert isinstance(step, TrainStep) and isinstance(theirs, TrainStep)
+    s = AdamWSettings()
+    weights = list(theirs.model.parameters())
+    optimizer = torch.optim.AdamW(
+        weights, lr=s.lr, betas=(s.beta1, s.beta2), eps=s.eps, weight_decay=s.weight_decay
+    )
+    warm = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.5, total_iters=1)
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1000, eta_min=s.lr / 10)
+    schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [warm, fall], milestones=[1])
+    for _ in range(4):
+        step.run(lambda output=None: None)
+        loss = theirs.model(theirs.tokens_BL, theirs.targets_BL) / theirs.targets_BL.numel()
+        loss.backward()
+        if clip != "none":
+            torch.nn.utils.clip_grad_norm_(weights, float(clip))
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        assert float(step.losses[-1]) == pytest.approx(float(loss.detach()), rel=1e-5)
+    for ours, right in zip(step.model.parameters(), weights, strict=True):
+        torch.testing.assert_close(ours, right, rtol=1e-5, atol=2e-6)
 
 
 def test_a_replay_that_overwrites_its_outputs_is_no_fault(cache: ReferenceCache) -> None:

@@ -209,6 +209,17 @@ def test_flops_are_six_a_weight_and_token_plus_attention() -> None:
     )
 
 
+def test_each_part_of_a_batch_reads_the_weights_again_and_clipping_the_gradients() -> None:
+    plain = workload().work(case("llama-3.1-8b", batch=4))
+    parts = workload().work(case("llama-3.1-8b", batch=4, accumulate=2))
+    clipped = workload().work(case("llama-3.1-8b", batch=4, clip="1.0"))
+    config = PRESETS["llama-3.1-8b"]
+    read = config.n_params - config.head_params  # all but the table that is looked up
+    assert plain.flops == parts.flops == clipped.flops
+    assert parts.bytes - plain.bytes == 2 * 2 * read + 8 * config.n_params
+    assert clipped.bytes - plain.bytes == 4 * config.n_params
+
+
 def test_adamw_counts_its_steps_on_a_device_without_a_fused_kernel() -> None:
     parameter = torch.nn.Parameter(torch.zeros(2))
     assert adamw([parameter], AdamWSettings()).defaults["fused"]
@@ -278,6 +289,8 @@ def test_a_wrong_answer_is_stored_without_figures(
         ({"seq_len": 4096}, "seq_len=4096 is longer than the 2048 tokens that tiny was built for"),
         ({"layers": 3}, "layers=3: tiny has 2"),
         ({"dtype": "float16"}, "dtype='float16' is not one of float32, bfloat16"),
+        ({"accumulate": 3}, "batch=2 does not divide into accumulate=3 parts"),
+        ({"clip": "2"}, "clip='2' is not one of none, 0.1, 0.25, 0.5, 1.0"),
         ({"recompute": "some"}, "recompute='some' is not one of none, full"),
     ],
 )

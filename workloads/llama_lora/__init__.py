@@ -23,9 +23,9 @@ from tpubench.suite.workload import (
     Weights,
     Work,
 )
-from tpubench.workloads.llama.config import PRESETS
+from tpubench.workloads.llama.config import PRESETS, weight_bytes
 from tpubench.workloads.llama_lora import arithmetic
-from tpubench.workloads.llama_pretrain import LlamaPretrain, model_trained
+from tpubench.workloads.llama_pretrain import LlamaPretrain, model_trained, more_bytes
 
 
 class LlamaLora(LlamaPretrain):
@@ -84,11 +84,13 @@ class LlamaLora(LlamaPretrain):
     def work(self, case: Case) -> Work:
         config, rank = model_trained(case), case.number("rank")
         batch, length = case.number("batch"), case.number("seq_len")
+        size, adapters = DTYPES[case.dtype], arithmetic.adapter_params(config, rank)
         return Work(
             items=batch * length,
             unit="token",
             flops=arithmetic.step_flops(config, rank, batch, length),
-            bytes=arithmetic.step_bytes(config, rank, DTYPES[case.dtype]),
+            bytes=arithmetic.step_bytes(config, rank, size)
+            + more_bytes(case, weight_bytes(config, size) + size * adapters, adapters),
         )
 
     def memory_bytes(self, case: Case) -> int:

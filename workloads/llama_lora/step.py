@@ -14,7 +14,7 @@ from tpubench.workloads.llama.weights import Drawn
 from tpubench.workloads.llama_lora.adapters import DrawnAdapters, Lora
 from tpubench.workloads.llama_lora.model import adapt
 from tpubench.workloads.llama_pretrain.model import TrainedLlama
-from tpubench.workloads.llama_pretrain.reference import Get
+from tpubench.workloads.llama_pretrain.reference import Get, settings_of
 from tpubench.workloads.llama_pretrain.step import (
     TrainStep,
     count_of,
@@ -47,7 +47,8 @@ def build(case: Case, config: LlamaConfig, device: Device) -> LoraStep:
         model = adapted_model(case, config)
     weights = DrawnAdapters(Drawn(config, seed, where), lora, seed, model.dtype)
     fill(model, weights, device)
-    return LoraStep(model, tokens_BL, device, weights)
+    accumulate = case.number("accumulate")
+    return LoraStep(model, tokens_BL, device, weights, settings_of(case), accumulate)
 
 
 def adapted_model(case: Case, config: LlamaConfig) -> TrainedLlama:

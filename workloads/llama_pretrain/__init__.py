@@ -65,6 +65,24 @@ class LlamaPretrain(Workload):
             choices=("none", "full"),
             doc="full: each layer's activations are computed again in the backward pass",
         ),
+        "clip": Parameter(
+            default="none",
+            choices=("none", "0.1", "0.25", "0.5", "1.0"),
+            doc="the most that the norm of all gradients together may be",
+        ),
+        "schedule": Parameter(
+            default="constant",
+            choices=("constant", "cosine"),
+            doc="cosine: the learning rate falls to a tenth in the 1000 steps after the warm-up",
+        ),
+        "warmup": Parameter(
+            default=0, minimum=0, doc="steps over which the learning rate rises to its full value"
+        ),
+        "accumulate": Parameter(
+            default=1,
+            minimum=1,
+            doc="parts of the batch that pass one after another before the optimizer moves",
+        ),
         "seed": Parameter(default=0, minimum=0, doc="seed of random weights and tokens"),
     }
     fractions: ClassVar = {"mfu": "pass"}
@@ -112,6 +130,11 @@ class LlamaPretrain(Workload):
                 f"seq_len={case.number('seq_len')} is longer than the {longest} tokens"
                 f" that {case.preset} was built for"
             )
+        if case.number("batch") % case.number("accumulate"):
+            raise UsageError(
+                f"batch={case.number('batch')} does not divide into"
+                f" accumulate={case.number('accumulate')} parts"
+            )
         if case.number("layers") > whole.n_layers:
             raise UsageError(f"layers={case.number('layers')}: {case.preset} has {whole.n_layers}")
 
@@ -148,11 +171,13 @@ class LlamaPretrain(Workload):
     def work(self, case: Case) -> Work:
         config = model_trained(case)
         batch, length = case.number("batch"), case.number("seq_len")
+        weight_bytes = arithmetic.weight_bytes(config, DTYPES[case.dtype])
         return Work(
             items=batch * length,
             unit="token",
             flops=arithmetic.train_flops(config, batch, length),
-            bytes=arithmetic.train_bytes(config, DTYPES[case.dtype]),
+            bytes=arithmetic.train_bytes(config, DTYPES[case.dtype])
+            + more_bytes(case, weight_bytes, config.n_params),
         )
 
     def memory_bytes(self, case: Case) -> int:
@@ -174,6 +199,18 @@ class LlamaPretrain(Workload):
             why = f"{layers} of {whole} layers: the figure would be another model's"
             return Laps(samples=samples, missing=dict.fromkeys(_RATES, why))
         return Laps(samples={**samples, "train_tok_s": [tokens / t for t in step_s]})
+
+
+def more_bytes(case: Case, weight_bytes: int, trained: int) -> int:
+    """Bytes that clipping and accumulation move at least, beside those of a plain step.
+
+    Each further part of a batch reads the weights forward and backward and adds to the gradients,
+    which are read and written in float32; their norm has to be known before any weight moves.
+    weight_bytes: what one direction reads. trained: parameters that have a gradient.
+    """
+    parts = case.number("accumulate") - 1
+    norm = 0 if case.params["clip"] == "none" else 4 * trained
+    return parts * (2 * weight_bytes + 8 * trained) + norm
 
 
 def model_trained(case: Case) -> LlamaConfig:

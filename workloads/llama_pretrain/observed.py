@@ -35,8 +35,8 @@ Gradients = Callable[[int, Tensor, Iterator[tuple[str, Tensor]]], None]
 class Updates:
     """Elements of every weight over the steps watched, on the CPU: float32 of shape [n] each.
 
-    gradients: one for each step. counted: steps that the optimizer says it had taken in the timed
-    passes; passes: how many there were.
+    gradients: one for each step, as clipping by its formula leaves them. counted: steps that the
+    optimizer says it had taken in the timed passes; passes: how many there were.
     """
 
     before: Tensor
@@ -44,6 +44,7 @@ class Updates:
     after: Tensor
     counted: int
     passes: int
+    settings: AdamWSettings
 
     def error(self) -> float:
         """How far the weights moved from where AdamW moves them, relative to how far it does.
@@ -53,9 +54,8 @@ class Updates:
         if self.counted != self.passes:
             return float("inf")
         start = self.before.double()
-        wanted = adamw(start, self.gradients, AdamWSettings()) - start
-        moved = self.after.double() - start
-        return float((moved - wanted).norm() / wanted.norm())
+        wanted = adamw(start, self.gradients, self.settings) - start
+        return _of_move(start, self.after.double() - start, wanted, len(self.gradients))
 
 
 def watch(
@@ -76,7 +76,7 @@ def watch(
         step.barrier()
         named = ((name, gathered(_gradient(p))) for name, p in step.trained())
         look(number, loss, named)
-        gradients.append(_elements(step, _gradient))
+        gradients.append(_elements(step, _gradient) * _kept(step))
         step.update()
         step.barrier()
     return Updates(
@@ -85,6 +85,7 @@ def watch(
         after=_elements(step, lambda parameter: parameter.detach()),
         counted=counted,
         passes=passes,
+        settings=step.settings,
     )
 
 
@@ -92,24 +93,23 @@ def watch(
 class OneMore:
     """One more pass of the timed kind: its loss, and elements of the state around it.
 
-    gradient: what the program itself gives for this pass, computed apart from it.
+    gradient: what the program itself gives for this pass, computed apart from it, as clipping by
+    its formula leaves it.
     """
 
     loss: float
     before: AdamWState
     gradient: Tensor
     after: AdamWState
+    settings: AdamWSettings
 
     def error(self) -> float:
         """Of how far the weights moved, and of both moments: the worst relative L2 error."""
-        wanted = adamw_step(self.before, self.gradient, AdamWSettings())
+        wanted = adamw_step(self.before, self.gradient, self.settings)
         start = self.before.weight.double()
-        pairs = (
-            (wanted.weight - start, self.after.weight - start),
-            (wanted.mean, self.after.mean),
-            (wanted.square, self.after.square),
-        )
+        pairs = ((wanted.mean, self.after.mean), (wanted.square, self.after.square))
         errors = [float((given - right).norm() / right.norm()) for right, given in pairs]
+        errors.append(_of_move(start, self.after.weight - start, wanted.weight - start, 1))
         return max(errors, key=lambda error: (math.isnan(error), error))
 
 
@@ -117,13 +117,38 @@ def one_more(step: TrainStep) -> OneMore:
     """One more pass from the weights and moments that the timed ones left."""
     step.loss_and_gradients(step.targets_BL, step.scale)
     step.barrier()
-    gradient = _elements(step, _gradient)
+    gradient = _elements(step, _gradient) * _kept(step)
     step.optimizer.zero_grad(set_to_none=True)
     before = _state(step)
     step.run(lambda *_: None)
     loss = _mean_over_ranks(step, step.losses[-1])
     step.barrier()
-    return OneMore(loss=float(loss.cpu()), before=before, gradient=gradient, after=_state(step))
+    return OneMore(
+        loss=float(loss.cpu()),
+        before=before,
+        gradient=gradient,
+        after=_state(step),
+        settings=step.settings,
+    )
+
+
+def _of_move(start: Tensor, moved: Tensor, wanted: Tensor, steps: int) -> float:
+    """Relative L2 error of a move, less what float32 explains: at each step the decay's factor and
+    the sum are rounded, each by half a unit in the last place at most. Of a learning rate that has
+    hardly begun to rise, a step may be no larger than that."""
+    rounding = 2 * 2.0**-24 * steps * start.norm()
+    return float(((moved - wanted).norm() - rounding).clamp_min(0.0) / wanted.norm())
+
+
+def _kept(step: TrainStep) -> float:
+    """What clipping should multiply the gradients by that the parameters hold now."""
+    if step.settings.clip is None:
+        return 1.0
+    squares = [_local(_gradient(p)).float().square().sum() for _, p in step.trained()]
+    total = torch.stack(squares).sum()
+    if step.device.ranks > 1:
+        torch.distributed.all_reduce(total)
+    return step.settings.kept(math.sqrt(float(total.cpu())))
 
 
 def worst_over_ranks(step: TrainStep, error: float) -> float:

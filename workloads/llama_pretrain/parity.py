@@ -39,6 +39,8 @@ from tpubench.workloads.llama_pretrain.observed import (
 from tpubench.workloads.llama_pretrain.step import TrainStep
 
 TWIN_LAYERS, TWIN_LENGTH, TWIN_BATCH, TWIN_VOCAB = 4, 32, 2, 8192
+TWIN_PARTS = 2
+"""Parts of a batch, where gradients accumulate."""
 TWIN_TOLERANCE = 1e-4
 """A correct twin errs by 5e-6 in the worst gradient."""
 EAGER_RATIO = 1.5
@@ -214,10 +216,12 @@ def twin_case(case: Case, ranks: int) -> Case:
     config = LlamaConfig.from_json(case.shape)
     layers = min(case.number("layers") or config.n_layers, TWIN_LAYERS)
     config = replace(config, n_layers=layers, vocab=min(config.vocab, TWIN_VOCAB * ranks))
-    sequences = max(1, case.number("batch") // ranks)  # a rank
+    parts = min(case.number("accumulate"), TWIN_PARTS)
+    sequences = max(1, case.number("batch") // (ranks * parts))  # a rank and part
     params: dict[str, int | str] = {
         **case.params,
-        "batch": ranks * min(TWIN_BATCH, sequences),
+        "batch": ranks * parts * min(TWIN_BATCH, sequences),
+        "accumulate": parts,
         "seq_len": min(case.number("seq_len"), TWIN_LENGTH),
         "layers": layers,
         "dtype": "float32",

@@ -19,7 +19,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from tpubench.suite.workload import Case, Program, UsageError
 from tpubench.workloads.llama.config import LlamaConfig
 from tpubench.workloads.llama_pretrain.model import TrainedLlama
-from tpubench.workloads.llama_pretrain.reference import AdamWSettings
+from tpubench.workloads.llama_pretrain.reference import PLAIN, AdamWSettings, settings_of
+from tpubench.workloads.llama_pretrain.step import scheduled
 
 State = list[Tensor]
 """Every weight, then every first moment, then every second one, in the model's order."""
@@ -83,7 +84,13 @@ class TracedStep(nn.Module):
     the weights that are not trained, which stay.
     """
 
-    def __init__(self, model: TrainedLlama, tokens_BL: Tensor) -> None:
+    def __init__(
+        self,
+        model: TrainedLlama,
+        tokens_BL: Tensor,
+        settings: AdamWSettings = PLAIN,
+        accumulate: int = 1,
+    ) -> None:
         super().__init__()
         trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
         frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
@@ -97,7 +104,8 @@ class TracedStep(nn.Module):
         steps = torch.zeros((), device=tokens_BL.device)
         self.add_module("count", _Buffers({"steps": steps}))
         state = [*weights, *zeros[0], *zeros[1]]
-        self.graph = _trace(model, self.names, state, steps, self._still(), tokens_BL)
+        step = _step(model, self.names, settings, accumulate)
+        self.graph = _trace(step, state, steps, self._still(), tokens_BL)
 
     def _still(self) -> dict[str, Tensor]:
         """What no step changes, by its name in the model."""
@@ -127,16 +135,10 @@ class _Buffers(nn.Module):
             self.register_buffer(name.replace(".", "-"), tensor)
 
 
-def _trace(
-    model: TrainedLlama,
-    names: Sequence[str],
-    state: State,
-    steps: Tensor,
-    still: dict[str, Tensor],
-    tokens_BL: Tensor,
-) -> GraphModule:
-    """The graph of one step, forward and backward and update, from tensors to tensors."""
-    settings = AdamWSettings()
+def _step(
+    model: TrainedLlama, names: Sequence[str], settings: AdamWSettings, accumulate: int
+) -> Callable[..., list[Tensor]]:
+    """One step, forward and backward and update, from tensors to tensors."""
 
     def step(
         state: State, steps: Tensor, still: dict[str, Tensor], tokens: Tensor, targets: Tensor
@@ -144,11 +146,25 @@ def _trace(
         n = len(names)
         weights = [weight.detach().requires_grad_() for weight in state[:n]]
         live = dict(zip(names, weights, strict=True))
-        loss = functional_call(model, {**live, **still}, (tokens, targets)) / tokens.numel()
-        gradients = torch.autograd.grad(loss, weights)
+        parts = [slice(part, None, accumulate) for part in range(accumulate)]
+        losses = [
+            functional_call(model, {**live, **still}, (tokens[rows], targets[rows]))
+            / tokens.numel()
+            for rows in parts
+        ]
+        gradients = list(torch.autograd.grad(losses[0], weights))
+        for loss in losses[1:]:
+            more = torch.autograd.grad(loss, weights)
+            gradients = [one + two for one, two in zip(gradients, more, strict=True)]
+        loss = torch.stack(losses).sum() if accumulate > 1 else losses[0]
+        if settings.clip is not None:
+            norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
+            kept = (settings.clip / (norm + 1e-6)).clamp(max=1.0)
+            gradients = [gradient * kept for gradient in gradients]
         steps = steps + 1
+        rate = scheduled(settings, steps)
         advanced = [
-            _adamw(weight.detach(), gradient, mean, square, steps, settings)
+            _adamw(weight.detach(), gradient, mean, square, steps, rate, settings)
             for weight, gradient, mean, square in zip(
                 weights, gradients, state[n : 2 * n], state[2 * n :], strict=True
             )
@@ -159,6 +175,17 @@ def _trace(
             *(new for group in zip(*advanced, strict=True) for new in group),
         ]
 
+    return step
+
+
+def _trace(
+    step: Callable[..., list[Tensor]],
+    state: State,
+    steps: Tensor,
+    still: dict[str, Tensor],
+    tokens_BL: Tensor,
+) -> GraphModule:
+    """The graph of a step."""
     targets_BL = torch.zeros_like(tokens_BL)  # a tensor given twice would be traced as one input
     graph: GraphModule = make_fx(step)(state, steps, still, tokens_BL, targets_BL)
     for node in graph.graph.nodes:
@@ -175,6 +202,7 @@ def _adamw(
     mean: Tensor,
     square: Tensor,
     steps: Tensor,
+    rate: Tensor,
     settings: AdamWSettings,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Weight and moments after the update (Loshchilov and Hutter, 2019, algorithm 2)."""
@@ -183,7 +211,7 @@ def _adamw(
     square = s.beta2 * square + (1 - s.beta2) * gradient * gradient
     denominator = (square / (1 - s.beta2**steps)).sqrt() + s.eps
     update = mean / (1 - s.beta1**steps) / denominator
-    return weight * (1 - s.lr * s.weight_decay) - s.lr * update, mean, square
+    return weight * (1 - rate * s.weight_decay) - rate * update, mean, square
 
 
 def program(
@@ -201,16 +229,19 @@ def program(
     sequences. UsageError for what cannot be exported.
     """
     batch, length = case.number("batch"), case.number("seq_len")
-    if batch % chips:
+    parts = case.number("accumulate")
+    if batch % (chips * parts):
+        inside = "" if parts == 1 else f", in {parts} parts each"
         raise UsageError(
-            f"batch={batch} does not divide among {chips} devices: --set batch={chips}"
+            f"batch={batch} does not divide among {chips} devices{inside}:"
+            f" --set batch={chips * parts}"
         )
     with torch.device("meta"):
         recompute = case.params["recompute"] == "full"
         model = TracedLlama(config, length, getattr(torch, case.dtype), recompute=recompute)
         change(model)
         tokens_BL = torch.empty(batch, length, dtype=torch.int64)
-    module = TracedStep(model, tokens_BL)
+    module = TracedStep(model, tokens_BL, settings_of(case), parts)
     split: dict[str, int] = {}
     if chips > 1:
         split = {"tokens": 0, "targets": 0}

@@ -8,12 +8,14 @@ element alone (:func:`adamw`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from tpubench.suite.workload import Case
 from tpubench.workloads.llama.config import LlamaConfig
 from tpubench.workloads.llama.reference import Place, decoder_layer, rms_norm, rotation
 from tpubench.workloads.llama.weights import shapes
@@ -28,7 +30,10 @@ class AdamWSettings:
     """Decoupled weight decay (Loshchilov and Hutter, 2019), on every parameter.
 
     The values are those of Llama's training (Touvron et al., 2023, section 2.3; the learning rate
-    is that of the 6.7 B model, held constant). There is no gradient clipping.
+    is that of the 6.7 B model; its cosine ends at a tenth of it, as theirs does).
+
+    clip: the most that the norm of all gradients together may be; None leaves them. warmup: steps
+    over which the rate rises evenly to ``lr``. schedule: ``cosine`` lets it fall from there.
     """
 
     lr: float = 3e-4
@@ -36,6 +41,28 @@ class AdamWSettings:
     beta2: float = 0.95
     eps: float = 1e-8
     weight_decay: float = 0.1
+    clip: float | None = None
+    schedule: str = "constant"
+    warmup: int = 0
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, the first of which is 1."""
+        risen = min(1.0, step / self.warmup) if self.warmup else 1.0
+        if self.schedule == "constant":
+            return self.lr * risen
+        done = min(1.0, max(0, step - self.warmup) / DECAY_STEPS)
+        return self.lr * risen * (LEAST + (1 - LEAST) * (1 + math.cos(math.pi * done)) / 2)
+
+    def kept(self, norm: float) -> float:
+        """What gradients whose norm is this are multiplied by (Pascanu et al., 2013, with the 1e-6
+        of torch's ``clip_grad_norm_``)."""
+        return 1.0 if self.clip is None else min(1.0, self.clip / (norm + 1e-6))
+
+
+DECAY_STEPS = 1000
+"""Steps after warming up in which a cosine reaches its lowest rate."""
+LEAST = 0.1
+"""That rate, of the highest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +75,20 @@ class AdamWState:
     steps: int
 
 
+PLAIN = AdamWSettings()
+"""No clipping, and a learning rate that is constant."""
+
+
+def settings_of(case: Case) -> AdamWSettings:
+    """Those that the parameters of a case ask for."""
+    clip = str(case.params["clip"])
+    return AdamWSettings(
+        clip=None if clip == "none" else float(clip),
+        schedule=str(case.params["schedule"]),
+        warmup=case.number("warmup"),
+    )
+
+
 def adamw_step(before: AdamWState, gradient: Tensor, s: AdamWSettings) -> AdamWState:
     """What one step makes of a state, element by element: in float64."""
     g, steps = gradient.double(), before.steps + 1
@@ -55,7 +96,8 @@ def adamw_step(before: AdamWState, gradient: Tensor, s: AdamWSettings) -> AdamWS
     square = s.beta2 * before.square.double() + (1 - s.beta2) * g * g
     scaled = mean / (1 - s.beta1**steps)
     denominator = (square / (1 - s.beta2**steps)).sqrt() + s.eps
-    weight = before.weight.double() * (1 - s.lr * s.weight_decay) - s.lr * scaled / denominator
+    rate = s.rate(steps)
+    weight = before.weight.double() * (1 - rate * s.weight_decay) - rate * scaled / denominator
     return AdamWState(weight=weight, mean=mean, square=square, steps=steps)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
@@ -14,7 +15,14 @@ from tpubench.workloads.llama.quantized import FLOAT32
 from tpubench.workloads.llama.reference import Place
 from tpubench.workloads.llama.weights import Drawn, Source, whole
 from tpubench.workloads.llama_pretrain.model import IGNORED, TrainedLlama
-from tpubench.workloads.llama_pretrain.reference import AdamWSettings, Get
+from tpubench.workloads.llama_pretrain.reference import (
+    DECAY_STEPS,
+    LEAST,
+    PLAIN,
+    AdamWSettings,
+    Get,
+    settings_of,
+)
 
 PARITY_TOKENS = 64
 """Tokens of the first sequence that carry a loss in the parity check. Being causal, they need
@@ -33,12 +41,20 @@ class TrainStep(Step):
     trains = True
 
     def __init__(
-        self, model: TrainedLlama, tokens_BL: Tensor, device: Device, weights: Source
+        self,
+        model: TrainedLlama,
+        tokens_BL: Tensor,
+        device: Device,
+        weights: Source,
+        settings: AdamWSettings = PLAIN,
+        accumulate: int = 1,
     ) -> None:
         """tokens_BL: the whole batch on the CPU, one token longer than the sequence.
 
-        weights: those that the model begins with.
+        weights: those that the model begins with. accumulate: parts of the batch that pass one
+        after another before the optimizer moves.
         """
+        self.settings, self.accumulate = settings, accumulate
         self.module = self.model = model
         self.device, self.weights, self.all_tokens_BL = device, weights, tokens_BL
         batch, length = tokens_BL.shape[0], tokens_BL.shape[1] - 1
@@ -60,7 +76,12 @@ class TrainStep(Step):
         # divides by the targets of all and counts for as many ranks as there are.
         self.scale = here(torch.tensor(device.ranks / (batch * length)))
         self.judged_scale = here(torch.tensor(device.ranks / judged))
-        self.optimizer = adamw((p for _, p in self.trained()), AdamWSettings())
+        self.optimizer = adamw((p for _, p in self.trained()), settings)
+        # On the device, or a compiler that traces the step would find another constant each time.
+        self.taken = here(torch.zeros(()))
+        if settings.schedule != "constant" or settings.warmup:
+            (group,) = self.optimizer.param_groups
+            group["lr"] = here(torch.tensor(settings.rate(1)))
         self.losses: list[Tensor] = []
         """Loss of each pass, on the device; of this rank's share, times the ranks."""
 
@@ -93,15 +114,37 @@ class TrainStep(Step):
         mark(loss)
 
     def loss_and_gradients(self, targets_BL: Tensor, scale: Tensor) -> Tensor:
-        """Loss of this rank's share, times the ranks; gradients are left in the parameters."""
-        loss: Tensor = self.model(self.tokens_BL, targets_BL) * scale
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach().clone()  # the next replay writes into its own
+        """Loss of this rank's share, times the ranks; gradients are left in the parameters.
+
+        Of a batch in n parts, part i is every nth sequence from i on: a batch that one process has
+        spread over its devices is then spread in each part too.
+        """
+        losses = []
+        for part in range(self.accumulate):
+            rows = slice(part, None, self.accumulate)
+            loss: Tensor = self.model(self.tokens_BL[rows], targets_BL[rows]) * scale
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach().clone())  # the next replay writes into its own
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     def update(self) -> None:
         """One step of the optimizer; no gradient is left."""
+        if self.settings.clip is not None:
+            self.clip(self.settings.clip)
+        rate = self.optimizer.param_groups[0]["lr"]
+        if isinstance(rate, Tensor):
+            self.set_rate(rate)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+    def clip(self, most: float) -> None:
+        """Scale all gradients together so that their norm is at most this."""
+        nn.utils.clip_grad_norm_([parameter for _, parameter in self.trained()], most)
+
+    def set_rate(self, rate: Tensor) -> None:
+        """Count a step, and put its learning rate in ``rate``, a scalar on the device."""
+        self.taken += 1
+        rate.copy_(scheduled(self.settings, self.taken))
 
     def start_again(self) -> None:
         """Weights and optimizer as they were before the first step, in place."""
@@ -112,8 +155,20 @@ class TrainStep(Step):
             for state in self.optimizer.state.values():
                 for value in state.values():
                     value.zero_()
+        self.taken.zero_()
         self.losses = []
         self.barrier()
+
+
+def scheduled(settings: AdamWSettings, taken: Tensor) -> Tensor:
+    """Learning rate of the step with this number, computed on its device: a float32 scalar."""
+    rate = torch.full_like(taken, settings.lr)
+    if settings.warmup:
+        rate = rate * (taken / settings.warmup).clamp(max=1.0)
+    if settings.schedule == "cosine":
+        done = ((taken - settings.warmup) / DECAY_STEPS).clamp(0.0, 1.0)
+        rate = rate * (LEAST + (1 - LEAST) / 2 * (1 + torch.cos(math.pi * done)))
+    return rate
 
 
 def adamw(parameters: Iterable[nn.Parameter], settings: AdamWSettings) -> torch.optim.AdamW:
@@ -145,7 +200,8 @@ def build(case: Case, config: LlamaConfig, device: Device) -> TrainStep:
         model = plain_model(case, config)
     weights = Drawn(config, case.number("seed"), device.torch_device)
     fill(model, weights, device)
-    return TrainStep(model, tokens_BL, device, weights)
+    accumulate = case.number("accumulate")
+    return TrainStep(model, tokens_BL, device, weights, settings_of(case), accumulate)
 
 
 def fill(model: TrainedLlama, weights: Source, device: Device) -> None:
@@ -166,11 +222,13 @@ def fill(model: TrainedLlama, weights: Source, device: Device) -> None:
 def drawn_tokens(case: Case, config: LlamaConfig, device: Device) -> Tensor:
     """The whole batch, one token longer than the sequence, on the CPU.
 
-    UsageError when it does not divide among the ranks.
+    UsageError when it does not divide among the ranks, and each share into its parts.
     """
     batch, length = case.number("batch"), case.number("seq_len")
-    if batch % device.ranks:
-        raise UsageError(f"batch={batch} does not divide among {device.ranks} ranks")
+    parts = case.number("accumulate")
+    if batch % (device.ranks * parts):
+        inside = "" if parts == 1 else f" in {parts} parts each"
+        raise UsageError(f"batch={batch} does not divide among {device.ranks} ranks{inside}")
     generator = torch.Generator().manual_seed(case.number("seed"))
     return torch.randint(0, config.vocab, (batch, length + 1), generator=generator)
 
