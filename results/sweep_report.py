@@ -20,7 +20,8 @@ class Entry:
     """A cell and what is known of it. ``missing``: repetitions that are still to be run.
 
     command: what runs it, as a line of a shell. expected_s: of the missing repetitions.
-    needed_bytes: least memory on each chip. usd_per_chip_hour: price of the cell.
+    needed_bytes: least memory on each chip. usd_per_chip_hour: price of the cell; at_list_price:
+    nobody gave it, it is the list price of its device.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Entry:
     usd_per_chip_hour: float | None
     state: State
     missing: int
+    at_list_price: bool = False
     reason: str | None = None
     expected_s: float | None = None
     basis: Basis | None = None
@@ -38,10 +40,15 @@ class Entry:
     took_s: float | None = None
 
     @property
+    def to_run(self) -> bool:
+        """Whether it would be run, here or on another machine."""
+        return self.state in {"missing", "elsewhere"}
+
+    @property
     def usd(self) -> float | None:
-        """What the missing repetitions will cost; None without a price, or with none missing."""
+        """What the missing repetitions will cost; None without a price, or with none to run."""
         price = self.usd_per_chip_hour
-        if price is None or self.expected_s is None or self.state != "missing":
+        if price is None or self.expected_s is None or not self.to_run:
             return None
         return price * self.chips * self.expected_s / 3600
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tpubench.devices.sheets import devices
+from tpubench.devices.list_price import device_price
+from tpubench.devices.sheets import GOOGLE, NVIDIA, devices
 from tpubench.errors import RunFailedError, TpubenchError, UsageError
 from tpubench.results import labels, spent
 from tpubench.results.events import Observer
@@ -182,10 +183,14 @@ def _entry(cell: Cell, store: Path, known: _Known, *, anew: bool) -> Entry:
         state="missing",
         missing=cell.repeats,
     )
+    if entry.usd_per_chip_hour is None:
+        listed = device_price(cell.device or "")
+        if listed is not None:
+            entry.usd_per_chip_hour, entry.at_list_price = listed.price.usd_per_chip_hour, True
     where = _where(cell, known)
     if isinstance(where, str):
         entry.state, entry.reason = "elsewhere", where
-        backend = None if cell.backend == "auto" else registry.backend(cell.backend)
+        backend = _backend_there(cell)
     else:
         backend = where
     if backend is None:
@@ -222,6 +227,15 @@ def _where(cell: Cell, known: _Known) -> Backend | str:
     if cell.device is not None and present is not None and present != cell.device:
         return f"wants {cell.device}; this machine has {present}"
     return backend
+
+
+def _backend_there(cell: Cell) -> Backend | None:
+    """The backend that a machine with the cell's device would take; None where that is open."""
+    if cell.backend != "auto":
+        return registry.backend(cell.backend)
+    sheet = devices().get(cell.device or "")
+    name = {GOOGLE: "tpu", NVIDIA: "cuda"}.get(sheet.vendor) if sheet else None
+    return None if name is None else registry.backend(name)
 
 
 def _device_here(backend: Backend, known: _Known) -> str | None:

@@ -97,7 +97,7 @@ def duration(seconds: float | None) -> str:
 
 
 def _expected(entry: Entry) -> str:
-    if entry.expected_s is None or entry.state != "missing":
+    if entry.expected_s is None or not entry.to_run:
         return "–"
     at_least = "≥ " if entry.basis == "at least" else ""
     return f"{at_least}{duration(entry.expected_s)}"
@@ -111,13 +111,15 @@ def _summary(report: SweepReport, *, planned: bool) -> str:
     counts = Counter(entry.state for entry in report.entries)
     said = ", ".join(f"{count} {state}" for state, count in counts.items())
     text = f"{len(report.entries)} cells: {said}"
-    missing = [entry for entry in report.entries if entry.state == "missing"]
+    missing = [entry for entry in report.entries if entry.to_run]
     if planned and missing:
         seconds = [entry.expected_s for entry in missing if entry.expected_s is not None]
         least = any(entry.basis == "at least" for entry in missing)
-        text += f"; {'at least ' if least else 'about '}{duration(sum(seconds))}"
+        if seconds:
+            text += f"; {'at least ' if least else 'about '}{duration(sum(seconds))}"
         if any(entry.usd is not None for entry in missing):
             text += f" and $ {sum(entry.usd or 0.0 for entry in missing):.2f}"
+            text += " (list prices)" if any(entry.at_list_price for entry in missing) else ""
     return text
 
 
@@ -138,6 +140,7 @@ def _document(report: SweepReport) -> dict[str, Any]:
                 "expected_from": entry.basis,
                 "needed_bytes_per_chip": entry.needed_bytes,
                 "usd": entry.usd,
+                "at_list_price": entry.at_list_price,
                 "run_id": entry.run_id,
                 "took_s": entry.took_s,
             }

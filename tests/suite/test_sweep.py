@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tpubench.devices.list_price import device_price
 from tpubench.errors import UsageError
 from tpubench.results import labels, select
 from tpubench.results.store import files, iter_rows
@@ -128,6 +129,21 @@ def test_a_cell_of_another_machine_is_left_to_it(tmp_path: Path) -> None:
     first, _, last = sweep.survey(spec(tmp_path, text), tmp_path / "store")
     assert first.state == "elsewhere" and first.reason == "wants tpu-v6e; this machine has cpu"
     assert last.state == "missing"
+
+
+def test_a_matrix_for_machines_that_are_not_here_has_its_time_memory_and_cost(
+    tmp_path: Path,
+) -> None:
+    """Of a device that a cell names, the list price where nobody gives one."""
+    text = SPEC.replace(
+        'backend = "fake"\npreset = "tiny"',
+        'preset = "llama-3.1-8b"\ndevice = "h100-sxm"',  # of any backend
+    )
+    first, _, last = sweep.survey(spec(tmp_path, text), tmp_path / "store")
+    listed = device_price("nvidia-h100-sxm")
+    assert listed is not None and first.at_list_price and first.expected_s
+    assert first.usd == pytest.approx(listed.price.usd_per_chip_hour * first.expected_s / 3600)
+    assert first.needed_bytes and first.needed_bytes > 8e9 and last.usd is None
 
 
 @pytest.mark.parametrize(
