@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tpubench.costs import readiness
 from tpubench.devices.sheets import devices
 from tpubench.errors import UsageError
 from tpubench.results.metrics import METRICS, Metric
@@ -107,6 +108,22 @@ def _devices() -> list[dict[str, Cell]]:
     ]
 
 
+def _readiness() -> list[dict[str, Cell]]:
+    return [
+        {
+            "device": row.device,
+            "software": row.software,
+            "model": row.model,
+            "readiness": None if row.value is None else round(row.value, 3),
+            "kind": row.kind,
+            "why": row.why,
+            "date": str(row.date),
+            "source": row.source,
+        }
+        for row in readiness.rows()
+    ]
+
+
 def _scaled(value: float | None, unit: float) -> float | None:
     return None if value is None else round(value / unit, 3)
 
@@ -117,4 +134,5 @@ _LISTS: dict[str, Callable[[], list[dict[str, Cell]]]] = {
     "devices": _devices,
     "metrics": _metrics,
     "presets": _presets,
+    "readiness": _readiness,
 }

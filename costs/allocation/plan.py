@@ -151,6 +151,15 @@ class FromStore(Checked):
     max_tpot_s: Positive | None = None
 
 
+class ReadinessFrom(Checked):
+    """Which row of readiness (``tpubench list readiness``) tells what the software reaches."""
+
+    software: Name
+    model: Name
+    device: Name | None = None
+    """The accelerator's own name, unless it is said."""
+
+
 class Throughput(Checked):
     """Tokens a second that one chip serves of a workload at its SLO. An absent pair cannot."""
 
@@ -165,6 +174,8 @@ class Throughput(Checked):
     from_store: FromStore | None = None
     readiness: Share | list[Share] = 1.0
     """Share of that throughput that the software reaches, year by year."""
+    readiness_from: ReadinessFrom | None = None
+    """Evidence that gives it instead."""
     porting_usd: NotNegative = 0.0
     porting_months: Months = 0.0
 
@@ -174,6 +185,8 @@ class Throughput(Checked):
             raise ValueError("give tok_s or from_store")
         if self.tok_s is not None and (self.evidence is None or self.source is None):
             raise ValueError("tok_s needs evidence and source")
+        if self.readiness_from is not None and "readiness" in self.model_fields_set:
+            raise ValueError("give readiness or readiness_from")
         low, high = self.low_tok_s, self.high_tok_s
         if (low is None) != (high is None):
             raise ValueError("give low_tok_s and high_tok_s together")

@@ -13,7 +13,8 @@ from typing import Any
 from tpubench.costs.allocation.evidence import find_speeds
 from tpubench.costs.allocation.inputs import places
 from tpubench.costs.allocation.options import Rate
-from tpubench.costs.allocation.plan import Plan
+from tpubench.costs.allocation.plan import Plan, Throughput
+from tpubench.costs.readiness import readiness_of
 from tpubench.devices.prices import STALE_AFTER_DAYS, Price
 from tpubench.errors import UsageError
 
@@ -50,7 +51,8 @@ def resolve(
         if speed is not None:
             pairs.append(
                 pair.model_copy(
-                    update={
+                    update=_ready(pair, notes)
+                    | {
                         "from_store": None,
                         "tok_s": speed.tok_s,
                         "low_tok_s": speed.low,
@@ -65,6 +67,19 @@ def resolve(
     if plan.doubt.vendor is not None:
         notes.append("doubt.vendor is not used: doubts hold for every chip, any GPU is one side")
     return plan.model_copy(update={"accelerator": chips, "throughput": pairs}), left_out + notes
+
+
+def _ready(pair: Throughput, notes: list[str]) -> dict[str, Any]:
+    """The pair's readiness where evidence gives it, with a note of what that is."""
+    asked = pair.readiness_from
+    if asked is None:
+        return {}
+    row = readiness_of(asked.device or pair.accelerator, asked.software, asked.model)
+    notes.append(
+        f"readiness of {pair.workload} on {pair.accelerator} is {row.value:.3g}: {row.why}"
+        f" ({row.software}, {row.model}, {row.date}: {row.source})"
+    )
+    return {"readiness": row.value, "readiness_from": None}
 
 
 def _rated(
