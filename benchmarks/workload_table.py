@@ -94,7 +94,7 @@ def page(lines: Iterable[Mapping[str, Any]]) -> str:
         "Made by `python benchmarks/workload_table.py`. *Parity*: the smallest case ran in the",
         "backend's default mode and all its checks passed; the number is that of the checks. None",
         "of it ran on a TPU or GPU: `xla` and `tpu` are the real libraries on the host's cores.",
-        "*Compiled*: `tpubench estimate --method compile` exports a program of it to libtpu.",
+        "*Compiled*: `tpubench compile` exports a program of it to libtpu.",
         "*Modelled*: how `tpubench estimate` knows it.",
         "",
         f"| workload | {' | '.join(heads[b] for b in backends)} | compiled | modelled |",

@@ -134,6 +134,8 @@ class Workload(ABC):
     parallelism: ClassVar[str | None] = None
     """How it is spread over many chips: ``tp`` (each holds a part of every layer) or ``fsdp`` (each
     holds a part of the weights and takes a part of the batch); None when it runs on one."""
+    exported_parallelism: ClassVar[str] = "tp"
+    """How an exported program is spread over devices by a workload that itself runs on one."""
     trains: ClassVar[bool] = False
     """Whether a pass changes the weights."""
     takes_prompt: ClassVar[bool] = False

@@ -117,7 +117,8 @@ def _add_derived(
 def _parallelism(request: CompileRequest) -> str:
     if request.target.devices == 1:
         return "none"
-    how = registry.workload(request.case.workload).parallelism or "tp"
+    workload = registry.workload(request.case.workload)
+    how = workload.parallelism or workload.exported_parallelism
     return f"{how}={request.target.devices}"
 
 

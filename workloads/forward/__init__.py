@@ -132,6 +132,7 @@ class Forward(Workload):
         "seed": Parameter(default=0, minimum=0, doc="seed of random weights and inputs"),
     }
     primary_metric = "samples_s"
+    exported_parallelism = "dp"
     fractions: ClassVar[Mapping[str, str]] = {"mfu": "pass"}
     sources = SOURCES
 
