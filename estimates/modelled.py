@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from tpubench.devices.sheets import device as data_sheet
 from tpubench.errors import UsageError
 from tpubench.estimates import pass_times
-from tpubench.estimates.problem import OWN, Problem, Serving, Training
+from tpubench.estimates.problem import OWN, Problem, Serving, Training, fields
 from tpubench.estimates.published.cells import software_family
-from tpubench.estimates.published.common import fields
 from tpubench.estimates.regression.model import Model, shipped
 from tpubench.estimates.request import EstimateRequest
 from tpubench.estimates.roofline import plain, replica
@@ -75,7 +74,8 @@ def _notes(request: EstimateRequest, shape: Decoder | None, model: Model) -> lis
     if request.kind == "work":
         return [
             "modelled, not measured: a plain roofline of the work that the workload states;"
-            f" nothing like it was fitted, so the interval is a factor of {plain.WITHIN:g}"
+            f" nothing like it was fitted, so the interval is a factor of {plain.WITHIN:g}, and"
+            " more where launches count (small batches)"
         ]
     notes = [f"modelled, not measured; 90 % intervals; fit {model.version}"]
     notes += [
@@ -102,6 +102,8 @@ def _work(request: EstimateRequest, chip: Chip, params: Params) -> list[Predicte
     workload = registry.workload(request.workload)
     if request.chips > 1 and workload.parallelism is None:
         raise UsageError(f"{workload.name} runs on one chip: drop --chips {request.chips}")
+    if workload.primary_metric in plain.LINKS:
+        raise UsageError(f"{workload.name} measures links, which no data sheet says enough of")
     case = Case(
         workload=workload.name,
         workload_version=workload.version,

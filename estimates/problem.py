@@ -5,7 +5,9 @@ One type for each kind of program, for what describes a training job does not de
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 from tpubench.estimates.roofline import samples
 from tpubench.estimates.roofline.chips import Chip
@@ -44,6 +46,11 @@ class Problem:
     def lengths(self) -> tuple[float | None, ...]:
         """Tokens in, out and trained at once: what two figures must share to be compared."""
         return ()
+
+
+def fields(stated: Problem) -> dict[str, Any]:
+    """What every problem has, of one: to be said of a problem of a certain kind too."""
+    return {each.name: getattr(stated, each.name) for each in dataclasses.fields(Problem)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from tpubench.estimates.problem import Problem
 from tpubench.estimates.published.cells import (
@@ -49,8 +47,3 @@ def common(row: Mapping[str, str]) -> Problem:
         model=shape.name if shape and shape.known else decoders.words(text) or text,
         shape=shape,
     )
-
-
-def fields(stated: Problem) -> dict[str, Any]:
-    """What is stated alike, to be said of a problem of one kind."""
-    return {each.name: getattr(stated, each.name) for each in dataclasses.fields(Problem)}

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tpubench.devices.precisions import mentioned
-from tpubench.estimates.problem import Images, Problem, Serving
+from tpubench.estimates.problem import Images, Problem, Serving, fields
 from tpubench.estimates.published.cells import SkipError, size, whole
-from tpubench.estimates.published.common import common, fields
+from tpubench.estimates.published.common import common
 from tpubench.estimates.published.datasets import BEAMS, Lengths, dataset
 from tpubench.estimates.roofline import samples
 from tpubench.estimates.roofline.chips import Chip

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from tpubench.devices.precisions import mentioned
 from tpubench.devices.sheets import NVIDIA
-from tpubench.estimates.problem import Images, Problem, Training
+from tpubench.estimates.problem import Images, Problem, Training, fields
 from tpubench.estimates.published.cells import SkipError, size
-from tpubench.estimates.published.common import common, fields
+from tpubench.estimates.published.common import common
 from tpubench.estimates.roofline import samples
 
 

@@ -13,6 +13,8 @@ from tpubench.estimates.roofline.operators import usual
 from tpubench.estimates.roofline.terms import PROGRAM, STREAM, Terms
 from tpubench.suite.workload import Case, Work, Workload
 
+LINKS = frozenset({"transfer_bytes_s", "algorithm_bytes_s", "bus_bytes_s"})
+"""Metrics of what moves over links to the host or between chips, and not through the memory."""
 WITHIN = 2.0
 """Factor within which nine in ten figures lie: what a plain roofline with one factor for each
 device misses published serving figures by (docs/estimate-accuracy.md, "Against simpler models")."""

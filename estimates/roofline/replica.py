@@ -49,12 +49,6 @@ def weight_bytes(problem: Serving) -> float:
     return problem.shape.params * width_bytes(problem.precision)
 
 
-def fits(problem: Serving) -> bool:
-    """Whether weights and one sequence's cache fit in the memory of one replica's chips."""
-    need = weight_bytes(problem) + cache_bytes(problem, context(problem, 1.0))
-    return need <= memory_bytes(problem)
-
-
 def memory_bytes(problem: Serving) -> float:
     """Memory of one replica's chips."""
     more = 1.0 if problem.chip.is_tpu else SOLD_AS_GB

@@ -81,6 +81,12 @@ def test_a_program_of_one_chip_is_not_spread(call: Call) -> None:
     assert code == 2 and "acme-mixer runs on one chip" in err
 
 
+@pytest.mark.parametrize("links", ["h2d", "collective"])
+def test_what_moves_over_links_is_not_held_against_the_memory(call: Call, links: str) -> None:
+    code, out, err = call("estimate", "-w", links, "--device", "v6e")
+    assert (code, out) == (2, "") and f"{links} measures links" in err
+
+
 def test_it_is_compiled_by_the_tpu_compiler(call: Call) -> None:
     python = os.environ.get(VARIABLE)
     if not python:
