@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tpubench.costs.allocation.answer import Answer
+from tpubench.costs.allocation.variants import NO_RESALE
 from tpubench.devices.vendors import colour_name, label
 from tpubench.reports import plan_words
 from tpubench.reports.answers.words import chance, usd
@@ -146,6 +147,12 @@ def _rests_on(answer: Answer) -> Iterable[str]:
     yield f"throughputs: {kinds}"
     if answer.gap is not None:
         yield f"at most {answer.gap:.3%} from the best possible".replace("%", " %")
+    none = next((one for one in answer.variants if one.name == NO_RESALE), None)
+    if none is not None and none.objective_usd is not None and none.side is not None:
+        yield (
+            f"were chips worth nothing when sold, {dollars(none.objective_usd)} and the next dollar"
+            f" {plan_words.NAMES[none.side]} {none.share:.0%}"
+        )
     stale = [line for line in answer.assumptions if "stale" in line]
     if stale:
         yield f"{len(stale)} stale prices"

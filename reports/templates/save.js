@@ -14,7 +14,7 @@ const Save = (() => {
   function csv(box) {
     const text = (cell) => (cell.dataset.usd || cell.textContent).replace(/\s+/g, " ").trim();
     const drawn = (cell) => !cell.classList.contains("axis");
-    const tables = [...box.querySelectorAll("table:not(.static)")];
+    const tables = [...box.querySelectorAll("table")].filter((table) => table.tHead);
     const head = [...tables[0].tHead.rows[0].cells].filter(drawn).map((cell) => cell.textContent.trim());
     const rows = tables.flatMap((table) => [...table.tBodies[0].rows])
       .map((row) => [...row.cells].filter(drawn).map(text));

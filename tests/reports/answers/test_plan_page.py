@@ -90,6 +90,11 @@ def test_the_first_screen_says_what_the_terminal_says(answer: Answer) -> None:
     assert list(view.sure) == [text for text in sentences if text.startswith("How sure")]
     assert view.head == "TPU, bought"
     assert next(option.colour for option in view.options) == "blue"
+    # Without a residual share, worthless chips change nothing.
+    assert any(
+        text.startswith("were chips worth nothing when sold, $") and text.endswith("TPU 100%")
+        for text in view.rests_on
+    )
 
 
 def test_every_flip_comes_with_the_setting_that_goes_there(answer: Answer) -> None:
