@@ -28,7 +28,7 @@ from tpubench.costs.allocation.chips import (
     token_costs,
 )
 from tpubench.costs.allocation.highs import relaxed
-from tpubench.costs.allocation.infeasible import explain
+from tpubench.costs.allocation.infeasible import OutOfTimeError, explain
 from tpubench.costs.allocation.inputs import apply, parse
 from tpubench.costs.allocation.plan import Plan, read_plan
 from tpubench.costs.allocation.plausibility import ImplausibleError, closed, questions
@@ -45,13 +45,10 @@ from tpubench.costs.allocation.statements import (
 from tpubench.costs.allocation.variants import Variant, variants
 from tpubench.costs.allocation.verdict import Verdict, judge
 from tpubench.devices.prices import Price
-from tpubench.errors import TpubenchError
 
-
-class OutOfTimeError(TpubenchError):
-    """No plan in whole lots was found: neither an answer nor a no."""
-
-    exit_code = 3
+VERDICT_PART = 0.9
+"""Of the plan's seconds, by when its verdict has looked at what it can: processes that share the
+work take a second or two to start, and the variants come last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +132,7 @@ def answer(
     plan: Plan, notes: list[str], *, settings: Sequence[str] = (), answer_only: bool = False
 ) -> Answer:
     """The outcome of a plan whose numbers are all in it."""
-    started = time.monotonic()
+    started, computed = time.monotonic(), time.process_time()
     program = build(plan)
     relaxation = relaxed(program, seconds=plan.plan.seconds)
     if relaxation is None:
@@ -147,9 +144,8 @@ def answer(
             "no plan in whole lots was found in the time given: raise plan.seconds, or make the"
             " lots smaller"
         )
-    verdict = judge(
-        plan, program, relaxation, solved, answer_only=answer_only, seconds=plan.plan.seconds
-    )
+    left = VERDICT_PART * plan.plan.seconds - (time.process_time() - computed)
+    verdict = judge(plan, program, relaxation, solved, answer_only=answer_only, seconds=left)
     total = program.total_usd(solved.x)
     counts: dict[str, int] = {}
     for pair in plan.throughput:

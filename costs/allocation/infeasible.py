@@ -38,6 +38,12 @@ class InfeasibleError(TpubenchError):
     exit_code = 1
 
 
+class OutOfTimeError(TpubenchError):
+    """Time was over before there was a plan: neither an answer nor a no."""
+
+    exit_code = 3
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Limit:
     """One limit as the plan file names it: rows, or upper bounds of columns."""
@@ -50,8 +56,8 @@ class _Limit:
     columns: Ints
 
 
-def explain(plan: Plan, program: Program) -> InfeasibleError:
-    """The error to raise for a program whose relaxation has no solution."""
+def explain(plan: Plan, program: Program) -> InfeasibleError | OutOfTimeError:
+    """The error to raise for a program whose relaxation was not solved."""
     limits = list(_limits(plan, program))
     shut = "".join(f"; {line}" for line in closed(plan))
     clash, unmet = _cheapest_way_out(program, limits)
@@ -67,8 +73,8 @@ def explain(plan: Plan, program: Program) -> InfeasibleError:
             f" (no throughput, readiness 0, or porting not done){shut}"
         )
     if not clash:
-        return InfeasibleError(
-            "the plan is infeasible or too large to decide in the time given: raise plan.seconds"
+        return OutOfTimeError(
+            "the plan was not solved in the time given, and no limits clash: raise plan.seconds"
         )
     parts = " and ".join(f"{name} (short by {share:.1%})" for name, share in clash)
     ways = _ways_out(program, limits)
