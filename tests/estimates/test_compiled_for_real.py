@@ -129,3 +129,24 @@ def test_what_is_computed_again_is_not_merged(python: str, cache: Path) -> None:
     assert kept.cost is not None
     assert again.cost is not None
     assert again.cost.cycles > 1.05 * kept.cost.cycles
+
+
+def test_a_mixture_of_experts_compiles_with_its_routing(python: str, cache: Path) -> None:
+    """At few tokens every expert runs over all of them; a prompt is sorted and cut into blocks."""
+    settings = {"batch": ["2"], "input_len": ["384"], "output_len": ["16"]}
+    found = run(request("moe-infer", "tiny", 1, settings, python=python, cache=cache))
+    phases = {phase.phase: phase for phase in found.phases}
+    assert set(phases) == {"prefill", "decode"}
+    for phase in phases.values():
+        assert phase.cost is not None and phase.cost.cycles > 0
+        assert phase.flops > 0
+
+
+def test_a_step_of_adapters_needs_less_than_one_of_everything(python: str, cache: Path) -> None:
+    settings = {"batch": ["2"], "seq_len": ["64"]}
+    whole, adapters = (
+        run(request(name, "tiny", 1, settings, python=python, cache=cache)).phases[0]
+        for name in ("llama-pretrain", "llama-lora")
+    )
+    assert adapters.cost is not None and adapters.cost.cycles > 0
+    assert adapters.flops < whole.flops

@@ -17,7 +17,6 @@ from tpubench.suite.workload import (
     Case,
     Decoder,
     Parameter,
-    Phase,
     Program,
     UsageError,
     Weights,
@@ -71,10 +70,6 @@ class MoeInfer(LlamaInfer):
         if weights.path is not None or weights.prompt_ids is not None:
             raise UsageError(f"{self.name} runs with random weights: drop --weights and --prompt")
         return super().prepare(case, weights)
-
-    def phases(self, case: Case) -> Mapping[str, Phase]:
-        del case
-        return {}  # not yet: an exported program cannot make its own index tensors
 
     def program(self, case: Case, phase: str, *, depth: int, chips: int) -> Program:
         if chips > 1:
