@@ -6,6 +6,7 @@ whether a generator is late is tested on recorded logs.
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 from pathlib import Path
@@ -247,19 +248,26 @@ def test_the_highest_rate_of_a_server_of_two_slots_is_below_its_capacity(call: C
 @pytest.mark.nightly
 @pytest.mark.usefixtures("aiperf")
 def test_a_trace_is_replayed(call: Call, tmp_path: Path) -> None:
+    """What reached the server is the trace, whether or not this machine was busy meanwhile."""
     path = tmp_path / "trace.jsonl"
     lines = [
-        {"timestamp": 1500 * n, "input_length": 600 + n, "output_length": 8, "hash_ids": [1, n]}
-        for n in range(20)
+        {"timestamp": 500 * n, "input_length": 600 + n, "output_length": 8, "hash_ids": [1, n]}
+        for n in range(66)
     ]
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     with mock_server.running(**QUICK) as server:
         done = call(
             *("run", "--workload", "llama-serve", "--preset", "trace", "--server", server.url),
-            *("--set", f"trace={path}", "--repeats", "1", "--json"),
+            *("--set", f"trace={path}", "--set", "warm_up=2", "--repeats", "1", "--json"),
         )
-    assert done.code == 0, done
+    assert [stamp.prompt_tokens for stamp in server.stamps] == [600 + n for n in range(66)]
+    gaps = [b.arrived_s - a.arrived_s for a, b in itertools.pairwise(server.stamps)]
+    assert sum(gaps) / len(gaps) == pytest.approx(0.5, rel=0.05)
     rows = {row["metric"]: row for row in document(done.out)["rows"]}
-    assert rows["prompt_tokens"]["samples"] == [600.0 + n for n in range(20)]
-    assert rows["arrival_s"]["samples"] == pytest.approx([1.5 * n for n in range(20)], abs=1e-3)
+    if done.code == 5:  # late, and then there is no figure
+        (row,) = rows.values()
+        assert row["status"] == "invalid" and "the generator was late: p90" in row["reason"]
+        return
+    assert rows["prompt_tokens"]["samples"] == [602.0 + n for n in range(64)]
+    assert rows["arrival_s"]["samples"] == pytest.approx([0.5 * n for n in range(64)], abs=1e-3)
     assert rows["ttft_s"]["params"]["trace"] == "trace.jsonl"
