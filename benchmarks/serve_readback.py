@@ -59,13 +59,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", type=Path, help="Save AIPerf's logs and the server's stamps.")
     keep: Path | None = parser.parse_args().keep
-    found = generator.find()
-    print(f"AIPerf {found.version}; requests measured: {BASE.requests}, warm-up {BASE.warm_up}\n")
+    aiperf = generator.find()
+    print(f"AIPerf {aiperf.version}; requests measured: {BASE.requests}, warm-up {BASE.warm_up}\n")
     print("| load | figure | server | read back | off |")
     print("|---|---|---|---|---|")
     worst, unproved = 0.0, []
     for case in CASES:
-        values, stamps, fault = measured(found, case, keep)
+        values, stamps, fault = measured(aiperf, case, keep)
         if fault is not None:
             unproved.append(f"{case.name}: {fault}")
             continue
@@ -80,7 +80,7 @@ def main() -> int:
 
 
 def measured(
-    found: generator.Generator, case: Case, keep: Path | None
+    aiperf: generator.Generator, case: Case, keep: Path | None
 ) -> tuple[Mapping[str, Sequence[float]], list[Stamp], str | None]:
     """Samples read back, the server's own stamps, and why the load was not proved, if so."""
     load, seed = case.load, case.load.seed_of(0)
@@ -91,7 +91,7 @@ def measured(
     folder = None if keep is None else keep / case.name
     with running(**case.behaviour) as server:
         ran = generator.run(
-            found,
+            aiperf,
             url=server.url,
             model=MODEL,
             load=load,
@@ -119,18 +119,18 @@ def compared(
     arrived = [stamp.arrived_s for stamp in stamps]
     window_s = max(stamp.last_s for stamp in stamps) - min(arrived)
     tokens = sum(stamp.output_tokens for stamp in stamps)
-    found = {
+    sides = {
         "TTFT median, s": (median(ttft), median(read["ttft_s"])),
         "TPOT median, s": (median(tpot), median(read["tpot_s"])),
         "E2E median, s": (median(e2e), median(read["e2e_s"])),
         "output tokens/s": (tokens / window_s, read["output_tok_s"][0]),
     }
     if case.name == "stall":
-        found["E2E largest, s"] = (max(e2e), max(read["e2e_s"]))
-        found["TTFT largest, s"] = (max(ttft), max(read["ttft_s"]))
+        sides["E2E largest, s"] = (max(e2e), max(read["e2e_s"]))
+        sides["TTFT largest, s"] = (max(ttft), max(read["ttft_s"]))
         late = [sum(t > STALL_S / 2 for t in side) for side in (ttft, read["ttft_s"])]
-        found[f"requests with TTFT above {STALL_S / 2:g} s"] = (late[0], late[1])
-    return found
+        sides[f"requests with TTFT above {STALL_S / 2:g} s"] = (late[0], late[1])
+    return sides
 
 
 if __name__ == "__main__":

@@ -71,12 +71,12 @@ def show_run(report: RunReport) -> None:
 
 def _cases(rows: Sequence[Row]) -> list[Case]:
     """The loads in the order in which they ran."""
-    found: dict[str, dict[str, Summary]] = {}
+    cases: dict[str, dict[str, Summary]] = {}
     for summary in summarise(rows):
         if summary.params.get("load") in {"poisson", "closed", "trace"}:
-            found.setdefault(summary.first.params, {})[summary.first.metric] = summary
+            cases.setdefault(summary.first.params, {})[summary.first.metric] = summary
     order = {row.params: number for number, row in reversed(list(enumerate(rows)))}
-    return [found[params] for params in sorted(found, key=order.__getitem__)]
+    return [cases[params] for params in sorted(cases, key=order.__getitem__)]
 
 
 def _latencies(cases: Sequence[Case]) -> Table:

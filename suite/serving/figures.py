@@ -80,11 +80,11 @@ def _add_gaps(
         return
     gaps = [gap for answer in whole for gap in answer.gaps_s]
     step = max(1, -(-len(gaps) // MOST_GAPS))
-    told = [f"one in {step} of {len(gaps):,} gaps"] if step > 1 else []
+    remarks = [f"one in {step} of {len(gaps):,} gaps"] if step > 1 else []
     if len(whole) < len(kept):
-        told.append(f"of the {len(whole)} of {len(kept)} answers whose every chunk is a token")
-    if told:
-        reasons["itl_s"] = "; ".join(told)
+        remarks.append(f"of the {len(whole)} of {len(kept)} answers whose every chunk is a token")
+    if remarks:
+        reasons["itl_s"] = "; ".join(remarks)
     samples["itl_s"] = gaps[::step]
 
 

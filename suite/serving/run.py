@@ -83,11 +83,11 @@ class Bench:
         measured: Measured,
     ) -> None:
         """Turn what was measured into rows, and store them."""
-        made = rows(self.context, params, repetition, started, measured)
-        self.rows += made
+        new_rows = rows(self.context, params, repetition, started, measured)
+        self.rows += new_rows
         key = fingerprint.sha256(dict(params))[:12]
         name = f"{self.plan.service.name}-{key}-{repetition:03d}"
-        self.files.append(store.write(self.where, name, made))
+        self.files.append(store.write(self.where, name, new_rows))
 
     def _measured(self, load: Load, repetition: int) -> Measured:
         schedule = drawn(self.plan, load, repetition)
@@ -147,10 +147,10 @@ def execute(plan: Plan, where: Path, observe: Observer) -> RunReport:
     from tpubench.suite.serving import highest
 
     store.prepare(where)
-    with _opened(plan) as (found, launch):
-        bench = _bench(plan, found, launch, where, observe)
+    with _opened(plan) as (target, launch):
+        bench = _bench(plan, target, launch, where, observe)
         cut_short = None
-        notes = [*plan.notes, f"server: {found.engine} {found.version or ''}".rstrip()]
+        notes = [*plan.notes, f"server: {target.engine} {target.version or ''}".rstrip()]
         try:
             if launch:
                 _keep_cold_start(bench, launch)
@@ -189,40 +189,42 @@ def _opened(plan: Plan) -> Iterator[tuple[server.Server, Mapping[str, Any]]]:
     longest = max(_longest(plan, load) for load in plan.loads)
     if plan.engine is None:
         assert plan.server is not None
-        found = server.find(plan.server, plan.model)
-        if found.max_len is not None and longest > found.max_len:
+        target = server.find(plan.server, plan.model)
+        if target.max_len is not None and longest > target.max_len:
             raise UsageError(
-                f"{found.url} takes {found.max_len} tokens of prompt and answer, the load asks for"
-                f" {longest}: give --set input_len=N and output_len=N"
+                f"{target.url} takes {target.max_len} tokens of prompt and answer, the load asks"
+                f" for {longest}: give --set input_len=N and output_len=N"
             )
-        _try_out(plan, found)
-        yield found, {}
+        _try_out(plan, target)
+        yield target, {}
         return
     began = time.monotonic()
     with engine.started(plan.engine, longest, plan.timeout_s) as (url, launch):
-        found = server.find(url, plan.engine.model)
-        _try_out(plan, found)
-        yield found, {**launch, "cold_start_s": time.monotonic() - began}
+        target = server.find(url, plan.engine.model)
+        _try_out(plan, target)
+        yield target, {**launch, "cold_start_s": time.monotonic() - began}
 
 
 def _longest(plan: Plan, load: Load) -> int:
     return max(len(ask.prompt) + ask.output_len for ask in plan.service.asks(load, 0))
 
 
-def _try_out(plan: Plan, found: server.Server) -> None:
+def _try_out(plan: Plan, target: server.Server) -> None:
     """A short request of the same kind, whose prompt no load repeats."""
     first = plan.service.asks(plan.loads[0], 0)[0]
-    server.try_out(found, generator.body(found.model, Ask(prompt=first.prompt[:16], output_len=2)))
+    server.try_out(
+        target, generator.body(target.model, Ask(prompt=first.prompt[:16], output_len=2))
+    )
 
 
 def _bench(
-    plan: Plan, found: server.Server, launch: Mapping[str, Any], where: Path, observe: Observer
+    plan: Plan, target: server.Server, launch: Mapping[str, Any], where: Path, observe: Observer
 ) -> Bench:
     assert plan.generator is not None, "a plan that is run has a generator"
     context = Context(
         run_id=plan.run_id,
         service=plan.service,
-        server=found,
+        server=target,
         generator=plan.generator,
         slo=plan.slo,
         device=plan.device,
