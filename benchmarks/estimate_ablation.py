@@ -28,6 +28,8 @@ MOST = 1.0
 """An error of the logarithm counts at most as much: by a factor of e."""
 PAGE = Path(__file__).parents[1] / "docs" / "estimate-accuracy.md"
 HEAD = "## What each effect is worth"
+AFTER = "## Before"
+"""What the page ends with: an earlier model, judged likewise."""
 KINDS: Mapping[str, str] = {
     "bias": r"bias",
     "device": r"vendor|generation|chip",
@@ -78,7 +80,8 @@ def main() -> None:
     if given.write:
         page = PAGE.read_text(encoding="utf-8")
         before = page[: page.index(HEAD)] if HEAD in page else page + "\n"
-        PAGE.write_text(before + "\n".join(lines) + "\n", encoding="utf-8")
+        after = page[page.index(AFTER) :] if AFTER in page else ""
+        PAGE.write_text(before + "\n".join([*lines, "", after]), encoding="utf-8")
 
 
 def table(group: str, facts: Sequence[Fact]) -> list[str]:

@@ -28,7 +28,7 @@ END = 0.96
 """Quantile at which either end is put. A little beyond 0.95: the deviations themselves, the closed
 forms and the list of effects were chosen with the held-out facts known."""
 SCHEMES: Mapping[str, float] = {
-    "fact": 1, "run": 1, "model": 1, "chip": 1, "generation": 1, "software": 1, "source": 3,
+    "fact": 2, "run": 1, "model": 1, "chip": 1, "generation": 1, "software": 1, "source": 3,
 }  # fmt: skip
 """What is held out together, and how much it counts. Random tenths of the facts; the facts of one
 source, model, device and precision; of a model, a device, a generation, a family of software, and
@@ -91,23 +91,26 @@ FACTORS = (
     "all", "deviation", "training", "offline", "serving", "images", "tpu", "training on a TPU",
     "offline on a TPU", "serving on a TPU", "images on a TPU", "first token",
     "first token on a TPU", *(f"new {name}" for name in NEW),
+    "deviation, training", "deviation, offline", "deviation, serving",
 )  # fmt: skip
 """What is learned, for either end: logarithms of factors, and for ``deviation`` the power of the
-stated one beyond the first."""
+stated one beyond the first, which each kind of run may have more or less of."""
 
 
 def _row(sd: float, at: Circumstance) -> list[float]:
     kinds = ("training", "offline", "serving", "images")
     mine = [float(at.kind == each) for each in kinds]
+    deviation = float(np.log(sd / TYPICAL_SD))
     return [
         1.0,
-        float(np.log(sd / TYPICAL_SD)),
+        deviation,
         *mine,
         float(at.tpu),
         *(each * at.tpu for each in mine),
         float(at.first),
         float(at.first and at.tpu),
         *(float(name in at.new) for name in NEW),
+        *(deviation * each for each in mine[:3]),
     ]
 
 

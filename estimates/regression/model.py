@@ -26,7 +26,7 @@ from tpubench.estimates.roofline.terms import Terms
 
 PARAMETERS = Path(__file__).with_name("parameters.json")
 FACTS = Path(__file__).with_name("parameters.npz")
-FORMAT = 2
+FORMAT = 3
 
 NEGLIGIBLE = 0.003
 """Deviation below which a component is not stored: 0.3 % of speed."""
