@@ -136,14 +136,16 @@ def solve_rows(
     rows: tuple[Floats, Floats],
     columns: tuple[Floats, Floats],
     seconds: float = 60.0,
-) -> Floats | None:
-    """min cost·x with rows[0] ≤ matrix·x ≤ rows[1], columns[0] ≤ x ≤ columns[1]; None if none."""
+) -> tuple[Floats, Floats] | None:
+    """min cost·x with rows[0] ≤ matrix·x ≤ rows[1], columns[0] ≤ x ≤ columns[1]: the best x and the
+    duals of the rows; None if there is none."""
     solver = _solver(seconds)
     solver.passModel(_model(cost, matrix, rows, columns))
     solver.run()
     if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
         return None
-    return np.array(solver.getSolution().col_value)
+    solution = solver.getSolution()
+    return np.array(solution.col_value), np.array(solution.row_dual)
 
 
 def integer(

@@ -30,6 +30,11 @@ SLIP = 1e-3
 """Part of the demand below which its unit is doubted."""
 NOTABLE = 1e-5
 WAYS_SHOWN = 8
+ROUND = 1e-5
+"""Of the last digit of a way out, which the solver's precision may lack."""
+BINDING_SHOWN = 12
+BINDS = 1e-7
+"""Dual of a limit above which more of it would lessen what is lacking."""
 
 
 class InfeasibleError(TpubenchError):
@@ -60,7 +65,7 @@ def explain(plan: Plan, program: Program) -> InfeasibleError | OutOfTimeError:
     """The error to raise for a program whose relaxation was not solved."""
     limits = list(_limits(plan, program))
     shut = "".join(f"; {line}" for line in closed(plan))
-    clash, unmet = _cheapest_way_out(program, limits)
+    clash, unmet, binding = _cheapest_way_out(program, limits)
     if unmet and (part := _servable(program)) > LEAST_PART:
         times = f"{1 / part:,.3g}"
         return InfeasibleError(
@@ -77,6 +82,10 @@ def explain(plan: Plan, program: Program) -> InfeasibleError | OutOfTimeError:
             "the plan was not solved in the time given, and no limits clash: raise plan.seconds"
         )
     parts = " and ".join(f"{name} (short by {share:.1%})" for name, share in clash)
+    if binding:
+        more = len(binding) - BINDING_SHOWN
+        shown = [*binding[:BINDING_SHOWN], *([f"{more} more"] if more > 0 else [])]
+        parts += f", while these leave no room either: {', '.join(shown)}"
     ways = _ways_out(program, limits)
     out = "; any one of these alone would do: " + ", ".join(ways) if ways else ""
     if not ways:
@@ -156,16 +165,18 @@ def _supplies(plan: Plan, program: Program) -> Iterator[_Limit]:
 
 def _cheapest_way_out(
     program: Program, limits: list[_Limit]
-) -> tuple[list[tuple[str, float]], list[Name]]:
-    """Widened limits with the share by which, and demands that nothing can serve."""
+) -> tuple[list[tuple[str, float]], list[Name], list[str]]:
+    """Widened limits with the share by which, demands that nothing can serve, and the other limits
+    that clash: those of which more would lessen what is lacking."""
     demands = np.array([i for i, n in enumerate(program.row_names) if n[0] == "demand"])
     slack = [_stretch(program, limit) for limit in limits]
     slack += [_relief(program, np.array([i])) for i in demands]
     price = np.concatenate([np.ones(len(limits)), np.full(len(demands), UNSERVED)])
     high = np.concatenate([np.full(len(limits), np.inf), np.ones(len(demands))])
-    share = _widened(program, slack, price, high)
-    if share is None:
-        return [], []
+    solved = _stretched(program, slack, price, high)
+    if solved is None:
+        return [], [], []
+    share, duals = solved
     unmet = [
         program.row_names[i]
         for i, value in zip(demands, share[len(limits) :], strict=True)
@@ -175,7 +186,15 @@ def _cheapest_way_out(
     for limit, value in zip(limits, share[: len(limits)], strict=True):
         if value > NOTABLE:
             clash[limit.name] = max(clash.get(limit.name, 0.0), float(value))
-    return sorted(clash.items(), key=lambda item: -item[1]), unmet
+    named = {limit.path for limit in limits if limit.name in clash}
+    free = np.concatenate([columns for *_, columns in slack]).astype(np.int64)
+    tops = program.matrix.shape[0] + np.arange(len(free))
+    binding: dict[str, None] = {}
+    for limit in limits:
+        mine = np.concatenate([limit.rows, tops[np.isin(free, limit.columns)]])
+        if limit.path not in named and (np.abs(duals[mine]) > BINDS).any():
+            binding[limit.path] = None
+    return sorted(clash.items(), key=lambda item: -item[1]), unmet, [*binding]
 
 
 def _ways_out(program: Program, limits: list[_Limit]) -> list[str]:
@@ -209,7 +228,8 @@ def _round(factor: float, *, up: bool) -> str:
     """Three digits behind the point, or of what is smaller, to the side that is enough."""
     places = 3 if factor >= 0.01 or factor <= 0 else 2 - int(np.floor(np.log10(factor)))
     scaled = factor * 10.0**places
-    return f"{(np.ceil(scaled) if up else np.floor(scaled)) / 10.0**places:g}"
+    whole = np.ceil(scaled - ROUND) if up else np.floor(scaled + ROUND)
+    return f"{whole / 10.0**places:g}"
 
 
 Column = tuple[Ints, Floats, Ints]
@@ -232,6 +252,14 @@ def _relief(program: Program, rows: Ints) -> Column:
 
 def _widened(program: Program, slack: list[Column], price: Floats, most: Floats) -> Floats | None:
     """Least priced slack that makes the program possible; None when none does."""
+    solved = _stretched(program, slack, price, most)
+    return None if solved is None else solved[0]
+
+
+def _stretched(
+    program: Program, slack: list[Column], price: Floats, most: Floats
+) -> tuple[Floats, Floats] | None:
+    """That slack, and the duals of the program's rows and then of the stretched bounds."""
     count, size = program.matrix.shape
     free = np.concatenate([columns for *_, columns in slack]).astype(np.int64)
     rows, places, values = [], [], []
@@ -250,7 +278,7 @@ def _widened(program: Program, slack: list[Column], price: Floats, most: Floats)
     matrix = sparse.hstack([sparse.vstack([program.matrix, ones]), side], format="csr")
     high = program.high.copy()
     high[free] = np.inf
-    x = solve_rows(
+    solved = solve_rows(
         np.concatenate([np.zeros(size), price]),
         sparse.csr_array(matrix),
         (
@@ -262,7 +290,7 @@ def _widened(program: Program, slack: list[Column], price: Floats, most: Floats)
             np.concatenate([high, most]),
         ),
     )
-    return None if x is None else x[size:]
+    return None if solved is None else (solved[0][size:], solved[1])
 
 
 def _places(plan: Plan, unmet: list[Name]) -> str:
