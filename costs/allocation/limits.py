@@ -21,7 +21,7 @@ from tpubench.errors import UsageError
 
 STEP = 1e-4
 """Part of a limit by which it is widened to check its dual."""
-NOTABLE_USD = 1e-6
+NOTABLE_USD = 1e-4
 MONTH = 1 / 12
 
 
