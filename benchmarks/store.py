@@ -27,6 +27,7 @@ from unittest import mock
 import pyarrow as pa
 
 from tpubench.results import store as facts
+from tpubench.results.fingerprint import sha256
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row, arrow_schema, to_table
 from tpubench.results.statistics import within
@@ -141,8 +142,8 @@ def _rows(
         price_id=None,
         price_as_of=None,
         price_sha256=None,
-        source="tpubench 0.1.0",
-        fingerprint=f"{number % 20:064x}",
+        source="tpubench 1.0.0",
+        fingerprint=sha256(environment["fingerprint"]),
         environment=json.dumps(environment),
         git_sha=f"{number // 10:040x}",
         git_dirty=False,

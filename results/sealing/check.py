@@ -32,6 +32,10 @@ OPEN_S = 3600.0
 """A run whose files are younger may still be running."""
 
 
+Unread = tuple[Path, str | None]
+"""A file whose rows may have homes elsewhere, and the manifest that lists it, if one does."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotCovered:
     """A file that nobody sealed, or a deletion that no block says yet, and why."""
@@ -94,7 +98,7 @@ def check(
     unsealed = chains.deleted_now([event for _, event, _ in events])
     known = _Known(chain=chain)
     strays: list[Stray] = []
-    unread: list[Path] = []
+    unread: list[Unread] = []
     for run_id in sorted({*by_run, *chain.runs, *_with_manifests(folder)}):
         present = {path.name: path for path in by_run.get(run_id, [])}
         if run_id in gone and not present:
@@ -127,7 +131,7 @@ class _Known:
         for place in self.chain.runs.get(run_id, ()):
             yield chains.manifest_at(place)
 
-    def rows(self, pending: dict[str, list[Path]]) -> Iterator[tuple[str, Sequence[RowSeal]]]:
+    def rows(self, pending: dict[str, list[Path]]) -> Iterator[tuple[str, str, Sequence[RowSeal]]]:
         for run_id in self.chain.runs:
             for manifest in self.in_chain(run_id):
                 yield from _rows(manifest)
@@ -136,10 +140,14 @@ class _Known:
                 yield from _rows(manifests.from_line(manifests.read(path)))
 
 
-def _rows(manifest: Manifest) -> Iterator[tuple[str, Sequence[RowSeal]]]:
+def _rows(manifest: Manifest) -> Iterator[tuple[str, str, Sequence[RowSeal]]]:
     if not manifest.replaces:  # rows of merged files have their homes already
         for name, sealed in manifest.files.items():
-            yield f"{manifest.run_id}/{name}", sealed.rows
+            yield f"{manifest.run_id}/{name}", _id(manifest), sealed.rows
+
+
+def _id(manifest: Manifest) -> str:
+    return f"{manifest.run_id} {manifest.at}"
 
 
 @dataclass(slots=True)
@@ -150,10 +158,11 @@ class _Run:
     known: _Known
     done: SealCheck
     strays: list[Stray]
-    unread: list[Path]
+    unread: list[Unread]
     sealed: dict[str, SealedFile] = field(default_factory=dict)
     chained: set[str] = field(default_factory=set)
     merged: list[Manifest] = field(default_factory=list)
+    listed_in: dict[str, str] = field(default_factory=dict)
 
     def check(self, present: dict[str, Path]) -> None:
         self._gather()
@@ -170,7 +179,7 @@ class _Run:
         for name, path in present.items():
             reason = self._why_not(path, merged=name in replaced)
             self.done.not_covered.append(NotCovered(path=path, reason=reason))
-            self.unread.append(path)
+            self.unread.append((path, None))
 
     def _gather(self) -> None:
         """What is sealed of the run; the chain counts for more than a manifest beside the files."""
@@ -201,6 +210,7 @@ class _Run:
 
     def _add(self, manifest: Manifest) -> None:
         self.sealed |= manifest.files
+        self.listed_in |= dict.fromkeys(manifest.files, _id(manifest))
         if manifest.replaces:
             self.merged.append(manifest)
 
@@ -262,10 +272,11 @@ class _Run:
         """See whether these rows have homes elsewhere; of very many, the file is read again."""
         self.known.kept += len(rows)
         if self.known.kept > ROWS_AT_ONCE:
-            self.unread.append(path)
+            self.unread.append((path, self.listed_in[path.name]))
         else:
-            where = f"{self.run.name}/{path.name}"
-            self.strays.append(Stray(where=where, sealed=False, rows=rows))
+            where, listed_in = f"{self.run.name}/{path.name}", self.listed_in[path.name]
+            stray = Stray(where=where, sealed=False, rows=rows, manifest=listed_in)
+            self.strays.append(stray)
 
     def _stray(
         self, name: str, rows: list[RowSeal], lacking: list[RowSeal], lost: str | None = None
@@ -279,7 +290,7 @@ class _Run:
         self.done.tampered.append(Tampering(kind=kind, where=where, detail=detail))
 
 
-def _name(strays: list[Stray], unread: Sequence[Path], known: _Known, done: SealCheck) -> None:
+def _name(strays: list[Stray], unread: Sequence[Unread], known: _Known, done: SealCheck) -> None:
     """Name what was done to these strays, and which rows of other files have homes elsewhere."""
     if not known.chain.runs and not done.pending:
         return
@@ -288,13 +299,13 @@ def _name(strays: list[Stray], unread: Sequence[Path], known: _Known, done: Seal
     while some or left:
         size = sum(len(stray.rows) for stray in some)
         while left and size < ROWS_AT_ONCE:
-            path = left.pop()
+            path, listed_in = left.pop()
             try:
                 rows = row_seal.of_table(store.load(path))
             except TpubenchError:
                 continue  # it is named among what cannot be read
             where = f"{path.parent.name}/{path.name}"
-            some.append(Stray(where=where, sealed=False, rows=rows))
+            some.append(Stray(where=where, sealed=False, rows=rows, manifest=listed_in))
             size += len(rows)
         index = naming.index(some, lacking, known.rows(done.pending))
         for stray in some:

@@ -27,9 +27,10 @@ class Tampering:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Where a row was sealed."""
+    """Where a row was sealed, and in which manifest."""
 
     where: str
+    manifest: str
     row: RowSeal
 
 
@@ -38,7 +39,8 @@ class Stray:
     """Rows of a file that its seals do not account for, and those that they do and it lacks.
 
     sealed: whether somebody sealed the file. Then each row of it must be accounted for. lost: what
-    to say of those that lack.
+    to say of those that lack. manifest: that which lists the rows, if one does: what one process
+    wrote twice, it meant.
     """
 
     where: str
@@ -46,6 +48,7 @@ class Stray:
     rows: list[RowSeal]
     lacking: list[RowSeal] = field(default_factory=list)
     lost: str = "rows that were sealed are gone"
+    manifest: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,13 +59,14 @@ class Index:
     by_digest: dict[str, list[Home]] = field(default_factory=dict)
     by_shape: dict[str, list[Home]] = field(default_factory=dict)
 
-    def elsewhere(self, where: str, row: RowSeal) -> Home | None:
+    def elsewhere(self, stray: Stray, row: RowSeal) -> Home | None:
         """Another place of the same row, or of one whose samples are in the same ratios."""
         for home in self.by_digest.get(row.digest, ()):
-            if home.where != where:
+            if home.where != stray.where and home.manifest != stray.manifest:
                 return home
         for home in self.by_shape.get(row.shape or "", ()):
-            if home.where != where or home.row.digest != row.digest:
+            other = home.where != stray.where or home.row.digest != row.digest
+            if other and home.manifest != stray.manifest:
                 return home
         return None
 
@@ -70,18 +74,18 @@ class Index:
 def index(
     strays: Sequence[Stray],
     lacking: set[str],
-    sealed: Iterable[tuple[str, Sequence[RowSeal]]],
+    sealed: Iterable[tuple[str, str, Sequence[RowSeal]]],
 ) -> Index:
     """Of what is sealed, all that one needs to name these strays."""
     digests = {row.digest for stray in strays for row in stray.rows}
     shapes = {row.shape for stray in strays for row in stray.rows if row.shape is not None}
     known = Index(lacking=lacking)
-    for where, rows in sealed:
+    for where, manifest, rows in sealed:
         for row in rows:
             if row.digest in digests:
-                known.by_digest.setdefault(row.digest, []).append(Home(where, row))
+                known.by_digest.setdefault(row.digest, []).append(Home(where, manifest, row))
             if row.shape in shapes:
-                known.by_shape.setdefault(str(row.shape), []).append(Home(where, row))
+                known.by_shape.setdefault(str(row.shape), []).append(Home(where, manifest, row))
     return known
 
 
@@ -103,7 +107,7 @@ def _one(
     stray: Stray, row: RowSeal, lacking: list[RowSeal], known: Index
 ) -> tuple[Kind, str] | None:
     """What was done to a row; the one that it was is taken off those that lack."""
-    home = known.elsewhere(stray.where, row)
+    home = known.elsewhere(stray, row)
     if home is not None and home.row.digest == row.digest:
         moved = row.digest in known.lacking
         return ("moved" if moved else "replayed"), f"rows that were sealed in {home.where}"

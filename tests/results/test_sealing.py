@@ -239,6 +239,17 @@ def test_a_deletion_that_no_command_recorded_and_a_return_are_named(tmp_path: Pa
     assert "replayed" in kinds(check(tmp_path))
 
 
+def test_what_a_run_itself_says_twice_is_no_replay(tmp_path: Path) -> None:
+    """A figure that is kept again under other parameters, by the process that measured it."""
+    samples = [1.1, 1.2, 1.3, 1.4, 1.5]
+    rows = [make_row("ttft_s", samples, params=f'{{"batch": {n}}}') for n in (1, 2)]
+    manifest.close([facts.write(tmp_path, f"case-{n}", [row]) for n, row in enumerate(rows)])
+    assert check(tmp_path).ok and seal(tmp_path).ok
+    again = make_row("ttft_s", samples, run_id="20260201T000000-aaaaaa")
+    manifest.close([facts.write(tmp_path, "case", [again])])
+    assert kinds(check(tmp_path)) == {"replayed"}
+
+
 def test_merging_files_that_nobody_sealed_does_not_cover_them(tmp_path: Path) -> None:
     run = "20260201T000000-aaaaaa"
     paths = [facts.write(tmp_path, f"c-{n}", [make_row(run_id=run, repetition=n)]) for n in (0, 1)]
