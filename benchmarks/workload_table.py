@@ -95,7 +95,7 @@ def page(lines: Iterable[Mapping[str, Any]]) -> str:
         "backend's default mode and all its checks passed; the number is that of the checks. None",
         "of it ran on a TPU or GPU: `xla` and `tpu` are the real libraries on the host's cores.",
         "*Compiled*: `tpubench compile` exports a program of it to libtpu.",
-        "*Modelled*: how `tpubench estimate` knows it.",
+        "*Modelled*: how `tpubench estimate` knows it. –: not run for this table.",
         "",
         f"| workload | {' | '.join(heads[b] for b in backends)} | compiled | modelled |",
         f"|---|{'---|' * (len(backends) + 2)}",

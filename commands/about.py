@@ -14,10 +14,12 @@ app = App()
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="workloads, backends, devices, metrics or presets.")],
+    what: Annotated[
+        str, typer.Argument(help="workloads, backends, devices, metrics, presets or readiness.")
+    ],
     as_json: Json = False,
 ) -> None:
-    """List what there is: workloads, backends, devices, metrics, presets."""
+    """List what there is: workloads, backends, devices, metrics, presets, readiness."""
     from tpubench.reports import terminal
     from tpubench.suite.catalogue import catalogue
 

@@ -18,6 +18,7 @@ from llama_defects import outcome
 from tpubench.errors import UsageError
 from tpubench.suite import registry
 from tpubench.suite import run as suite_run
+from tpubench.suite.parity import Parity
 from tpubench.suite.reference_cache import ReferenceCache
 from tpubench.suite.request import Request
 from tpubench.suite.timing import Pace
@@ -163,3 +164,9 @@ def test_what_a_model_cannot_take_is_refused(
     workload = registry.workload(name)
     with pytest.raises(UsageError, match=words):
         workload.prepare(workload.cases("tiny", settings)[0], Weights())
+
+
+def test_a_limit_that_is_no_number_lets_nothing_pass() -> None:
+    nothing = Parity(name="outputs", error=0.0, tolerance=float("nan"), what="an error")
+    assert nothing.judges and not nothing.ok
+    assert nothing.fault() is not None
