@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 SUFFIX = ".manifest.json"
-MOST_BYTES = 256 << 20
+MOST_BYTES = 64 << 20
+MOST_ROWS = 100_000
+"""Of a manifest, about: more files go into a further one."""
 T = TypeVar("T")
 
 
@@ -79,7 +81,14 @@ def close(paths: Iterable[Path], *, split: bool = True) -> None:
         by_run.setdefault(path.parent, []).extend(_parts(path) if split else [path])
     for run, own in by_run.items():
         with contextlib.suppress(OSError, TpubenchError):
-            write(run, {path.name: seal_of(path) for path in own})
+            some: dict[str, SealedFile] = {}
+            for path in own:
+                some[path.name] = seal_of(path)
+                if sum(len(each.rows) for each in some.values()) >= MOST_ROWS:
+                    write(run, some)
+                    some = {}
+            if some:
+                write(run, some)
 
 
 def _parts(path: Path) -> list[Path]:

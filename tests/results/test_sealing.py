@@ -239,6 +239,16 @@ def test_a_deletion_that_no_command_recorded_and_a_return_are_named(tmp_path: Pa
     assert "replayed" in kinds(check(tmp_path))
 
 
+def test_a_run_of_very_many_rows_has_several_manifests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "MOST_ROWS", 4)
+    tampering.build(tmp_path, random.Random(1), runs=1)
+    assert len(list(tmp_path.glob(f"*/*{manifest.SUFFIX}"))) == 2
+    seal(tmp_path)
+    assert check(tmp_path).chained == 3
+
+
 def test_what_a_run_itself_says_twice_is_no_replay(tmp_path: Path) -> None:
     """A figure that is kept again under other parameters, by the process that measured it."""
     samples = [1.1, 1.2, 1.3, 1.4, 1.5]
