@@ -47,6 +47,18 @@ def test_two_ranks_train_as_one_does(dtype: str, tolerance: float, tmp_path: Pat
     assert sum(rank["held"] for rank in two) == one["held"], "each rank holds its share"
 
 
+def test_two_ranks_train_adapters_clip_and_accumulate_as_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAINED", "llama-lora")
+    monkeypatch.setenv("OPTIONS", "1")
+    (one,), two = trained(tmp_path, 1, "bfloat16"), trained(tmp_path, 2, "bfloat16")
+    assert two[0]["losses"] == pytest.approx(one["losses"], rel=5e-3)
+    assert len(two[0]["parity"]) == 7
+    assert all(check["error"] <= check["tolerance"] for check in two[0]["parity"]), two
+    assert sum(rank["held"] for rank in two) == one["held"], "each rank holds its share"
+
+
 def test_a_fault_of_another_rank_is_caught_by_the_one_that_judges(tmp_path: Path) -> None:
     judge, _ = trained(tmp_path, 2, "float32", "1")
     failed = {check["name"] for check in judge["parity"] if check["error"] > check["tolerance"]}

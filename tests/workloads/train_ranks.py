@@ -1,6 +1,7 @@
 """One rank of a sharded training: ``python train_ranks.py RANK RANKS FOLDER DTYPE [HASTY]``.
 
 HASTY is a rank whose learning rate is a fifth too high.
+TRAINED names another workload than llama-pretrain; OPTIONS asks for clipping, a schedule and parts.
 Writes the losses of three steps, and the parity checks after them, to ``FOLDER/RANKS-RANK.pt``.
 """
 
@@ -34,8 +35,11 @@ def main(rank: int, ranks: int, folder: Path, dtype: str, hasty: int = -1) -> No
     def shard(unit: nn.Module) -> None:
         fully_shard(unit, mesh=mesh, mp_policy=policy)
 
-    workload = registry.workload("llama-pretrain")
-    (case,) = workload.cases("tiny", {"batch": ["4"], "seq_len": ["48"], "dtype": [dtype]})
+    workload = registry.workload(os.environ.get("TRAINED", "llama-pretrain"))
+    settings = {"batch": ["4"], "seq_len": ["48"], "dtype": [dtype]}
+    if os.environ.get("OPTIONS"):
+        settings |= {"clip": ["0.1"], "schedule": ["cosine"], "warmup": ["2"], "accumulate": ["2"]}
+    (case,) = workload.cases("tiny", settings)
     device = Device(torch_device="cpu", rank=rank, ranks=ranks, shard=shard if ranks > 1 else None)
     case = workload.prepare(case, Weights())
     step = workload.build(case, device, Weights())
