@@ -94,7 +94,10 @@ def test_show_verify_and_lists_speak_json_and_text(call, tmp_path: Path) -> None
     assert csv.startswith("schema_version,") and "'=1+1" in csv
     assert "10.9 tok/s" in call("show", "latest", "metric=output_tok_s").out
     assert call("show", "metric=mfu").out == "no rows match\n"
-    assert json.loads(call("verify", "--json").out) == {"files": 1, "rows": 2, "problems": []}
+    verified = json.loads(call("verify", "--json").out)
+    assert (verified["files"], verified["rows"]) == (1, 2)
+    assert verified["problems"] == verified["tampered"] == []
+    assert [each["file"] for each in verified["seals"]["not_covered"]], "no run wrote it"
     for what in ("workloads", "backends", "devices", "metrics", "presets"):
         assert json.loads(call("list", what, "--json").out)
         assert call("list", what).code == 0
