@@ -107,7 +107,8 @@ def main() -> None:
         if debug:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _fail(f"cannot write: {error.strerror}", UsageError.exit_code)
+        what = f"{error.filename}" if error.filename else "cannot write"
+        _fail(f"{what}: {error.strerror or error}", UsageError.exit_code)
     sys.exit(code)
 
 

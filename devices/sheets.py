@@ -144,7 +144,16 @@ def device(name: str) -> Device:
     try:
         return _table()[name]
     except KeyError:
-        raise UsageError(f"unknown device {name!r}; known: {', '.join(_table())}") from None
+        raise UsageError(unknown(name)) from None
+
+
+def unknown(name: str) -> str:
+    """What to say of a name that no device has: what it may be short for, or all there are."""
+    short = " ".join(name.lower().split())[:60]
+    several = [known for known in _table() if short and f"-{short}-" in f"-{known}-"]
+    if len(several) > 1:
+        return f"{name[:60]!r} is several devices: name one of {', '.join(several)}"
+    return f"unknown device {name[:60]!r}; known: {', '.join(_table())}"
 
 
 def _device(name: str, facts: dict[str, str], figures: dict[str, Figure]) -> Device:

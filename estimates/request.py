@@ -10,7 +10,7 @@ from tpubench.devices import prices
 from tpubench.devices.list_price import device_price
 from tpubench.devices.names import canonical, chips_in_slice
 from tpubench.devices.precisions import PEAKS, PRECISIONS, named
-from tpubench.devices.sheets import devices
+from tpubench.devices.sheets import unknown
 from tpubench.errors import UsageError
 from tpubench.suite import registry
 from tpubench.suite.workload import Workload
@@ -115,7 +115,7 @@ def parse(
     chosen = registry.workload(workload)
     name = canonical(device) if len(device) < 80 else None
     if name is None:
-        raise UsageError(f"unknown device {device[:60]!r}; known: {', '.join(devices())}")
+        raise UsageError(unknown(device))
     of_slice = chips_in_slice(device)
     if chips is None:
         chips = of_slice or 1

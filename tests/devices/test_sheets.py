@@ -93,6 +93,12 @@ def test_ironwood_chip_shows_as_two_devices() -> None:
     assert device("tpu-v7").peak_flop_s["bfloat16"] == 2307e12
 
 
+def test_a_name_of_several_devices_names_them_alone() -> None:
+    with pytest.raises(UsageError, match=r"'H100' is several devices.*nvidia-h100-pcie") as raised:
+        device("H100")
+    assert "tpu" not in str(raised.value)
+
+
 def test_unknown_device_names_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"unknown device 'tpu-v99'.*tpu-v6e"):
         device("tpu-v99")
