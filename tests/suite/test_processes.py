@@ -78,7 +78,8 @@ def test_every_interpreter_that_the_product_starts_is_started_safely() -> None:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.List | ast.Tuple):
                     words = {e.value for e in node.elts if isinstance(e, ast.Constant)}
-                    assert "-P" in words or not words & {"-m", "-c"}, (path, node.lineno)
+                    shell = "/bin/sh" in words  # of a container: no interpreter of Python
+                    assert shell or "-P" in words or not words & {"-m", "-c"}, (path, node.lineno)
 
 
 def git(*arguments: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,12 @@ SAME_PROGRAM = {"llama-prefill", "llama-decode", "long-context"}
 """``llama-infer`` with other settings: nothing more to compile."""
 
 
-@pytest.fixture(scope="module")
-def outcomes(real: Library) -> list[tuple[Job, dict[str, Any]]]:
-    jobs = [
+FORWARD = {"dlrm-v2", "embed", "resnet50", "sdxl-unet", "vit-l16"}
+"""Models of other libraries, all run by one step: their default mode, the others nightly."""
+
+
+def jobs_of(real: Library, names: Iterable[str], modes: Sequence[str], cases: int) -> list[Job]:
+    return [
         Job(
             backend=real.backend,
             compile_mode=mode,
@@ -95,13 +99,31 @@ def outcomes(real: Library) -> list[tuple[Job, dict[str, Any]]]:
             pace=PACE,
             repetition=0,
         )
-        for name in registry.workloads()
-        if name not in SAME_PROGRAM
-        for case in cases_of(name, dtype=["float32"])[:3]
-        for mode in registry.backend(real.backend).compile_modes
+        for name in names
+        for case in cases_of(name, dtype=["float32"])[:cases]
+        for mode in modes
     ]
+
+
+def outcomes_of(real: Library, jobs: Sequence[Job]) -> list[tuple[Job, dict[str, Any]]]:
     found = real.lines("contract.py", stdin="".join(job.to_json() + "\n" for job in jobs))
     return list(zip(jobs, found, strict=True))
+
+
+@pytest.fixture(scope="module")
+def outcomes(real: Library) -> list[tuple[Job, dict[str, Any]]]:
+    ours = [name for name in registry.workloads() if name not in SAME_PROGRAM | FORWARD]
+    modes = registry.backend(real.backend).compile_modes
+    jobs = jobs_of(real, ours, modes, 3) + jobs_of(real, sorted(FORWARD), modes[:1], 1)
+    return outcomes_of(real, jobs)
+
+
+@pytest.mark.nightly
+def test_models_that_run_forward_do_so_in_every_mode(real: Library) -> None:
+    modes = registry.backend(real.backend).compile_modes
+    for job, outcome in outcomes_of(real, jobs_of(real, sorted(FORWARD), modes, 3)):
+        what = (job.case.workload, job.case.label(), job.compile_mode)
+        assert (outcome["status"], outcome["reason"]) == ("ok", None), what
 
 
 def why_not_on_xla(job: Job) -> str | None:
