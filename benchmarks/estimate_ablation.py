@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +95,7 @@ def table(group: str, facts: Sequence[Fact]) -> list[str]:
         out = frozenset(name for name in names if re.fullmatch(pattern, name))
         if not out:
             continue
-        without = errors(group, facts, lambda name, out=out: name not in out)  # type: ignore[misc]
+        without = errors(group, facts, all_but(out))
         worse = 100 * (mean(without, facts) / base - 1)
         middle = 100 * (np.median(np.abs(without)) / np.median(np.abs(everything)) - 1)
         rows.append((worse, f"| {kind} | {len(out)} | {worse:+.1f} % | {middle:+.1f} % |"))
@@ -105,6 +105,11 @@ def table(group: str, facts: Sequence[Fact]) -> list[str]:
         "|---|---|---|---|",
         *(line for _, line in sorted(rows, reverse=True)),
     ]
+
+
+def all_but(out: Container[str]) -> Callable[[str], bool]:
+    """Whether an effect of that name stays."""
+    return lambda name: name not in out
 
 
 def mean(error: Array, facts: Sequence[Fact]) -> float:

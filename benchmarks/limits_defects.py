@@ -141,7 +141,8 @@ def _heads_in_turn(plain: Any, module: Any, queries: Tensor) -> Tensor:
     """Query heads take key/value heads in turn, not one group after another."""
     B, N, L, H = queries.shape
     K = module.keys.shape[1]
-    return plain(queries.view(B, N // K, K, L, H).transpose(1, 2).reshape(B, N, L, H))  # type: ignore[no-any-return]
+    attended: Tensor = plain(queries.view(B, N // K, K, L, H).transpose(1, 2).reshape(B, N, L, H))
+    return attended
 
 
 def _last_result_again(step: Any) -> None:

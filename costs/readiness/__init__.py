@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from tpubench.errors import UsageError
 
 State = Literal["passing", "failing", "untested", "no-memory"]
+Kind = Literal["support", "pair", "runs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ class Readiness:
     value: None where the evidence does not say, and ``why`` says what is known.
     """
 
-    kind: Literal["support", "pair", "runs"]
+    kind: Kind
     device: str
     software: str
     model: str
@@ -145,10 +146,9 @@ def _of_support(line: Support) -> Readiness:
 
 def _stored(name: str) -> Iterator[Readiness]:
     for line in _lines(name):
-        kind = line["kind"]
-        assert kind in ("pair", "runs")
+        assert line["kind"] in ("pair", "runs"), line["kind"]
         yield Readiness(
-            kind=kind,  # type: ignore[arg-type]
+            kind=cast(Kind, line["kind"]),
             device=line["device"],
             software=line["software"],
             model=line["model"],
@@ -165,8 +165,8 @@ def _lines(name: str) -> list[dict[str, str]]:
 
 
 def _state(text: str) -> State:
-    assert text in ("passing", "failing", "untested", "no-memory"), text
-    return text  # type: ignore[return-value]
+    assert text in get_args(State), text
+    return cast(State, text)
 
 
 def _short(model: str) -> str:
