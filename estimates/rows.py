@@ -13,7 +13,8 @@ from tpubench.estimates.regression.calibration import NORMAL_90
 from tpubench.estimates.request import EstimateRequest
 from tpubench.results import fingerprint
 from tpubench.results.figure import Figure, Shared, following, new_run_id
-from tpubench.results.metrics import Metric, own
+from tpubench.results.metrics import Metric
+from tpubench.results.own_metrics import own
 from tpubench.results.row import Row
 from tpubench.suite import registry
 

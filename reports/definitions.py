@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
-from tpubench.results.metrics import METRICS, of_row
+from tpubench.results.metrics import METRICS
+from tpubench.results.own_metrics import of_row
 from tpubench.results.row import Row
 
 

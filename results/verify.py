@@ -16,7 +16,8 @@ from tpubench.errors import TpubenchError, UsageError
 from tpubench.results import shares
 from tpubench.results.figure import derivation
 from tpubench.results.fingerprint import sha256
-from tpubench.results.metrics import METRICS, Metric, of_row, says_how
+from tpubench.results.metrics import METRICS, Metric
+from tpubench.results.own_metrics import of_row, says_how
 from tpubench.results.row import Row
 from tpubench.results.sealing.check import SealCheck, check
 from tpubench.results.statistics import within

@@ -15,7 +15,8 @@ from tpubench.devices import prices
 from tpubench.devices.sheets import devices
 from tpubench.results import fingerprint
 from tpubench.results.figure import Figure, Shared, derived_samples
-from tpubench.results.metrics import METRICS, Metric, own
+from tpubench.results.metrics import METRICS, Metric
+from tpubench.results.own_metrics import own
 from tpubench.results.row import Row
 from tpubench.results.statistics import within
 from tpubench.suite import environment

@@ -18,7 +18,8 @@ from tpubench.estimates.compiled import timing
 from tpubench.estimates.compiled.request import CompileRequest, Estimated, PhaseEstimate
 from tpubench.results import fingerprint
 from tpubench.results.figure import Figure, Shared, derived_samples, new_run_id
-from tpubench.results.metrics import METRICS, Metric, own
+from tpubench.results.metrics import METRICS, Metric
+from tpubench.results.own_metrics import own
 from tpubench.results.row import Row
 from tpubench.suite import registry
 from tpubench.suite.workload import Workload

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tpubench.reports.blocks import Badge, Cell, Section, Table, columns
 from tpubench.reports.findings import Findings
-from tpubench.results.metrics import METRICS, of_row, says_how
+from tpubench.results.metrics import METRICS
+from tpubench.results.own_metrics import of_row, says_how
 
 _EVIDENCE = {
     "measured": "This suite ran the program on the device and timed it.",

@@ -22,7 +22,8 @@ from tpubench.reports.tables import Table
 from tpubench.results import plain_text
 from tpubench.results.calibration import is_calibration, results_of
 from tpubench.results.events import RunReport
-from tpubench.results.metrics import METRICS, of_row
+from tpubench.results.metrics import METRICS
+from tpubench.results.own_metrics import of_row
 from tpubench.results.plain_text import cell, json_text
 from tpubench.results.row import COLUMNS, Row
 from tpubench.results.store import Scan, Unreadable, iter_rows
