@@ -35,6 +35,7 @@ from tpubench.reports.blocks import Section
 from tpubench.reports.figure import SHADES
 from tpubench.reports.findings import Findings, find, short
 from tpubench.reports.sections import sections
+from tpubench.results.calibration import results_of
 from tpubench.results.store import Scan
 
 HTML_NAME = "report.html"
@@ -262,9 +263,9 @@ def _policy(script: str) -> str:
 
 
 def _title(findings: Findings) -> str:
-    rows = findings.rows
     if findings.survey:
         return "Published results: TPU and GPU"
+    rows = results_of(findings.rows)
     ok = [row for row in rows if row.status == "ok"] or list(rows)
     workloads = list(dict.fromkeys(row.workload for row in ok))
     workloads.sort(key=lambda name: name in {"gemm", "hbm"})

@@ -196,6 +196,8 @@ class Rounds:
             self.alone.add(case.key)
         if own:
             self.compiling_s += outcome.compile_s or 0.0
+            if outcome.warm_up_s:  # some compilers begin only when the program is first run
+                self.compiling_s += max(0.0, outcome.warm_up_s[0] - outcome.warm_up_s[-1])
         if own and self.generated is None and plan.weights.prompt_ids is not None:
             self.generated = _generated(workload, job, outcome)
         self.store_s += time.monotonic() - began

@@ -16,6 +16,7 @@ from tpubench.reports.answers.verdicts import WorkAnswer, answer
 from tpubench.reports.answers.works import KINDS, LONE, kind_of, works
 from tpubench.reports.findings import Findings
 from tpubench.reports.pairs import Pair, pairs
+from tpubench.results.calibration import results_of
 from tpubench.results.summary import case_key
 
 _MAIN = ("training", "serving", "batch", "images")
@@ -111,7 +112,7 @@ def _kind(pair: Pair) -> str:
 
 def _trust(findings: Findings, answers: tuple[WorkAnswer, ...], lines: list[Line]) -> Trust:
     counts: Counter[str] = Counter()
-    good = [row for row in findings.rows if row.status == "ok"]
+    good = [row for row in results_of(findings.rows) if row.status == "ok"]
     for row in {(case_key(row), row.device): row for row in good}.values():
         counts["fake" if row.backend == "fake" else row.evidence] += 1
     headlines = [answers[line.answer] for line in lines if line.answer is not None]

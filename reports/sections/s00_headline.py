@@ -10,6 +10,7 @@ from tpubench.reports import quantity
 from tpubench.reports.blocks import Block, Card, Cards, Note, Section, Table, Text, columns
 from tpubench.reports.findings import Findings, Names, part
 from tpubench.reports.sections._shared import badge, by, distinct, interval, plural, value
+from tpubench.results.calibration import results_of
 from tpubench.results.metrics import METRICS
 from tpubench.results.summary import IMPORTED, Summary, case_key, estimated
 
@@ -112,7 +113,7 @@ def _unseen(programs: list[list[Summary]], machines: list[list[Summary]]) -> lis
 
 
 def _scope(findings: Findings) -> str:
-    rows = findings.rows
+    rows = results_of(findings.rows)
     cases = {case_key(row)[1:] for row in rows}
     ran = [row for row in rows if not estimated(row)]
     repetitions = {(case_key(row), row.repetition) for row in ran}

@@ -21,6 +21,7 @@ from tpubench.errors import DamagedError, UsageError
 from tpubench.reports import page, sections
 from tpubench.reports.findings import find
 from tpubench.reports.sections._shared import interval
+from tpubench.results.calibration import as_calibration
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
 from tpubench.results.statistics import Estimate
@@ -144,6 +145,14 @@ def test_the_headline_gives_the_key_figures_with_their_intervals() -> None:
         assert label in text
     assert "Of 2 cases, the one with the most output tokens a second: batch=8." in text
     assert text.count("3 repetitions") >= 5
+
+
+def test_what_measured_the_machine_is_in_no_title_and_no_count() -> None:
+    context = [as_calibration(row) for row in limits()]
+    page_text = made([*inference(batch=1), *context]).text
+    assert "llama-infer on cpu" in page_text and "gemm and hbm on" not in page_text
+    assert "1 run of 1 case," in page_text and "cases: 1 measured" in page_text
+    assert "The hardware's own limits" in page_text
 
 
 def test_one_repetition_has_no_interval_and_the_page_says_so() -> None:

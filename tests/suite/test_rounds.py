@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from tpubench.reports import progress, time_spent
 from tpubench.results import spent
 from tpubench.results import store as facts
 from tpubench.results.events import Event, RunReport
+from tpubench.results.fingerprint import GitState
 from tpubench.results.row import Row
 from tpubench.suite import launch, registry, rounds
 from tpubench.suite import run as suite_run
@@ -271,6 +273,26 @@ def jobs() -> list[Job]:
         )
         for case in plan.cases
     ]
+
+
+def test_what_compiles_only_as_it_is_first_run_is_not_awaited_again(tmp_path: Path) -> None:
+    """Else a first run, whose cache is empty, ends after one round and without an interval."""
+    asked = Request(
+        workload="gemm", backend="fake", preset="square-512", overrides={"dtype": ["float32"]}
+    )
+    plan = suite_run.make_plan(asked)
+    (case,) = plan.cases
+    taken = rounds.Rounds(
+        plan=plan, where=tmp_path, git=GitState(sha=None, dirty=None), budget_s=60.0,
+        observe=lambda event: None,
+    )  # fmt: skip
+    job = taken._job(case, 0)
+    ended = Outcome(status="failed", reason="x", compile_s=20.0, warm_up_s=[15.5, 0.5])
+    taken._keep(job, Ended(outcome=ended, log=""), taken._start(job))
+    taken.took_s[case.key] = [50.0]
+    for since_s, fits in ((44.0, True), (46.0, False)):  # 15 s without the 20 and the other 15
+        taken.began = time.monotonic() - since_s
+        assert taken.another_fits() is fits
 
 
 def test_jobs_survive_the_line_that_carries_them() -> None:
