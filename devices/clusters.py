@@ -1,7 +1,8 @@
 """What clusters call each device: Slurm's gres, GKE's node labels, Ray's accelerator types.
 
 ``clusters.csv``, as of 2026-11: GKE's names are the values of ``cloud.google.com/gke-accelerator``
-and ``gke-tpu-accelerator`` with the topologies of one host (GKE's documentation of GPUs and TPUs),
+and ``gke-tpu-accelerator`` with the topologies of one host (GKE's documentation of GPUs and TPUs;
+each was looked up in public manifests on 2026-11-28, and one that stands in none is left out),
 Ray's those of ``ray.util.accelerators`` (Ray 2.60). Slurm has none of its own: a site names its
 gres, and the ones here are the usual.
 """
