@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import posixpath
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -319,9 +321,22 @@ class Workload(ABC):
     def source_sha256(self) -> str:
         """SHA-256 of the files that define this workload: part of the fingerprint."""
         sha = hashlib.sha256()
-        # Beside the class that names them, which may be another's that this one extends.
-        naming = next(kind for kind in type(self).__mro__ if "sources" in vars(kind))
-        beside = Path(inspect.getfile(naming)).parent
+        beside = Path(inspect.getfile(self._naming())).parent
         for path in [Path(inspect.getfile(type(self))), *(beside / name for name in self.sources)]:
             sha.update(path.read_bytes())
         return sha.hexdigest()
+
+    def source_modules(self) -> list[str]:
+        """Names by which the Python files among ``sources`` are imported."""
+        package = sys.modules[self._naming().__module__].__package__ or ""
+        beside = package.replace(".", "/")
+        paths = [posixpath.normpath(f"{beside}/{name}".lstrip("/")) for name in self.sources]
+        return [
+            path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            for path in paths
+            if path.endswith(".py")
+        ]
+
+    def _naming(self) -> type:
+        """The class that names ``sources``, which may be another's that this one extends."""
+        return next(kind for kind in type(self).__mro__ if "sources" in vars(kind))

@@ -20,7 +20,6 @@ import importlib
 import json
 import mmap
 import os
-import posixpath
 import random
 import sys
 import time
@@ -183,11 +182,8 @@ def _shuffle_memory() -> list[Any]:
 def _import_ahead(workload: Workload) -> None:
     """What building the program will import; nothing is run."""
     importlib.import_module("torch")
-    package = sys.modules[type(workload).__module__].__package__ or ""
-    for source in workload.sources:
-        if source.endswith(".py"):
-            path = posixpath.normpath(f"{package.replace('.', '/')}/{source}".lstrip("/"))
-            importlib.import_module(path.removesuffix(".py").replace("/", "."))
+    for name in workload.source_modules():
+        importlib.import_module(name)
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,3 +107,21 @@ def test_all_that_are_broken_are_listed_beside_what_is_not() -> None:
     assert any("offers 'gemm', which there is already" in note for note in listed.notes)
     details = [finding.detail for finding in doctor.examine().findings]
     assert set(listed.notes) <= set(details)
+
+
+@pytest.mark.parametrize("name", registry.workloads())
+def test_what_extends_a_standard_program_is_built_of_its_files(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger's subclass lies elsewhere; the files beside its base are found all the same."""
+    kind = type(registry.workloads()[name])
+    module = f"extends_{name.replace('-', '_')}"
+    (tmp_path / f"{module}.py").write_text(
+        f"from {kind.__module__} import {kind.__name__} as Base\nclass Mine(Base): pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mine = importlib.import_module(module).Mine()
+    assert mine.source_modules() == registry.workloads()[name].source_modules()
+    for imported in mine.source_modules():
+        assert importlib.util.find_spec(imported) is not None
+    assert len(mine.source_sha256()) == 64

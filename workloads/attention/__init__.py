@@ -31,6 +31,7 @@ from tpubench.suite.workload import (
     Work,
     Workload,
 )
+from tpubench.workloads._row_checks import judged, precision, worst
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +71,7 @@ class Attention(Workload):
         "dtype": Parameter(default="bfloat16", choices=tuple(DTYPES), doc="precision"),
         "seed": Parameter(default=0, minimum=0, doc="seed of queries, keys and values"),
     }
+    sources: ClassVar[tuple[str, ...]] = ("../_row_checks.py",)
     primary_metric = "step_time_s"
     fractions: ClassVar[Mapping[str, str]] = {"mfu": "pass", "mbu": "pass"}
 
@@ -262,10 +264,7 @@ def _checked(case: Case, step: Any, means: Means) -> list[Parity]:
     import torch
 
     means.barrier()
-    stated = means.float32_precision if case.dtype == "float32" else case.dtype
-    if case.dtype == "float32" and stated == "bfloat16":
-        stated = "bfloat16 products"
-    row_tolerance, element_tolerance = _TOLERANCE[stated]
+    stated = precision(case, means)
     with torch.no_grad():
         given = step.y.to("cpu", torch.float32)
         module, where = step.attend, step.q.device
@@ -277,9 +276,7 @@ def _checked(case: Case, step: Any, means: Means) -> list[Parity]:
             q[ends][:, :, rows].double(), k[ends].double(), v[ends].double(),
             rows if causal else None,
         )  # fmt: skip
-        row_error = _worst(
-            (given[ends][:, :, rows] - expected).norm(dim=-1) / expected.norm(dim=-1)
-        )
+        row_error = worst((given[ends][:, :, rows] - expected).norm(dim=-1) / expected.norm(dim=-1))
         with means.exact_float32():
             whole = torch.cat(
                 [
@@ -288,32 +285,22 @@ def _checked(case: Case, step: Any, means: Means) -> list[Parity]:
                 ]
             ).view_as(given)
         spread = whole.square().mean(dim=-1, keepdim=True).sqrt()
-        element_error = _worst((given - whole).abs() / spread)
+        element_error = worst((given - whole).abs() / spread)
         step.change_operands(1)
         step.run(lambda *_: None)
         means.barrier()
         other = -step.y.to("cpu", torch.float32)
         other = other.roll(-(other.shape[1] // k.shape[1]), 1)
-        other_error = _worst((other - whole).abs() / spread)
+        other_error = worst((other - whole).abs() / spread)
         step.change_operands(-1)
-    return [
-        Parity(
-            name="rows",
-            error=row_error,
-            tolerance=row_tolerance,
-            what=f"relative L2 error of the worst of {len(rows)} queries a head ({stated})",
-        ),
-        *(
-            Parity(
-                name=name,
-                error=error,
-                tolerance=element_tolerance,
-                what="error of the worst element as a share of its row's root mean square"
-                f" ({stated})",
-            )
-            for name, error in (("every element", element_error), ("other values", other_error))
-        ),
-    ]
+    return judged(
+        row=row_error,
+        element=element_error,
+        other=other_error,
+        tolerance=_TOLERANCE[stated],
+        rows=f"{len(rows)} queries a head",
+        stated=stated,
+    )
 
 
 def _in_parts(
@@ -352,7 +339,3 @@ def formula(q_BNLH: Tensor, k_BKSH: Tensor, v_BKSH: Tensor, positions_L: Tensor 
         scores = scores.masked_fill(~seen_LS, float("-inf"))
     mixed = torch.einsum("bkgls,bksh->bkglh", scores.softmax(dim=-1), v_BKSH)
     return mixed.reshape(B, N, L, H)
-
-
-def _worst(errors: Tensor) -> float:
-    return float(errors.max())  # NaN, where there is one

@@ -13,7 +13,6 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from tpubench.suite.workload import (
@@ -37,10 +36,9 @@ from tpubench.suite.workload import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_HERE = Path(__file__).parent
-SOURCES = tuple(str(_HERE / f"{name}.py") for name in ("__init__", "weights", "step", "parity"))
-LIBRARY = str(_HERE / "library.py")
-"""Files of this folder that define such a workload too."""
+SOURCES = tuple(f"../forward/{name}.py" for name in ("__init__", "weights", "step", "parity"))
+LIBRARY = "../forward/library.py"
+"""Files of this folder that define such a workload too, as seen from the folder of one."""
 
 _INDEX_BYTES = 8
 

@@ -28,6 +28,7 @@ from tpubench.suite.workload import (
     Work,
     Workload,
 )
+from tpubench.workloads._row_checks import judged, precision, worst
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,6 +64,7 @@ class Gemm(Workload):
         "dtype": Parameter(default="bfloat16", choices=tuple(DTYPES), doc="precision of A, B, C"),
         "seed": Parameter(default=0, minimum=0, doc="seed of the operands"),
     }
+    sources: ClassVar[tuple[str, ...]] = ("../_row_checks.py",)
     primary_metric = "flop_s"
     fractions: ClassVar[Mapping[str, str]] = {"mfu": "pass"}
 
@@ -204,7 +206,7 @@ def _checked(case: Case, step: Any, means: Means) -> list[Parity]:
         rows = torch.arange(0, len(a_MK), max(1, len(a_MK) // _ROWS))
         expected = F.linear(a_MK[rows].double(), b_NK.double())
         given = step.c_MN.to("cpu", torch.float32)
-        row_error = _worst((given[rows] - expected).norm(dim=1) / expected.norm(dim=1))
+        row_error = worst((given[rows] - expected).norm(dim=1) / expected.norm(dim=1))
         with means.exact_float32():
             # With a bias, if one of zeros: a device that records would take a product alone for
             # the timed one, and use what it compiled for that in another precision.
@@ -214,36 +216,19 @@ def _checked(case: Case, step: Any, means: Means) -> list[Parity]:
             means.barrier()
             whole = whole.cpu()
         spread = whole.square().mean(dim=1, keepdim=True).sqrt()
-        element_error = _worst((given - whole).abs() / spread)
+        element_error = worst((given - whole).abs() / spread)
         step.change_operand(1)
         step.run(lambda *_: None)
         means.barrier()
         given = -step.c_MN.to("cpu", torch.float32).roll(-1, 0)
-        other_error = _worst((given - whole).abs() / spread)
+        other_error = worst((given - whole).abs() / spread)
         step.change_operand(-1)
-    stated = means.float32_precision if case.dtype == "float32" else case.dtype
-    if case.dtype == "float32" and stated == "bfloat16":
-        stated = "bfloat16 products"
-    row_tolerance, element_tolerance = _TOLERANCE[stated]
-    return [
-        Parity(
-            name="rows",
-            error=row_error,
-            tolerance=row_tolerance,
-            what=f"relative L2 error of the worst of {len(rows)} rows ({stated})",
-        ),
-        *(
-            Parity(
-                name=name,
-                error=error,
-                tolerance=element_tolerance,
-                what=f"error of the worst element as a share of its row's root mean square"
-                f" ({stated})",
-            )
-            for name, error in (("every element", element_error), ("other values", other_error))
-        ),
-    ]
-
-
-def _worst(errors: Tensor) -> float:
-    return float(errors.max())  # NaN, where there is one
+    stated = precision(case, means)
+    return judged(
+        row=row_error,
+        element=element_error,
+        other=other_error,
+        tolerance=_TOLERANCE[stated],
+        rows=f"{len(rows)} rows",
+        stated=stated,
+    )
