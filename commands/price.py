@@ -114,8 +114,9 @@ def price_apply(
     from tpubench.results.store import default_store
 
     price = asked_price(price_id, usd_per_chip_hour, prices or [])
-    done = store_repriced(store or default_store(), price, run_id or [])
+    store = store or default_store()
+    done = store_repriced(store, price, run_id or [])
     terminal.warn_unreadable(done.unreadable)
     terminal_money.show_repriced(
-        list(done.rows), done.figures, price, done.skipped, as_json=as_json
+        list(done.rows), done.figures, price, done.skipped, store, as_json=as_json
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from tpubench.results.plain_text import plain
+from tpubench.results.store import default_store
 
 
 class PlainConsole(Console):
@@ -31,3 +34,10 @@ def console() -> Console:
 def error_console() -> Console:
     """Standard error."""
     return PlainConsole(stderr=True, emoji=False)
+
+
+def next_step(out: Console, command: str, store: Path, purpose: str = "") -> None:
+    """The command that goes on from here, as it can be typed: with its store, if not the usual."""
+    named = "" if store == default_store() else f" --store {shlex.quote(str(store))}"
+    why = f"    ({purpose})" if purpose else ""
+    out.print(f"next: tpubench {command}{named}{why}", markup=False, soft_wrap=True, style="dim")

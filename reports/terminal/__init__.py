@@ -16,6 +16,7 @@ from rich.markup import escape
 from tpubench.devices.prices import stale_on, today
 from tpubench.reports import context_lines, definitions, quantity, time_spent
 from tpubench.reports.console import console as console
+from tpubench.reports.console import next_step
 from tpubench.reports.row_json import cells, json_value
 from tpubench.reports.row_json import records as records
 from tpubench.reports.tables import Table
@@ -87,7 +88,7 @@ def show_run(report: RunReport, *, as_json: bool, explain: bool = False) -> None
         out.print("generated:", markup=False, style="bold")
         out.print(str(report.generated.ids) if text is None else text, markup=False)
     out.print(f"run {report.run_id} is stored in {report.store}", markup=False, soft_wrap=True)
-    out.print("next: tpubench report    (HTML page and charts)", style="dim")
+    next_step(out, "report", report.store, "HTML page and charts")
 
 
 def show_rows(found: Scan, *, as_json: bool, as_csv: bool, explain: bool = False) -> None:

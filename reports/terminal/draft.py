@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
 from tpubench.costs.drafts.init import Drafted
+from tpubench.reports.console import next_step
 from tpubench.reports.terminal import print_json
 from tpubench.reports.terminal.plan import narrow, say
 
@@ -34,4 +36,5 @@ def show(done: Drafted, store: Path, *, as_json: bool) -> None:
             say(out, f"  - {line}")
         if len(done.left_out) > LEFT_OUT_SHOWN:
             say(out, f"  and {len(done.left_out) - LEFT_OUT_SHOWN} more, named in the file")
-    say(out, f"\nnext: tpubench allocate {done.path} --store {store}")
+    out.print()
+    next_step(out, f"allocate {shlex.quote(str(done.path))}", store)

@@ -12,9 +12,10 @@ from rich.markup import escape
 from tpubench.costs.importers import Rejected
 from tpubench.costs.price_diff import Change, partial
 from tpubench.devices.prices import GIVEN, STALE_AFTER_DAYS, Price, today
+from tpubench.reports.console import console, next_step
 from tpubench.reports.quantity import MISSING, number
 from tpubench.reports.tables import Table
-from tpubench.reports.terminal import console, print_json
+from tpubench.reports.terminal import print_json
 
 REJECTED_SHOWN = 10
 _SHARES = {
@@ -149,7 +150,13 @@ def show_diff(changes: Sequence[Change], before: str, after: str, *, as_json: bo
 
 
 def show_repriced(
-    run_ids: Sequence[str], rows: int, price: Price, skipped: Mapping[str, int], *, as_json: bool
+    run_ids: Sequence[str],
+    rows: int,
+    price: Price,
+    skipped: Mapping[str, int],
+    store: Path,
+    *,
+    as_json: bool,
 ) -> None:
     """The runs whose rates have another price now."""
     if as_json:
@@ -166,7 +173,7 @@ def show_repriced(
         markup=False,
         soft_wrap=True,
     )
-    out.print("next: tpubench show    (an earlier price: price_id=ID)", style="dim")
+    next_step(out, "show", store, "an earlier price: price_id=ID")
 
 
 def show_figures(figures: Mapping[str, Any], price: Price | None = None, *, as_json: bool) -> None:

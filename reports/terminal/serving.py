@@ -8,7 +8,7 @@ from typing import Any
 from rich.markup import escape
 
 from tpubench.reports import quantity, terminal
-from tpubench.reports.console import console
+from tpubench.reports.console import console, next_step
 from tpubench.reports.row_json import json_object
 from tpubench.reports.tables import Table
 from tpubench.results.events import RunReport
@@ -66,7 +66,7 @@ def show_run(report: RunReport) -> None:
         for reason in dict.fromkeys(row.reason for row in bad):
             out.print(f"{_load(_params(own))}: {reason}", markup=False, soft_wrap=True)
     out.print(f"run {report.run_id} is stored in {report.store}", markup=False, soft_wrap=True)
-    out.print("next: tpubench show latest --explain    (every figure)", style="dim")
+    next_step(out, "show latest --explain", report.store, "every figure")
 
 
 def _cases(rows: Sequence[Row]) -> list[Case]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,16 @@ def test_price_apply_keeps_what_was_stored(call: Call, tmp_path: Path) -> None:
     other = "aws-us-east-1-nvidia-h100-sxm-on_demand-2026-11-09"
     assert "nothing to price" in call("price", "apply", other, "--store", str(folder)).error(2)
     assert "give a price id or" in call("price", "apply", "--store", str(folder)).error(2)
+
+
+@pytest.mark.parametrize("named", [["--store", "a store"], []])
+def test_what_comes_next_can_be_typed_as_it_stands(call: Call, named: list[str]) -> None:
+    folder = Path(named[-1]) if named else store.default_store()
+    store.write(folder, "case", [make_row(device="tpu-v6e", metric="output_tok_s")])
+    said = call("price", "apply", V6E, *named).out.splitlines()[-1]
+    words = shlex.split(said.partition("    (")[0].removeprefix("next: tpubench "))
+    assert words == ["show", *named]
+    assert call(*words).code == 0
 
 
 def test_a_store_that_is_not_there_is_an_error_of_a_plan_too(call: Call) -> None:
