@@ -3,8 +3,8 @@
 A selector is a run id, ``latest``, ``published`` (the published results that ship with tpubench),
 a path to a Parquet file, a git revision, or ``column=value`` (a column of the row, or a parameter
 of the case). ``tag=NAME`` is what ``tpubench runs tag`` put. Devices and precisions may be written
-as people write them (``device=v6e``, ``dtype=bf16``). Several ``column=value`` must all hold;
-several runs or files add up.
+as people write them (``device=v6e``, ``dtype=bf16``). Several values of one column add up, as
+several runs or files do; different columns, and different tags, must all hold.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def narrowed(store: Path, selectors: Sequence[str]) -> Rows:
     UsageError for a selector that names nothing there is, or nothing that can be read; no match of
     ``column=value`` pairs is an empty table.
     """
-    pairs = [_pair(text) for text in selectors if "=" in text]
+    asked: dict[str, list[str]] = {}
+    for column, value in (_pair(text) for text in selectors if "=" in text):
+        asked.setdefault(column, []).append(value)
     sources = [text for text in selectors if "=" not in text]
     everything = files(store)
     shipped = published.SELECTOR in sources
@@ -74,11 +76,12 @@ def narrowed(store: Path, selectors: Sequence[str]) -> Rows:
         _of_revisions(rows, revisions)
         if shipped:
             rows = _with_published(rows)
-        for column, value in pairs:
+        for column, values in asked.items():
             if column == "tag":
-                _tagged(rows, store, value)
+                for tag in values:
+                    _tagged(rows, store, tag)
             else:
-                _where(rows, column, value)
+                _where(rows, column, values)
     if "latest" in sources:
         rows.unreadable += _hiding(store, everything.files)
     return rows
@@ -183,17 +186,24 @@ def _is(sha: str | None, revision: str) -> bool:
     return sha is not None and len(revision) >= 7 and sha.startswith(revision)
 
 
-def _where(rows: Rows, column: str, value: str) -> None:
+def _where(rows: Rows, column: str, values: Sequence[str]) -> None:
     if column in rows.columns and column not in {"samples", "environment", "params"}:
         texts = [(cell, _text(cell)) for cell in rows.distinct(column)]
         present = {text for _, text in texts}
-        chips = spelling.chips(column, value) if value not in present else None
-        if chips is not None:
-            _where(rows, "chips", chips)
-        value = spelling.meant(column, value, present)
-        if column == "metric" and value not in present:
+        chips = {
+            spelling.chips(column, value) if value not in present else None for value in values
+        }
+        if len(chips) > 1:
+            raise UsageError(
+                f"{' and '.join(values)} differ in how many chips they ask for: name the devices"
+                " alone, and chips=N beside them"
+            )
+        if chips != {None}:
+            _where(rows, "chips", [count for count in chips if count is not None])
+        meant = {spelling.meant(column, value, present) for value in values}
+        for value in meant - present if column == "metric" else ():
             metric(value)  # a name that is no metric at all is a slip, not an empty answer
-        rows.keep(column, [cell for cell, text in texts if text == value])
+        rows.keep(column, [cell for cell, text in texts if text in meant])
         return
     params = [(text, json.loads(text)) for text in rows.distinct("params")]
     if params and not any(column in case for _, case in params):
@@ -202,8 +212,9 @@ def _where(rows: Rows, column: str, value: str) -> None:
             f" columns: {', '.join(COLUMNS)}"
         )
     cells = [(text, _text(case.get(column))) for text, case in params]
-    value = spelling.meant(column, value, {text for _, text in cells})
-    rows.keep("params", [text for text, cell in cells if cell == value])
+    stored = {text for _, text in cells}
+    meant = {spelling.meant(column, value, stored) for value in values}
+    rows.keep("params", [text for text, cell in cells if cell in meant])
 
 
 def _text(value: Any) -> str:

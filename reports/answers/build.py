@@ -20,7 +20,8 @@ from tpubench.results.calibration import results_of
 from tpubench.results.summary import case_key
 
 _MAIN = ("training", "serving", "batch", "images")
-"""Kinds of work that have a line even where nothing is known; other work only where it is."""
+"""Kinds of work that have a line where nothing is known, if nothing is known of any; other work
+only where it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,7 @@ def build(findings: Findings, settings: Settings | None = None) -> Answers:
     made = pairs(findings)
     answers = tuple(answer(work, settings, today) for work in works(made, findings.prices))
     kinds = gaps.by_kind(findings)
+    bare = not answers and not any(kinds[kind] for kind in _MAIN)
     lines = []
     for kind, title in KINDS.items():
         mine = [i for i, one in enumerate(answers) if one.work.kind == kind]
@@ -93,7 +95,7 @@ def build(findings: Findings, settings: Settings | None = None) -> Answers:
             lines.append(
                 Line(kind=kind, title=title, answer=mine[0], others=tuple(mine[1:]), gap=None)
             )
-        elif kind in _MAIN and (kinds[kind] or findings.survey):
+        elif kind in _MAIN and (kinds[kind] or findings.survey or bare):
             near = [p for p in made if not p.like and _kind(p) == kind]
             found = gaps.gap(kind, kinds[kind], near)
             lines.append(Line(kind=kind, title=title, answer=None, others=(), gap=found))

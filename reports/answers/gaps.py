@@ -59,7 +59,7 @@ def gap(kind: str, summaries: Sequence[Summary], near: Sequence[Pair]) -> Gap:
     gpus = _devices(s for s in summaries if is_gpu(s.first.device))
     nearest = ""
     if not summaries:
-        reason = "nothing stored"
+        reason = "nothing measured, published or computed here"
     elif not tpus or not gpus:
         names = _devices(summaries)
         lacking = " and ".join(

@@ -67,6 +67,9 @@ def test_columns_and_parameters(store: Path) -> None:
     assert runs(store, "batch=8") == {"20260102T000000-bbbbbb"}
     assert select(store, ["metric=ttft_s", "batch=8"]).table.num_rows == 1
     assert select(store, ["batch=64"]).table.num_rows == 0
+    both = ["20260101T000000-aaaaaa", "20260102T000000-bbbbbb"]
+    assert runs(store, f"run_id={both[0]}", f"run_id={both[1]}") == set(both)
+    assert runs(store, "batch=8", "batch=64") == runs(store, "batch=8")
 
 
 @pytest.mark.parametrize(
@@ -115,6 +118,10 @@ def test_a_device_and_a_precision_by_any_of_their_names(tmp_path: Path) -> None:
     assert devices("device=CPU", "dtype=bf16") == [("cpu", 1)]
     assert devices("device=v5p") == devices("dtype=fp8") == []  # known, and not here
     assert len(devices("workload=llama_infer")) == 4
+    either = devices("device=v6e", "device=h100-sxm", "chips=1")
+    assert either == [("nvidia-h100-sxm", 1), ("tpu-v6e", 1)]
+    with pytest.raises(UsageError, match=r"differ in how many chips .* chips=N"):
+        devices("device=v6e-4", "device=h100-sxm")
     with pytest.raises(UsageError, match=r"perhaps nvidia-h100-sxm; here: cpu, "):
         devices("device=h100")
     with pytest.raises(UsageError, match="names no device"):

@@ -145,6 +145,17 @@ def test_only_one_side_names_the_other() -> None:
     assert [c.rpartition(" ")[2] for c in line.gap.commands] == ["cuda"]
 
 
+@pytest.mark.parametrize("backend", ["cpu", "fake"])
+def test_limits_alone_leave_every_kind_of_work_open_and_say_how_to_get_it(backend: str) -> None:
+    gemm: dict[str, Any] = {"workload": "gemm", "device": "cpu", "backend": backend}
+    lines = answers([make_row("flop_s", [1e12], **gemm)]).lines
+    assert [line.kind for line in lines] == ["training", "serving", "batch", "images"]
+    for line in lines:
+        assert line.gap is not None
+        assert line.gap.commands
+        assert line.gap.reason.startswith("nothing measured")
+
+
 def test_a_scripted_clock_never_gets_a_verdict() -> None:
     found = answers(
         measured("tpu-v6e", 1000.0, backend="fake", evidence="modelled"),
