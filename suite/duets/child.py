@@ -179,9 +179,11 @@ def _shuffle_memory() -> list[Any]:
     return [*heap, *pages]
 
 
-def _import_ahead(workload: Workload) -> None:
+def _import_ahead(workload: Workload, compile_mode: str) -> None:
     """What building the program will import; nothing is run."""
     importlib.import_module("torch")
+    if compile_mode != "eager":
+        importlib.import_module("torch._dynamo")  # over a second, in each of the processes
     for name in workload.source_modules():
         importlib.import_module(name)
 
@@ -194,7 +196,7 @@ def main() -> None:
     job = Job.from_json(next(questions))
     backend: Backend = registry.backend(job.backend)
     if backend.forks:
-        _import_ahead(registry.workload(job.case.workload))
+        _import_ahead(registry.workload(job.case.workload), job.compile_mode)
         gc.freeze()
     for line in questions:  # each one asks for a pair
         question = json.loads(line)

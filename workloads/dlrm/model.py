@@ -41,7 +41,10 @@ class Dlrm(nn.Module):
         super().__init__()
         self.hot = list(hot)
         self.bottom = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([dense, *bottom]))
-        self.tables = nn.ModuleList(nn.Embedding(count, width) for count in rows)
+        # A normal draw on the meta device would import the compiler: a second of every process.
+        self.tables = nn.ModuleList(
+            nn.Embedding(count, width, _weight=torch.empty(count, width)) for count in rows
+        )
         crossed = width * (1 + len(rows))
         self.cross = nn.ModuleList(Cross(crossed, rank) for _ in range(cross))
         self.top = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([crossed, *top]))

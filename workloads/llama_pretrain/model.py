@@ -136,7 +136,9 @@ class TrainedLlama(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.length, self.dtype, self.recompute = config, length, dtype, recompute
-        self.embedding = nn.Embedding(config.vocab, config.d_model)
+        empty = torch.empty(config.vocab, config.d_model)
+        # A normal draw on the meta device would import the compiler: a second of every process.
+        self.embedding = nn.Embedding(config.vocab, config.d_model, _weight=empty)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
         self.head = nn.Linear(config.d_model, config.vocab, bias=False)
