@@ -7,6 +7,7 @@ file descriptor given as its only argument: for each job ``{"phase": …}`` as e
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -240,6 +241,7 @@ def main() -> None:
                 peers = ranks.start(line.strip(), processes)
                 peers.watch(fail)
             import_module("torch")  # so that its seconds count as imports
+            gc.freeze()  # what is imported stays: each window collects garbage before it opens
             for outcome in outcomes(jobs, report, process_age_s()):
                 send({"outcome": outcome.to_json()})
         except TpubenchError as error:

@@ -22,14 +22,13 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
+from tpubench.suite.backends._shapes import Shapes, poisoned, tensors_of
 from tpubench.suite.marks import DEVICE_EVENTS, Marks
 
 Lie = Literal["", "barrier", "events", "passed", "stale", "skip", "pace"]
-POISON_INT = -77
-"""What integers hold until they are computed; floats hold NaN."""
 _NUMBERS = {"aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero", "aten::nonzero"}
 """Operators whose result the host must see before it goes on."""
 _SKIPPED_AFTER = 24
@@ -179,6 +178,11 @@ class Deferred(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._queue = queue
         self._inside = False
+        self._shapes = Shapes()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and to be skipped, Dynamo is imported: a second
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -194,8 +198,10 @@ class Deferred(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _submit(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         queue, schema = self._queue, func._schema
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors = tensors_of((args, kwargs))
         if not tensors or any(tensor.is_meta for tensor in tensors):
+            if tensors and schema.is_mutable and torch.Tag.nondeterministic_seeded in func.tags:
+                return tensors[0]  # nothing to draw numbers for, as in the building of a module
             return func(*args, **kwargs)  # memory of the host, or no memory at all
         if schema.name in _NUMBERS:
             queue.await_value(tensors[0])
@@ -217,9 +223,7 @@ class Deferred(TorchDispatchMode):  # type: ignore[no-untyped-call]
         script, formula = self._queue.script, flop_registry.get(func.overloadpacket)
         if formula is None:
             return script.kernel_us
-        with _disable_current_modes():
-            out = func(*_meta(args), **_meta(kwargs))
-        flops = float(formula(*args, **kwargs, out_val=out))
+        flops = float(formula(*args, **kwargs, out_val=self._shapes.of(func, args, kwargs)))
         return max(script.kernel_us, flops / script.flop_s * 1e6)
 
     def _in_place(
@@ -247,7 +251,7 @@ class Deferred(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     and argument.alias_info.before_set == value.alias_info.before_set
                 )
             )
-        tensors = [leaf for leaf in tree_leaves(list(written.values())) if isinstance(leaf, Tensor)]
+        tensors = tensors_of(list(written.values()))
         self._queue.submit(lambda: void(func(*args, **kwargs)), cost_us, tensors)
         if not returned:
             return None
@@ -258,15 +262,15 @@ class Deferred(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """An operator with results of its own: allocated now, poisoned until it has run."""
         try:
-            shapes = func(*_meta(args), **_meta(kwargs))
+            shapes = self._shapes.of(func, args, kwargs)
         except (NotImplementedError, RuntimeError):
             self._queue.drain()  # its shape depends on values, or it has none without them
             return func(*args, **kwargs)
-        results = tree_map_only(Tensor, _poisoned, shapes)
-        outputs = [leaf for leaf in tree_leaves(results) if isinstance(leaf, Tensor)]
+        results = tree_map_only(Tensor, poisoned, shapes)
+        outputs = tensors_of(results)
 
         def execute() -> None:
-            for output, value in zip(outputs, _tensors(func(*args, **kwargs)), strict=True):
+            for output, value in zip(outputs, tensors_of(func(*args, **kwargs)), strict=True):
                 # A batch norm or a bag of rows leaves out on the host what only gradients need.
                 if output.shape == value.shape:
                     output.copy_(value)
@@ -322,27 +326,6 @@ def _draws(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 def _address(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
-
-
-def _meta(values: Any) -> Any:
-    """The same without memory: shapes, strides and precision alone."""
-
-    def one(tensor: Tensor) -> Tensor:
-        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
-
-    moved = tree_map_only(Tensor, one, values)
-    return tree_map_only(torch.device, lambda _device: torch.device("meta"), moved)
-
-
-def _poisoned(like: Tensor) -> Tensor:
-    memory = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype)
-    if like.is_floating_point():
-        return memory.fill_(float("nan"))
-    return memory if like.dtype is torch.bool else memory.fill_(POISON_INT)
-
-
-def _tensors(values: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def _to_the_cpu(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from test_contract import QUICK, cases_of
 from torch import Tensor
 
 from tpubench.suite import child, clock_check, registry
-from tpubench.suite.backends import _asynchronous
+from tpubench.suite.backends import _shapes
 from tpubench.suite.backends._asynchronous import Queue, Script, deferred
 from tpubench.suite.backends.fake import Fake
 from tpubench.suite.job import Job, Outcome
@@ -206,6 +206,6 @@ def test_a_program_that_keeps_what_a_replay_overwrites_fails_parity(
 
 
 def test_the_poison_is_not_a_number() -> None:
-    assert torch.isnan(_asynchronous._poisoned(torch.empty(2, device="meta"))).all()
-    ints = _asynchronous._poisoned(torch.empty(2, dtype=torch.int64, device="meta"))
-    assert ints.tolist() == [_asynchronous.POISON_INT] * 2
+    assert torch.isnan(_shapes.poisoned(torch.empty(2, device="meta"))).all()
+    ints = _shapes.poisoned(torch.empty(2, dtype=torch.int64, device="meta"))
+    assert ints.tolist() == [_shapes.POISON_INT] * 2

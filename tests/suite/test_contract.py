@@ -62,16 +62,21 @@ def execute(case: Case, backend: str = "fake", mode: str | None = None) -> Outco
     return child.execute(Job.from_json(job.to_json()), lambda phase, expected_s: None)
 
 
-EVERY_CASE = [
-    pytest.param(case, id=f"{name}-{case.key}")
+CASES = {
+    f"{name}-{case.key}": case
     for name in registry.workloads()
     for case in cases_of(name, dtype=["float32", "bfloat16"])
-]
+}
 
 
-@pytest.mark.parametrize("case", EVERY_CASE)
-def test_a_workload_runs_and_passes_parity(case: Case) -> None:
-    outcome = execute(case)
+@pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
+def case_run(request: pytest.FixtureRequest) -> tuple[Case, Outcome]:
+    """A case on the fake device, run once for all that is asked of it."""
+    return request.param, execute(request.param)
+
+
+def test_a_workload_runs_and_passes_parity(case_run: tuple[Case, Outcome]) -> None:
+    _, outcome = case_run
     assert (outcome.status, outcome.reason) == ("ok", None)
     assert outcome.parity
     assert all(check["error"] <= check["tolerance"] for check in outcome.parity)
@@ -81,16 +86,16 @@ def test_a_workload_runs_and_passes_parity(case: Case) -> None:
         assert {len(laps) for laps in timed.laps_s} == {len(timed.marks)}
 
 
-@pytest.mark.parametrize("case", EVERY_CASE)
-def test_its_samples_are_known_metrics_and_finite(case: Case) -> None:
-    workload, outcome = registry.workload(case.workload), execute(case)
+def test_its_samples_are_known_metrics_and_finite(case_run: tuple[Case, Outcome]) -> None:
+    case, outcome = case_run
+    workload = registry.workload(case.workload)
     laps = workload.measure(case, outcome.windows)
     assert workload.primary_metric in laps.samples
     assert {*laps.samples, *laps.missing} <= set(METRICS)
     assert all(math.isfinite(v) and v > 0 for samples in laps.samples.values() for v in samples)
 
 
-@pytest.mark.parametrize("case", EVERY_CASE)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_its_work_adds_up(case: Case) -> None:
     work = registry.workload(case.workload).work(case)
     assert work.items > 0 and work.bytes > 0 and work.flops >= 0
