@@ -7,6 +7,7 @@ device, chosen by the one rule of :mod:`tpubench.devices.list_price`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 
 from tpubench.costs.reprice import priced_row
@@ -32,7 +33,7 @@ def with_list_prices(scan: Scan, table: Mapping[str, Price] | None = None) -> Sc
     if not made:
         return scan
     table = pa.concat_tables([scan.table, to_table(made)], promote_options="default")
-    return Scan(table=table, unreadable=scan.unreadable)
+    return dataclasses.replace(scan, table=table)
 
 
 def _figures(rows: Iterable[Row], chosen: Mapping[str, DevicePrice]) -> Iterator[Row]:

@@ -21,8 +21,8 @@ from tpubench.devices.vendors import label
 from tpubench.reports.figure import MAX_CASES
 from tpubench.results.metrics import METRICS
 from tpubench.results.plain_text import one_line as clean
-from tpubench.results.row import Row, arrow_schema
-from tpubench.results.store import Scan, records
+from tpubench.results.row import Row
+from tpubench.results.store import Scan, iter_rows
 from tpubench.results.summary import CaseKey, Summary, case_key, summarise
 
 _RUN_ID = re.compile(r"\d{8}T\d{6}-([0-9a-f]{6})")
@@ -40,7 +40,8 @@ class Damaged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """Everything the sections look at. ``now`` (UTC) decides which prices are stale."""
+    """Everything the sections look at. ``now`` (UTC) decides which prices are stale; ``drawn`` says
+    which of the selected rows these are, where they are too many to draw them all."""
 
     rows: tuple[Row, ...]
     summaries: tuple[Summary, ...]
@@ -50,6 +51,7 @@ class Findings:
     """Every price that is known here, by id: the shipped ones and the user's."""
     device_prices: Mapping[str, DevicePrice] = dataclasses.field(default_factory=device_prices)
     """The price of each device where none was named."""
+    drawn: str | None = None
 
     def of(self, metric: str) -> list[Summary]:
         """Summaries of ``metric`` that have a positive value in its own unit, in case order."""
@@ -81,8 +83,7 @@ def find(scan: Scan, now: dt.datetime, table: Mapping[str, Price] | None = None)
 
     ``table`` holds every known price by id, the shipped ones by default.
     """
-    columns = scan.table.select(arrow_schema().names)
-    rows = tuple(Row(**_harmless(record)) for record in records(columns))
+    rows = tuple(iter_rows(scan.table, _text))
     order = {name: index for index, name in enumerate(METRICS)}
     summaries = sorted(
         summarise(rows),
@@ -98,6 +99,7 @@ def find(scan: Scan, now: dt.datetime, table: Mapping[str, Price] | None = None)
         now=now,
         prices=prices() if table is None else table,
         device_prices=device_prices(table),
+        drawn=scan.drawn,
     )
 
 
@@ -260,22 +262,12 @@ def _number_first(value: object) -> tuple[int, float, str]:
     return 1, 0.0, str(value)
 
 
-def _harmless(record: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a row with every text made harmless."""
-    reason = record["reason"]
-    for name, value in record.items():
-        if isinstance(value, str):
-            objects = name in {"params", "environment"}
-            record[name] = _object_text(value) if objects else _clean_text(value)
-    if reason and not record["reason"]:
-        record["reason"] = "no reason that can be shown"
-    return record
-
-
-@functools.lru_cache(maxsize=1 << 15)
-def _clean_text(text: str) -> str:
-    """Most texts of a store are the same few."""
-    return clean(text)
+def _text(column: str, text: str) -> str:
+    """A cell's text made harmless."""
+    if column in {"params", "environment"}:
+        return _object_text(text)
+    shown = clean(text)
+    return shown if shown or not text or column != "reason" else "no reason that can be shown"
 
 
 @functools.lru_cache(maxsize=4096)

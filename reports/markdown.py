@@ -31,7 +31,7 @@ def of_answers(title: str, answers: Answers) -> str:
             parts += _work(answers.answers[line.answer])
         elif line.gap is not None:
             parts += _gap(line)
-    parts.append(f"Rests on: {escape('; '.join(words.trust(answers.trust)))}.")
+    parts.append(f"Rests on: {escape('; '.join(words.trust(answers)))}.")
     return "\n\n".join(parts) + "\n"
 
 

@@ -176,7 +176,7 @@ def render(
     first: dict[str, Any] = {
         "lines": view.line_views(answers),
         "works": view.work_views(answers),
-        "trust": words.trust(answers.trust),
+        "trust": words.trust(answers),
         # Cost is what the section is about: without any price there is none.
         "curves": view.curve_views(answers)
         if any(curve.usd_per_chip_hour is not None for curve in answers.curves)

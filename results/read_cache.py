@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tpubench.errors import TpubenchError
+from tpubench.results import shares
 from tpubench.results.listing import Unreadable
 from tpubench.results.row import arrow_schema
 from tpubench.results.store import load
@@ -36,7 +37,7 @@ CHECKS = 1
 """Raise it when :func:`.store.load` gets stricter: what was kept before is read again."""
 FEW = 32
 """Files that are read faster than a segment of them is made."""
-ROWS_A_SEGMENT, ROWS_A_GROUP = 1 << 18, 1 << 13
+ROWS_A_SEGMENT, ROWS_A_GROUP = 1 << 17, 1 << 13
 _PARTS = 256
 YOUNG_S = 2.0
 """A file that changed so lately may change again without its times showing it."""
@@ -84,11 +85,11 @@ def known(store: Path, paths: Sequence[Path]) -> Known:
         found = _look_up(store, paths, [each for each in found.live if each not in small])
     if len(found.left) <= FEW:
         return found
-    fresh: list[Segment] = []
-    try:
-        fresh = list(_keep(store, [path for _, path in found.left], folder))
-    except OSError:
-        return found  # no room for it: these files are read every time
+    left = shares.stretches([path for _, path in found.left])
+    parts = shares.spread(keep, [(store, stretch, folder) for stretch in left])
+    fresh = [segment for part in parts for segment in part]
+    if not fresh:
+        return found
     again = _look_up(store, paths, [*found.live, *fresh])
     _forget(folder, again.live)
     return again
@@ -134,6 +135,17 @@ def _look_up(store: Path, paths: Sequence[Path], segments: Iterable[Segment]) ->
         else:
             found.live.setdefault(kept[0], {})[kept[1]] = place
     return found
+
+
+def keep(share: tuple[Path, Sequence[Path], Path]) -> list[Segment]:
+    """The segments of some files of a store, in a folder; fewer where there is no room for them:
+    the others are read every time.
+    """
+    fresh: list[Segment] = []
+    with contextlib.suppress(OSError):
+        for segment in _keep(*share):
+            fresh.append(segment)
+    return fresh
 
 
 def _keep(store: Path, paths: Sequence[Path], folder: Path) -> Iterator[Segment]:

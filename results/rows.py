@@ -32,13 +32,15 @@ _IN_SQL = 1000
 class Rows:
     """Rows of files that could be read, and what could not.
 
-    table: rows in memory. kept: rows on disk; their conditions are ``wanted``.
+    table: rows in memory. kept: rows on disk; their conditions are ``wanted`` and ``matched``.
     """
 
     table: pa.Table
     unreadable: list[Unreadable]
     kept: duckdb.DuckDBPyConnection | None = None
     wanted: list[tuple[str, list[Any]]] = field(default_factory=list)
+    matched: str = ""
+    """A join with the lines that rows must agree with."""
 
     @property
     def columns(self) -> list[str]:
@@ -69,6 +71,27 @@ class Rows:
                 self.wanted.append((column, list(values)))
             elif None not in values:  # a column of a later version, which kept rows lack
                 self.kept = None
+
+    def match(self, lines: pa.Table, column: str, below: str) -> None:
+        """Leave out rows that agree with no line in all of the lines' columns but ``below``, and
+        those whose ``column`` is not less than ``below`` of their line.
+
+        lines: no two of them agree.
+        """
+        import duckdb
+
+        same = ", ".join(_quoted(name) for name in lines.column_names if name != below)
+        join = f" JOIN lines USING ({same}) WHERE {_quoted(column)} < {_quoted(below)}"
+        connection = self.kept or duckdb.connect(":memory:")
+        connection.register("lines", lines)
+        if self.kept is not None:
+            self.matched = join
+        names = [name for name in lines.column_names if name != below]
+        mine = self.table.select([*names, column])
+        mine = mine.append_column(_PLACE, integers(range(mine.num_rows)))
+        connection.register("mine", mine)
+        ask = f"SELECT {_quoted(_PLACE)} FROM mine{join} ORDER BY ALL"
+        self.table = self.table.take(self._answer(ask, [], connection).column(0))
 
     def __len__(self) -> int:
         count = int(self.table.num_rows)
@@ -174,7 +197,8 @@ class Rows:
             else:
                 term = "false"
             terms.append(f"({term} OR {name} IS NULL)" if None in cells else f"({term})")
-        return (f" WHERE {' AND '.join(terms)}" if terms else ""), values
+        joined = self.matched or " WHERE true"
+        return f"{joined}{''.join(f' AND {term}' for term in terms)}", values
 
 
 def rows_of(store: Path, paths: Listing) -> Rows:

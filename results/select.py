@@ -21,6 +21,7 @@ from tpubench.errors import UsageError
 from tpubench.results import labels, published, spelling
 from tpubench.results.listing import Listing, Unreadable, files, naming
 from tpubench.results.metrics import metric
+from tpubench.results.newest import newest
 from tpubench.results.row import COLUMNS, to_table
 from tpubench.results.rows import Rows, rows_of
 from tpubench.results.store import Scan, default_store, is_named_by_environment
@@ -88,8 +89,8 @@ def narrowed(store: Path, selectors: Sequence[str]) -> Rows:
 
 
 def select_for_report(named: Path | None, selectors: Sequence[str]) -> tuple[Scan, str | None]:
-    """As :func:`select`; of an empty store that nobody named, the published results, and a sentence
-    that says so.
+    """As :func:`select`, of many rows the newest run of each case alone (:mod:`.newest`); of an
+    empty store that nobody named, the published results, and a sentence that says so.
 
     named: the store that the user asked for; without one, that of the environment or the default.
     """
@@ -97,7 +98,7 @@ def select_for_report(named: Path | None, selectors: Sequence[str]) -> tuple[Sca
     asked = named is not None or is_named_by_environment()
     listing = files(store)
     if asked or listing or listing.unreadable or any("=" not in text for text in selectors):
-        return select(store, selectors), None
+        return newest(narrowed(store, selectors)), None
     note = (
         f"there are no results in {store}: this is from the published results that ship with"
         " tpubench, none of them measured here"

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TypeVar
 
 from tpubench.errors import RunFailedError
@@ -20,14 +21,25 @@ from tpubench.errors import RunFailedError
 Share = TypeVar("Share")
 Answer = TypeVar("Answer")
 
+FEW = 200
+"""Files that are not worth further processes."""
 _CHILD = "from tpubench.results.shares import answer; answer()"
+
+
+def stretches(paths: Sequence[Path]) -> list[Sequence[Path]]:
+    """The files as one stretch for each core; as one where they are few, none where none are."""
+    cores = len(os.sched_getaffinity(0))
+    size = len(paths) if len(paths) <= FEW else -(-len(paths) // cores)
+    return [paths[start : start + size] for start in range(0, len(paths), max(1, size))]
 
 
 def spread(work: Callable[[Share], Answer], shares: Sequence[Share]) -> list[Answer]:
     """``work`` of each share, a function of a module, computed at the same time; in their order.
 
-    RunFailedError when a process ends without an answer.
+    One share is worked on here. RunFailedError when a process ends without an answer.
     """
+    if len(shares) < 2:
+        return [work(share) for share in shares]
     target = work.__module__, work.__qualname__
     with contextlib.ExitStack() as stack:
         children = []

@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import errno
+import functools
 import hashlib
 import io
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,10 +60,14 @@ class NewerSchemaError(TpubenchError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """All rows of a store that could be read, and what could not."""
+    """All rows of a store that could be read, and what could not.
+
+    drawn: which of the rows that were selected these are, in words; None where they are all.
+    """
 
     table: pa.Table
     unreadable: list[Unreadable]
+    drawn: str | None = None
 
 
 def default_store() -> Path:
@@ -244,27 +249,48 @@ def digest(table: pa.Table) -> str:
     return sha.hexdigest()
 
 
-def records(table: pa.Table) -> list[dict[str, Any]]:
-    """The table as dictionaries, without the pandas that pyarrow loads to convert a timestamp."""
+def records(
+    table: pa.Table, shown: Callable[[str, str], str] | None = None
+) -> list[dict[str, Any]]:
+    """The table as dictionaries. Equal texts of a column are one object: a store has few of them,
+    and those of a million rows would not fit beside each other.
+
+    shown: what is to stand in a column for a text.
+    """
+    names = table.column_names
+    columns = [_cells(table[name], shown and functools.partial(shown, name)) for name in names]
+    return [dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
+def _cells(column: pa.ChunkedArray, shown: Callable[[str], str] | None) -> list[Any]:
+    """Its cells as Python objects, without the pandas that pyarrow loads for a timestamp."""
     import pyarrow as pa
 
-    stamp = pa.timestamp("us", tz="UTC")
-    stamps = [field.name for field in table.schema if field.type == stamp]
-    plain = table
-    for name in stamps:
-        plain = plain.set_column(plain.column_names.index(name), name, table[name].cast(pa.int64()))
-    found: list[dict[str, Any]] = plain.to_pylist()
-    for record in found:
-        for name in stamps:
-            if record[name] is not None:
-                record[name] = _EPOCH + dt.timedelta(microseconds=record[name])
-    return found
+    stamps = column.type == pa.timestamp("us", tz="UTC")
+    if stamps:
+        column = column.cast(pa.int64())
+    if stamps or pa.types.is_string(column.type):
+        column = column.dictionary_encode()
+    cells: list[Any] = []
+    if not pa.types.is_dictionary(column.type):
+        cells += column.to_pylist()
+        return cells
+    for chunk in column.chunks:
+        words = chunk.dictionary.to_pylist()
+        if stamps:
+            words = [_EPOCH + dt.timedelta(microseconds=word) for word in words]
+        elif shown is not None:
+            words = [shown(word) for word in words]
+        cells += [None if place is None else words[place] for place in chunk.indices.to_pylist()]
+    return cells
 
 
-def iter_rows(table: pa.Table) -> Iterator[Row]:
-    """Stored records as :class:`Row`; columns unknown to this version are left out."""
+def iter_rows(table: pa.Table, shown: Callable[[str, str], str] | None = None) -> Iterator[Row]:
+    """Stored records as :class:`Row`, ``shown`` as in :func:`records`; columns unknown to this
+    version are left out.
+    """
     names = arrow_schema().names
-    for record in records(table.select(names)):
+    for record in records(table.select(names), shown):
         yield Row(**record)
 
 

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,9 +28,6 @@ RELATIVE_TOLERANCE = 1e-9
 
 Siblings = Mapping[tuple[tuple[object, ...], str], Row]
 """Rows of a repetition by metric."""
-
-AT_ONCE = 200
-"""Files that are not worth further processes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +82,7 @@ def verify_store(
     if not listing and not listing.unreadable and seals.ok:
         raise UsageError(f"there are no results in {store}")
     paths = listing.files
-    cores = len(os.sched_getaffinity(0))
-    if len(paths) <= AT_ONCE or cores < 2:
-        parts = [check_files(paths)]
-    else:
-        size = -(-len(paths) // cores)
-        stretches = [paths[start : start + size] for start in range(0, len(paths), size)]
-        parts = shares.spread(check_files, stretches)
+    parts = shares.spread(check_files, shares.stretches(paths))
     apart = [row for part in parts for row in part.apart]
     mismatches = [each for part in parts for each in part.mismatches]
     mismatches += _twice(paths, parts)

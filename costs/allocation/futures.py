@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import qmc
 
 from tpubench.costs.allocation.build import build
 from tpubench.costs.allocation.highs import Basis, Optimum, relaxed
@@ -135,6 +134,8 @@ def doubted(content: dict[str, Any], doubt: Doubted, factor: float) -> None:
 
 def draw(plan: Plan, doubtful: list[Doubted]) -> Iterator[Plan]:
     """The sampled futures, each a plan with one scenario."""
+    from scipy.stats import qmc  # a second to load, and most commands draw nothing
+
     count, futures = plan.doubt.samples, plan.futures
     engine = qmc.Sobol(1 + len(doubtful), rng=plan.doubt.seed)
     points = engine.random_base2(int(np.ceil(np.log2(count))))[:count]

@@ -67,6 +67,8 @@ class Answers:
     trust: Trust
     curves: tuple[Curve, ...] = ()
     """Costs at a service level."""
+    drawn: str | None = None
+    """Which of the selected rows these rest on, where they are too many to draw them all."""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -76,6 +78,7 @@ class Answers:
             "works": [_work_json(one) for one in self.answers],
             "trust": asdict(self.trust),
             "service": service.record(self.curves, self.settings),
+            **({} if self.drawn is None else {"drawn": self.drawn}),
         }
 
 
@@ -105,6 +108,7 @@ def build(findings: Findings, settings: Settings | None = None) -> Answers:
         answers=answers,
         trust=_trust(findings, answers, lines),
         curves=tuple(service.curves(findings)),
+        drawn=findings.drawn,
     )
 
 

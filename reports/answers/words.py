@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tpubench.devices.prices import STALE_AFTER_DAYS
 from tpubench.reports import quantity
-from tpubench.reports.answers.build import Trust
+from tpubench.reports.answers.build import Answers
 from tpubench.reports.answers.verdicts import Flip, Verdict, WayCost, WorkAnswer
 
 _VENDORS = {"NVIDIA": "Nvidia", "AMD": "AMD"}
@@ -115,8 +115,9 @@ def flip(one: Flip) -> str:
     )
 
 
-def trust(found: Trust) -> list[str]:
+def trust(answers: Answers) -> list[str]:
     """What the answers rest on, a sentence each."""
+    found = answers.trust
     total = sum(found.evidence.values())
     if list(found.evidence) == ["published"]:
         lines = [f"{total:,} published cases, none measured here"]
@@ -137,7 +138,7 @@ def trust(found: Trust) -> list[str]:
             f" ± {found.assumed_width:.0%}".replace("%", " %")
         )
     lines.append(f"greatest hole: {found.hole}")
-    return lines
+    return lines if answers.drawn is None else [answers.drawn, *lines]
 
 
 def span(one: WorkAnswer) -> str:

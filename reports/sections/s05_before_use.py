@@ -22,6 +22,7 @@ _HOPELESS = 0.5
 
 def section(findings: Findings) -> Section | None:
     notes = [
+        *_drawn(findings),
         *_fake(findings),
         *_failures(findings),
         *_comparison(findings),
@@ -41,6 +42,18 @@ def section(findings: Findings) -> Section | None:
         lead="What limits what they can tell you, the gravest first.",
         blocks=tuple(notes),
     )
+
+
+def _drawn(findings: Findings) -> Iterable[Note]:
+    if findings.drawn is not None:
+        yield Note(
+            tone="warn",
+            text=(
+                f"Too much to draw: {findings.drawn}. Earlier runs, and cases that are not here,"
+                " are had by selecting them, and a figure's course by tpubench history."
+            ),
+            command="tpubench report workload=NAME device=NAME",
+        )
 
 
 def _fake(findings: Findings) -> Iterable[Note]:

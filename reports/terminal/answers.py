@@ -37,7 +37,7 @@ def show_answers(out: Console, answers: Answers) -> None:
     for line in answers.lines:
         for text, strong in lines(answers, line):
             say(out, text, bold=strong)
-    say(out, f"rests on: {'; '.join(words.trust(answers.trust))}")
+    say(out, f"rests on: {'; '.join(words.trust(answers))}")
 
 
 def lines(answers: Answers, line: Line) -> Iterable[tuple[str, bool]]:

@@ -14,7 +14,7 @@ import pytest
 from sample_rows import make_row
 
 from tpubench.errors import UsageError
-from tpubench.results import read_cache, rows
+from tpubench.results import read_cache, rows, shares
 from tpubench.results import store as facts
 from tpubench.results.listing import files
 from tpubench.results.select import select
@@ -237,6 +237,31 @@ found = select(Path(sys.argv[1]), ["metric=ttft_s"])
 assert not found.unreadable
 print(found.table.num_rows)
 """
+
+
+def test_many_files_are_read_in_shares_and_the_answers_are_the_same(
+    store: Path, read_files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares, "FEW", 3)
+    expected = without_cache(store, [])
+    with monkeypatch.context() as patch:
+        patch.setattr(shares, "spread", lambda work, parts: [work(part) for part in parts])
+        patch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+        assert with_cache(store, []) == expected
+    assert len(read_files) == FILES
+    assert with_cache(store, []) == expected
+    assert len(read_files) == FILES
+
+
+def test_whatever_its_processes_keep_the_answers_are_the_same(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To processes of their own some of these files are too young to be kept."""
+    monkeypatch.setattr(shares, "FEW", 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    expected = without_cache(store, [])
+    assert with_cache(store, []) == expected
+    assert with_cache(store, []) == expected
 
 
 def test_several_processes_may_read_at_once(store: Path) -> None:

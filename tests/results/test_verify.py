@@ -85,7 +85,7 @@ def test_a_repetition_stored_twice_is_found() -> None:
 def test_many_files_are_checked_by_several_processes_and_nothing_is_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tpubench.results.verify.AT_ONCE", 3)
+    monkeypatch.setattr("tpubench.results.shares.FEW", 3)
     runs = [f"20260101T{number:06d}-aaaaaa" for number in range(12)]
     for run_id in runs:
         rate, cost, per_chip = priced(run_id=run_id)
