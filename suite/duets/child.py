@@ -39,6 +39,9 @@ from tpubench.suite.parity_means import sharding
 from tpubench.suite.prepared import Prepared, prepare
 from tpubench.suite.workload import Device, Workload
 
+_COMPILER = "torch._dynamo"
+"""Takes over a second to import, and optimizers need it too: whether a program does is seen in its
+first process, and the later ones find it there."""
 SETTLE_S = 0.002
 """Pause of many threads before answering: they spin for about a millisecond after a parallel
 region, and would otherwise do so in the other side's block."""
@@ -149,15 +152,20 @@ def _hold(cores: Iterable[int] | None) -> None:
 
 def _forked(job: Job, stage: Stage, watched: Iterable[str], cores: Iterable[int] | None) -> int:
     """Perform in a fork; its wait status."""
+    compiler_there = mmap.mmap(-1, 1)  # shared with the fork
     child = os.fork()
     if child:
-        return os.waitpid(child, 0)[1]
+        status = os.waitpid(child, 0)[1]
+        if compiler_there[0]:
+            importlib.import_module(_COMPILER)
+        return status
     code = 1
     try:
         die_with_parent()
         _hold(cores)
         pads = _shuffle_memory()
         perform(job, stage, watched)
+        compiler_there[0] = _COMPILER in sys.modules
         del pads
         code = 0
     except BaseException:  # noqa: BLE001 — a fork must never return into its parent's stack
@@ -179,11 +187,9 @@ def _shuffle_memory() -> list[Any]:
     return [*heap, *pages]
 
 
-def _import_ahead(workload: Workload, compile_mode: str) -> None:
+def _import_ahead(workload: Workload) -> None:
     """What building the program will import; nothing is run."""
     importlib.import_module("torch")
-    if compile_mode != "eager":
-        importlib.import_module("torch._dynamo")  # over a second, in each of the processes
     for name in workload.source_modules():
         importlib.import_module(name)
 
@@ -196,7 +202,7 @@ def main() -> None:
     job = Job.from_json(next(questions))
     backend: Backend = registry.backend(job.backend)
     if backend.forks:
-        _import_ahead(registry.workload(job.case.workload), job.compile_mode)
+        _import_ahead(registry.workload(job.case.workload))
         gc.freeze()
     for line in questions:  # each one asks for a pair
         question = json.loads(line)
