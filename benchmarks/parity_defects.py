@@ -22,6 +22,7 @@ import llama_defects
 import llama_train_defects
 import lora_defects
 import moe_defects
+import moe_train_defects
 import torch
 import train_option_defects
 from parity_table import header, row
@@ -81,6 +82,22 @@ TABLES = (
         case=train_option_defects.case,
         sizes={"batch": 4, "seq_len": 64},
         defects=train_option_defects.DEFECTS,
+    ),
+    Table(
+        workload="moe-pretrain",
+        columns=(
+            "float32 twin",
+            "gradient",
+            "loss",
+            "optimizer",
+            "timed loss",
+            "timed step",
+            "routing",
+            "worst route",
+        ),
+        case=moe_train_defects.case,
+        sizes={"batch": 2, "seq_len": 64},
+        defects=moe_train_defects.DEFECTS,
     ),
     Table(
         workload="llama-lora",

@@ -142,6 +142,15 @@ def test_a_mixture_of_experts_compiles_with_its_routing(python: str, cache: Path
         assert phase.flops > 0
 
 
+def test_a_training_step_of_experts_compiles_with_its_optimizer(python: str, cache: Path) -> None:
+    settings = {"batch": ["2"], "seq_len": ["256"]}
+    asked = request("moe-pretrain", "tiny", 1, settings, python=python, cache=cache)
+    (step,) = run(asked).phases
+    assert step.cost is not None and step.cost.cycles > 0
+    config = LlamaConfig.from_json(asked.case.shape)
+    assert step.fit.needed > 12 * config.n_params, "weights and both moments of every expert"
+
+
 def test_a_step_of_adapters_needs_less_than_one_of_everything(python: str, cache: Path) -> None:
     settings = {"batch": ["2"], "seq_len": ["64"]}
     whole, adapters = (

@@ -16,6 +16,8 @@ from tpubench.workloads.llama.config import PRESETS  # noqa: E402
 from tpubench.workloads.llama_pretrain.program import TracedLlama, TracedStep  # noqa: E402
 from tpubench.workloads.llama_pretrain.reference import AdamWSettings  # noqa: E402
 from tpubench.workloads.llama_pretrain.step import TrainStep, adamw  # noqa: E402
+from tpubench.workloads.moe_pretrain.program import TracedMoe, keep_shapes  # noqa: E402
+from tpubench.workloads.moe_pretrain.step import MoeStep  # noqa: E402
 
 SETTINGS = {"batch": ["2"], "seq_len": ["24"]}
 
@@ -42,6 +44,31 @@ def test_the_exported_step_clips_schedules_and_accumulates_as_the_program_does()
     model.load_state_dict(step.model.state_dict())
     traced = TracedStep(model, step.tokens_BL, step.settings, step.accumulate)
     for _ in range(4):
+        step.run(lambda output=None: None)
+        torch.testing.assert_close(traced(step.tokens_BL, step.targets_BL), step.losses[-1])
+    weights = dict(traced.get_submodule("weight").named_buffers())
+    for name, parameter in step.model.named_parameters():
+        kept = weights[name.replace(".", "-")]
+        torch.testing.assert_close(kept, parameter.detach(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("recompute", ["none", "full"])
+def test_an_exported_step_of_experts_is_that_of_the_program(recompute: str) -> None:
+    """Sorted, cut into blocks, and the auxiliary loss with them."""
+    workload = registry.workload("moe-pretrain")
+    settings = {"batch": ["4"], "seq_len": ["24"], "dtype": ["float32"], "recompute": [recompute],
+                "accumulate": ["2"], "balance_weight": ["0.1"]}  # fmt: skip
+    (asked,) = workload.cases("tiny", settings)
+    step = workload.build(asked, Device(torch_device="cpu"), Weights())
+    assert isinstance(step, MoeStep)
+    model = TracedMoe(
+        step.model.config, 24, torch.float32, recompute=recompute == "full",
+        balance=step.model.balance,
+    )  # fmt: skip
+    model.load_state_dict(step.model.state_dict(), strict=False)
+    keep_shapes(model)
+    traced = TracedStep(model, step.tokens_BL, step.settings, step.accumulate)
+    for _ in range(3):
         step.run(lambda output=None: None)
         torch.testing.assert_close(traced(step.tokens_BL, step.targets_BL), step.losses[-1])
     weights = dict(traced.get_submodule("weight").named_buffers())

@@ -28,6 +28,7 @@ SMALL = {
     "long-context": ("tiny", {"input_len": ["24"], "output_len": ["4"]}),
     "moe-infer": ("tiny", {"batch": ["2"], "input_len": ["5"], "output_len": ["4"]}),
     "llama-pretrain": ("tiny", {"batch": ["2"], "seq_len": ["24"]}),
+    "moe-pretrain": ("tiny", {"batch": ["2"], "seq_len": ["24"]}),
     "llama-lora": ("tiny", {"batch": ["2"], "seq_len": ["24"]}),
     "gemm": ("square-512", {"m": ["8"], "n": ["16"], "k": ["32"], "steps": ["2"]}),
     "hbm": ("standard", {"mib": ["1"]}),

@@ -69,11 +69,14 @@ def test_throughput_per_chip_counts_every_chip_held(tmp_path: Path) -> None:
     assert total and per_chip == pytest.approx([value / 2 for value in total])
 
 
-@pytest.mark.parametrize("mode", ["eager", "blocks"])
-def test_two_ranks_train_as_the_reference_does(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize(
+    ("workload", "mode"),
+    [("llama-pretrain", "eager"), ("llama-pretrain", "blocks"), ("moe-pretrain", "blocks")],
+)
+def test_two_ranks_train_as_the_reference_does(tmp_path: Path, workload: str, mode: str) -> None:
     # Compiled, each block is sharded first: its hooks gather the weights outside of what compiles.
     asked = {"overrides": {"batch": ["2"], "seq_len": ["24"], "dtype": ["float32"]}}
-    report = run(tmp_path, workload="llama-pretrain", compile_mode=mode, chips=2, **asked)
+    report = run(tmp_path, workload=workload, compile_mode=mode, chips=2, **asked)
     assert (report.failed, report.rows[0].reason) == (0, None)
     assert {row.parallelism for row in report.rows} == {"fsdp=2"}
 

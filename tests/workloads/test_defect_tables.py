@@ -16,6 +16,7 @@ import llama_defects
 import llama_train_defects
 import lora_defects
 import moe_defects
+import moe_train_defects
 import train_option_defects
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "parity.md"
@@ -27,6 +28,7 @@ TABLES = {
         for depth in (16, 32, 80)
     },
     "`llama-pretrain` with every option, 16 layers": set(train_option_defects.DEFECTS),
+    "`moe-pretrain`, 16 layers": set(moe_train_defects.DEFECTS),
     "`llama-lora`, 16 layers": set(lora_defects.DEFECTS),
     **{
         f"`{name}`": {

@@ -59,6 +59,18 @@ def test_two_ranks_train_adapters_clip_and_accumulate_as_one_does(
     assert sum(rank["held"] for rank in two) == one["held"], "each rank holds its share"
 
 
+def test_two_ranks_balance_their_experts_as_one_with_two_parts_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAINED", "moe-pretrain")
+    monkeypatch.setenv("OPTIONS", "1")
+    two = trained(tmp_path, 2, "float32")
+    assert len(two[0]["parity"]) == 8
+    assert all(check["error"] <= check["tolerance"] for check in two[0]["parity"]), two
+    assert two[0]["losses"] == two[1]["losses"]
+    assert two[0]["losses"][0] > two[0]["losses"][-1]
+
+
 def test_a_fault_of_another_rank_is_caught_by_the_one_that_judges(tmp_path: Path) -> None:
     judge, _ = trained(tmp_path, 2, "float32", "1")
     failed = {check["name"] for check in judge["parity"] if check["error"] > check["tolerance"]}

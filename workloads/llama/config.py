@@ -273,14 +273,14 @@ def train_flops(config: LlamaConfig, batch: int, length: int, *, causal: bool = 
     return round(config.decoder.train_flops(batch, length, causal=causal))
 
 
-def train_bytes(config: LlamaConfig, dtype_bytes: int) -> int:
+def train_bytes(config: LlamaConfig, dtype_bytes: int, tokens: int | None = None) -> int:
     """Bytes that a training step must move at least once, activations left out.
 
     The forward and the backward pass each read the weights in the arithmetic's precision; the
-    gradient, the weight and AdamW's two moments, in float32, are each written and read once.
+    gradient, the weight and AdamW's two moments, in float32, are each written and read once: of
+    every expert, whether or not a token came. tokens: as in :func:`weight_bytes`.
     """
-    lookup = 0 if config.tied else config.head_params
-    return 2 * dtype_bytes * (config.n_params - lookup) + 8 * 4 * config.n_params
+    return 2 * weight_bytes(config, dtype_bytes, tokens) + 8 * 4 * config.n_params
 
 
 _LLAMA31 = RopeScaling(kind="llama3", factor=8.0)

@@ -35,8 +35,9 @@ LARGEST_BLOCK = 256
 def _grouped_flops(
     rows: tuple[int, ...], weights: tuple[int, ...], *_: object, **__: object
 ) -> int:
-    """Of rows [A, D] by weights [E, D, F], each row by one of them."""
-    return 2 * rows[0] * rows[1] * weights[2]
+    """Of rows [A, D] by weights [E, D, F], each row by one of them; of [D, A] by [A, F], where each
+    expert's part of A gives a product of its own (the gradient of weights)."""
+    return 2 * rows[0] * rows[1] * weights[-1]
 
 
 class Stacked(nn.Module):
@@ -54,6 +55,10 @@ class Stacked(nn.Module):
 
 class Mixture(nn.Module):
     """The feed-forward of a layer with experts."""
+
+    static = False
+    """Whether shapes must not depend on the routing, wherever the tensors stand: what is traced on
+    one device for another."""
 
     def __init__(
         self, width: int, experts: Experts, dtype: torch.dtype, shared: nn.Module | None
@@ -83,7 +88,10 @@ class Mixture(nn.Module):
 
     def route(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
         """Gates, float32, and experts of each token: [T, k] each."""
-        share_TE = self.router(x_TD).float().softmax(dim=-1)
+        return self.gates(self.router(x_TD).float().softmax(dim=-1))
+
+    def gates(self, share_TE: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, from what share each expert has of a token."""
         gate_Tk, chosen_Tk = share_TE.topk(self.experts.top_k, dim=-1)
         if self.experts.normalised:
             gate_Tk = gate_Tk / gate_Tk.sum(dim=-1, keepdim=True)
@@ -92,7 +100,7 @@ class Mixture(nn.Module):
     def mixed(self, x_TD: Tensor, gate_Tk: Tensor, chosen_Tk: Tensor) -> Tensor:
         """Σ gate · expert(x) over the chosen experts: [T, D]."""
         T, k = chosen_Tk.shape
-        form = product_form(x_TD, T * k, self.experts.routed)
+        form = product_form(x_TD, T * k, self.experts.routed, self.static)
         if form == "every expert":
             return self._by_every_expert(x_TD, gate_Tk, chosen_Tk)
         sorted_A, order_A = chosen_Tk.reshape(-1).sort(stable=True)
@@ -141,10 +149,10 @@ class Mixture(nn.Module):
         return (y_ETD * gate_TE.T.unsqueeze(2)).sum(dim=0)
 
 
-def product_form(x: Tensor, assignments: int, experts: int) -> str:
+def product_form(x: Tensor, assignments: int, experts: int, static: bool = False) -> str:
     """Which form of the experts' product serves this tensor's device; see above."""
     here = x.device.type in {"cpu", "meta"} or x.is_cuda
-    if here and not torch.compiler.is_exporting():
+    if here and not static and not torch.compiler.is_exporting():
         kernel = x.dtype is torch.bfloat16 and (not x.is_cuda or _has_grouped_kernel(x.device))
         return "grouped" if kernel else "blocks"
     tokens_are_few = x.shape[0] <= FEW_TOKENS

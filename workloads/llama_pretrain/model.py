@@ -12,7 +12,7 @@ names; letters in tensor names are those used there.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,12 @@ from tpubench.workloads.llama.model import rope_tables
 
 IGNORED = -100
 """A target that contributes no loss."""
+
+
+def loss_of(given: Any) -> Tensor:
+    """The loss that a model gives, where it also gives what it noted on the way."""
+    loss: Tensor = given if isinstance(given, Tensor) else given[0]
+    return loss
 
 
 class Linear(nn.Linear):
@@ -57,12 +63,19 @@ class Attention(nn.Module):
         width = config.n_heads * config.head_dim
         self.qkv = Linear(config.d_model, heads * config.head_dim, bias=config.attention_bias)
         self.out = Linear(width, config.d_model, bias=config.output_bias)
+        self.qk_norm = config.qk_norm
+        if config.qk_norm:
+            self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
+            self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
 
     def forward(self, x_BLD: Tensor, cos_LH: Tensor, sin_LH: Tensor) -> Tensor:
         B, L, _ = x_BLD.shape
         N, K, H = self.n_heads, self.n_kv_heads, self.head_dim
         heads_BLMH = self.qkv(x_BLD).view(B, L, N + 2 * K, H)
         rotated_BLMH, v_BLKH = torch.split(heads_BLMH, [N + K, K], dim=2)
+        if self.qk_norm:
+            q_BLNH, k_BLKH = torch.split(rotated_BLMH, [N, K], dim=2)
+            rotated_BLMH = torch.cat((self.q_norm(q_BLNH), self.k_norm(k_BLKH)), dim=2)
         rolled_BLMH = rotated_BLMH.roll(H // 2, dims=-1)  # the sine carries the sign
         rotated_BLMH = rotated_BLMH * cos_LH.unsqueeze(1) + rolled_BLMH * sin_LH.unsqueeze(1)
         q_BLNH, k_BLKH = torch.split(rotated_BLMH, [N, K], dim=2)
@@ -79,10 +92,10 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """SwiGLU: gate and up in one projection."""
 
-    def __init__(self, config: LlamaConfig) -> None:
+    def __init__(self, width: int, d_ffn: int, *, bias: bool = False) -> None:
         super().__init__()
-        self.gate_up = Linear(config.d_model, 2 * config.d_ffn, bias=config.mlp_bias)
-        self.down = Linear(config.d_ffn, config.d_model, bias=config.mlp_bias)
+        self.gate_up = Linear(width, 2 * d_ffn, bias=bias)
+        self.down = Linear(d_ffn, width, bias=bias)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         gate_BLF, up_BLF = self.gate_up(x_BLD).chunk(2, dim=-1)
@@ -97,7 +110,7 @@ class Block(nn.Module):
         self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
         self.attention = Attention(config)
         self.ffn_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.ffn = FeedForward(config)
+        self.ffn = FeedForward(config.d_model, config.d_ffn, bias=config.mlp_bias)
 
     def forward(self, x_BLD: Tensor, cos_LH: Tensor, sin_LH: Tensor) -> Tensor:
         h_BLD = x_BLD + self.attention(self.attention_norm(x_BLD), cos_LH, sin_LH)
@@ -139,12 +152,17 @@ class TrainedLlama(nn.Module):
         empty = torch.empty(config.vocab, config.d_model)
         # A normal draw on the meta device would import the compiler: a second of every process.
         self.embedding = nn.Embedding(config.vocab, config.d_model, _weight=empty)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(self.block(config, i) for i in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
         self.head = nn.Linear(config.d_model, config.vocab, bias=False)
         self.loss = Loss()
         self.tie()
         self.place_tables(self.embedding.weight.device)
+
+    def block(self, config: LlamaConfig, index: int) -> nn.Module:
+        """The layer of this number, counted from nought."""
+        del index
+        return Block(config)
 
     def tie(self) -> None:
         """The head is the embedding table, where the configuration says so."""
@@ -157,23 +175,24 @@ class TrainedLlama(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def recomputed(self, block: nn.Module, x_BLD: Tensor) -> Tensor:
-        """The block's output, of which the backward pass will find its input only."""
-        return cast(
-            Tensor,
-            checkpoint(
-                block, x_BLD, self.cos, self.sin, use_reentrant=False, preserve_rng_state=False
-            ),
-        )
+    def recomputed(self, block: nn.Module, *inputs: Tensor) -> Any:
+        """The block's output, of which the backward pass will find its inputs only."""
+        return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
 
-    def forward(self, tokens_BL: Tensor, targets_BL: Tensor) -> Tensor:
-        """Sum of −log p(target) over all targets that are not IGNORED: a float32 scalar."""
+    def through(self, block: nn.Module, x_BLD: Tensor, *more: Tensor) -> Any:
+        """What a block makes of its input."""
+        inputs = (x_BLD, self.cos, self.sin, *more)
+        return self.recomputed(block, *inputs) if self.recompute else block(*inputs)
+
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """Embedding and head, [V, D] each, in the precision of the arithmetic."""
         table_VD = self.embedding.weight.to(self.dtype)
-        head_VD = table_VD if self.config.tied else self.head.weight.to(self.dtype)
+        return table_VD, table_VD if self.config.tied else self.head.weight.to(self.dtype)
+
+    def forward(self, tokens_BL: Tensor, targets_BL: Tensor) -> Any:
+        """Sum of −log p(target) over all targets that are not IGNORED: a float32 scalar."""
+        table_VD, head_VD = self.tables()
         x_BLD = F.embedding(tokens_BL, table_VD)
         for block in self.blocks:
-            if self.recompute:
-                x_BLD = self.recomputed(block, x_BLD)
-            else:
-                x_BLD = block(x_BLD, self.cos, self.sin)
-        return cast(Tensor, self.loss(self.norm(x_BLD), head_VD, targets_BL))
+            x_BLD = self.through(block, x_BLD)
+        return self.loss(self.norm(x_BLD), head_VD, targets_BL)

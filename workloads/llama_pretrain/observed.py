@@ -113,10 +113,14 @@ class OneMore:
         return max(errors, key=lambda error: (math.isnan(error), error))
 
 
-def one_more(step: TrainStep) -> OneMore:
-    """One more pass from the weights and moments that the timed ones left."""
+def one_more(step: TrainStep, judge: Callable[[Tensor | None], None]) -> OneMore:
+    """One more pass from the weights and moments that the timed ones left.
+
+    judge: told the experts that tokens took, while the weights are still those.
+    """
     step.loss_and_gradients(step.targets_BL, step.scale)
     step.barrier()
+    judge(step.routing())
     gradient = _elements(step, _gradient) * _kept(step)
     step.optimizer.zero_grad(set_to_none=True)
     before = _state(step)
@@ -195,8 +199,12 @@ def pieces(
             parts = torch.chunk(tensor, 3 if ".qkv." in name else 2 if ".gate_up." in name else 1)
         elif "attention.qkv." in name:
             parts = torch.split(tensor, [q, k, k])
-        elif "ffn.gate_up." in name:
-            parts = torch.split(tensor, config.d_ffn)
+        elif "ffn.gate_up." in name and config.has_experts(int(name.split(".")[1])):
+            assert config.experts is not None
+            each_E2FD = tensor.view(config.experts.routed, 2, -1, tensor.shape[1])
+            parts = each_E2FD.unbind(1)
+        elif "gate_up." in name:
+            parts = torch.chunk(tensor, 2)
         elif name == "embedding.weight" and not config.tied:
             parts = (tensor[torch.unique(ids).to(tensor.device)],)
         else:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from tpubench.suite.workload import Case, Checks, Means, Parity
 from tpubench.workloads.llama.config import LlamaConfig
+from tpubench.workloads.llama.parity import REGRET, WORST_ROUTE
 from tpubench.workloads.llama.quantized import FLOAT32
 from tpubench.workloads.llama.recall import eager, floor, place
 from tpubench.workloads.llama.weights import whole
@@ -56,7 +57,11 @@ UPDATE_TOLERANCE = 1e-3
 """A weight of one moves by 3e-4 a step, and float32 rounds it to 6e-8."""
 FROZEN = 1e-6
 """A weight that nothing moved is what it was, bit for bit."""
+_REGRET = "regret of routes"
 _SOURCES = (
+    "../llama/experts_reference.py",
+    "../moe_pretrain/balance.py",
+    "../moe_pretrain/reference.py",
     "../llama/config.py",
     "../llama/reference.py",
     "observed.py",
@@ -73,14 +78,17 @@ def checks(case: Case, step: TrainStep, means: Means) -> Checks:
     """
 
     def run() -> list[Parity]:
-        timed = _timed(case, step, means)
+        timed, routes = _timed(case, step, means)
         seen: dict[str, Tensor] = {}
 
         def keep(number: int, loss: Tensor, named: Iterator[tuple[str, Tensor]]) -> None:
             judged = pieces(step.model.config, named, _judged_ids(step))
             samples = {name: sampled(tensor) for name, tensor in judged}  # on every rank
+            routing = step.routing()
             if number == 0:
                 seen.update(samples, loss=loss.to("cpu", torch.float32, copy=True))
+                if routing is not None:
+                    seen["routing"] = routing[:1, : step.judged]
 
         frozen = [_frozen(frozen_error(step))] if step.frozen() else []
         updates = watch(step, step.judged_BL, step.judged_scale, lambda number: None, keep)
@@ -88,22 +96,41 @@ def checks(case: Case, step: TrainStep, means: Means) -> Checks:
         twin = _twin(case, means)
         if means.device.rank > 0:
             return []
-        judged = _judged(case, step, seen, means)
-        return [twin, *judged, _optimizer(update_error), *timed, *frozen]
+        judged = list(_judged(case, step, seen, means, routes))
+        return [
+            twin,
+            *judged,
+            _optimizer(update_error),
+            *timed,
+            *frozen,
+            *_routes(case, means, routes),
+        ]
 
     return run
 
 
-def _timed(case: Case, step: TrainStep, means: Means) -> list[Parity]:
+def _timed(case: Case, step: TrainStep, means: Means) -> tuple[list[Parity], list[Tensor]]:
+    """The checks, and by how much each route of the timed kind is wrong, where there are any."""
     where = place(means)
-    get = step.plain_weights(weights_now(step, where.device))
-    expected = reference.loss(step.model.config, get, step.tokens_BL, step.targets_BL, where)
+    summed: list[Tensor] = []
+    regrets: list[Tensor] = []
+
+    def judge(routing: Tensor | None) -> None:
+        get = step.plain_weights(weights_now(step, where.device))
+        mixing = step.mixing(step.own_rows(routing), step.targets_BL, where.device)
+        summed.append(
+            reference.loss(step.model.config, get, step.tokens_BL, step.targets_BL, where, mixing)
+        )
+        if mixing is not None:
+            regrets.append(mixing.regret())
+
+    more = one_more(step, judge)
+    (expected,) = summed
     if step.device.ranks > 1:
         expected = expected.to(step.device.torch_device)
         torch.distributed.all_reduce(expected)
     wanted = float(expected.cpu()) / (case.number("batch") * case.number("seq_len"))
-    more = one_more(step)
-    return [
+    checks = [
         Parity(
             name="timed loss",
             # A batch that was learnt by heart has a loss near nothing: then it is the error itself.
@@ -118,15 +145,43 @@ def _timed(case: Case, step: TrainStep, means: Means) -> list[Parity]:
             what="relative L2 error of what one more pass makes of weights and moments",
         ),
     ]
+    return checks, regrets
+
+
+def _routes(case: Case, means: Means, regrets: list[Tensor]) -> Iterator[Parity]:
+    """How far routes are from the right ones, in deviations of their scores."""
+    if not regrets:
+        return
+    together = torch.cat(regrets)
+    scale = 0.1 if eager(case, means) is None else 1.0
+    yield Parity(
+        name="routing",
+        error=float(together.mean()),
+        tolerance=scale * REGRET,
+        what=f"mean regret of {len(together)} tokens' routes, in deviations of their scores",
+    )
+    yield Parity(
+        name="worst route",
+        error=float(together.max()),
+        tolerance=scale * WORST_ROUTE,
+        what="the highest regret of any token's route",
+    )
 
 
 def _judged(
-    case: Case, step: TrainStep, seen: Mapping[str, Tensor], means: Means
+    case: Case,
+    step: TrainStep,
+    seen: Mapping[str, Tensor],
+    means: Means,
+    routes: list[Tensor],
 ) -> Iterator[Parity]:
-    truth = _recalled(step, torch.float32, True, means)
+    """The gradient's checks; ``routes`` is told those of the judged tokens."""
+    routing = seen.get("routing")
+    truth, regret = _recalled(step, torch.float32, True, means, routing)
+    routes += [] if regret is None else [regret]
     allowed, against, measured = floor(case, means), "float32", eager(case, means)
     if measured is not None:
-        cost = worst_gradient(truth, _recalled(step, *measured, means))[0]
+        cost = worst_gradient(truth, _recalled(step, *measured, means, routing)[0])[0]
         allowed = min(CAP, max(allowed, EAGER_RATIO * cost))
         against = f"float32 (an eager run: {cost:.3g})"
     error, name = worst_gradient(truth, seen)
@@ -183,6 +238,7 @@ def _twin(case: Case, means: Means) -> Parity:
 
         def compare(number: int, loss: Tensor, named: Iterator[tuple[str, Tensor]]) -> None:
             given = {n: g.to("cpu", torch.float32) for n, g in pieces(config, named, ids_BL)}
+            mixing = step.mixing(step.routing(), ids_BL[:, 1:], where.device)
             if not first:
                 return
             found = reference.gradients(
@@ -193,10 +249,12 @@ def _twin(case: Case, means: Means) -> Parity:
                 scale=1 / ids_BL[:, 1:].numel(),
                 dtype=torch.float32,
                 place=where,
+                mixing=mixing,
             )
             found = step.own_gradients(weights.__getitem__, found, where)
             _, expected = next(found)
             errors.append(abs(float(loss.cpu() / expected.cpu()) - 1))
+            errors.extend([] if mixing is None else [float(mixing.regret().max())])
             wanted = {n: g.to("cpu", torch.float32) for n, g in pieces(config, found, ids_BL)}
             errors.append(worst_gradient(wanted, given)[0])
 
@@ -242,9 +300,14 @@ def worst_gradient(
     return errors[name], name
 
 
-def _recalled(step: TrainStep, dtype: torch.dtype, exact: bool, means: Means) -> dict[str, Tensor]:
-    """Loss, and samples of every gradient at the initial weights, of the judged tokens."""
+def _recalled(
+    step: TrainStep, dtype: torch.dtype, exact: bool, means: Means, routing: Tensor | None
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Loss, and samples of every gradient at the initial weights, of the judged tokens; and by how
+    much their routes are wrong."""
     config, where, ids_L = step.model.config, place(means), _judged_ids(step)
+    targets_BL = step.all_tokens_BL[:1, 1 : step.judged + 1]
+    mixing = step.mixing(routing, targets_BL, where.device)
     if not exact:
         where = replace(where, exact=nullcontext)
     here = Path(__file__).parent
@@ -256,10 +319,12 @@ def _recalled(step: TrainStep, dtype: torch.dtype, exact: bool, means: Means) ->
         "dtype": str(dtype),
         "precision": "exact" if exact else means.float32_precision,
         "tokens": step.all_tokens_BL[0, : step.judged + 1].tolist(),
+        **({} if mixing is None else mixing.identity()),
     }
     known = means.references.recall(key)
     if known is not None:
-        return known
+        regret = known.pop(_REGRET, None)
+        return known, regret
 
     def get(name: str) -> Tensor:
         return _initial(step, name, where.device)
@@ -268,17 +333,19 @@ def _recalled(step: TrainStep, dtype: torch.dtype, exact: bool, means: Means) ->
         config,
         step.plain_weights(get),
         ids_L.unsqueeze(0),
-        step.all_tokens_BL[:1, 1 : step.judged + 1],
+        targets_BL,
         scale=1 / step.judged,
         dtype=dtype,
         place=where,
+        mixing=mixing,
     )
     found = step.own_gradients(get, found, where)
     _, loss = next(found)
     answer = {name: sampled(tensor) for name, tensor in pieces(config, found, ids_L)}
     answer["loss"] = loss.to("cpu", torch.float32)
-    means.references.keep(key, answer)
-    return answer
+    regret = None if mixing is None else mixing.regret()
+    means.references.keep(key, answer if regret is None else {**answer, _REGRET: regret})
+    return answer, regret
 
 
 def _initial(step: TrainStep, name: str, device: str) -> Tensor:

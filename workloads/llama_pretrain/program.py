@@ -18,7 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from tpubench.suite.workload import Case, Program, UsageError
 from tpubench.workloads.llama.config import LlamaConfig
-from tpubench.workloads.llama_pretrain.model import TrainedLlama
+from tpubench.workloads.llama_pretrain.model import TrainedLlama, loss_of
 from tpubench.workloads.llama_pretrain.reference import PLAIN, AdamWSettings, settings_of
 from tpubench.workloads.llama_pretrain.step import scheduled
 
@@ -26,8 +26,8 @@ State = list[Tensor]
 """Every weight, then every first moment, then every second one, in the model's order."""
 
 
-class TracedLlama(TrainedLlama):
-    """The model as it is traced: what is computed again stays apart from what was there.
+class Traced(TrainedLlama):
+    """A model as it is traced: what is computed again stays apart from what was there.
 
     A compiler merges equal operations on equal inputs. Here the second run of a block reads its
     input plus the incoming gradient times ``nought``, a zero that only the caller knows: it is
@@ -37,22 +37,25 @@ class TracedLlama(TrainedLlama):
     nought: Tensor
 
     def __init__(
-        self, config: LlamaConfig, length: int, dtype: torch.dtype, *, recompute: bool
+        self, config: LlamaConfig, length: int, dtype: torch.dtype, *, recompute: bool, **more: Any
     ) -> None:
-        super().__init__(config, length, dtype, recompute=recompute)
+        super().__init__(config, length, dtype, recompute=recompute, **more)
         if recompute:
             self.register_buffer("nought", torch.zeros((), dtype=dtype))
 
-    def recomputed(self, block: nn.Module, x_BLD: Tensor) -> Tensor:
+    def recomputed(self, block: nn.Module, *inputs: Tensor) -> Any:
         names = [name for name, _ in block.named_parameters()]
+        x_BLD, *others = inputs
 
-        def run(x_BLD: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        def run(x_BLD: Tensor, weights: Sequence[Tensor]) -> Any:
             live = dict(zip(names, weights, strict=True))
-            y_BLD: Tensor = functional_call(block, live, (x_BLD, self.cos, self.sin))
-            return y_BLD
+            return functional_call(block, live, (x_BLD, *others))
 
-        y_BLD: Tensor = _Recomputed.apply(run, self.nought, x_BLD, *block.parameters())  # type: ignore[no-untyped-call]
-        return y_BLD
+        return _Recomputed.apply(run, self.nought, x_BLD, *block.parameters())  # type: ignore[no-untyped-call]
+
+
+class TracedLlama(Traced):
+    """The model of ``llama-pretrain`` as it is traced."""
 
 
 class _Recomputed(torch.autograd.Function):
@@ -60,20 +63,23 @@ class _Recomputed(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, run: Callable[..., Tensor], nought: Tensor, x: Tensor, *weights: Tensor
-    ) -> Tensor:
+        ctx: Any, run: Callable[..., Any], nought: Tensor, x: Tensor, *weights: Tensor
+    ) -> Any:
         ctx.run = run
         ctx.save_for_backward(nought, x, *weights)
         return run(x, weights)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = gradients
         nought, x, *weights = (tensor.detach() for tensor in ctx.saved_tensors)
-        inputs = [each.requires_grad_() for each in (x + nought * gradient, *weights)]
+        inputs = [each.requires_grad_() for each in (x + nought * gradients[0], *weights)]
         with torch.enable_grad():
-            y = ctx.run(inputs[0], inputs[1:])
-        return None, None, *torch.autograd.grad(y, inputs, gradient)
+            given = ctx.run(inputs[0], inputs[1:])
+        outputs = [given] if isinstance(given, Tensor) else given
+        # What a block notes beside its output may have no gradient.
+        pairs = [pair for pair in zip(outputs, gradients, strict=True) if pair[0].requires_grad]
+        ends, incoming = zip(*pairs, strict=True)
+        return None, None, *torch.autograd.grad(ends, inputs, incoming)
 
 
 class TracedStep(nn.Module):
@@ -148,7 +154,7 @@ def _step(
         live = dict(zip(names, weights, strict=True))
         parts = [slice(part, None, accumulate) for part in range(accumulate)]
         losses = [
-            functional_call(model, {**live, **still}, (tokens[rows], targets[rows]))
+            loss_of(functional_call(model, {**live, **still}, (tokens[rows], targets[rows])))
             / tokens.numel()
             for rows in parts
         ]
@@ -189,8 +195,9 @@ def _trace(
     targets_BL = torch.zeros_like(tokens_BL)  # a tensor given twice would be traced as one input
     graph: GraphModule = make_fx(step)(state, steps, still, tokens_BL, targets_BL)
     for node in graph.graph.nodes:
-        # A cast names the device that it was traced on; the program is for another one.
-        if "device" in node.kwargs:
+        # A cast names the device that it was traced on; the program is for another one. What has
+        # no input has to name one, which whoever lowers the program replaces.
+        if "device" in node.kwargs and node.all_input_nodes:
             node.kwargs = {key: v for key, v in node.kwargs.items() if key != "device"}
     graph.recompile()
     return graph
@@ -219,11 +226,12 @@ def program(
     config: LlamaConfig,
     *,
     chips: int,
+    traced: Callable[..., Traced] = TracedLlama,
     change: Callable[[TrainedLlama], object] = lambda model: None,
 ) -> Program:
     """One step of ``config``'s layers; over ``chips`` by fully sharded data parallelism.
 
-    change: what makes the model of another workload of a plain one, in place.
+    traced: what builds the model. change: what makes the model of another workload of it, in place.
 
     Every weight and moment is cut along its first dimension, where that divides, and the batch by
     sequences. UsageError for what cannot be exported.
@@ -238,7 +246,7 @@ def program(
         )
     with torch.device("meta"):
         recompute = case.params["recompute"] == "full"
-        model = TracedLlama(config, length, getattr(torch, case.dtype), recompute=recompute)
+        model = traced(config, length, getattr(torch, case.dtype), recompute=recompute)
         change(model)
         tokens_BL = torch.empty(batch, length, dtype=torch.int64)
     module = TracedStep(model, tokens_BL, settings_of(case), parts)

@@ -11,18 +11,42 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from tpubench.suite.workload import Case
 from tpubench.workloads.llama.config import LlamaConfig
-from tpubench.workloads.llama.reference import Place, decoder_layer, rms_norm, rotation
+from tpubench.workloads.llama.reference import Layer, Place, decoder_layer, rms_norm, rotation
 from tpubench.workloads.llama.weights import shapes
 from tpubench.workloads.llama_pretrain.model import IGNORED
 
 Get = Callable[[str], Tensor]
 """One weight by name: float32, on the device of the computation."""
+
+
+class FeedForward(Protocol):
+    """What a layer has in place of one feed-forward; kept until the layer is done."""
+
+    def __call__(self, x_BLD: Tensor) -> Tensor: ...
+
+    def auxiliary(self) -> Tensor:
+        """What it adds to the sum of losses, once it was called: a scalar."""
+
+
+class Mixing(Protocol):
+    """The mixtures of experts of the sequences that a reference is computed for."""
+
+    def identity(self) -> dict[str, object]:
+        """What tells it from others, as JSON values."""
+
+    def ffn(self, index: int, layer: Layer, rows: slice, *, judge: bool) -> FeedForward | None:
+        """That of a layer for some of the sequences; None where the layer is dense. judge: whether
+        the route is judged on the way."""
+
+    def regret(self) -> Tensor:
+        """How far each route that was judged is from the right one (``experts_reference.py``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +134,20 @@ def adamw(weight: Tensor, gradients: Sequence[Tensor], s: AdamWSettings) -> Tens
     return state.weight
 
 
-def loss(config: LlamaConfig, get: Get, ids_BL: Tensor, targets_BL: Tensor, place: Place) -> Tensor:
-    """Sum of −log p(target) in float32 over all targets that are not IGNORED; a scalar."""
+def loss(
+    config: LlamaConfig,
+    get: Get,
+    ids_BL: Tensor,
+    targets_BL: Tensor,
+    place: Place,
+    mixing: Mixing | None = None,
+) -> Tensor:
+    """Sum of −log p(target) in float32 over all targets that are not IGNORED, and of what the
+    mixtures add; a scalar."""
     with torch.no_grad(), place.exact():
-        *_, (_, last_BLD) = _inputs(config, get, ids_BL, torch.float32, place)
-        total = torch.zeros((), device=place.device)
+        added: list[Tensor] = [torch.zeros((), device=place.device)]
+        *_, (_, last_BLD) = _inputs(config, get, ids_BL, torch.float32, place, mixing, added)
+        total = torch.stack(added).sum()
         head_VD = get(_head(config))
         norm_D = get("norm.weight")
         targets_BL = targets_BL.to(place.device)
@@ -134,13 +167,15 @@ def gradients(
     scale: float,
     dtype: torch.dtype,
     place: Place,
+    mixing: Mixing | None = None,
 ) -> Iterator[tuple[str, Tensor]]:
     """("loss", scale · summed loss), then every weight's name and float32 gradient, once each.
 
     dtype: precision of the arithmetic; weights and their gradients are float32. The computation
     goes on as the iterator is read, under its own precision.
     """
-    inputs = list(_inputs(config, get, ids_BL, dtype, place))
+    added: list[Tensor] = []
+    inputs = list(_inputs(config, get, ids_BL, dtype, place, mixing, added))
     targets_BL = targets_BL.to(place.device)
     with torch.enable_grad(), place.exact():
         x_BLD = inputs[-1][1].detach().requires_grad_()
@@ -150,7 +185,7 @@ def gradients(
             total, [x_BLD, head_VD, norm_D]
         )
         place.flush()
-    yield "loss", total.detach()
+    yield "loss", total.detach() + scale * sum(added)
     yield "norm.weight", norm_gradient
     if not config.tied:
         yield "head.weight", head_gradient
@@ -158,11 +193,17 @@ def gradients(
     for index in reversed(range(config.n_layers)):
         prefix, x_BLD = inputs[index]
         with torch.enable_grad(), place.exact():
-            live = {name: get(prefix + name).detach().requires_grad_() for name in _names(config)}
+            names = _names(config, index)
+            live = {name: get(prefix + name).detach().requires_grad_() for name in names}
             x_BLD = x_BLD.detach().requires_grad_()
             layer = {name: weight.to(dtype) for name, weight in live.items()}
-            y_BLD = decoder_layer(config, layer, x_BLD, turn)
-            x_gradient, *found = torch.autograd.grad(y_BLD, [x_BLD, *live.values()], x_gradient)
+            ffn = _ffn(mixing, index, layer, slice(None), judge=False)
+            y_BLD = decoder_layer(config, layer, x_BLD, turn, ffn=ffn)
+            ends, incoming = [y_BLD], [x_gradient]
+            if ffn is not None and (more := ffn.auxiliary()).requires_grad:
+                ends.append(more)
+                incoming.append(torch.full_like(more, scale))
+            x_gradient, *found = torch.autograd.grad(ends, [x_BLD, *live.values()], incoming)
             place.flush()
         yield from zip((prefix + name for name in live), found, strict=True)
     table_gradient = torch.zeros_like(get("embedding.weight"))
@@ -177,9 +218,16 @@ _ROWS = 1024
 
 @torch.no_grad()
 def _inputs(
-    config: LlamaConfig, get: Get, ids_BL: Tensor, dtype: torch.dtype, place: Place
+    config: LlamaConfig,
+    get: Get,
+    ids_BL: Tensor,
+    dtype: torch.dtype,
+    place: Place,
+    mixing: Mixing | None,
+    added: list[Tensor],
 ) -> Iterator[tuple[str, Tensor]]:
-    """Prefix and input of each layer, and last ("", what comes out of the last one)."""
+    """Prefix and input of each layer, and last ("", what comes out of the last one); ``added`` is
+    told what each mixture adds to the sum of losses."""
     ids_BL = ids_BL.to(place.device)
     turn = rotation(config, ids_BL.shape[1], dtype, place.device)
     x_BLD = get("embedding.weight")[ids_BL].to(dtype)
@@ -187,8 +235,12 @@ def _inputs(
         prefix = f"blocks.{index}."
         yield prefix, x_BLD
         with place.exact():
-            layer = {name: get(prefix + name).to(dtype) for name in _names(config)}
-            parts = [decoder_layer(config, layer, x, turn) for x in torch.split(x_BLD, 1)]
+            layer = {name: get(prefix + name).to(dtype) for name in _names(config, index)}
+            parts = []
+            for row, x in enumerate(torch.split(x_BLD, 1)):
+                ffn = _ffn(mixing, index, layer, slice(row, row + 1), judge=True)
+                parts.append(decoder_layer(config, layer, x, turn, ffn=ffn))
+                added += [] if ffn is None else [ffn.auxiliary()]
             x_BLD = torch.cat(parts)
             place.flush()
     yield "", x_BLD
@@ -207,5 +259,12 @@ def _head(config: LlamaConfig) -> str:
     return "embedding.weight" if config.tied else "head.weight"
 
 
-def _names(config: LlamaConfig) -> list[str]:
-    return [name.removeprefix("blocks.0.") for name in shapes(config) if "blocks.0." in name]
+def _names(config: LlamaConfig, index: int) -> list[str]:
+    prefix = f"blocks.{index}."
+    return [name.removeprefix(prefix) for name in shapes(config) if name.startswith(prefix)]
+
+
+def _ffn(
+    mixing: Mixing | None, index: int, layer: Layer, rows: slice, *, judge: bool
+) -> FeedForward | None:
+    return None if mixing is None else mixing.ffn(index, layer, rows, judge=judge)

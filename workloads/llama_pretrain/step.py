@@ -14,13 +14,14 @@ from tpubench.workloads.llama.config import LlamaConfig
 from tpubench.workloads.llama.quantized import FLOAT32
 from tpubench.workloads.llama.reference import Place
 from tpubench.workloads.llama.weights import Drawn, Source, whole
-from tpubench.workloads.llama_pretrain.model import IGNORED, TrainedLlama
+from tpubench.workloads.llama_pretrain.model import IGNORED, TrainedLlama, loss_of
 from tpubench.workloads.llama_pretrain.reference import (
     DECAY_STEPS,
     LEAST,
     PLAIN,
     AdamWSettings,
     Get,
+    Mixing,
     settings_of,
 )
 
@@ -103,6 +104,23 @@ class TrainStep(Step):
         del get, place
         return named
 
+    def routing(self) -> Tensor | None:
+        """Experts that each token of the batch took when gradients were last computed, of all ranks
+        together, [B, L, layers with experts, k] on the CPU; None where there are no experts."""
+        return None
+
+    def own_rows(self, values: Tensor | None) -> Tensor | None:
+        """Of what is known of the whole batch, this rank's share."""
+        rows = len(self.tokens_BL)
+        first = self.device.rank * rows
+        return None if values is None else values[first : first + rows]
+
+    def mixing(self, routing: Tensor | None, targets_BL: Tensor, device: str) -> Mixing | None:
+        """What a reference on ``device`` has to know of experts, for the first sequences of the
+        batch; None where there are none."""
+        del routing, targets_BL, device
+        return None
+
     def splits(self) -> list[tuple[Tensor, int]]:
         """The batch, by sequences; the weights are spread by ``Device.shard``."""
         return [(self.tokens_BL, 0), (self.targets_BL, 0), (self.judged_BL, 0)]
@@ -122,10 +140,15 @@ class TrainStep(Step):
         losses = []
         for part in range(self.accumulate):
             rows = slice(part, None, self.accumulate)
-            loss: Tensor = self.model(self.tokens_BL[rows], targets_BL[rows]) * scale
+            loss = self.summed_loss(self.tokens_BL[rows], targets_BL[rows]) * scale
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach().clone())  # the next replay writes into its own
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def summed_loss(self, tokens_BL: Tensor, targets_BL: Tensor) -> Tensor:
+        """Sum of the losses of one part, as the model gives it."""
+        loss: Tensor = self.model(tokens_BL, targets_BL)
+        return loss
 
     def update(self) -> None:
         """One step of the optimizer; no gradient is left."""
@@ -293,7 +316,7 @@ def count_of(model: TrainedLlama, case: Case) -> Mapping[str, int]:
     with torch.device("meta"):
         tokens_BL = torch.empty(case.number("batch"), case.number("seq_len"), dtype=torch.int64)
     with FlopCounterMode(display=False) as counter:
-        loss: Tensor = model(tokens_BL, tokens_BL)
+        loss = loss_of(model(tokens_BL, tokens_BL))
         loss.backward()  # type: ignore[no-untyped-call]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = adamw(trained, AdamWSettings())
@@ -303,7 +326,8 @@ def count_of(model: TrainedLlama, case: Case) -> Mapping[str, int]:
     moments = sum(
         value.nbytes for state in optimizer.state.values() for value in state.values() if value.ndim
     )
-    read = sum(p.numel() for p in model.parameters())
+    tokens = tokens_BL.numel() // case.number("accumulate")
+    read = sum(p.numel() for p in model.parameters()) - model.config.unread_params(tokens)
     if not model.config.tied:
         read -= model.embedding.weight.numel()  # looked up, not read
     return {
