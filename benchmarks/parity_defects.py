@@ -23,6 +23,7 @@ import llama_train_defects
 import lora_defects
 import moe_defects
 import moe_train_defects
+import speculate_defects
 import torch
 import train_option_defects
 from parity_table import header, row
@@ -67,6 +68,22 @@ TABLES = (
         case=moe_defects.case,
         sizes={"batch": 4, "input_len": 48, "output_len": 24},
         defects=moe_defects.DEFECTS,
+    ),
+    Table(
+        workload="llama-speculate",
+        columns=(
+            "float32 twin",
+            "poisoned cache",
+            "acceptance",
+            "logits",
+            "regret",
+            "draft logits",
+            "draft regret",
+            "worst token",
+        ),
+        case=speculate_defects.case,
+        sizes={"batch": 4, "input_len": 48, "output_len": 24},
+        defects=speculate_defects.DEFECTS,
     ),
     Table(
         workload="llama-pretrain",

@@ -115,17 +115,18 @@ def pack_linears(module: nn.Module) -> None:
 def compile_blocks(module: nn.Module) -> None:
     """Compile each kind of block that ``module`` repeats (in a ModuleList), for one row.
 
-    All blocks of a kind share one compiled function, so a deep model compiles as fast as a shallow
-    one. More rows than one run the block as it is.
+    All blocks of a kind, those of one class and shape, share one compiled function, so a deep model
+    compiles as fast as a shallow one. More rows than one run the block as it is.
     """
-    kinds: dict[type[nn.Module], Callable[..., Any]] = {}
+    kinds: dict[object, Callable[..., Any]] = {}
     for repeated in module.modules():
         if not isinstance(repeated, nn.ModuleList):
             continue
         for block in repeated:
-            kind = type(block)
+            shapes = tuple((name, p.shape, p.dtype) for name, p in block.named_parameters())
+            kind = (type(block), shapes)
             if kind not in kinds:
-                kinds[kind] = _for_one_row(kind.forward)
+                kinds[kind] = _for_one_row(type(block).forward)
             block.forward = types.MethodType(kinds[kind], block)
 
 
@@ -146,15 +147,15 @@ def _for_one_row(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _compile(plain: Callable[..., Any], number: int) -> Callable[..., Any]:
+    # Through a function of our own: torch does not enter its own containers (``nn.Sequential``)
+    # from outside, but what they call, which no guard would tell apart.
+    def forward(self: nn.Module, *given: Any) -> Any:
+        return plain(self, *given)
+
     # Compiled code is kept by code object: a copy of its own keeps one signature's apart from
     # another's, since no guard would tell them apart.
-    function = types.FunctionType(
-        plain.__code__.replace(co_name=f"{plain.__name__}_{number}"),
-        plain.__globals__,
-        closure=plain.__closure__,
-        argdefs=plain.__defaults__,
-    )
-    return torch.compile(function, fullgraph=True, dynamic=False, options=_OPTIONS)
+    forward.__code__ = forward.__code__.replace(co_name=f"{plain.__name__}_{number}")
+    return torch.compile(forward, fullgraph=True, dynamic=False, options=_OPTIONS)
 
 
 def _signature(value: Any) -> object:

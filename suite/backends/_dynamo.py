@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,14 +16,24 @@ def compile_in_place(module: nn.Module, **options: Any) -> None:
     Through a function of our own: torch does not enter its own containers (``nn.Sequential``) from
     outside, and says so only from 2.13 on; 2.9 runs them uncompiled.
     """
-    import torch
-
     plain = module.forward
 
     def forward(*inputs: Any, **named: Any) -> Any:
         return plain(*inputs, **named)
 
-    module.forward = torch.compile(forward, fullgraph=True, dynamic=False, **options)
+    module.forward = _compiled(forward, **options)
+
+
+_SHAPES = 32
+"""Forms of one function that are compiled before torch gives up, which by default are 8: a prompt,
+a token and what lies between, of two models, and of a check's shallow copies of them."""
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    import torch
+
+    torch._dynamo.config.recompile_limit = max(_SHAPES, torch._dynamo.config.recompile_limit)
+    return torch.compile(function, fullgraph=True, dynamic=False, **options)
 
 
 def compile_parts(module: nn.Module, **options: Any) -> None:
@@ -32,12 +43,16 @@ def compile_parts(module: nn.Module, **options: Any) -> None:
     Blocks of a kind share their compiled code, since a module's parameters are inputs to it: a deep
     model compiles as fast as a shallow one. What ``module`` does between its parts runs as written.
     A block is called as a module, so that the hooks of one that was sharded run outside of what is
-    compiled. A module that repeats nothing is compiled whole.
+    compiled. A module that repeats nothing is compiled whole; one of several models, each of which
+    repeats blocks of its own, model by model.
     """
-    import torch
     from torch import nn
 
     children = list(module.children())
+    if len(children) > 1 and all(_repeats(child) for child in children):
+        for child in children:
+            compile_parts(child, **options)
+        return
     if not any(isinstance(child, nn.ModuleList) for child in children):
         compile_in_place(module, **options)
         return
@@ -45,7 +60,13 @@ def compile_parts(module: nn.Module, **options: Any) -> None:
         if not isinstance(child, nn.ModuleList) and type(child).__module__.startswith("torch.nn."):
             continue  # a lookup or a product: there is nothing to fuse it with
         for part in child if isinstance(child, nn.ModuleList) else [child]:
-            part.forward = torch.compile(part.forward, fullgraph=True, dynamic=False, **options)
+            part.forward = _compiled(part.forward, **options)
+
+
+def _repeats(module: nn.Module) -> bool:
+    from torch import nn
+
+    return any(isinstance(child, nn.ModuleList) for child in module.children())
 
 
 def graphs() -> int:

@@ -10,7 +10,7 @@ import torch
 from tpubench.devices.names import canonical
 from tpubench.devices.sheets import devices
 from tpubench.suite import clock_check, facts, registry
-from tpubench.suite.backends import _chips, _dynamo
+from tpubench.suite.backends import _chips, _cpu_compile, _dynamo
 from tpubench.suite.backends.tpu import Tpu
 from tpubench.suite.job import Outcome
 
@@ -127,6 +127,52 @@ def test_a_container_is_compiled_and_not_skipped_in_silence(options: dict[str, s
         _dynamo.compile_in_place(module, **options)
         torch.testing.assert_close(module(x), expected)
     assert _dynamo.graphs() == before + 1
+
+
+class Stack(torch.nn.Module):
+    """A model that repeats two blocks of one class, as wide inside as is asked for."""
+
+    def __init__(self, inner: int) -> None:
+        super().__init__()
+        self.blocks = torch.nn.ModuleList(
+            torch.nn.Sequential(torch.nn.Linear(8, inner), torch.nn.Linear(inner, 8))
+            for _ in range(2)
+        )
+        self.head = torch.nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)  # type: ignore[no-any-return]
+
+
+class SideBySide(torch.nn.Module):
+    """A small model and a large one, as speculative decoding has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small, self.large = Stack(16), Stack(64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.small(x) + self.large(x)  # type: ignore[no-any-return]
+
+
+def test_models_side_by_side_are_each_compiled_block_by_block() -> None:
+    both = SideBySide()
+    _dynamo.compile_parts(both, backend="eager")
+    for model in (both.small, both.large):
+        assert all("forward" in vars(block) for block in model.blocks)
+        assert "forward" not in vars(model)
+    assert "forward" not in vars(both), "or every layer of both would be one program"
+
+
+def test_blocks_of_one_class_and_two_shapes_share_no_compiled_code() -> None:
+    """Compiled code for one row has no guards: it would read the small weights as large ones."""
+    both, x = SideBySide(), torch.ones(1, 8)
+    with torch.no_grad():
+        expected = both(x)
+        _cpu_compile.compile_blocks(both)
+        torch.testing.assert_close(both(x), expected)
 
 
 def timings(**changed: float) -> clock_check.Timings:

@@ -27,6 +27,7 @@ SMALL = {
     "llama-decode": ("tiny", {"batch": ["2"], "input_len": ["5"], "output_len": ["4"]}),
     "long-context": ("tiny", {"input_len": ["24"], "output_len": ["4"]}),
     "moe-infer": ("tiny", {"batch": ["2"], "input_len": ["5"], "output_len": ["4"]}),
+    "llama-speculate": ("tiny", {"batch": ["2"], "input_len": ["5"], "output_len": ["8"]}),
     "llama-pretrain": ("tiny", {"batch": ["2"], "seq_len": ["24"]}),
     "moe-pretrain": ("tiny", {"batch": ["2"], "seq_len": ["24"]}),
     "llama-lora": ("tiny", {"batch": ["2"], "seq_len": ["24"]}),

@@ -17,12 +17,14 @@ import llama_train_defects
 import lora_defects
 import moe_defects
 import moe_train_defects
+import speculate_defects
 import train_option_defects
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "parity.md"
 TABLES = {
     **{f"`llama-infer`, {depth} layers": set(llama_defects.DEFECTS) for depth in (16, 32, 80)},
     **{f"`moe-infer`, {depth} layers": set(moe_defects.DEFECTS) for depth in (16, 32)},
+    "`llama-speculate`, 16 layers": set(speculate_defects.DEFECTS),
     **{
         f"`llama-pretrain`, {depth} layers": set(llama_train_defects.DEFECTS)
         for depth in (16, 32, 80)

@@ -200,13 +200,19 @@ class Attention(nn.Module):
             q_BKGH = q_BLNH.view(B, K, N // K, H)
             y_BKGH = F.scaled_dot_product_attention(q_BKGH, k_BKSH, v_BKSH, attn_mask=mask_LS)
             y_BLD = y_BKGH.reshape(B, 1, N * H)
+        elif mask_LS is not None:
+            # A few tokens after many: likewise, head after head (M is G·L).
+            G = N // K
+            q_BKMH = q_BLNH.view(B, L, K, G, H).permute(0, 2, 3, 1, 4).reshape(B, K, G * L, H)
+            mask_MS = mask_LS.repeat(G, 1)
+            y_BKMH = F.scaled_dot_product_attention(q_BKMH, k_BKSH, v_BKSH, attn_mask=mask_MS)
+            y_BLD = y_BKMH.view(B, K, G, L, H).permute(0, 3, 1, 2, 4).reshape(B, L, N * H)
         else:
             y_BNLH = F.scaled_dot_product_attention(
                 q_BLNH.transpose(1, 2),
                 k_BKSH,
                 v_BKSH,
-                attn_mask=mask_LS,
-                is_causal=mask_LS is None,
+                is_causal=True,
                 enable_gqa=N != K,
             )
             y_BLD = y_BNLH.transpose(1, 2).reshape(B, L, N * H)
@@ -298,24 +304,30 @@ class Llama(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
 
     def forward(
-        self, tokens_BL: Tensor, positions_L: Tensor, cache: KVCache, slots: int | None
+        self,
+        tokens_BL: Tensor,
+        positions_L: Tensor,
+        cache: KVCache,
+        slots: int | None,
+        every: bool = False,
     ) -> Tensor:
-        """Logits [B, V] of the last token, after adding ``tokens`` at ``positions`` to the cache.
+        """Logits [B, V] of the last token, after adding ``tokens`` at ``positions`` to the cache;
+        of ``every`` token, [B, L, V], where that is asked for.
 
-        slots: how many cache slots attention reads, exactly the filled ones, so that no mask is
-        needed. None reads them all and masks the empty ones: for a backend that must not see a
-        new shape at each token.
+        slots: how many cache slots attention reads, exactly the filled ones, so that a prompt or a
+        single token needs no mask. None reads them all and masks the empty ones: for a backend that
+        must not see a new shape at each token.
         """
         mask_LS = None
-        if slots is None:
-            slots = cache.capacity
+        if slots is None or 1 < tokens_BL.shape[1] < slots:
+            slots = slots or cache.capacity
             slot_S = torch.arange(slots, device=positions_L.device)
             mask_LS = slot_S <= positions_L.unsqueeze(1)
         rotary = (self.cos[positions_L], self.sin[positions_L])
         x_BLD = self.embedding(tokens_BL)
         for index, block in enumerate(self.blocks):
             x_BLD = block(x_BLD, rotary, cache.layer(index), positions_L, mask_LS, slots)
-        return self.head(self.norm(x_BLD[:, -1]))  # type: ignore[no-any-return]
+        return self.head(self.norm(x_BLD if every else x_BLD[:, -1]))  # type: ignore[no-any-return]
 
 
 def rope_tables(

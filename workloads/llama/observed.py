@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tpubench.workloads.llama.model import KVCache
 from tpubench.workloads.llama.step import LlamaStep
 
 POISON = {torch.float16: 1e2}
@@ -58,9 +59,9 @@ def observe(step: LlamaStep, drawn: Sequence[int]) -> Observed:
     end = []
     if last:
         # All slots before this one are filled by the pass; this one is written by the step.
-        poison(step, step.prompt_BL.shape[1] + last - 1)
+        poison(step.cache, step.prompt_BL.shape[1] + last - 1)
         end = [after(last)]
-    poison(step, 0)
+    poison(step.cache, 0)
     dirty = beginning() + end
     generated = torch.cat(tokens, dim=1)
     clean_BPV, dirty_BPV = torch.stack(clean, dim=1), torch.stack(dirty, dim=1)
@@ -84,9 +85,9 @@ def _fed(routing: Tensor, tokens: int) -> Tensor:
     return torch.cat((routing[:, :tokens], last), dim=1)
 
 
-def poison(step: LlamaStep, first: int) -> None:
+def poison(cache: KVCache, first: int) -> None:
     """Fill the cache from slot ``first`` on, in place."""
-    for buffer in step.cache.buffers():
+    for buffer in cache.buffers():
         slot_S = torch.arange(buffer.shape[2], device=buffer.device)
         spoilt = torch.where(
             (slot_S >= first).view(1, 1, -1, 1), POISON.get(buffer.dtype, 1e4), buffer

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -73,15 +74,30 @@ def checks(case: Case, step: LlamaStep, means: Means) -> Checks:
     return lambda: list(run())
 
 
+class WithPoison(Protocol):
+    """Logits [drawn, P, V] of a program, and the same from a poisoned cache."""
+
+    @property
+    def logits(self) -> Tensor: ...
+
+    @property
+    def poisoned(self) -> Tensor: ...
+
+
+def largest(errors: Iterable[float]) -> float:
+    """The largest error; one that is no number counts as such."""
+    return max(errors, key=lambda error: (math.isnan(error), error))
+
+
 def _draws(case: Case) -> int:
     return min(DRAWN, case.number("batch"))
 
 
-def poisoned(seen: Observed) -> Parity:
+def poisoned(*seen: WithPoison) -> Parity:
     """How far the outputs move when what must not matter is huge."""
     return Parity(
         name="poisoned cache",
-        error=_worst_row(seen.logits, seen.poisoned),
+        error=largest(worst_row(one.logits, one.poisoned) for one in seen),
         tolerance=POISON_TOLERANCE,
         what="relative L2 change of the logits when slots with no token are huge",
     )
@@ -120,14 +136,14 @@ class _Twin:
             place=place(means),
         )
         errors = [
-            _worst_row(expected.logits, given) for given in (self.seen.logits, self.seen.poisoned)
+            worst_row(expected.logits, given) for given in (self.seen.logits, self.seen.poisoned)
         ]
         errors.append(float(expected.regret.max()))
         errors += [float(regret.max()) for regret in _routes([expected])]
         layers = self.step.weights.config.n_layers
         return Parity(
             name="float32 twin",
-            error=max(errors, key=lambda error: (math.isnan(error), error)),
+            error=largest(errors),
             tolerance=TWIN_TOLERANCE,
             what=f"relative L2 error of the same code with {layers} layers in float32",
         )
@@ -175,21 +191,19 @@ def _judged(case: Case, step: LlamaStep, seen: Observed, means: Means) -> Iterat
     assert truth is not None
     allowed, against = floor(case, means), "float32"
     if usual is not None:
-        cost = _root_mean_square(truth.logits, usual.logits)
-        allowed = max(allowed, EAGER_RATIO * cost)
-        if case.params.get("weights", "random") == "random":
-            allowed = min(allowed, CAP_FP8 if narrow else CAP)
-        against = f"float32 (an eager {_name(dtype)} run: {cost:.3g})"
+        cost = root_mean_square(truth.logits, usual.logits)
+        allowed = allowed_error(case, means, cost)
+        against = f"float32 (an eager {name_of(dtype)} run: {cost:.3g})"
     yield Parity(
         name="logits",
-        error=_root_mean_square(truth.logits, seen.logits),
+        error=root_mean_square(truth.logits, seen.logits),
         tolerance=allowed,
         what=f"relative L2 error of {truth.logits.shape[1]} steps' logits against {against}",
     )
     scale = 0.1 if exact else 1.0
     for name, forced, precision in (
         ("regret", truth, "float32"),
-        ("regret of the rest", others, _name(dtype)),
+        ("regret of the rest", others, name_of(dtype)),
     ):
         if forced is not None:
             sequences, tokens = forced.regret.shape
@@ -223,6 +237,14 @@ def _judged(case: Case, step: LlamaStep, seen: Observed, means: Means) -> Iterat
             tolerance=scale * WORST_ROUTE,
             what="the highest regret of any token's route",
         )
+
+
+def allowed_error(case: Case, means: Means, cost: float) -> float:
+    """How much logits may err where an eager run of the same weights errs by ``cost``."""
+    allowed = max(floor(case, means), EAGER_RATIO * cost)
+    if case.params.get("weights", "random") == "random":
+        allowed = min(allowed, CAP_FP8 if case.dtype == "fp8" else CAP)
+    return allowed
 
 
 def _routes(passes: Sequence[Forced]) -> list[Tensor]:
@@ -265,13 +287,13 @@ def device_reference(case: Case, means: Means) -> Parity:
     )
     return Parity(
         name="device reference",
-        error=_worst_row(here.logits, there.logits),
+        error=worst_row(here.logits, there.logits),
         tolerance=TWIN_TOLERANCE,
         what="relative L2 distance of the reference on the device from that on the host",
     )
 
 
-def _name(dtype: torch.dtype) -> str:
+def name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
@@ -281,9 +303,9 @@ def _rows(expected_BPV: Tensor, actual_BPV: Tensor) -> Tensor:
     return relative
 
 
-def _worst_row(expected_BPV: Tensor, actual_BPV: Tensor) -> float:
+def worst_row(expected_BPV: Tensor, actual_BPV: Tensor) -> float:
     return float(_rows(expected_BPV, actual_BPV).max())
 
 
-def _root_mean_square(expected_BPV: Tensor, actual_BPV: Tensor) -> float:
+def root_mean_square(expected_BPV: Tensor, actual_BPV: Tensor) -> float:
     return float(_rows(expected_BPV, actual_BPV).square().mean().sqrt())
