@@ -18,6 +18,8 @@ from tpubench.costs.allocation.timeline import Floats, Ints
 
 TOLERANCE = 1e-8
 """Of duals: below the secondary objective's size, which must count."""
+SAME = 1e-9
+"""Two optima that differ by less, as a share of what they are, are one: the solver cannot tell."""
 WHOLE = 1e-6
 """How near to a whole number counts as one."""
 SIGNATURES = 12
@@ -42,6 +44,11 @@ class Basis:
 
     shape: tuple[int, int]
     status: highspy.HighsBasis
+
+
+def significant(usd: float, total: float) -> float:
+    """A difference between two optima of about ``total``; 0 for what the solver cannot tell."""
+    return usd if abs(usd) > SAME * abs(total) else 0.0
 
 
 def relaxed(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tpubench.costs.allocation.build import build
-from tpubench.costs.allocation.highs import Optimum, relaxed
+from tpubench.costs.allocation.highs import Optimum, relaxed, significant
 from tpubench.costs.allocation.plan import Limits, Plan
 from tpubench.costs.allocation.program import Program
 
@@ -30,7 +30,8 @@ def limits_in_force(plan: Plan, program: Program, optimum: Optimum) -> list[Limi
     for limit, path, value, unit, without in _limits(plan.limits):
         free = build(plan.model_copy(update={"limits": without}))
         again = relaxed(free)
-        usd = None if again is None else max(total - free.total_usd(again.x), 0.0)
+        saved = None if again is None else max(total - free.total_usd(again.x), 0.0)
+        usd = None if saved is None else significant(saved, total)
         listed.append(LimitInForce(limit=limit, path=path, value=value, unit=unit, usd=usd))
     return listed
 

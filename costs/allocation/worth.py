@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tpubench.costs.allocation.build import build
-from tpubench.costs.allocation.highs import Optimum, relaxed
+from tpubench.costs.allocation.highs import Optimum, relaxed, significant
 from tpubench.costs.allocation.money import SIDES, WAYS, option_usd
 from tpubench.costs.allocation.plan import Plan
 from tpubench.costs.allocation.program import Program
@@ -79,7 +79,7 @@ def option_worths(
                 name=name,
                 side=side,
                 how=max(there, key=lambda how: ways[how]),
-                worth_usd=None if without is None else _rounded(without - total, total),
+                worth_usd=None if without is None else significant(without - total, total),
                 in_plan_probability=chance(labels),
                 usd=float(sum(usd[i] for i in mine)),
                 signed=any(program.options[i].signed for i in mine),
@@ -88,11 +88,6 @@ def option_worths(
         )
     worths.sort(key=lambda w: (not w.group, w.worth_usd is not None, -(w.worth_usd or 0.0)))
     return worths
-
-
-def _rounded(usd: float, total: float) -> float:
-    """0 for what the solver's own precision makes of no difference."""
-    return usd if abs(usd) > 1e-9 * abs(total) else 0.0
 
 
 def _without(program: Program, optimum: Optimum, options: list[int]) -> float | None:

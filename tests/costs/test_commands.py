@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -195,6 +196,7 @@ def test_allocate_reads_for_a_finance_lead(call: Call, tmp_path: Path) -> None:
         assert phrase in " ".join(shown.split()), phrase
     assert max(map(len, shown.splitlines())) <= 80
     assert "…" not in shown
+    assert not re.search(r"\$\d\S*e-\d", shown), "what no solver can tell from nothing"
     document = call("allocate", str(EXAMPLE), "--answer-only", "--json").json()
     assert document["gap"] <= 1e-3
     assert document["verdict"]["next_dollar"]["side"] == "gpu"
