@@ -39,7 +39,7 @@ from tpubench.suite import registry, timing
 from tpubench.suite.prepared import clockwork, pass_window
 from tpubench.suite.workload import Device, Step, Weights
 from tpubench.workloads._checkpoint import load, read_config
-from tpubench.workloads.llama.model import Block, Llama
+from tpubench.workloads.llama.model import Attention, Block, Llama
 
 PROMPT, TOKENS, LONG_PROMPT = 128, 64, 512
 MODES = ("compiled", "packed", "eager")
@@ -91,7 +91,7 @@ def hugging_face(model: Llama) -> Any:
         "lm_head.weight": model.head.weight,
     }
     for index, block in enumerate(model.blocks):
-        assert isinstance(block, Block)
+        assert isinstance(block, Block) and isinstance(block.attention, Attention)
         query, key, value = torch.split(block.attention.qkv.weight, heads)
         gate, up = block.ffn.gate_up.weight.chunk(2)
         layer = {

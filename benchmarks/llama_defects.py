@@ -21,7 +21,7 @@ from tpubench.suite.parity import Means, Parity
 from tpubench.suite.reference_cache import ReferenceCache
 from tpubench.suite.workload import Case, Device, Weights, Workload
 from tpubench.workloads.llama.config import LlamaConfig
-from tpubench.workloads.llama.model import Block, rope_tables
+from tpubench.workloads.llama.model import Attention, Block, rope_tables
 from tpubench.workloads.llama.step import LlamaStep
 
 Defect = Callable[[LlamaStep], None]
@@ -198,7 +198,7 @@ def softmax_scale_wrong(step: LlamaStep) -> None:
 def heads_grouped_wrong(step: LlamaStep) -> None:
     """Query head n reads key/value head n mod K, not n // G."""
     for block in blocks(step):
-        attention = block.attention
+        attention = cast(Attention, block.attention)
         N, K, H = attention.n_heads, attention.n_kv_heads, attention.head_dim
         order = torch.arange(N).view(N // K, K).T.reshape(-1)
         columns = (order.unsqueeze(1) * H + torch.arange(H)).reshape(-1)

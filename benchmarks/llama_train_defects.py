@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tpubench.suite import registry
 from tpubench.suite.workload import Case, Weights
-from tpubench.workloads.llama_pretrain.model import Block
+from tpubench.workloads.llama_pretrain.model import Attention, Block
 from tpubench.workloads.llama_pretrain.step import TrainStep
 
 
@@ -290,7 +290,8 @@ def int8_products(step: TrainStep) -> None:
         return F.linear(x, weight.to(x.dtype))
 
     for block in blocks(step):
-        for linear in (block.attention.qkv, block.attention.out, block.ffn.gate_up, block.ffn.down):
+        attention = cast(Attention, block.attention)
+        for linear in (attention.qkv, attention.out, block.ffn.gate_up, block.ffn.down):
             around(linear, "forward", partial(forward, linear))
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import forward_defects
+import latent_defects
 import limits_defects
 import llama_defects
 import llama_train_defects
@@ -84,6 +85,22 @@ TABLES = (
         case=speculate_defects.case,
         sizes={"batch": 4, "input_len": 48, "output_len": 24},
         defects=speculate_defects.DEFECTS,
+    ),
+    Table(
+        workload="moe-infer",
+        title="`moe-infer` with latent attention",
+        columns=(
+            "float32 twin",
+            "poisoned cache",
+            "logits",
+            "regret",
+            "worst token",
+            "routing",
+            "worst route",
+        ),
+        case=latent_defects.case,
+        sizes={"batch": 4, "input_len": 48, "output_len": 24},
+        defects=latent_defects.DEFECTS,
     ),
     Table(
         workload="llama-pretrain",

@@ -49,6 +49,8 @@ class Decoder:
     """Parameters of the output head; 0 in a shape that a size alone implies."""
     gelu_gates: float = 0.0
     """Parameters of one token's gates that are GELUs; 0 where they are SiLUs, or none."""
+    rotary: int = 64
+    """Values of the rotated key that all heads share in latent attention."""
     ahead: int = 0
     """Layers for tokens further ahead that published training recipes add (multi-token prediction,
     DeepSeek-AI 2024, arXiv:2412.19437, section 2.2)."""
@@ -57,10 +59,11 @@ class Decoder:
     def head_params(self) -> float:
         """Width of all query heads together: what the attention arithmetic depends on.
 
-        Latent attention (no key-value heads) compares 64 rotary values more than it sums up, so the
-        mean of both products is 32 wider (DeepSeek-AI 2024, arXiv:2405.04434, section 2.1.3).
+        Latent attention (no key-value heads) compares the rotary values more than it sums up, so
+        the mean of both products is half of them wider (DeepSeek-AI 2024, arXiv:2405.04434,
+        section 2.1.3).
         """
-        return float(self.heads * (self.head_dim + (0 if self.kv_heads else 32)))
+        return self.heads * (self.head_dim + (0.0 if self.kv_heads else self.rotary / 2))
 
     @property
     def experts_used(self) -> float:

@@ -63,7 +63,8 @@ def attention(
     """What the recorded calls need; ``layers`` is how often each stands for another one.
 
     Each query attends to each key (half of them when causal): 2 FLOPs a pair in each of the call's
-    matrix products, two forward and five backward. ``context`` replaces the number of keys: a
+    matrix products, two forward and five backward. Of each key and its value ``cached`` values are
+    read. ``context`` replaces the number of keys: a
     decode step reads what has been filled.
     """
     flops = cache = 0.0
@@ -71,7 +72,7 @@ def attention(
         keys = min(int(call["keys"]), context) if context else int(call["keys"])
         pairs = call["batch"] * call["heads"] * call["queries"] * keys
         flops += 2 * call["products"] * pairs * call["head_dim"] * (0.5 if call["causal"] else 1)
-        cache += 2 * call["batch"] * call["kv_heads"] * keys * call["head_dim"] * call["itemsize"]
+        cache += call["batch"] * call["kv_heads"] * keys * call["cached"] * call["itemsize"]
     return Attention(
         flops=flops * layers, cache_bytes=cache * layers, calls=round(len(calls) * layers)
     )

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from tpubench.errors import UsageError
@@ -154,8 +155,9 @@ def recorded_attention(*, kernel: bool) -> Iterator[list[dict[str, Any]]]:
             "heads": q.shape[1],
             "queries": q.shape[2],
             "keys": k.shape[2],
-            "head_dim": q.shape[3],
+            "head_dim": (q.shape[3] + v.shape[3]) // 2,  # of both products
             "kv_heads": k.shape[1],
+            "cached": k.shape[3] + (0 if _within(v, k) else v.shape[3]),
             "itemsize": k.element_size(),
             "causal": bool(kwargs.get("is_causal", False)),
             "products": 2,
@@ -163,8 +165,12 @@ def recorded_attention(*, kernel: bool) -> Iterator[list[dict[str, Any]]]:
         calls.append(call)
         if kernel:
             return real(q, k, v, *args, **kwargs)
-        B, N, L, H = q.shape
-        K = k.shape[1]
+        B, N, L, _ = q.shape
+        K, H = k.shape[1], v.shape[3]
+        if q.shape[3] > H:  # latent attention compares more than it sums up
+            q, k = (
+                t[..., :H] + functional.pad(t[..., H:], (0, 2 * H - t.shape[3])) for t in (q, k)
+            )
         # A prompt reads as many slots as it has tokens; a decode step, its heads grouped, one.
         if q.requires_grad:
             y: Tensor = q.view(B, K, N // K, L, H) * k.unsqueeze(2) * v.unsqueeze(2)
@@ -179,6 +185,12 @@ def recorded_attention(*, kernel: bool) -> Iterator[list[dict[str, Any]]]:
         yield calls
     finally:
         torch.nn.functional.scaled_dot_product_attention = real
+
+
+def _within(v: Tensor, k: Tensor) -> bool:
+    """Whether values are the first part of the keys, as latent attention reads its cache."""
+    begins = v.storage_offset() == k.storage_offset()
+    return begins and v.untyped_storage()._cdata == k.untyped_storage()._cdata
 
 
 def versions() -> dict[str, str]:

@@ -142,6 +142,19 @@ def test_a_mixture_of_experts_compiles_with_its_routing(python: str, cache: Path
         assert phase.flops > 0
 
 
+def test_latent_attention_compiles_and_a_step_reads_its_cache_once(
+    python: str, cache: Path
+) -> None:
+    settings = {"batch": ["2"], "input_len": ["384"], "output_len": ["16"]}
+    asked = request("moe-infer", "tiny-latent", 1, settings, python=python, cache=cache)
+    phases = {phase.phase: phase for phase in run(asked).phases}
+    decode, filled = phases["decode"], 384 + (16 + 1) // 2
+    assert decode.cost is not None and decode.cost.cycles > 0
+    # Two layers cache 24 compressed values and 8 of the shared key, in two bytes each.
+    assert decode.attention.cache_bytes == 2 * filled * 2 * (24 + 8) * 2
+    assert phases["prefill"].attention.flops == 2 * 2 * 2 * 4 * 384**2 / 2 * (24 + 16)
+
+
 def test_a_training_step_of_experts_compiles_with_its_optimizer(python: str, cache: Path) -> None:
     settings = {"batch": ["2"], "seq_len": ["256"]}
     asked = request("moe-pretrain", "tiny", 1, settings, python=python, cache=cache)

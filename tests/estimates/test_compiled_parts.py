@@ -213,8 +213,8 @@ def test_the_dense_part_is_the_largest_of_its_bounds() -> None:
 
 
 def test_attention_of_a_decode_step_is_its_cache_over_the_bandwidth() -> None:
-    call = {"batch": 8, "heads": 8, "queries": 4, "keys": 2048, "head_dim": 128, "kv_heads": 8,
-            "itemsize": 2, "causal": False, "products": 2}  # fmt: skip
+    call = {"batch": 8, "heads": 8, "queries": 4, "keys": 2048, "head_dim": 128, "cached": 256,
+            "kv_heads": 8, "itemsize": 2, "causal": False, "products": 2}  # fmt: skip
     added = timing.attention([call], 1536, 32)
     assert added.cache_bytes == 32 * 2 * 8 * 8 * 1536 * 128 * 2
     assert added.flops == 32 * 4 * 8 * 32 * 1536 * 128

@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import collective_defects
 import forward_defects
+import latent_defects
 import limits_defects
 import llama_defects
 import llama_train_defects
@@ -30,6 +31,7 @@ TABLES = {
         for depth in (16, 32, 80)
     },
     "`llama-pretrain` with every option, 16 layers": set(train_option_defects.DEFECTS),
+    "`moe-infer` with latent attention, 16 layers": set(latent_defects.DEFECTS),
     "`moe-pretrain`, 16 layers": set(moe_train_defects.DEFECTS),
     "`llama-lora`, 16 layers": set(lora_defects.DEFECTS),
     **{

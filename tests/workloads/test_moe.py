@@ -205,6 +205,7 @@ PUBLISHED = {
     "mixtral-8x7b": (46.7, 12.9),
     "qwen3-30b-a3b": (30.5, 3.3),
     "deepseek-moe-16b": (16.4, 2.8),
+    "deepseek-v2-lite": (15.7, 2.4),
 }
 """Billions of parameters, all and active, of the model cards: the card's active ones of DeepSeek
 and Qwen3 count neither or one of embedding and head, so they are held to within 0.4."""

@@ -80,6 +80,8 @@ def test_losses_and_gradients_are_those_of_transformers(
     monkeypatch.setattr(experts, "product_form", lambda *_: form)
     config, changes = MODELS[name]
     theirs = random_model(**changes)
+    if config.latent is not None and balance.weight:
+        pytest.skip("transformers has no auxiliary loss for DeepSeek-V2")
     tokens_BL = torch.randint(0, 257, (2, 61), generator=torch.manual_seed(1))
     step = step_of(Theirs(config, theirs), tokens_BL, balance)
     s = AdamWSettings()

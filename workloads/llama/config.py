@@ -75,6 +75,22 @@ class Experts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Latent:
+    """Latent attention: keys and values of all heads from one compressed vector a token
+    (``latent.py``)."""
+
+    kv_rank: int
+    """Values of that vector."""
+    rope_dim: int
+    """Values of the rotated key that all heads share, and of each query's rotated part; a head's
+    other part, and its values, have the model's ``head_dim``."""
+    q_rank: int = 0
+    """Values of a compressed query; 0 where queries come from the input itself."""
+    magnitude: float = 1.0
+    """What queries and keys are each multiplied by, YaRN's for contexts that were stretched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LlamaConfig:
     """Everything that fixes the shape and the arithmetic of a Llama-family decoder."""
 
@@ -102,12 +118,15 @@ class LlamaConfig:
     window: int | None = None
     """Tokens back to which some layer attends, where it is not all of them. Cases no longer than
     this are the same as without it; longer ones are refused."""
+    latent: Latent | None = None
+    """Latent attention in place of grouped queries; ``n_kv_heads`` is then ``n_heads``."""
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON values. What a plain Llama lacks is left out: it was not there
         when the first results were stored, and these must remain comparable."""
         values = asdict(self)
-        later = {"qk_norm": False, "experts": None, "mlp_bias": False, "window": None}
+        later = {"qk_norm": False, "experts": None, "mlp_bias": False, "window": None,
+                 "latent": None}  # fmt: skip
         if self.rope_scaling is not None and self.rope_scaling.kind != "yarn":
             for name in ("fast_turns", "slow_turns", "magnitude", "whole_pairs"):
                 del values["rope_scaling"][name]
@@ -117,11 +136,13 @@ class LlamaConfig:
     def from_json(cls, values: Mapping[str, Any]) -> LlamaConfig:
         """Inverse of :meth:`to_json`."""
         scaling, experts = values["rope_scaling"], values.get("experts")
+        latent = values.get("latent")
         return cls(
             **{
                 **values,
                 "rope_scaling": RopeScaling(**scaling) if scaling else None,
                 "experts": Experts(**experts) if experts else None,
+                "latent": Latent(**latent) if latent else None,
             }
         )
 
@@ -130,8 +151,26 @@ class LlamaConfig:
         return self.experts is not None and layer >= self.experts.dense_layers
 
     @property
+    def rotary_dim(self) -> int:
+        """Width of what is rotated of a head."""
+        return self.head_dim if self.latent is None else self.latent.rope_dim
+
+    @property
+    def cached_values(self) -> int:
+        """Values that one layer caches of one token."""
+        if self.latent is not None:
+            return self.latent.kv_rank + self.latent.rope_dim
+        return 2 * self.n_kv_heads * self.head_dim
+
+    @property
     def attention_params(self) -> int:
         """Weights of one layer's attention that take part in matrix multiplications."""
+        if self.latent is not None:
+            rank, query = self.latent.q_rank, self.n_heads * (self.head_dim + self.rotary_dim)
+            compressed = self.d_model * (self.latent.kv_rank + self.rotary_dim)
+            expanded = 2 * self.latent.kv_rank * self.n_heads * self.head_dim
+            queries = rank * (self.d_model + query) if rank else self.d_model * query
+            return queries + compressed + expanded + self.n_heads * self.head_dim * self.d_model
         heads = (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
         return self.d_model * heads + self.n_heads * self.head_dim * self.d_model
 
@@ -187,8 +226,9 @@ class LlamaConfig:
             d_model=self.d_model,
             heads=self.n_heads,
             head_dim=self.head_dim,
-            kv_per_token=2.0 * self.n_layers * self.n_kv_heads * self.head_dim,
-            kv_heads=self.n_kv_heads,
+            kv_per_token=float(self.n_layers * self.cached_values),
+            kv_heads=self.n_kv_heads if self.latent is None else 0,
+            rotary=self.rotary_dim,
             attention_layers=self.n_layers,
             window=None,
             global_every=1,
@@ -219,6 +259,7 @@ class LlamaConfig:
         biases = heads * self.head_dim * self.attention_bias + self.d_model * self.output_bias
         biases += (2 * self.d_ffn + self.d_model) * self.mlp_bias
         norms = 2 * self.d_model + 2 * self.head_dim * self.qk_norm
+        norms += 0 if self.latent is None else self.latent.kv_rank + self.latent.q_rank
         layers = self.matmul_params + self.n_layers * (norms + biases)
         return layers + self.d_model + self.head_params * (1 if self.tied else 2)
 
@@ -233,8 +274,15 @@ def prefill_flops(config: LlamaConfig, batch: int, length: int, *, causal: bool 
 
 
 def decode_flops(config: LlamaConfig, batch: int, keys: int) -> int:
-    """:meth:`Decoder.decode_flops` of this model."""
-    return round(config.decoder.decode_flops(batch, keys))
+    """:meth:`Decoder.decode_flops` of this model. With latent attention queries meet the cache as
+    it is, kv_rank + rope_dim wide in QKᵀ and kv_rank wide in AV, where whole heads would be
+    narrower but would have to be made of every cached token again."""
+    wider = 0
+    if config.latent is not None:
+        cached = 2 * config.latent.kv_rank + config.latent.rope_dim
+        wider = 2 * (cached - 2 * config.head_dim - config.latent.rope_dim)
+    more = batch * keys * config.n_layers * config.n_heads * wider
+    return round(config.decoder.decode_flops(batch, keys)) + more
 
 
 def weight_bytes(config: LlamaConfig, dtype_bytes: int, tokens: int | None = None) -> int:

@@ -5,7 +5,15 @@ The arithmetic is that of ``config.py``, where experts are a part of the configu
 
 from __future__ import annotations
 
-from tpubench.workloads.llama.config import Experts, LlamaConfig, public, public_experts
+from tpubench.workloads.llama.config import (
+    Experts,
+    Latent,
+    LlamaConfig,
+    RopeScaling,
+    public,
+    public_experts,
+    yarn_magnitude,
+)
 
 PRESETS: dict[str, LlamaConfig] = {
     "mixtral-8x7b": public(
@@ -23,6 +31,12 @@ PRESETS: dict[str, LlamaConfig] = {
             routed=64, top_k=6, d_ffn=1408, shared=2, normalised=False, dense_layers=1
         ),
     ),
+    "deepseek-v2-lite": public(
+        "deepseek-v2-lite", rope_theta=10_000.0, norm_eps=1e-6, max_context=163840,
+        rope_scaling=RopeScaling(kind="yarn", factor=40.0, original_context=4096),
+        experts=public_experts("deepseek-v2-lite", normalised=False),
+        latent=Latent(kv_rank=512, rope_dim=64, magnitude=yarn_magnitude(40.0, 0.707)),
+    ),
     "cpu-20m": LlamaConfig(
         d_model=256, n_layers=4, n_heads=4, n_kv_heads=2, head_dim=64, d_ffn=1024,
         vocab=16384, tied=True, rope_theta=10_000.0, max_context=8192,
@@ -36,5 +50,14 @@ PRESETS: dict[str, LlamaConfig] = {
             routed=8, top_k=2, d_ffn=32, shared=1, normalised=True, dense_layers=1
         ),
     ),
+    "tiny-latent": LlamaConfig(
+        d_model=64, n_layers=2, n_heads=4, n_kv_heads=4, head_dim=16, d_ffn=128,
+        vocab=256, tied=True, rope_theta=10_000.0, max_context=2048,
+        experts=Experts(
+            routed=8, top_k=2, d_ffn=32, shared=1, normalised=False, dense_layers=1
+        ),
+        latent=Latent(kv_rank=24, rope_dim=8, q_rank=32),
+    ),
 }  # fmt: skip
-"""``cpu-20m`` is nobody's model: a size that a CPU ends in seconds. ``tiny`` is for tests only."""
+"""``cpu-20m`` is nobody's model: a size that a CPU ends in seconds. ``tiny`` and ``tiny-latent``
+are for tests only."""

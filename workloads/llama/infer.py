@@ -81,6 +81,8 @@ class LlamaInfer(Workload):
         "weights.py",
         "experts.py",
         "experts_reference.py",
+        "latent.py",
+        "latent_reference.py",
     )
     primary_metric = "output_tok_s"
     parallelism: ClassVar[str | None] = "tp"

@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from tpubench.workloads.llama.config import LlamaConfig
 from tpubench.workloads.llama.experts import Mixture
+from tpubench.workloads.llama.latent import CachedLatentAttention
 from tpubench.workloads.llama.quantized import Held, projection
 
 
 def rope_frequencies(config: LlamaConfig) -> Tensor:
     """Rotary frequencies, radians a position: float32 of shape [H/2]."""
-    exponent = torch.arange(0, config.head_dim, 2, dtype=torch.int64).float() / config.head_dim
+    exponent = torch.arange(0, config.rotary_dim, 2, dtype=torch.int64).float() / config.rotary_dim
     frequencies = 1.0 / (config.rope_theta**exponent)
     scaling = config.rope_scaling
     if scaling is None:
@@ -38,8 +39,8 @@ def rope_frequencies(config: LlamaConfig) -> Tensor:
         )
         if scaling.whole_pairs:
             low, high = float(math.floor(low)), float(math.ceil(high))
-        low, high = max(low, 0.0), min(high, config.head_dim - 1.0)
-        pairs = torch.arange(config.head_dim // 2).float()
+        low, high = max(low, 0.0), min(high, config.rotary_dim - 1.0)
+        pairs = torch.arange(config.rotary_dim // 2).float()
         slow = ((pairs - low) / max(high - low, 1e-3)).clamp(0.0, 1.0)
         return slow * frequencies / scaling.factor + (1 - slow) * frequencies
     # llama3: keep wavelengths far below the original context, divide those far above it, and
@@ -56,7 +57,7 @@ def _pair_that_turns(config: LlamaConfig, turns: float) -> float:
     assert config.rope_scaling is not None
     wavelength = config.rope_scaling.original_context / turns
     return (
-        config.head_dim * math.log(wavelength / (2 * math.pi)) / (2 * math.log(config.rope_theta))
+        config.rotary_dim * math.log(wavelength / (2 * math.pi)) / (2 * math.log(config.rope_theta))
     )
 
 
@@ -78,11 +79,13 @@ class RMSNorm(nn.Module):
 
 
 class LayerCache(nn.Module):
-    """Keys and values of one layer: [B, K, capacity, H] each, written in place; in a layer with
-    experts also which of them each token took, int32 of [B, 1, capacity, k]."""
+    """Keys and values of one layer: [B, K, capacity, H] each, written in place, or with latent
+    attention what both are made of, [B, 1, capacity, X]; in a layer with experts also which of them
+    each token took, int32 of [B, 1, capacity, k]."""
 
     keys: Tensor
     values: Tensor
+    latent: Tensor
     record: Tensor
 
     def __init__(
@@ -94,9 +97,13 @@ class LayerCache(nn.Module):
         index: int,
     ) -> None:
         super().__init__()
-        shape = (batch, config.n_kv_heads, capacity, config.head_dim)
-        self.register_buffer("keys", torch.zeros(shape, dtype=dtype), persistent=False)
-        self.register_buffer("values", torch.zeros(shape, dtype=dtype), persistent=False)
+        if config.latent is not None:
+            kept = torch.zeros(batch, 1, capacity, config.cached_values, dtype=dtype)
+            self.register_buffer("latent", kept, persistent=False)
+        else:
+            shape = (batch, config.n_kv_heads, capacity, config.head_dim)
+            self.register_buffer("keys", torch.zeros(shape, dtype=dtype), persistent=False)
+            self.register_buffer("values", torch.zeros(shape, dtype=dtype), persistent=False)
         if config.experts is not None and config.has_experts(index):
             taken = (batch, 1, capacity, config.experts.top_k)
             self.register_buffer("record", torch.zeros(taken, dtype=torch.int32), persistent=False)
@@ -120,13 +127,13 @@ class KVCache(nn.Module):
         )
 
     def layer(self, index: int) -> tuple[Tensor, ...]:
-        """Keys, values and, where the layer has experts, the record of them."""
+        """What is cached and, last, where the layer has experts, the record of them."""
         return cast(LayerCache, self.layers[index]).parts()
 
     def records(self) -> list[Tensor]:
         """Which experts each token took, of the layers that have any: [B, 1, capacity, k] each."""
         layers = cast("list[LayerCache]", list(self.layers))
-        return [layer.record for layer in layers if len(layer.parts()) > 2]
+        return [layer.record for layer in layers if hasattr(layer, "record")]
 
 
 class Attention(nn.Module):
@@ -219,6 +226,18 @@ class Attention(nn.Module):
         return self.out(y_BLD)  # type: ignore[no-any-return]
 
 
+def attention(config: LlamaConfig, held: Held) -> Attention | CachedLatentAttention:
+    """That of a layer."""
+    if config.latent is None:
+        return Attention(config, held)
+    return CachedLatentAttention(
+        config,
+        lambda width, rows: projection(width, rows, bias=False, held=held),
+        lambda width: RMSNorm(width, config.norm_eps, held.dtype),
+        held.dtype,
+    )
+
+
 class FeedForward(nn.Module):
     """SwiGLU: gate and up in one projection."""
 
@@ -248,9 +267,10 @@ class Block(nn.Module):
     def __init__(self, config: LlamaConfig, held: Held, index: int) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(config.d_model, config.norm_eps, held.dtype)
-        self.attention = Attention(config, held)
+        self.attention = attention(config, held)
         self.ffn_norm = RMSNorm(config.d_model, config.norm_eps, held.dtype)
         self.ffn = feed_forward(config, held, index)
+        self.mixes = config.has_experts(index)
 
     def forward(
         self,
@@ -261,9 +281,9 @@ class Block(nn.Module):
         mask_LS: Tensor | None,
         slots: int,
     ) -> Tensor:
-        keys, values, *record = cache
+        kept, record = (cache[:-1], cache[-1:]) if self.mixes else (cache, ())
         h_BLD = x_BLD + self.attention(
-            self.attention_norm(x_BLD), rotary, (keys, values), positions_L, mask_LS, slots
+            self.attention_norm(x_BLD), rotary, kept, positions_L, mask_LS, slots
         )
         normed_BLD = self.ffn_norm(h_BLD)
         # A mixture also notes which experts it took.
@@ -339,7 +359,7 @@ def rope_tables(
     a head is (x₂, x₁), so the first half of the sine is negated.
     """
     if device.type == "meta":
-        empty = torch.empty(capacity, config.head_dim, dtype=dtype, device="meta")
+        empty = torch.empty(capacity, config.rotary_dim, dtype=dtype, device="meta")
         return empty, empty.clone()
     with torch.device("cpu"):
         angles = torch.outer(torch.arange(capacity).float(), rope_frequencies(config))

@@ -20,7 +20,7 @@ from torch.distributed import _functional_collectives as collectives
 
 from tpubench.suite.workload import Device, UsageError
 from tpubench.workloads.llama.config import LlamaConfig
-from tpubench.workloads.llama.model import Block, FeedForward, Llama
+from tpubench.workloads.llama.model import Attention, Block, FeedForward, Llama
 from tpubench.workloads.llama.quantized import Held, QuantizedLinear, quantize, row_scales
 from tpubench.workloads.llama.weights import Piece, Source, shapes
 
@@ -90,7 +90,7 @@ def build(
                 _fill(model.get_parameter(name), name, config, device, weights)
     _fill(head.weight, "head.weight", config, device, weights)
     for block in cast("list[Block]", list(model.blocks)):
-        attention, ffn = block.attention, cast(FeedForward, block.ffn)
+        attention, ffn = cast(Attention, block.attention), cast(FeedForward, block.ffn)
         attention.register_module("out", Summed(attention.out))
         ffn.register_module("down", Summed(ffn.down))
     model.register_module("head", Gathered(head))

@@ -22,6 +22,7 @@ _SOURCES = (
     "reference.py",
     "weights.py",
     "experts_reference.py",
+    "latent_reference.py",
 )
 """Files that a reference follows from, beside torch and the weights."""
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from tpubench.workloads.llama.config import Experts, LlamaConfig
 from tpubench.workloads.llama.experts_reference import mixture
+from tpubench.workloads.llama.latent_reference import latent_heads
 from tpubench.workloads.llama.model import rope_frequencies, rope_magnitude
 from tpubench.workloads.llama.quantized import Held
 from tpubench.workloads.llama.weights import Source, shapes, whole
@@ -202,17 +203,23 @@ def decoder_layer(
         return y + layer[f"{name}.bias"] if f"{name}.bias" in layer else y
 
     def turned(x_BLMH: Tensor) -> Tensor:
-        first, second = torch.split(x_BLMH, H // 2, dim=3)
+        first, second = x_BLMH.chunk(2, dim=3)
         cos, sin = turn
         return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=3)
 
     normed_BLD = rms_norm(x_BLD, layer["attention_norm.weight"], config.norm_eps)
-    qkv_BLMH = linear("attention.qkv", normed_BLD).view(B, L, N + 2 * K, H)
-    q, k, v_BLKH = torch.split(qkv_BLMH, [N, K, K], dim=2)
-    if config.qk_norm:
-        q = rms_norm(q, layer["attention.q_norm.weight"], config.norm_eps)
-        k = rms_norm(k, layer["attention.k_norm.weight"], config.norm_eps)
-    y_BLNH = causal_attention(turned(q), turned(k), v_BLKH)
+    if config.latent is not None:
+        q, k, v_BLNH = latent_heads(
+            config, layer, normed_BLD, linear=linear, norm=rms_norm, turned=turned
+        )
+        y_BLNH = causal_attention(config.latent.magnitude**2 * q, k, v_BLNH)
+    else:
+        qkv_BLMH = linear("attention.qkv", normed_BLD).view(B, L, N + 2 * K, H)
+        q, k, v_BLKH = torch.split(qkv_BLMH, [N, K, K], dim=2)
+        if config.qk_norm:
+            q = rms_norm(q, layer["attention.q_norm.weight"], config.norm_eps)
+            k = rms_norm(k, layer["attention.k_norm.weight"], config.norm_eps)
+        y_BLNH = causal_attention(turned(q), turned(k), v_BLKH)
     h_BLD = x_BLD + linear("attention.out", y_BLNH.reshape(B, L, N * H))
     normed_BLD = rms_norm(h_BLD, layer["ffn_norm.weight"], config.norm_eps)
     if ffn is not None:
@@ -222,7 +229,8 @@ def decoder_layer(
 
 
 def causal_attention(q_BLNH: Tensor, k_BLKH: Tensor, v_BLKH: Tensor) -> Tensor:
-    """softmax(QKᵀ/√H)·V where a query sees itself and what came before; scores in float32."""
+    """softmax(QKᵀ/√H)·V where a query sees itself and what came before; scores in float32. Values
+    may be of another width than the heads that are compared."""
     B, L, N, H = q_BLNH.shape
     K = k_BLKH.shape[2]
     k_BKSH, v_BKSH = k_BLKH.transpose(1, 2).float(), v_BLKH.transpose(1, 2)
@@ -237,7 +245,7 @@ def causal_attention(q_BLNH: Tensor, k_BLKH: Tensor, v_BLKH: Tensor) -> Tensor:
         attend = scores.masked_fill(future_LS, -math.inf).softmax(dim=4)
         parts.append(attend.to(v_BKSH.dtype) @ v_BKSH.unsqueeze(2))
     y_BKGLH = torch.cat(parts, dim=3)
-    return y_BKGLH.permute(0, 3, 1, 2, 4).reshape(B, L, N, H)
+    return y_BKGLH.permute(0, 3, 1, 2, 4).reshape(B, L, N, v_BLKH.shape[3])
 
 
 def rounded_to_fp8(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tpubench.suite.workload import Case, Device, Mark, Step, Weights, Window
 from tpubench.workloads.llama.config import LlamaConfig
-from tpubench.workloads.llama.model import Block, FeedForward, KVCache, Llama
+from tpubench.workloads.llama.model import Attention, Block, FeedForward, KVCache, Llama
 from tpubench.workloads.llama.quantized import held
 from tpubench.workloads.llama.weights import Source, fill, source
 
@@ -97,7 +97,7 @@ class LlamaStep(Step):
         """Heads, feed-forward features and vocabulary, as ``llama/ranks.py`` divides them."""
         cut: list[tuple[Tensor, int]] = [(self.model.head.weight, 0)]
         for block in cast("list[Block]", list(self.model.blocks)):
-            attention, ffn = block.attention, cast(FeedForward, block.ffn)
+            attention, ffn = cast(Attention, block.attention), cast(FeedForward, block.ffn)
             cut += [(parameter, 0) for parameter in attention.qkv.parameters()]
             cut += [(parameter, 0) for parameter in ffn.gate_up.parameters()]
             cut += [(attention.out.weight, 1), (ffn.down.weight, 1)]

@@ -22,7 +22,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from tpubench.workloads.llama.config import Experts, LlamaConfig
+from tpubench.workloads.llama.config import Experts, Latent, LlamaConfig
 from tpubench.workloads.llama.model import Llama
 from tpubench.workloads.llama.quantized import (
     Held,
@@ -115,12 +115,28 @@ class Drawn:
             if config.experts is not None and config.has_experts(_layer(name)):
                 size /= 1.0 if name.endswith("shared.down.weight") else gate_size(config.experts)
             return size * normal
+        if config.latent is not None and ".attention." in name:
+            return self._latent(config.latent, name, first, normal)
         if name.endswith("attention.qkv.weight"):
             scored = width + config.n_kv_heads * config.head_dim  # query and key rows
             std = torch.full((len(normal), 1), 1 / math.sqrt(D), device=normal.device)
             std[: max(0, scored - first)] *= math.sqrt(_SCORE_STD)
             return std * normal
         return normal / math.sqrt(D)
+
+    def _latent(self, latent: Latent, name: str, first: int, normal: Tensor) -> Tensor:
+        """Projections of latent attention: rows of queries and keys are larger, as elsewhere."""
+        row = torch.arange(first, first + len(normal), device=normal.device)
+        kind = name.removesuffix(".weight").split(".")[-1]
+        if kind == "kv_a":  # the compressed part is normed, whatever its size
+            scored = row >= latent.kv_rank
+        elif kind == "kv_b":  # of each head keys, then values
+            scored = row % (2 * self.config.head_dim) < self.config.head_dim
+        else:
+            scored = (row >= 0) & (kind != "q_a")
+        larger = math.sqrt(_SCORE_STD) / latent.magnitude
+        std = torch.where(scored, larger, 1.0) / math.sqrt(normal.shape[1])
+        return std.unsqueeze(1) * normal
 
 
 @lru_cache(maxsize=1)

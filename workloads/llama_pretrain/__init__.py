@@ -87,6 +87,8 @@ class LlamaPretrain(Workload):
     }
     fractions: ClassVar = {"mfu": "pass"}
     sources: ClassVar[tuple[str, ...]] = (
+        "../llama/latent.py",
+        "../llama/latent_reference.py",
         "../llama/model.py",
         "../llama/config.py",
         "../llama/recall.py",

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from tpubench.workloads.llama.config import LlamaConfig
+from tpubench.workloads.llama.latent import LatentAttention
 from tpubench.workloads.llama.model import rope_tables
 
 IGNORED = -100
@@ -89,6 +90,27 @@ class Attention(nn.Module):
         return cast(Tensor, self.out(y_BNLH.transpose(1, 2).reshape(B, L, N * H)))
 
 
+class TrainedLatentAttention(LatentAttention):
+    """Latent attention over the whole sequence."""
+
+    def forward(self, x_BLD: Tensor, cos_LR: Tensor, sin_LR: Tensor) -> Tensor:
+        cached_BLX = self.compressed(x_BLD, cos_LR, sin_LR)
+        q_BLNH, q_BLNR = self.turned(self.queries(x_BLD), cos_LR, sin_LR)
+        return cast(Tensor, self.out(self.to_sequence(q_BLNH, q_BLNR, cached_BLX, None)))
+
+
+def attention(config: LlamaConfig) -> Attention | TrainedLatentAttention:
+    """That of a layer."""
+    if config.latent is None:
+        return Attention(config)
+    return TrainedLatentAttention(
+        config,
+        lambda width, rows: Linear(width, rows, bias=False),
+        lambda width: RMSNorm(width, config.norm_eps),
+        torch.float32,
+    )
+
+
 class FeedForward(nn.Module):
     """SwiGLU: gate and up in one projection."""
 
@@ -108,7 +130,7 @@ class Block(nn.Module):
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.attention = Attention(config)
+        self.attention = attention(config)
         self.ffn_norm = RMSNorm(config.d_model, config.norm_eps)
         self.ffn = FeedForward(config.d_model, config.d_ffn, bias=config.mlp_bias)
 

@@ -60,6 +60,7 @@ FROZEN = 1e-6
 _REGRET = "regret of routes"
 _SOURCES = (
     "../llama/experts_reference.py",
+    "../llama/latent_reference.py",
     "../moe_pretrain/balance.py",
     "../moe_pretrain/reference.py",
     "../llama/config.py",

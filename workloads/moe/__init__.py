@@ -62,8 +62,8 @@ class MoeInfer(LlamaInfer):
         return decoder(preset, PRESETS)
 
     def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:
-        if accelerator or preset == "tiny":
-            return super().standard(preset, accelerator)
+        if accelerator or preset.startswith("tiny"):
+            return super().standard("tiny" if preset.startswith("tiny") else preset, accelerator)
         return [{"batch": batch, "input_len": 64, "output_len": 16} for batch in (1, 8)]
 
     def prepare(self, case: Case, weights: Weights) -> Case:

@@ -30,12 +30,13 @@ from tpubench.workloads.llama.config import decoder
 from tpubench.workloads.llama.experts_config import PRESETS
 from tpubench.workloads.llama_pretrain import LlamaPretrain, model_trained, more_bytes
 
-_SUBSETS = {"mixtral-8x7b": 2, "qwen3-30b-a3b": 4, "deepseek-moe-16b": 5}
+_SUBSETS = {"mixtral-8x7b": 2, "qwen3-30b-a3b": 4, "deepseek-moe-16b": 5, "deepseek-v2-lite": 5}
 """Layers trained unless ``layers`` says otherwise: 46 to 60 GB of weights and optimizer."""
 _BALANCE: Mapping[str, dict[str, int | str]] = {
     "mixtral-8x7b": {"balance": "pooled", "balance_weight": "0.02"},
     "qwen3-30b-a3b": {"balance": "pooled", "balance_weight": "0.001"},
     "deepseek-moe-16b": {"balance": "sequence", "balance_weight": "0.001"},
+    "deepseek-v2-lite": {"balance": "sequence", "balance_weight": "0.001"},
 }
 """The auxiliary loss of each model's own configuration; ``balance.py`` says where it stands."""
 
@@ -92,7 +93,7 @@ class MoePretrain(LlamaPretrain):
             "layers": _SUBSETS.get(preset, 0),
             **_BALANCE.get(preset, {}),
         }
-        if preset == "tiny":
+        if preset.startswith("tiny"):
             return [{"batch": 2, "seq_len": 64, **layers}]
         return [layers if accelerator else {"seq_len": 128, **layers}]
 

@@ -19,12 +19,12 @@ from tpubench.workloads.llama.config import Experts, LlamaConfig
 from tpubench.workloads.llama.experts import Mixture, Stacked
 from tpubench.workloads.llama_pretrain.model import (
     IGNORED,
-    Attention,
     Block,
     FeedForward,
     Linear,
     RMSNorm,
     TrainedLlama,
+    attention,
 )
 from tpubench.workloads.moe_pretrain.balance import UNBALANCED, Balance
 
@@ -87,7 +87,7 @@ class MixedBlock(nn.Module):
         super().__init__()
         assert config.experts is not None
         self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.attention = Attention(config)
+        self.attention = attention(config)
         self.ffn_norm = RMSNorm(config.d_model, config.norm_eps)
         self.ffn = TrainedMixture(config.d_model, config.experts, dtype)
 
