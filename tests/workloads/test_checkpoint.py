@@ -247,10 +247,52 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "yarn, flag a number": (rope(rope_type="yarn", factor=4.0, truncate=3), "truncate = 3"),
     "dynamic": (rope(rope_type="dynamic", factor=4.0), "supported rotary scalings"),
-    "longrope, old form": (
+    "longrope without factors": (
         config(rope_parameters=None, rope_scaling={"type": "longrope"}),
-        "supported rotary scalings",
+        "rope_scaling.short_factor = None: not a list of 8 numbers",
     ),
+    "longrope, too few factors": (
+        rope(rope_type="longrope", short_factor=[1.0] * 7, long_factor=[1.0] * 8),
+        "short_factor = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]: not a list of 8 numbers",
+    ),
+    "longrope, a factor of nothing": (
+        rope(rope_type="longrope", short_factor=[1.0] * 7 + [0.0], long_factor=[1.0] * 8),
+        "short_factor = 0.0: not a number above zero",
+    ),
+    "longrope, factors of text": (
+        rope(rope_type="longrope", short_factor=[1.0] * 8, long_factor=["1.0"] * 8),
+        "long_factor = '1.0': not a number",
+    ),
+    "a share of a head that is no number of pairs": (
+        config(model_type="phi3", architectures=None, partial_rotary_factor=0.2),
+        "0.2 of 16 is no even number of values",
+    ),
+    "more than a head": (
+        config(model_type="phi3", architectures=None, partial_rotary_factor=1.5),
+        "1.5 of 16 is no even number of values",
+    ),
+    "two shares of a head": (
+        lambda f: edit_json(
+            f / "config.json",
+            model_type="phi3",
+            architectures=None,
+            partial_rotary_factor=0.5,
+            rope_parameters={"rope_theta": 1e4, "partial_rotary_factor": 0.75},
+        ),
+        "partial_rotary_factor = 0.5: 0.75 of 16",
+    ),
+    "GLM without a number of key heads": (
+        config(model_type="glm", architectures=None, num_key_value_heads=None),
+        "num_key_value_heads is missing",
+    ),
+    "Phi-3 with projections apart": (
+        config(model_type="phi3", architectures=None),
+        "'model.layers.0.self_attn.qkv_proj.weight' is missing",
+    ),
+    "StableLM": (config(model_type="stablelm"), "model_type = 'stablelm': supported: llama"),
+    "Phi-2": (config(model_type="phi"), "model_type = 'phi': supported: llama"),
+    "Nemotron": (config(model_type="nemotron"), "model_type = 'nemotron': supported: llama"),
+    "GLM-4-0414, norms after its branches": (config(model_type="glm4"), "model_type = 'glm4'"),
     "two rotary scalings": (
         config(rope_scaling={"type": "linear", "factor": 2.0}),
         "says something else",
@@ -265,7 +307,11 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
         rope(rope_type="llama3", factor=8.0, low_freq_factor=4.0, high_freq_factor=4.0),
         "not above low_freq_factor",
     ),
-    "partial rotary": (config(partial_rotary_factor=0.5), "partial rotary"),
+    "partial rotary": (config(partial_rotary_factor=0.5), "not supported in this family"),
+    "partial rotary, newer form": (
+        rope(partial_rotary_factor=0.5),
+        "partial rotary positions: not supported in this family",
+    ),
     "width missing": (config(hidden_size=None), "hidden_size is missing"),
     "width negative": (config(hidden_size=-32), "hidden_size = -32"),
     "width huge": (config(hidden_size=10**30), "not a whole number from 1"),

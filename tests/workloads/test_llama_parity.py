@@ -152,6 +152,15 @@ LLAMA3 = {
     "original_max_position_embeddings": 64,
 }
 
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "short_factor": [1.0, 1.1, 1.3, 1.7, 2.0, 2.5],
+    "long_factor": [2.0, 3.0, 4.0, 6.0, 8.0, 9.0],
+    "partial_rotary_factor": 0.75,
+    "factor": 4.0,
+}
+
 
 @pytest.mark.parametrize(
     "changes",
@@ -161,9 +170,11 @@ LLAMA3 = {
         {"rope_parameters": LLAMA3, "num_key_value_heads": 1, "head_dim": 24},
         {"kind": "Qwen2"},
         {"kind": "Qwen3", "head_dim": 24},
+        {"kind": "Phi3", "pad_token_id": 0, "rope_parameters": LONGROPE},
+        {"kind": "Glm", "pad_token_id": 0, "head_dim": 16},
         {"shard": "60KB"},
     ],
-    ids=["plain", "tied, biases", "llama3 scaling", "Qwen2", "Qwen3", "shards"],
+    ids=["plain", "tied, biases", "llama3 scaling", "Qwen2", "Qwen3", "Phi-3", "GLM", "shards"],
 )
 def test_the_reference_computes_what_transformers_does(
     changes: dict[str, Any], tmp_path: Path
@@ -192,8 +203,12 @@ def test_regret_is_how_far_a_token_is_below_the_best() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True}],
-    ids=["plain", "tied"],
+    [
+        {},
+        {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True},
+        {"kind": "Phi3", "pad_token_id": 0, "rope_parameters": LONGROPE},
+    ],
+    ids=["plain", "tied", "fused in the file"],
 )
 def test_ranks_hold_their_parts_of_a_checkpoint_and_never_all_of_it(
     changes: dict[str, Any], tmp_path: Path

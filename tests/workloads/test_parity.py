@@ -6,6 +6,7 @@ in float32 on the CPU.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from tpubench.suite import registry
 from tpubench.suite.workload import Case
 from tpubench.workloads._checkpoint import load, read_config
 from tpubench.workloads._tokenizer import read_tokenizer
-from tpubench.workloads.llama.config import PRESETS, RopeScaling
+from tpubench.workloads.llama.config import PRESETS, LlamaConfig
 from tpubench.workloads.llama.model import Llama
+from tpubench.workloads.llama.rope import RopeScaling
 
 STEPS = 64
 TOLERANCE = 1e-3
@@ -47,6 +49,14 @@ YARN = {
     "rope_theta": 1e4,
     "factor": 8.0,
     "original_max_position_embeddings": 32,
+}
+
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "short_factor": [1.0, 1.1, 1.3, 1.7, 2.0, 2.5],
+    "long_factor": [2.0, 3.0, 4.0, 6.0, 8.0, 9.0],
+    "partial_rotary_factor": 0.75,
 }
 
 CASES: dict[str, dict[str, Any]] = {
@@ -94,6 +104,55 @@ CASES: dict[str, dict[str, Any]] = {
         "use_sliding_window": True,
         "sliding_window": 200,
         "max_window_layers": 1,
+    },
+    "Phi-3": {"kind": "Phi3", "pad_token_id": 0},
+    "Phi-3, three quarters of a head, tied": {
+        "kind": "Phi3",
+        "pad_token_id": 0,
+        "tie_word_embeddings": True,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1e4,
+            "partial_rotary_factor": 0.75,
+        },
+    },
+    "Phi-3, longrope within its original context": {
+        "kind": "Phi3",
+        "pad_token_id": 0,
+        "original_max_position_embeddings": 200,
+        "rope_parameters": LONGROPE,
+    },
+    "Llama, longrope": {
+        "original_max_position_embeddings": 200,
+        "rope_parameters": {
+            **{key: value for key, value in LONGROPE.items() if key != "partial_rotary_factor"},
+            "short_factor": [*LONGROPE["short_factor"], 2.6, 2.7],
+            "long_factor": [*LONGROPE["long_factor"], 9.0, 9.0],
+            "attention_factor": 1.3,
+        },
+    },
+    "GLM, half of a head, pairs side by side": {"kind": "Glm", "head_dim": 16, "pad_token_id": 0},
+    "GLM, whole heads, no biases": {
+        "kind": "Glm",
+        "head_dim": 24,
+        "pad_token_id": 0,
+        "attention_bias": False,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1e4,
+            "partial_rotary_factor": 1.0,
+        },
+    },
+    "GLM, a quarter of a head, linear scaling": {
+        "kind": "Glm",
+        "head_dim": 32,
+        "pad_token_id": 0,
+        "rope_parameters": {
+            "rope_type": "linear",
+            "rope_theta": 1e4,
+            "factor": 4.0,
+            "partial_rotary_factor": 0.25,
+        },
     },
     "Qwen3": {"kind": "Qwen3", "head_dim": 24},
     "Qwen3, tied, biases": {
@@ -148,6 +207,23 @@ def test_reads_the_older_form_of_rotary_scaling(form: str, tmp_path: Path) -> No
     assert_parity(built(tmp_path), theirs, prompt_for(theirs))
 
 
+@pytest.mark.parametrize("name", ["longrope", "su", "yarn"])
+def test_reads_phi_as_it_was_published(name: str, tmp_path: Path) -> None:
+    """Its scaling under three names, everything else beside it, and a word of its own code."""
+    theirs = save(tmp_path, **CASES["Phi-3, longrope within its original context"])
+    edit_json(
+        tmp_path / "config.json",
+        remove=("rope_parameters",),
+        rope_theta=1e4,
+        partial_rotary_factor=0.75,
+        rope_scaling={"type": name, **{k: LONGROPE[k] for k in ("short_factor", "long_factor")}},
+        auto_map={"AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"},
+    )
+    assert_parity(built(tmp_path), theirs, prompt_for(theirs))
+    config = read_config(tmp_path)
+    assert LlamaConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
 @pytest.mark.parametrize(
     ("kind", "architecture", "changes"),
     [
@@ -184,8 +260,15 @@ def test_yarn_scaling_of_a_gguf(tmp_path: Path) -> None:
     assert_parity(built(tmp_path / "tiny.gguf"), theirs, prompt_for(theirs))
 
 
-def test_a_context_beyond_the_window_is_refused(tmp_path: Path) -> None:
-    save(tmp_path, kind="Mistral", sliding_window=200, head_dim=16)
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("Mistral within its window", "sliding window of 200 tokens"),
+        ("Phi-3, longrope within its original context", "200 tokens of x's original context"),
+    ],
+)
+def test_a_context_beyond_what_is_computed_is_refused(name: str, why: str, tmp_path: Path) -> None:
+    save(tmp_path, **CASES[name])
     workload = registry.workload("llama-infer")
     for output_len, fits in ((100, True), (101, False)):
         case = Case(
@@ -196,7 +279,7 @@ def test_a_context_beyond_the_window_is_refused(tmp_path: Path) -> None:
         if fits:
             workload.validate(case)
         else:
-            with pytest.raises(UsageError, match="sliding window of 200 tokens"):
+            with pytest.raises(UsageError, match=why):
                 workload.validate(case)
 
 

@@ -12,10 +12,9 @@ from tpubench.workloads.llama.config import (
     Experts,
     Latent,
     LlamaConfig,
-    RopeScaling,
-    yarn_magnitude,
 )
 from tpubench.workloads.llama.model import Llama
+from tpubench.workloads.llama.rope import RopeScaling, yarn_magnitude
 from tpubench.workloads.llama.weights import Piece
 
 CONFIG = LlamaConfig(

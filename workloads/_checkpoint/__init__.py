@@ -5,9 +5,10 @@ needs is there in the right shape: a header that lies about its sizes is refused
 allocated for it. ``load`` then copies tensor by tensor out of the mapped file, so beyond the model
 itself it needs the memory of about one tensor.
 
-Supported: dense Llama decoders, the Mistral and Qwen2 ones whose arithmetic is the same, and Qwen3;
-rotary scalings linear, llama3 and yarn; sliding windows, for contexts that lie within them. All
-else (experts, partial rotary positions, longrope, quantised safetensors …) is refused by name.
+Supported: dense Llama decoders, the Mistral, Qwen2 and Phi-3 ones whose arithmetic is the same,
+Qwen3 and GLM; rotary positions of a part of each head; rotary scalings linear, llama3, yarn, and
+longrope within its original context; sliding windows, for contexts that lie within them. All else
+(experts, quantised safetensors …) is refused by name.
 """
 
 from __future__ import annotations
@@ -102,12 +103,14 @@ def placements(config: LlamaConfig, names: Mapping[str, str]) -> dict[str, Place
     """Stored name of every tensor the program needs, and where it goes.
 
     The program fuses query, key and value into one projection, and gate and up into another, in
-    that order; checkpoints keep them apart.
+    that order; most checkpoints keep them apart.
     """
     D, F = config.d_model, config.d_ffn
     Q, K = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
-    projections = (
+    stored = (
         # part, parameter, first row, rows, columns, has a bias
+        ("qkv", "attention.qkv", 0, Q + 2 * K, D, config.attention_bias),
+        ("gate_up", "ffn.gate_up", 0, 2 * F, D, config.mlp_bias),
         ("q", "attention.qkv", 0, Q, D, config.attention_bias),
         ("k", "attention.qkv", Q, K, D, config.attention_bias),
         ("v", "attention.qkv", Q + K, K, D, config.attention_bias),
@@ -116,6 +119,9 @@ def placements(config: LlamaConfig, names: Mapping[str, str]) -> dict[str, Place
         ("up", "ffn.gate_up", F, F, D, config.mlp_bias),
         ("down", "ffn.down", 0, D, F, config.mlp_bias),
     )
+    # Where a file has the whole, it has no parts.
+    apart = {"q": "qkv", "k": "qkv", "v": "qkv", "gate": "gate_up", "up": "gate_up"}
+    projections = [one for one in stored if one[0] in names and apart.get(one[0]) not in names]
     placed = {
         names["embedding"]: Placement(parameter="embedding.weight", shape=(config.vocab, D)),
         names["norm"]: Placement(parameter="norm.weight", shape=(D,)),

@@ -25,7 +25,8 @@ from tpubench.workloads._checkpoint.header import (
     quoted,
     refused,
 )
-from tpubench.workloads.llama.config import LlamaConfig, RopeScaling, yarn_magnitude
+from tpubench.workloads.llama.config import LlamaConfig
+from tpubench.workloads.llama.rope import RopeScaling, yarn_magnitude
 
 if TYPE_CHECKING:
     from torch import Tensor

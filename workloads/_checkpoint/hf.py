@@ -1,9 +1,7 @@
 """A Hugging Face folder: config.json and safetensors, in one file or in shards.
 
-Keys and their defaults are those of transformers' Llama, Mistral, Qwen2 and Qwen3 configurations;
-a key without a safe default must be there. Rotary scaling is read in its old form
-(``rope_scaling`` with ``type`` or ``rope_type``, ``rope_theta`` beside it) and its newer one
-(``rope_parameters`` with everything inside).
+Keys and their defaults are those of transformers' configurations of each family (``families.py``);
+a key without a safe default must be there.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tpubench.suite.workload import open_regular
+from tpubench.workloads._checkpoint.families import FAMILIES, Family, row_order
 from tpubench.workloads._checkpoint.header import (
     MAX_LAYERS,
     PICKLED,
@@ -25,35 +24,11 @@ from tpubench.workloads._checkpoint.header import (
     read_json,
     refused,
 )
-from tpubench.workloads.llama.config import LlamaConfig, RopeScaling, yarn_magnitude
+from tpubench.workloads._checkpoint.rotary import rotary
+from tpubench.workloads.llama.config import LlamaConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-ARCHITECTURES = {
-    "llama": "LlamaForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-}
-"""``model_type`` to the one class whose arithmetic the program has."""
-
-NAMES = {
-    "embedding": "model.embed_tokens.weight",
-    "norm": "model.norm.weight",
-    "head": "lm_head.weight",
-    "attention_norm": "model.layers.{layer}.input_layernorm.weight",
-    "ffn_norm": "model.layers.{layer}.post_attention_layernorm.weight",
-    "q": "model.layers.{layer}.self_attn.q_proj.{kind}",
-    "k": "model.layers.{layer}.self_attn.k_proj.{kind}",
-    "v": "model.layers.{layer}.self_attn.v_proj.{kind}",
-    "o": "model.layers.{layer}.self_attn.o_proj.{kind}",
-    "q_norm": "model.layers.{layer}.self_attn.q_norm.weight",
-    "k_norm": "model.layers.{layer}.self_attn.k_norm.weight",
-    "gate": "model.layers.{layer}.mlp.gate_proj.{kind}",
-    "up": "model.layers.{layer}.mlp.up_proj.{kind}",
-    "down": "model.layers.{layer}.mlp.down_proj.{kind}",
-}
 
 UNSUPPORTED = {
     "num_local_experts": "a mixture of experts",
@@ -66,28 +41,6 @@ UNSUPPORTED = {
     "auto_map": "code of its own",
 }
 """Keys that change the arithmetic when set, and what they stand for."""
-
-ROPE_KEYS = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
-SCALING_KEYS: dict[str, set[str]] = {
-    "default": set(),
-    "linear": {"factor"},
-    "llama3": {
-        "factor",
-        "low_freq_factor",
-        "high_freq_factor",
-        "original_max_position_embeddings",
-    },
-    "yarn": {
-        "factor",
-        "original_max_position_embeddings",
-        "attention_factor",
-        "beta_fast",
-        "beta_slow",
-        "mscale",
-        "mscale_all_dim",
-        "truncate",
-    },
-}
 
 MAX_HEADER_BYTES = 16 << 20
 """Of a safetensors file: a hundred times that of the largest supported model."""
@@ -102,25 +55,34 @@ class SafetensorsFolder:
 
     path: Path
     config: LlamaConfig
+    family: Family
     shapes: Mapping[str, tuple[int, ...]]
     files: Mapping[str, Path]
 
     @property
     def names(self) -> Mapping[str, str]:
-        return NAMES
+        return self.family.names
 
     def tensors(self, names: Collection[str]) -> Iterator[tuple[str, int, Tensor]]:
-        """Each tensor whole, a view of the mapped file."""
+        """Each tensor whole, a view of the mapped file where its rows are in our order."""
         from safetensors import SafetensorError, safe_open
 
-        if self.config.tied and NAMES["embedding"] in names and NAMES["head"] in self.files:
-            _check_tied(self.files)
+        if (
+            self.config.tied
+            and self.names["embedding"] in names
+            and self.names["head"] in self.files
+        ):
+            _check_tied(
+                self.files[self.names["head"]], self.files[self.names["embedding"]], self.names
+            )
         for file in dict.fromkeys(self.files[name] for name in self.files if name in names):
             try:
                 with safe_open(file, framework="pt", device="cpu") as shard:
                     for name in shard.keys():  # noqa: SIM118 - not a mapping
                         if name in names:
-                            yield name, 0, shard.get_tensor(name)
+                            order = row_order(self.family, self.config, name)
+                            rows = shard.get_tensor(name)
+                            yield name, 0, rows if order is None else rows[order]
             except (SafetensorError, OSError, MemoryError) as error:
                 raise refused(file, f"cannot be read: {one_line(error)}") from None
 
@@ -130,7 +92,8 @@ def open_folder(folder: Path) -> SafetensorsFolder:
     config_file = folder / "config.json"
     if not is_file(config_file):
         raise refused(folder, "there is no config.json in this folder")
-    config = config_from_json(config_file, read_json(config_file))
+    config = config_from_json(config_file, values := read_json(config_file))
+    family = FAMILIES[str(values["model_type"])]
     shapes: dict[str, tuple[int, ...]] = {}
     files: dict[str, Path] = {}
     for file in _shards(folder):
@@ -142,19 +105,20 @@ def open_folder(folder: Path) -> SafetensorsFolder:
             if not name.endswith(".rotary_emb.inv_freq"):
                 shapes[name] = shape
     if config.tied:
-        shapes.pop(NAMES["head"], None)  # may be stored as well: compared when loading
-    return SafetensorsFolder(path=folder, config=config, shapes=shapes, files=files)
+        shapes.pop(family.names["head"], None)  # may be stored as well: compared when loading
+    return SafetensorsFolder(path=folder, config=config, family=family, shapes=shapes, files=files)
 
 
 def config_from_json(path: Path, values: Mapping[str, object]) -> LlamaConfig:
     """The configuration in config.json; UsageError naming what is not supported."""
     header = Header(path=path, values=values)
     kind = header.text("model_type")
-    if kind not in ARCHITECTURES:
-        raise header.error("model_type", f"supported: {', '.join(ARCHITECTURES)}")
-    architectures = header.get("architectures") or [ARCHITECTURES[kind]]
-    if not isinstance(architectures, list) or ARCHITECTURES[kind] not in architectures:
-        raise header.error("architectures", f"supported: {ARCHITECTURES[kind]}")
+    if kind not in FAMILIES:
+        raise header.error("model_type", f"supported: {', '.join(FAMILIES)}")
+    family = FAMILIES[kind]
+    architectures = header.get("architectures") or [family.architecture]
+    if not isinstance(architectures, list) or family.architecture not in architectures:
+        raise header.error("architectures", f"supported: {family.architecture}")
     quantization = header.get("quantization_config")
     if quantization is not None:
         method = quantization.get("quant_method") if isinstance(quantization, dict) else None
@@ -162,7 +126,8 @@ def config_from_json(path: Path, values: Mapping[str, object]) -> LlamaConfig:
             path, f"{quoted(method)} quantisation is not supported: use a GGUF or plain weights"
         )
     for key, meaning in UNSUPPORTED.items():
-        if header.is_set(key):
+        # Phi-3 was published with its code; transformers has had the class itself since.
+        if header.is_set(key) and not (kind == "phi3" and key == "auto_map"):
             raise header.error(key, f"{meaning}: not supported")
     if header.text("hidden_act", "silu") not in ("silu", "swish"):
         raise header.error("hidden_act", "only silu is supported")
@@ -170,19 +135,22 @@ def config_from_json(path: Path, values: Mapping[str, object]) -> LlamaConfig:
 
     d_model, n_heads = header.count("hidden_size"), header.count("num_attention_heads")
     head_dim = header.count("head_dim", max(1, d_model // n_heads))
-    if kind == "qwen3":
+    if kind in ("qwen3", "glm"):
         head_dim = header.count("head_dim", 128)
     elif header.get("head_dim") is None and d_model % n_heads:
         raise header.error("num_attention_heads", f"hidden_size {d_model} is not a multiple of it")
     max_context = header.count("max_position_embeddings")
-    # Llama and Qwen3 have one switch for four biases; Qwen2 always has three of them, Mistral none.
+    # Llama and Qwen3 have one switch for four biases, GLM for three; Qwen2 always has three of
+    # them, Mistral and Phi-3 none.
     biased = header.flag("attention_bias", False) if kind in ("llama", "qwen3") else False
-    theta, scaling = _rope(header, max_context)
+    three = kind == "qwen2" or (kind == "glm" and header.flag("attention_bias", True))
+    turned, theta, scaling = rotary(header, family, head_dim, max_context)
     config = LlamaConfig(
         d_model=d_model,
         n_layers=header.count("num_hidden_layers", maximum=MAX_LAYERS),
         n_heads=n_heads,
-        n_kv_heads=header.count("num_key_value_heads", n_heads),
+        # GLM's default is two.
+        n_kv_heads=header.count("num_key_value_heads", None if kind == "glm" else n_heads),
         head_dim=head_dim,
         d_ffn=header.count("intermediate_size"),
         vocab=header.count("vocab_size"),
@@ -190,7 +158,8 @@ def config_from_json(path: Path, values: Mapping[str, object]) -> LlamaConfig:
         rope_theta=theta,
         rope_scaling=scaling,
         norm_eps=header.number("rms_norm_eps"),
-        attention_bias=biased or kind == "qwen2",
+        turned_dim=turned if turned < head_dim else None,
+        attention_bias=biased or three,
         output_bias=biased,
         max_context=max_context,
         qk_norm=kind == "qwen3",
@@ -223,64 +192,6 @@ def _window(header: Header, kind: str) -> int | None:
     if "sliding_attention" in layers:
         raise header.error("layer_types", "sliding_attention, but no sliding_window is in use")
     return None
-
-
-def _rope(header: Header, max_context: int) -> tuple[float, RopeScaling | None]:
-    """Rotary base and scaling."""
-    old, new = header.get("rope_scaling"), header.get("rope_parameters")
-    if old and new and old != new:
-        raise header.error("rope_scaling", "rope_parameters says something else")
-    key = "rope_parameters" if new else "rope_scaling"
-    values = new or old or {}
-    if not isinstance(values, dict):
-        raise header.error(key, "not a JSON object")
-    prefix = f"{key}."
-    inner = {prefix + name: value for name, value in values.items()}
-    rope = Header(path=header.path, values=inner, prefix=prefix)
-    kind = rope.text("rope_type", rope.text("type", "default"))
-    if kind not in SCALING_KEYS:
-        raise header.error(key, f"supported rotary scalings: {', '.join(SCALING_KEYS)}")
-    for name in sorted(values.keys() - ROPE_KEYS - SCALING_KEYS[kind]):
-        if values[name] is not None:
-            raise rope.error(name, f"not supported with {kind} rotary scaling")
-    for source in (header, rope):
-        if source.number("partial_rotary_factor", 1.0) != 1.0:
-            raise source.error("partial_rotary_factor", "partial rotary positions: not supported")
-    theta = rope.number("rope_theta", header.number("rope_theta", 10_000.0))
-    if kind == "default":
-        return theta, None
-    if kind == "linear":
-        return theta, RopeScaling(kind="linear", factor=rope.number("factor"))
-    original = rope.count("original_max_position_embeddings", max_context)
-    if kind == "yarn":
-        return theta, _yarn(rope, header.count("original_max_position_embeddings", original))
-    return theta, RopeScaling(
-        kind="llama3",
-        factor=rope.number("factor"),
-        low_freq_factor=rope.number("low_freq_factor"),
-        high_freq_factor=rope.number("high_freq_factor"),
-        original_context=header.count("original_max_position_embeddings", original),
-    )
-
-
-def _yarn(rope: Header, original: int) -> RopeScaling:
-    """YaRN, with the defaults of transformers for what is not stated."""
-    factor = rope.number("factor")
-    magnitude = yarn_magnitude(factor)
-    if rope.is_set("attention_factor"):
-        magnitude = rope.number("attention_factor")
-    elif rope.is_set("mscale") and rope.is_set("mscale_all_dim"):
-        whole = yarn_magnitude(factor, rope.number("mscale_all_dim"))
-        magnitude = yarn_magnitude(factor, rope.number("mscale")) / whole
-    return RopeScaling(
-        kind="yarn",
-        factor=factor,
-        original_context=original,
-        fast_turns=rope.number("beta_fast", 32.0),
-        slow_turns=rope.number("beta_slow", 1.0),
-        magnitude=magnitude,
-        whole_pairs=rope.flag("truncate", True),
-    )
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -334,17 +245,16 @@ def _read_header(file: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _check_tied(files: Mapping[str, Path]) -> None:
+def _check_tied(head: Path, embedding: Path, names: Mapping[str, str]) -> None:
     """A tied model may store its head as well, if it is the embedding."""
     import torch
     from safetensors import SafetensorError, safe_open
 
-    head, embedding = files[NAMES["head"]], files[NAMES["embedding"]]
     try:
         with safe_open(head, framework="pt") as first:
-            one = first.get_tensor(NAMES["head"])
+            one = first.get_tensor(names["head"])
         with safe_open(embedding, framework="pt") as second:
-            same = torch.equal(one, second.get_tensor(NAMES["embedding"]))
+            same = torch.equal(one, second.get_tensor(names["embedding"]))
     except (SafetensorError, OSError, MemoryError) as error:
         raise refused(head, f"cannot be read: {one_line(error)}") from None
     if not same:

@@ -9,42 +9,12 @@ E routed experts, T tokens that pass together.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from tpubench.suite.workload import Decoder, find_decoder, public_sizes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RopeScaling:
-    """How rotary frequencies are stretched beyond the trained context.
-
-    ``linear`` divides every frequency by ``factor``. ``llama3`` leaves short wavelengths, divides
-    long ones, and interpolates between (Llama 3.1 model card and reference code). ``yarn`` does so
-    by the turns that a pair makes within the original context, and magnifies queries and keys
-    (Peng et al., YaRN, 2023, section 3).
-    """
-
-    kind: Literal["linear", "llama3", "yarn"]
-    factor: float
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_context: int = 8192
-    fast_turns: float = 32.0
-    """yarn: pairs that turn as often keep their frequency (its β)."""
-    slow_turns: float = 1.0
-    """yarn: pairs that turn no more than this are divided whole (its α)."""
-    magnitude: float = 1.0
-    """yarn: what rotated queries and keys are multiplied by."""
-    whole_pairs: bool = True
-    """yarn: whether the two limits are rounded outwards to whole pairs."""
-
-
-def yarn_magnitude(factor: float, weight: float = 1.0) -> float:
-    """YaRN's 0.1·ln(factor) + 1; 1 where nothing is stretched."""
-    return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
+from tpubench.workloads.llama.rope import RopeScaling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,16 +90,24 @@ class LlamaConfig:
     this are the same as without it; longer ones are refused."""
     latent: Latent | None = None
     """Latent attention in place of grouped queries; ``n_kv_heads`` is then ``n_heads``."""
+    turned_dim: int | None = None
+    """Values of each head that turn, where it is not all: value i with value i + H/2 for the first
+    half of so many."""
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON values. What a plain Llama lacks is left out: it was not there
         when the first results were stored, and these must remain comparable."""
         values = asdict(self)
-        later = {"qk_norm": False, "experts": None, "mlp_bias": False, "window": None,
-                 "latent": None}  # fmt: skip
-        if self.rope_scaling is not None and self.rope_scaling.kind != "yarn":
-            for name in ("fast_turns", "slow_turns", "magnitude", "whole_pairs"):
-                del values["rope_scaling"][name]
+        later = {
+            "qk_norm": False,
+            "experts": None,
+            "mlp_bias": False,
+            "window": None,
+            "latent": None,
+            "turned_dim": None,
+        }
+        if self.rope_scaling is not None:
+            values["rope_scaling"] = self.rope_scaling.to_json()
         return {k: v for k, v in values.items() if k not in later or v != later[k]}
 
     @classmethod
@@ -140,11 +118,19 @@ class LlamaConfig:
         return cls(
             **{
                 **values,
-                "rope_scaling": RopeScaling(**scaling) if scaling else None,
+                "rope_scaling": RopeScaling.from_json(scaling) if scaling else None,
                 "experts": Experts(**experts) if experts else None,
                 "latent": Latent(**latent) if latent else None,
             }
         )
+
+    @property
+    def supported_context(self) -> int:
+        """Tokens up to which attention and rotary positions are what this program computes."""
+        scaling, limits = self.rope_scaling, [self.max_context]
+        limits += [self.window] if self.window else []
+        limits += [scaling.original_context] if scaling and scaling.kind == "longrope" else []
+        return min(limits)
 
     def has_experts(self, layer: int) -> bool:
         """Whether the feed-forward of this layer is a mixture of experts."""

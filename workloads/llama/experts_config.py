@@ -9,11 +9,10 @@ from tpubench.workloads.llama.config import (
     Experts,
     Latent,
     LlamaConfig,
-    RopeScaling,
     public,
     public_experts,
-    yarn_magnitude,
 )
+from tpubench.workloads.llama.rope import RopeScaling, yarn_magnitude
 
 PRESETS: dict[str, LlamaConfig] = {
     "mixtral-8x7b": public(

@@ -71,6 +71,7 @@ class LlamaInfer(Workload):
     sources: ClassVar[tuple[str, ...]] = (
         "model.py",
         "config.py",
+        "rope.py",
         "observed.py",
         "parity.py",
         "quantized.py",
@@ -119,6 +120,12 @@ class LlamaInfer(Workload):
             raise UsageError(
                 f"input_len + output_len = {length} is longer than the {longest} tokens"
                 f" that {case.preset} was built for"
+            )
+        if length > config.supported_context:
+            raise UsageError(
+                f"input_len + output_len = {length} is longer than the {config.supported_context}"
+                f" tokens of {case.preset}'s original context: longrope's factors for longer ones"
+                " are not supported"
             )
 
     def prepare(self, case: Case, weights: Weights) -> Case:

@@ -25,22 +25,32 @@ from tpubench.workloads.llama.quantized import Held, projection
 
 
 def rope_frequencies(config: LlamaConfig) -> Tensor:
-    """Rotary frequencies, radians a position: float32 of shape [H/2]."""
-    exponent = torch.arange(0, config.rotary_dim, 2, dtype=torch.int64).float() / config.rotary_dim
-    frequencies = 1.0 / (config.rope_theta**exponent)
+    """Rotary frequencies, radians a position: float32 of half of ``rotary_dim``, 0 for pairs that
+    stay."""
+    turned = config.turned_dim or config.rotary_dim
+    return F.pad(_turning(config, turned), (0, (config.rotary_dim - turned) // 2))
+
+
+def _turning(config: LlamaConfig, width: int) -> Tensor:
+    """Those of the pairs that turn, [width/2]."""
+    exponent = torch.arange(0, width, 2, dtype=torch.int64).float() / width
     scaling = config.rope_scaling
+    if scaling is not None and scaling.kind == "longrope":
+        return 1.0 / (torch.tensor(scaling.pair_factors) * config.rope_theta**exponent)
+    frequencies = 1.0 / (config.rope_theta**exponent)
     if scaling is None:
         return frequencies
     if scaling.kind == "linear":
         return frequencies / scaling.factor
     if scaling.kind == "yarn":
         low, high = (
-            _pair_that_turns(config, turns) for turns in (scaling.fast_turns, scaling.slow_turns)
+            _pair_that_turns(config, width, turns)
+            for turns in (scaling.fast_turns, scaling.slow_turns)
         )
         if scaling.whole_pairs:
             low, high = float(math.floor(low)), float(math.ceil(high))
-        low, high = max(low, 0.0), min(high, config.rotary_dim - 1.0)
-        pairs = torch.arange(config.rotary_dim // 2).float()
+        low, high = max(low, 0.0), min(high, width - 1.0)
+        pairs = torch.arange(width // 2).float()
         slow = ((pairs - low) / max(high - low, 1e-3)).clamp(0.0, 1.0)
         return slow * frequencies / scaling.factor + (1 - slow) * frequencies
     # llama3: keep wavelengths far below the original context, divide those far above it, and
@@ -52,18 +62,18 @@ def rope_frequencies(config: LlamaConfig) -> Tensor:
     return (1 - smooth) * frequencies / scaling.factor + smooth * frequencies
 
 
-def _pair_that_turns(config: LlamaConfig, turns: float) -> float:
+def _pair_that_turns(config: LlamaConfig, width: int, turns: float) -> float:
     """Which pair of a head turns so often within the original context; a fraction of one too."""
     assert config.rope_scaling is not None
     wavelength = config.rope_scaling.original_context / turns
-    return (
-        config.rotary_dim * math.log(wavelength / (2 * math.pi)) / (2 * math.log(config.rope_theta))
-    )
+    return width * math.log(wavelength / (2 * math.pi)) / (2 * math.log(config.rope_theta))
 
 
-def rope_magnitude(config: LlamaConfig) -> float:
-    """What rotated queries and keys are multiplied by."""
-    return config.rope_scaling.magnitude if config.rope_scaling else 1.0
+def rope_magnitude(config: LlamaConfig) -> Tensor:
+    """What each of these pairs of queries and keys is multiplied by; 1 for those that stay."""
+    turned = (config.turned_dim or config.rotary_dim) // 2
+    magnitude = config.rope_scaling.magnitude if config.rope_scaling else 1.0
+    return F.pad(torch.full((turned,), magnitude), (0, config.rotary_dim // 2 - turned), value=1.0)
 
 
 class RMSNorm(nn.Module):

@@ -91,6 +91,7 @@ class LlamaPretrain(Workload):
         "../llama/latent_reference.py",
         "../llama/model.py",
         "../llama/config.py",
+        "../llama/rope.py",
         "../llama/recall.py",
         "../llama/reference.py",
         "model.py",
@@ -126,7 +127,7 @@ class LlamaPretrain(Workload):
 
     def validate(self, case: Case) -> None:
         whole = LlamaConfig.from_json(case.shape)
-        longest = min(whole.max_context, whole.window or whole.max_context)
+        longest = whole.supported_context
         if case.number("seq_len") > longest:
             raise UsageError(
                 f"seq_len={case.number('seq_len')} is longer than the {longest} tokens"

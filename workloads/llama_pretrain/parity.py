@@ -64,6 +64,7 @@ _SOURCES = (
     "../moe_pretrain/balance.py",
     "../moe_pretrain/reference.py",
     "../llama/config.py",
+    "../llama/rope.py",
     "../llama/reference.py",
     "observed.py",
     "reference.py",
