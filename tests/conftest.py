@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tpubench.suite.backend import Backend
+from tpubench.suite.timing import Pace
+
 settings.register_profile("no speed", deadline=None)
 settings.load_profile("no speed")
 
@@ -23,6 +26,13 @@ def _a_pytest_started_here_is_nobodys_worker(monkeypatch: pytest.MonkeyPatch) ->
     """What pytest-benchmark goes by to stand back, and a child would inherit."""
     for variable in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
         monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_test_waits_for_times_to_settle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a backend warms up and measures is seconds, unless told; no test depends on speed."""
+    moment = Pace(warm_up_s=0.05, window_s=0.05, most_warm_up_s=1.0, latency_s=0.0)
+    monkeypatch.setattr(Backend, "pace", moment)
 
 
 SLOW = frozenset((Path(__file__).with_name("slow_files.txt")).read_text("utf-8").split())

@@ -14,7 +14,7 @@ import pytest
 from compiled_cases import BASELINE, CASES, request, said
 
 from tpubench.errors import UsageError
-from tpubench.estimates.compiled import estimate, run
+from tpubench.estimates.compiled import CompileRequest, estimate, run
 from tpubench.estimates.compiled.request import PhaseEstimate
 from tpubench.estimates.compiled.targets import Target, target
 from tpubench.workloads.llama.config import LlamaConfig
@@ -84,16 +84,21 @@ def test_a_topology_that_libtpu_refuses_is_bad_usage(python: str, cache: Path) -
         run(dataclasses.replace(asked, target=odd))
 
 
-def test_a_training_step_has_its_backward_pass_and_its_optimizer(python: str, cache: Path) -> None:
+def trains(workload: str, python: str, cache: Path) -> CompileRequest:
+    """A step of a model of three layers, of which the third is extrapolated."""
     settings = {"batch": ["2"], "seq_len": ["64"]}
-    asked = request("llama-pretrain", "tiny", 1, settings, python=python, cache=cache)
-    shape = {**asked.case.shape, "n_layers": 3}  # the third is extrapolated
-    asked = dataclasses.replace(asked, case=dataclasses.replace(asked.case, shape=shape))
+    asked = request(workload, "tiny", 1, settings, python=python, cache=cache)
+    shape = {**asked.case.shape, "n_layers": 3}
+    return dataclasses.replace(asked, case=dataclasses.replace(asked.case, shape=shape))
+
+
+def test_a_training_step_has_its_backward_pass_and_its_optimizer(python: str, cache: Path) -> None:
+    asked = trains("llama-pretrain", python, cache)
     (short,) = run(asked).phases
     (full,) = run(dataclasses.replace(asked, full=True)).phases
     assert short.cost is not None
     assert full.cost is not None
-    config = LlamaConfig.from_json(shape)
+    config = LlamaConfig.from_json(asked.case.shape)
     assert short.fit.needed > 12 * config.n_params
     assert full.flops == short.flops
     # Two matrix products forward and five backward, of half the pairs of 64 positions.
@@ -102,6 +107,9 @@ def test_a_training_step_has_its_backward_pass_and_its_optimizer(python: str, ca
     assert short.attention.flops == 3 * 7 * 2 * pairs * config.head_dim
     assert short.cost.cycles == pytest.approx(full.cost.cycles, rel=0.15)
     assert short.fit.needed == pytest.approx(full.fit.needed, rel=0.1)
+    (adapters,) = run(trains("llama-lora", python, cache)).phases
+    assert adapters.cost is not None and adapters.cost.cycles > 0
+    assert adapters.flops < short.flops, "a step of adapters needs less than one of everything"
 
 
 def test_a_training_step_over_chips_gathers_weights_and_reduces_gradients(
@@ -162,13 +170,3 @@ def test_a_training_step_of_experts_compiles_with_its_optimizer(python: str, cac
     assert step.cost is not None and step.cost.cycles > 0
     config = LlamaConfig.from_json(asked.case.shape)
     assert step.fit.needed > 12 * config.n_params, "weights and both moments of every expert"
-
-
-def test_a_step_of_adapters_needs_less_than_one_of_everything(python: str, cache: Path) -> None:
-    settings = {"batch": ["2"], "seq_len": ["64"]}
-    whole, adapters = (
-        run(request(name, "tiny", 1, settings, python=python, cache=cache)).phases[0]
-        for name in ("llama-pretrain", "llama-lora")
-    )
-    assert adapters.cost is not None and adapters.cost.cycles > 0
-    assert adapters.flops < whole.flops

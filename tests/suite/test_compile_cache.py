@@ -14,17 +14,17 @@ from tpubench.suite import run as suite_run
 from tpubench.suite.request import Request
 from tpubench.suite.timing import Pace
 
-SMALL = {"batch": ["1"], "input_len": ["4"], "output_len": ["3"], "dtype": ["float32"]}
+SMALL = {"batch": ["1"], "input_len": ["4"], "dtype": ["float32"]}
 QUICK = Pace(warm_up_s=0.05, window_s=0.05, most_warm_up_s=0.5, latency_s=0.0)
 
 
 def run(store: Path, **asked: Any) -> dict[str, Row]:
-    fields = {"workload": "llama-infer", "backend": "cpu", "preset": "tiny", "repeats": 1}
+    fields = {"workload": "llama-prefill", "backend": "cpu", "preset": "tiny", "repeats": 1}
     fields |= {"overrides": SMALL, "compile_mode": "blocks", "pace": QUICK, **asked}
     plan = suite_run.make_plan(Request(**fields))
     report = suite_run.execute(plan, store, lambda event: None)
     assert report.failed == 0
-    return {row.metric: row for row in report.rows if row.workload == "llama-infer"}
+    return {row.metric: row for row in report.rows if row.workload == "llama-prefill"}
 
 
 def counted(row: Row) -> dict[str, int]:

@@ -83,7 +83,8 @@ def test_two_ranks_train_as_the_reference_does(tmp_path: Path, workload: str, mo
 
 def test_under_torchrun_each_process_is_a_rank_and_one_keeps_the_rows(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--standalone", "-m", "tpubench.cli", "run", "--workload", "llama-infer"]
+    quick = str(Path(__file__).parent / "in_child" / "quick_cli.py")
+    command += ["--standalone", quick, "run", "--workload", "llama-infer"]
     command += ["--preset", "tiny", "--backend", "cpu", "--compile-mode", "eager", "--chips", "2"]
     command += ["--set", "batch=1", "--repeats", "2", "--store", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

@@ -89,11 +89,15 @@ FORWARD = {"dlrm-v2", "embed", "resnet50", "sdxl-unet", "vit-l16"}
 """Models of other libraries, all run by one step: their default mode, the others nightly."""
 
 
-TWO_MODELS = {"llama-speculate"}
-"""Compiles the programs of both: its default mode, the other nightly."""
+LONG = {
+    "xla": {"sdxl-unet", "moe-infer", "llama-speculate"},
+    "tpu": {"moe-infer", "moe-pretrain", "llama-speculate"},
+}
+"""What takes a library a quarter of a minute and more: a model of ``FORWARD`` nightly, of any other
+its first case in the default mode, the rest nightly."""
 
 
-def jobs_of(real: Library, names: Iterable[str], modes: Sequence[str], cases: int) -> list[Job]:
+def jobs_of(real: Library, names: Iterable[str], mode: str, cases: int) -> list[Job]:
     return [
         Job(
             backend=real.backend,
@@ -105,7 +109,6 @@ def jobs_of(real: Library, names: Iterable[str], modes: Sequence[str], cases: in
         )
         for name in names
         for case in cases_of(name, dtype=["float32"])[:cases]
-        for mode in modes
     ]
 
 
@@ -114,21 +117,31 @@ def outcomes_of(real: Library, jobs: Sequence[Job]) -> list[tuple[Job, dict[str,
     return list(zip(jobs, found, strict=True))
 
 
+def ours() -> list[str]:
+    return [name for name in registry.workloads() if name not in SAME_PROGRAM | FORWARD]
+
+
 @pytest.fixture(scope="module")
 def outcomes(real: Library) -> list[tuple[Job, dict[str, Any]]]:
-    one_mode = FORWARD | TWO_MODELS
-    ours = [name for name in registry.workloads() if name not in SAME_PROGRAM | one_mode]
-    modes = registry.backend(real.backend).compile_modes
-    jobs = jobs_of(real, ours, modes, 3) + jobs_of(real, sorted(one_mode), modes[:1], 1)
+    """Every case in the default mode, and the first of each workload in the others."""
+    default, *others = registry.backend(real.backend).compile_modes
+    long = LONG[real.backend]
+    quick = [name for name in ours() if name not in long]
+    jobs = jobs_of(real, quick, default, 3)
+    jobs += jobs_of(real, sorted(long - FORWARD) + sorted(FORWARD - long), default, 1)
+    for mode in others:
+        jobs += jobs_of(real, quick, mode, 1)
     return outcomes_of(real, jobs)
 
 
 @pytest.mark.nightly
-def test_what_runs_in_one_mode_above_does_so_in_every_mode(real: Library) -> None:
-    modes = registry.backend(real.backend).compile_modes
-    for job, outcome in outcomes_of(real, jobs_of(real, sorted(FORWARD | TWO_MODELS), modes, 3)):
-        what = (job.case.workload, job.case.label(), job.compile_mode)
-        assert (outcome["status"], outcome["reason"]) == ("ok", None), what
+@pytest.mark.parametrize("place", [0, 1], ids=["default mode", "other mode"])
+@pytest.mark.parametrize("forward", [False, True], ids=["ours", "models of other libraries"])
+def test_every_case_runs_in_every_mode(real: Library, *, place: int, forward: bool) -> None:
+    mode = registry.backend(real.backend).compile_modes[place]
+    names = sorted(FORWARD) if forward else ours()
+    for job, outcome in outcomes_of(real, jobs_of(real, names, mode, 3)):
+        passes_or_is_refused(job, outcome)
 
 
 def why_not_on_xla(job: Job) -> str | None:
@@ -149,14 +162,18 @@ def test_every_workload_runs_in_every_mode_and_passes_parity(
     outcomes: list[tuple[Job, dict[str, Any]]],
 ) -> None:
     for job, outcome in outcomes:
-        what = (job.case.workload, job.case.label(), job.compile_mode)
-        refused = why_not_on_xla(job) if job.backend == "xla" else None
-        if refused:
-            assert outcome["status"] != "ok", what
-            assert re.fullmatch(refused, outcome["reason"]), what
-            continue
-        assert (outcome["status"], outcome["reason"]) == ("ok", None), what
-        assert outcome["parity_error"] <= outcome["parity_tolerance"], what
+        passes_or_is_refused(job, outcome)
+
+
+def passes_or_is_refused(job: Job, outcome: dict[str, Any]) -> None:
+    what = (job.case.workload, job.case.label(), job.compile_mode)
+    refused = why_not_on_xla(job) if job.backend == "xla" else None
+    if refused:
+        assert outcome["status"] != "ok", what
+        assert re.fullmatch(refused, outcome["reason"]), what
+        return
+    assert (outcome["status"], outcome["reason"]) == ("ok", None), what
+    assert outcome["parity_error"] <= outcome["parity_tolerance"], what
 
 
 def test_its_rows_are_the_hosts_and_never_a_tpus(
