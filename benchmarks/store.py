@@ -3,9 +3,11 @@
     python benchmarks/store.py [--shape 1000x1000 --shape 10000x10] [--keep FOLDER] [--only show]
 
 Builds a store through the real writer (only fsync is left out), then runs each contender in a
-process of its own and prints its seconds and its peak memory: the sum over its processes, looked at
-every 10 ms. *first* is ours without a cache, *again* with what the first left. DuckDB and pandas
-read the same files and check nothing: no digest, no layout, no recomputed figure.
+process of its own and prints its seconds of processor time, those by the clock, and its peak
+memory: the sum over its processes, looked at every 10 ms. *first* is ours without a cache, *again*
+with what the first left. DuckDB and pandas read the same files and check nothing: no digest, no
+layout, no recomputed figure. With ``--sealed`` each run has its manifest, and the store is sealed
+and verified again.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import datetime as dt
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -30,6 +33,7 @@ from tpubench.results import store as facts
 from tpubench.results.fingerprint import sha256
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row, arrow_schema, to_table
+from tpubench.results.sealing import manifest
 from tpubench.results.statistics import within
 
 NAMES = ("output_tok_s", "ttft_s", "tpot_s", "decode_tok_s", "peak_memory_bytes")
@@ -39,8 +43,7 @@ DEVICES = (
 )
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 FILTER = {"device": "tpu-v6e", "metric": "ttft_s", "batch": 8}
-_DRAWN = 200
-"""Different sets of samples of a metric."""
+_SAMPLES = 7
 _LOOK_S = 0.01
 
 DUCKDB = """
@@ -73,32 +76,31 @@ PANDAS_OF = {
 }
 
 
-def build(store: Path, files: int, rows: int) -> None:
-    """A store of ``files`` runs with one file of ``rows`` rows each; both cores work."""
+def build(store: Path, files: int, rows: int, *, sealed: bool) -> None:
+    """A store of ``files`` runs with one file of ``rows`` rows each, and each run's manifest where
+    they are ``sealed``; both cores work.
+    """
     with get_context("spawn").Pool(2) as pool:
-        pool.starmap(_write, [(store, range(part, files, 2), rows) for part in (0, 1)])
+        pool.starmap(_write, [(store, range(part, files, 2), rows, sealed) for part in (0, 1)])
 
 
-def _write(store: Path, numbers: range, rows: int) -> None:
+def _write(store: Path, numbers: range, rows: int, sealed: bool) -> None:
     rng = random.Random(numbers.start)
-    drawn = {name: [_drawn(rng, name) for _ in range(_DRAWN)] for name in NAMES}
     with mock.patch.object(os, "fsync"):  # the disk is not what is measured
         for number in numbers:
-            facts.write_table(store, "case-000", _rows(rng, number, rows, drawn))
+            path = facts.write_table(store, "case-000", _rows(rng, number, rows))
+            if sealed:
+                manifest.close([path])
 
 
 def _drawn(rng: random.Random, name: str) -> tuple[list[float], float, float | None, float | None]:
-    samples = [rng.lognormvariate(0, 0.05) for _ in range(7)]
+    """Samples that no other figure has: equal ones would be called replayed."""
+    samples = [rng.lognormvariate(0, 0.05) for _ in range(_SAMPLES)]
     one = within(METRICS[name].aggregate, samples)
     return samples, one.point, one.low, one.high
 
 
-def _rows(
-    rng: random.Random,
-    number: int,
-    rows: int,
-    drawn: dict[str, list[tuple[list[float], float, float | None, float | None]]],
-) -> pa.Table:
+def _rows(rng: random.Random, number: int, rows: int) -> pa.Table:
     """A run: five metrics of as many repetitions of up to ten cases as make ``rows`` rows."""
     started = dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(minutes=number)
     device = DEVICES[number % len(DEVICES)]
@@ -149,7 +151,7 @@ def _rows(
         git_dirty=False,
     )
     cells = [(b, r, name) for b in batches for r in range(repetitions) for name in NAMES]
-    figures = [rng.choice(drawn[name]) for _, _, name in cells]
+    figures = [_drawn(rng, name) for _, _, name in cells]
     table = to_table([one]).take(pa.array([0] * len(cells)))
     changed: dict[str, list[object]] = {
         "repetition": [r for _, r, _ in cells],
@@ -171,9 +173,9 @@ def _rows(
     return table
 
 
-def measure(command: Sequence[str], environment: dict[str, str]) -> tuple[float, float, int]:
-    """Seconds, peak MiB of all its processes together, and exit code."""
-    started = time.perf_counter()
+def measure(command: Sequence[str], environment: dict[str, str]) -> tuple[float, float, float, int]:
+    """Seconds by the clock and of the processors, peak MiB of its processes together, exit code."""
+    started, before = time.perf_counter(), _processor_s()
     child = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
     )
@@ -184,11 +186,17 @@ def measure(command: Sequence[str], environment: dict[str, str]) -> tuple[float,
             break
         except subprocess.TimeoutExpired:
             peak = max(peak, _rss_kib(child.pid))
-    seconds = time.perf_counter() - started
+    seconds, computed = time.perf_counter() - started, _processor_s() - before
     assert child.stderr is not None
     if child.returncode not in (0, 1):
         print(child.stderr.read().decode()[-2000:], file=sys.stderr)
-    return seconds, peak / 1024, child.returncode
+    return seconds, computed, peak / 1024, child.returncode
+
+
+def _processor_s() -> float:
+    """Seconds that the children that have ended, and theirs, have computed."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def _rss_kib(pid: int) -> int:
@@ -209,6 +217,8 @@ def contenders(store: Path, question: str, out: Path) -> list[tuple[str, list[st
     elif question == "report":
         ours += ["--out", str(out)]
     ours += ["--store", str(store)]
+    if question == "seal":
+        return [("tpubench", ours)]
     again = [] if question == "verify" else [("tpubench, again", ours)]
     return [
         ("tpubench, first", ours),
@@ -221,7 +231,8 @@ def contenders(store: Path, question: str, out: Path) -> list[tuple[str, list[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", action="append", help="FILESxROWS, rows in each; repeatable")
-    parser.add_argument("--only", action="append", choices=list(DUCKDB_OF))
+    parser.add_argument("--only", action="append", choices=[*DUCKDB_OF, "seal"])
+    parser.add_argument("--sealed", action="store_true", help="with each run's manifest; seal it")
     parser.add_argument("--contender", action="append", help="start of its name; repeatable")
     parser.add_argument("--keep", type=Path, help="folder to build in, or to use again")
     given = parser.parse_args()
@@ -231,18 +242,20 @@ def main() -> None:
             files, rows = map(int, shape.split("x"))
             store = folder / shape
             if not store.exists():
-                build(store, files, rows)
-            for question in given.only or DUCKDB_OF:
+                build(store, files, rows, sealed=given.sealed)
+            every = [*DUCKDB_OF, *(["seal", "verify"] if given.sealed else [])]
+            for question in given.only or every:
                 cache = tempfile.TemporaryDirectory(dir=folder)
                 environment = {**os.environ, "XDG_CACHE_HOME": cache.name}
                 for label, command in contenders(store, question, folder / "report"):
                     if given.contender and not label.startswith(tuple(given.contender)):
                         continue
-                    seconds, peak, code = measure(command, environment)
+                    seconds, computed, peak, code = measure(command, environment)
                     load = os.getloadavg()[0]
                     print(
-                        f"{files:6,} x {rows:5,}  {question:7} {label:16} {seconds:8.2f} s"
-                        f" {peak:8,.0f} MiB  exit {code}  load {load:.1f}",
+                        f"{files:6,} x {rows:5,}  {question:7} {label:16} {computed:7.2f} s"
+                        f" ({seconds:7.2f} s by the clock) {peak:6,.0f} MiB"
+                        f"  exit {code}  load {load:.1f}",
                         flush=True,
                     )
                 cache.cleanup()

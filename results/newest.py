@@ -41,6 +41,8 @@ def newest(rows: Rows) -> Scan:
     which = f"the newest run of each case, {cases:,} in all"
     if chosen.num_rows < cases:
         which = f"the newest run of {chosen.num_rows:,} of {cases:,} cases, some of every device"
+    if table.num_rows == count:
+        return Scan(table=table, unreadable=rows.unreadable)
     words = f"of {count:,} rows in {runs:,} runs {table.num_rows:,} are drawn: {which}"
     if shortened:
         words += f", of a case with more than {MOST_REPETITIONS} repetitions the first of them"
@@ -54,23 +56,25 @@ def _query() -> str:
     the case whatever its device.
     """
     return f"""
-    , cases AS (
-        SELECT run_id, device, {_LISTED}, count(*) AS many,
-            count(*) FILTER (repetition < {MOST_REPETITIONS}) AS first_ones,
-            min(repetition) AS least,
-            CASE WHEN evidence = 'published' THEN run_id ELSE '' END AS source
+    , last AS (
+        SELECT {_LISTED}, device, CASE WHEN evidence = 'published' THEN run_id END AS source,
+            max(run_id) AS run_id
         FROM selected GROUP BY ALL
     ),
     newest AS (
-        SELECT * FROM cases QUALIFY run_id = CASE WHEN device = backend
-            THEN max(run_id) OVER (PARTITION BY source, {_LISTED})
-            ELSE max(run_id) OVER (PARTITION BY source, {_LISTED}, device) END
+        SELECT * FROM last QUALIFY device <> backend
+            OR run_id = max(run_id) OVER (PARTITION BY source, {_LISTED})
+    ),
+    sized AS (
+        SELECT run_id, device, {_LISTED}, count(*) AS many, min(repetition) AS least,
+            count(*) FILTER (repetition < {MOST_REPETITIONS}) AS first_ones
+        FROM selected SEMI JOIN newest USING (run_id, device, {_LISTED}) GROUP BY ALL
     ),
     turns AS (
         SELECT *, CASE WHEN first_ones > 0 THEN first_ones ELSE many END AS size,
             CASE WHEN first_ones > 0 THEN 0 ELSE least END + {MOST_REPETITIONS} AS below,
             row_number() OVER (PARTITION BY device ORDER BY run_id DESC, {_LISTED}) AS turn
-        FROM newest
+        FROM sized
     ),
     room AS (
         SELECT *, sum(size) OVER (ORDER BY turn, device ROWS UNBOUNDED PRECEDING) AS upto
@@ -78,6 +82,6 @@ def _query() -> str:
     )
     SELECT run_id, device, {_LISTED}, below, many > first_ones AS shortened,
         (SELECT count(*) FROM newest) AS cases,
-        (SELECT count(DISTINCT run_id) FROM cases) AS runs
+        (SELECT count(DISTINCT run_id) FROM selected) AS runs
     FROM room WHERE upto - size < {MOST_ROWS}
 """

@@ -7,6 +7,7 @@ of its files as well, and its rows with those of all others.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,18 +23,15 @@ from tpubench.results.sealing import chain as chains
 from tpubench.results.sealing import manifest as manifests
 from tpubench.results.sealing import naming, row_seal
 from tpubench.results.sealing.chain import Chain
+from tpubench.results.sealing.likeness import Likeness, Unread
 from tpubench.results.sealing.manifest import Manifest, NoManifestError, SealedFile
 from tpubench.results.sealing.naming import Stray, Tampering
 from tpubench.results.sealing.row_seal import RowSeal
 
-ROWS_AT_ONCE = 200_000
+ROWS_AT_ONCE = 100_000
 """Strays that are named together: each time all that was sealed is read again."""
 OPEN_S = 3600.0
 """A run whose files are younger may still be running."""
-
-
-Unread = tuple[Path, str | None]
-"""A file whose rows may have homes elsewhere, and the manifest that lists it, if one does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,10 +120,12 @@ def _with_manifests(folder: Path) -> Iterator[str]:
 
 @dataclass(slots=True, kw_only=True)
 class _Known:
-    """Everything that was sealed in a store, read a run at a time. kept: rows kept meanwhile."""
+    """Everything that was sealed in a store, read a run at a time. listed: files that agree with
+    a manifest that no block holds; their rows may be sealed elsewhere too.
+    """
 
     chain: Chain
-    kept: int = 0
+    listed: Likeness = field(default_factory=Likeness)
 
     def in_chain(self, run_id: str) -> Iterator[Manifest]:
         for place in self.chain.runs.get(run_id, ()):
@@ -250,7 +250,7 @@ class _Run:
         else:
             self.done.covered += 1
             if not any(name in manifest.files for manifest in self.merged):
-                self._later(path, actual)
+                self.known.listed.add((path, self.listed_in[name]), actual)
 
     def _why_not(self, path: Path, *, merged: bool) -> str:
         if merged:
@@ -267,16 +267,6 @@ class _Run:
         if young:
             return "its run has not ended, or was killed before it was sealed"
         return "its run was killed before it was sealed"
-
-    def _later(self, path: Path, rows: list[RowSeal]) -> None:
-        """See whether these rows have homes elsewhere; of very many, the file is read again."""
-        self.known.kept += len(rows)
-        if self.known.kept > ROWS_AT_ONCE:
-            self.unread.append((path, self.listed_in[path.name]))
-        else:
-            where, listed_in = f"{self.run.name}/{path.name}", self.listed_in[path.name]
-            stray = Stray(where=where, sealed=False, rows=rows, manifest=listed_in)
-            self.strays.append(stray)
 
     def _stray(
         self, name: str, rows: list[RowSeal], lacking: list[RowSeal], lost: str | None = None
@@ -295,7 +285,10 @@ def _name(strays: list[Stray], unread: Sequence[Unread], known: _Known, done: Se
     if not known.chain.runs and not done.pending:
         return
     lacking = {row.digest for stray in strays for row in stray.lacking}
-    some, left = strays, list(unread)
+    for path, listed_in in unread:
+        with contextlib.suppress(TpubenchError):  # it is named among what cannot be read
+            known.listed.add((path, listed_in), row_seal.of_table(store.load(path)))
+    some, left = strays, known.listed.alike(known.rows(done.pending))[::-1]
     while some or left:
         size = sum(len(stray.rows) for stray in some)
         while left and size < ROWS_AT_ONCE:
@@ -303,7 +296,7 @@ def _name(strays: list[Stray], unread: Sequence[Unread], known: _Known, done: Se
             try:
                 rows = row_seal.of_table(store.load(path))
             except TpubenchError:
-                continue  # it is named among what cannot be read
+                continue  # as above
             where = f"{path.parent.name}/{path.name}"
             some.append(Stray(where=where, sealed=False, rows=rows, manifest=listed_in))
             size += len(rows)
