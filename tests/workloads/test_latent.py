@@ -28,7 +28,7 @@ from llama_defects import none, outcome
 from tpubench.suite import registry
 from tpubench.suite.parity import Parity
 from tpubench.suite.reference_cache import ReferenceCache
-from tpubench.suite.workload import Case
+from tpubench.suite.workload import Case, Weights
 from tpubench.workloads.llama import config as arithmetic
 from tpubench.workloads.llama.config import Latent, LlamaConfig
 from tpubench.workloads.llama.experts_config import PRESETS
@@ -131,3 +131,14 @@ def test_a_correct_program_passes(dtype: str, q_rank: int, cache: ReferenceCache
 def test_a_defect_is_caught(name: str, cache: ReferenceCache) -> None:
     checks = judged(case(DEPTH, WIDTH, dtype="bfloat16", **SIZES), DEFECTS[name], cache)
     assert "float32 twin" in {name for name, check in checks.items() if not check.ok}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_its_training_passes_every_check(dtype: str, cache: ReferenceCache) -> None:
+    workload = registry.workload("moe-pretrain")
+    settings = {"dtype": [dtype], "batch": ["4"], "seq_len": ["32"], "accumulate": ["2"]}
+    (asked,) = workload.cases("tiny-latent", {**settings, "balance_weight": ["0.1"]})
+    checks = outcome(workload, workload.prepare(asked, Weights()), none, cache)
+    assert len(checks) == 8
+    for check in checks:
+        assert check.ok, check.fault()
