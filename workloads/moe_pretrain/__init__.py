@@ -31,7 +31,7 @@ from tpubench.workloads.llama.experts_config import PRESETS
 from tpubench.workloads.llama_pretrain import LlamaPretrain, model_trained, more_bytes
 
 _SUBSETS = {"mixtral-8x7b": 2, "qwen3-30b-a3b": 4, "deepseek-moe-16b": 5, "deepseek-v2-lite": 5}
-"""Layers trained unless ``layers`` says otherwise: 46 to 60 GB of weights and optimizer."""
+"""Layers trained unless ``layers`` says otherwise: 45 to 51 GB of weights and optimizer."""
 _BALANCE: Mapping[str, dict[str, int | str]] = {
     "mixtral-8x7b": {"balance": "pooled", "balance_weight": "0.02"},
     "qwen3-30b-a3b": {"balance": "pooled", "balance_weight": "0.001"},
