@@ -41,7 +41,7 @@ class Dlrm(nn.Module):
         super().__init__()
         self.hot = list(hot)
         self.bottom = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([dense, *bottom]))
-        # A normal draw on the meta device would import the compiler: a second of every process.
+        # Not drawn: on the meta device that would import the compiler, a second of every process.
         self.tables = nn.ModuleList(
             nn.Embedding(count, width, _weight=torch.empty(count, width)) for count in rows
         )

@@ -321,9 +321,10 @@ class Llama(nn.Module):
         super().__init__()
         self.config = config
         held = Held(dtype=dtype, quantized=quantized)
-        empty = torch.empty(config.vocab, config.d_model, dtype=dtype)
-        # A normal draw on the meta device would import the compiler: a second of every process.
-        self.embedding = nn.Embedding(config.vocab, config.d_model, _weight=empty)
+        table = torch.empty(config.vocab, config.d_model, dtype=dtype)
+        if not table.is_meta:  # a draw there would import the compiler: a second of every process
+            nn.init.normal_(table)
+        self.embedding = nn.Embedding(config.vocab, config.d_model, _weight=table)
         self.blocks = nn.ModuleList(Block(config, held, index) for index in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps, dtype)
         self.head = nn.Linear(config.d_model, config.vocab, bias=False, dtype=dtype)

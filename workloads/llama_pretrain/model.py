@@ -171,9 +171,10 @@ class TrainedLlama(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.length, self.dtype, self.recompute = config, length, dtype, recompute
-        empty = torch.empty(config.vocab, config.d_model)
-        # A normal draw on the meta device would import the compiler: a second of every process.
-        self.embedding = nn.Embedding(config.vocab, config.d_model, _weight=empty)
+        table = torch.empty(config.vocab, config.d_model)
+        if not table.is_meta:  # a draw there would import the compiler: a second of every process
+            nn.init.normal_(table)
+        self.embedding = nn.Embedding(config.vocab, config.d_model, _weight=table)
         self.blocks = nn.ModuleList(self.block(config, i) for i in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
         self.head = nn.Linear(config.d_model, config.vocab, bias=False)
