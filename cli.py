@@ -81,8 +81,8 @@ def _arguments(given: list[str]) -> list[str]:
 
 
 @cache
-def _program() -> Callable[..., int | None]:
-    """The commands as they are parsed, put together once: a tenth of a second."""
+def program() -> Callable[..., int | None]:
+    """All commands, put together once: a tenth of a second."""
     return typer.main.get_command(app)
 
 
@@ -95,7 +95,7 @@ def main() -> None:
                 errors="replace"
             )  # a terminal that cannot show × still shows the rest
     try:
-        code = _program()(_arguments(sys.argv[1:]), standalone_mode=False)
+        code = program()(_arguments(sys.argv[1:]), standalone_mode=False)
         sys.stdout.flush()
     except TpubenchError as error:
         if debug:

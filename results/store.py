@@ -258,7 +258,10 @@ def records(
     shown: what is to stand in a column for a text.
     """
     names = table.column_names
-    columns = [_cells(table[name], shown and functools.partial(shown, name)) for name in names]
+    columns = [
+        _cells(column, shown and functools.partial(shown, name))
+        for name, column in zip(names, table.columns, strict=True)
+    ]
     return [dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True)]
 
 

@@ -118,7 +118,8 @@ class StoreTarget:
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 try:
-                    code = cli.app([*command, "--store", str(given.store)], standalone_mode=False)
+                    words = [*command, "--store", str(given.store)]
+                    code = cli.program()(words, standalone_mode=False)
                 except TpubenchError as error:
                     code = error.exit_code
                     with contextlib.suppress(SystemExit):
