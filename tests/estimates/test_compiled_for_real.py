@@ -126,6 +126,7 @@ def test_a_training_step_over_chips_gathers_weights_and_reduces_gradients(
     )
 
 
+@pytest.mark.nightly
 def test_what_is_computed_again_is_not_merged(python: str, cache: Path) -> None:
     def step(recompute: str) -> PhaseEstimate:
         settings = {"batch": ["4"], "seq_len": ["512"], "recompute": [recompute]}

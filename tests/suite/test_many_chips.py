@@ -201,7 +201,9 @@ def test_what_runs_on_one_chip_says_so(tmp_path: Path, asked: dict[str, Any], re
         run(tmp_path, **{"compile_mode": None, "chips": 2, **asked})
 
 
-@pytest.mark.parametrize("workload", ["llama-infer", "llama-pretrain"])
+@pytest.mark.parametrize(
+    "workload", ["llama-infer", pytest.param("llama-pretrain", marks=pytest.mark.nightly)]
+)
 def test_xla_spreads_a_program_over_four_devices(
     workload: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
