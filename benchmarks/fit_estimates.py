@@ -65,6 +65,7 @@ def main() -> None:
         "calibration": {
             "slower": fitted.calibration.slower,
             "faster": fitted.calibration.faster,
+            "sources": fitted.calibration.sources,
         },
         "groups": {
             name: describe(fitted.fits[name], groups[name], fitted.seen[name]) for name in groups

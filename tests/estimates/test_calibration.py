@@ -61,3 +61,24 @@ def test_little_evidence_moves_a_factor_little() -> None:
     one = errors(np.array([0.11]), 0.1, new)
     learned = calibration.learn(many + one)
     assert abs(learned.faster["tpu"]) < 0.3 and abs(learned.faster["new chip"]) < 0.3
+
+
+@pytest.mark.parametrize(("sources", "further"), [(3, 2.920 / 1.645), (12, 1.796 / 1.645)])
+def test_a_source_that_is_new_is_one_more_draw_of_few(sources: int, further: float) -> None:
+    """Quantiles of Student's t at 0.95 with two and eleven degrees of freedom, from tables."""
+    random = np.random.default_rng(5)
+    known = Circumstance(kind="serving", tpu=True, first=False, new=frozenset())
+    new = Circumstance(kind="serving", tpu=True, first=False, new=frozenset({"source"}))
+    held = [
+        errors(random.normal(size=500) * 0.1, 0.1, known, source=f"s{i}") for i in range(sources)
+    ]
+    total = held[0]
+    for one in held[1:]:
+        total = total + one
+    learned = calibration.learn(total)
+    assert learned.sources == {"serving on a TPU": sources, "serving": sources}
+    sd = np.array([0.1, 0.1])
+    for end, factors in zip(
+        learned.reach(sd, (known, new)), (learned.slower, learned.faster), strict=True
+    ):
+        assert end[1] / end[0] == pytest.approx(further * np.exp(factors["new source"]), rel=1e-3)
