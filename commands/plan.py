@@ -63,7 +63,7 @@ def init(
     from tpubench.reports.terminal import warn_unreadable
     from tpubench.results import published as shipped
     from tpubench.results.listing import files
-    from tpubench.results.select import select
+    from tpubench.results.select import select, select_newest
     from tpubench.results.store import default_store, iter_rows
 
     if out.exists() and not force:
@@ -79,7 +79,7 @@ def init(
     there = files(folder)
     rows: list[Row] = []
     if wanted or there or not published:
-        found = select(folder, wanted)
+        found = select_newest(folder, wanted)
         warn_unreadable(found.unreadable)
         rows += iter_rows(found.table)
     if published:

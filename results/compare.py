@@ -18,7 +18,7 @@ from tpubench.results import serving
 from tpubench.results.calibration import results_of
 from tpubench.results.listing import Unreadable, naming
 from tpubench.results.row import Row
-from tpubench.results.select import select
+from tpubench.results.select import select_newest
 from tpubench.results.statistics import CONFIDENCE, Estimate, exponentials
 from tpubench.results.store import iter_rows
 from tpubench.results.summary import Summary, summarise
@@ -71,7 +71,7 @@ def compare_selected(store: Path, selectors: Sequence[str]) -> tuple[list[Side],
         raise UsageError("compare takes two selectors or more: what, and what to hold against it")
     picked, unreadable = [], []
     for selector in selectors:
-        found = select(store, selector.split(","))
+        found = select_newest(store, selector.split(","))
         rows = list(iter_rows(found.table))
         if not rows:
             with naming(found.unreadable):

@@ -88,6 +88,15 @@ def narrowed(store: Path, selectors: Sequence[str]) -> Rows:
     return rows
 
 
+def select_newest(store: Path, selectors: Sequence[str]) -> Scan:
+    """As :func:`select`, of many rows those of the newest run of each case that gave a figure; that
+    it is so is told with what could not be read.
+    """
+    scan = newest(narrowed(store, selectors), valued=True)
+    told = [] if scan.drawn is None else [Unreadable(path=store, error=UsageError(scan.drawn))]
+    return Scan(table=scan.table, unreadable=[*scan.unreadable, *told])
+
+
 def select_for_report(named: Path | None, selectors: Sequence[str]) -> tuple[Scan, str | None]:
     """As :func:`select`, of many rows the newest run of each case alone (:mod:`.newest`); of an
     empty store that nobody named, the published results, and a sentence that says so.

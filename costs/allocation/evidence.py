@@ -10,6 +10,7 @@ from tpubench.costs.allocation.plan import FromStore, Plan, Throughput
 from tpubench.errors import UsageError
 from tpubench.results import store
 from tpubench.results.listing import Listing, naming
+from tpubench.results.newest import newest
 from tpubench.results.row import Row
 from tpubench.results.rows import rows_of
 from tpubench.results.statistics import between
@@ -39,9 +40,15 @@ def find_speeds(plan: Plan, folder: Path) -> tuple[Speeds, list[str]]:
 
     UsageError naming the entry when no stored row fits, or rows of several kinds do.
     """
-    wanted = any(item.from_store for item in plan.throughput)
-    stored = rows_of(folder, store.files(folder) if wanted else Listing(files=()))
-    rows = list(store.iter_rows(stored.read()))
+    queries = [item.from_store for item in plan.throughput if item.from_store is not None]
+    stored = rows_of(folder, store.files(folder) if queries else Listing(files=()))
+    stored.keep("device", sorted({item.accelerator for item in plan.throughput}))
+    stored.keep("workload", sorted({query.workload for query in queries}))
+    if any(query.run_id is not None for query in queries):
+        table = stored.read()
+    else:
+        table = newest(stored, valued=True).table
+    rows = list(store.iter_rows(table))
     speeds: Speeds = {}
     notes = [f"left out: {bad.error}" for bad in stored.unreadable]
     for i, item in enumerate(plan.throughput):

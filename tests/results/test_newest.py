@@ -16,11 +16,17 @@ from sample_rows import make_row
 from tpubench.results import newest as chosen
 from tpubench.results import read_cache
 from tpubench.results import store as facts
+from tpubench.results.compare import compare_selected
 from tpubench.results.row import Row, arrow_schema, to_table
-from tpubench.results.select import narrowed, select_for_report
+from tpubench.results.select import narrowed, select_for_report, select_newest
 from tpubench.results.store import Scan
 
 METRICS = ("output_tok_s", "ttft_s")
+DIED: dict[str, Any] = {
+    "status": "failed",
+    "reason": "no answer",
+    **dict.fromkeys(("value", "samples", "ci_low", "ci_high")),
+}
 
 
 @pytest.fixture(params=["kept from an earlier read", "read now"])
@@ -90,12 +96,33 @@ def test_of_many_rows_the_newest_run_of_each_case_is_drawn(store: Path) -> None:
 def test_a_case_that_failed_last_shows_that_it_failed(store: Path) -> None:
     for number in range(5):
         put(store, number, device="nvidia-l4", backend="cuda")
-    died: dict[str, Any] = {"status": "failed", "value": None, "samples": None}
-    died |= {"ci_low": None, "ci_high": None, "reason": "no answer"}
-    put(store, 2, device="cuda", backend="cuda", **died)
+    put(store, 2, device="cuda", backend="cuda", **DIED)
     assert of(drawn(store), "run_id", "status") == [(run_id(4), "ok")]
-    put(store, 6, device="cuda", backend="cuda", **died)
+    put(store, 6, device="cuda", backend="cuda", **DIED)
     assert of(drawn(store), "run_id", "status") == [(run_id(4), "ok"), (run_id(6), "failed")]
+
+
+def test_a_comparison_and_a_plan_take_the_newest_run_that_gave_a_figure(store: Path) -> None:
+    for number in range(5):
+        put(store, number)
+    put(store, 5, **DIED)
+    scan = select_newest(store, [])
+    assert of(scan, "run_id", "status") == [(run_id(4), "ok")]
+    (told,) = scan.unreadable
+    assert "of 12 rows in 6 runs 2 are drawn" in str(told.error)
+
+
+def test_a_comparison_of_many_rows_is_that_of_few(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        for device, backend in (("cpu", "cpu"), ("tpu-v6e", "tpu")):
+            put(store, number, params=batch(number % 2), device=device, backend=backend)
+    asked = ["device=cpu", "device=tpu-v6e"]
+    sides, told = compare_selected(store, asked)
+    assert len(told) == 2
+    monkeypatch.setattr(chosen, "FEW_ROWS", 10**9)
+    assert compare_selected(store, asked) == (sides, [])
 
 
 def test_every_source_of_published_figures_is_drawn(store: Path) -> None:
