@@ -71,7 +71,12 @@ def test_throughput_per_chip_counts_every_chip_held(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("workload", "mode"),
-    [("llama-pretrain", "eager"), ("llama-pretrain", "blocks"), ("moe-pretrain", "blocks")],
+    [
+        ("llama-pretrain", "eager"),
+        ("moe-pretrain", "eager"),
+        pytest.param("llama-pretrain", "blocks", marks=pytest.mark.nightly),
+        pytest.param("moe-pretrain", "blocks", marks=pytest.mark.nightly),
+    ],
 )
 def test_two_ranks_train_as_the_reference_does(tmp_path: Path, workload: str, mode: str) -> None:
     # Compiled, each block is sharded first: its hooks gather the weights outside of what compiles.
