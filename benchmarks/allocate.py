@@ -152,17 +152,17 @@ def with_tpubench(program: Program, seconds: float, gap: float = 1e-3) -> Outcom
 
 def with_milp(program: Program, seconds: float, gap: float = 1e-4) -> Outcome:
     """Plain branch and bound of ``scipy.optimize.milp`` (HiGHS) on the whole program."""
-    found = milp(
+    optimum = milp(
         program.cost,
         constraints=LinearConstraint(program.matrix, program.row_low, program.row_high),
         bounds=Bounds(program.low, program.high),
         integrality=program.whole,
         options={"time_limit": seconds, "mip_rel_gap": gap},
     )
-    bound = float(found.mip_dual_bound) if found.mip_dual_bound is not None else -np.inf
-    if found.x is None:
+    bound = float(optimum.mip_dual_bound) if optimum.mip_dual_bound is not None else -np.inf
+    if optimum.x is None:
         return None, bound
-    x = np.asarray(found.x)
+    x = np.asarray(optimum.x)
     whole = program.whole.astype(bool)
     x[whole] = np.round(x[whole])
     return (float(program.cost @ x) if feasible(program, x) else None), bound

@@ -52,8 +52,8 @@ def main() -> None:
         for name, command in COMMANDS.items():
             seconds[name].append(cpu_s(command))
     bare, ours = seconds.values()
-    for name, found in seconds.items():
-        print(f"{name:18} median {1e3 * statistics.median(found):6.0f} ms CPU")
+    for name, times in seconds.items():
+        print(f"{name:18} median {1e3 * statistics.median(times):6.0f} ms CPU")
     ratio = statistics.median(b / a for a, b in zip(bare, ours, strict=True))
     print(f"ratio: median {ratio:.2f} over {rounds} rounds (promise: at most 1.30)")
 

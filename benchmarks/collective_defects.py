@@ -117,8 +117,8 @@ def judged(ranks: int, dtype: str = "float32") -> dict[str, list[Parity]]:
         ]
         codes = [process.wait(timeout=300) for process in processes]
         assert codes == [0] * ranks, codes
-        found = json.loads((Path(folder) / "checks.json").read_text())
-    return {name: [Parity(**check) for check in checks] for name, checks in found.items()}
+        document = json.loads((Path(folder) / "checks.json").read_text())
+    return {name: [Parity(**check) for check in checks] for name, checks in document.items()}
 
 
 def label(operation: str, defect: str) -> str:
@@ -130,7 +130,7 @@ def _take_part(rank: int, ranks: int, dtype: str, folder: Path) -> None:
     meeting = f"file://{folder}/meeting"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks)
     workload = registry.workload("collective")
-    found = {}
+    by_case = {}
     for operation in OPERATIONS:
         settings = {"kib": [str(KIB)], "dtype": [dtype]}
         case = workload.on_devices(workload.cases(operation, settings)[0], ranks)
@@ -141,9 +141,9 @@ def _take_part(rank: int, ranks: int, dtype: str, folder: Path) -> None:
             checks = workload.checks(case, step, lent)
             defect(step, rank)
             step.run(lambda *_: None)
-            found[label(operation, name)] = [asdict(check) for check in checks()]
+            by_case[label(operation, name)] = [asdict(check) for check in checks()]
     if rank == 0:
-        (folder / "checks.json").write_text(json.dumps(found))
+        (folder / "checks.json").write_text(json.dumps(by_case))
     dist.barrier()
     os._exit(0)  # the threads of gloo may abort an orderly exit, after all is done
 

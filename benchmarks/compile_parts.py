@@ -86,8 +86,8 @@ def in_a_process(way: str, layers: int, cache: str) -> dict[str, float]:
     )
     if done.returncode:
         return {}
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    seconds: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return seconds
 
 
 def main() -> None:

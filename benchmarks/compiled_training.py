@@ -158,12 +158,12 @@ def main() -> None:
     skipped: dict[str, int] = {}
     with options.table.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
-            found = problem(row)
-            if isinstance(found, Trained):
-                key = dataclasses.astuple(found)[:-1]
-                runs.setdefault(key, found)
-            elif found != NOT_A_TPU:
-                skipped[found] = skipped.get(found, 0) + 1
+            case = problem(row)
+            if isinstance(case, Trained):
+                key = dataclasses.astuple(case)[:-1]
+                runs.setdefault(key, case)
+            elif case != NOT_A_TPU:
+                skipped[case] = skipped.get(case, 0) + 1
     lines = []
     print("source, model, slice, batch, length, published s, again, kept, again without exchange")
     for trained in sorted(runs.values(), key=lambda t: (t.model, t.chips, t.batch)):

@@ -210,21 +210,21 @@ def main() -> None:
     options = parse(__doc__.splitlines()[0])
     rows: list[tuple[Served, Compiled]] = []
     skipped: dict[str, int] = {}
-    made: dict[tuple[Any, ...], Compiled | str] = {}
+    answers: dict[tuple[Any, ...], Compiled | str] = {}
     with options.table.open(encoding="utf-8", newline="") as stream:
-        found = [problem(row) for row in csv.DictReader(stream)]
-    for served in found:
+        problems = [problem(row) for row in csv.DictReader(stream)]
+    for served in problems:
         if isinstance(served, str):
             if served != NOT_A_TPU:
                 skipped[served] = skipped.get(served, 0) + 1
             continue
-        if served.setup not in made:
+        if served.setup not in answers:
             try:
-                made[served.setup] = compiled(served, options.python, options.cache)
+                answers[served.setup] = compiled(served, options.python, options.cache)
             except TpubenchError as error:
-                made[served.setup] = str(error)
+                answers[served.setup] = str(error)
             print(".", end="", file=sys.stderr, flush=True)
-        figures = made[served.setup]
+        figures = answers[served.setup]
         if isinstance(figures, str) or figures.decode.time is None or figures.prefill.time is None:
             why = figures if isinstance(figures, str) else "does not fit at its own batch"
             skipped[why] = skipped.get(why, 0) + 1
@@ -264,10 +264,10 @@ def show(rows: list[tuple[Served, Compiled]], skipped: dict[str, int], out: Path
         own = [row for row in rows if row[0].source == source]
         if others:
             chosen = fit(others)
-            found = ratios(own, *chosen)
-            left_out += found
+            shares = ratios(own, *chosen)
+            left_out += shares
             summaries[f"without {source}: {chosen[0]:.2f}, {chosen[1] * 1e3:.0f} ms"] = summary(
-                found
+                shares
             )
     if left_out:
         summaries["leave one source out"] = summary(left_out)

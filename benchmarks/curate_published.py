@@ -56,9 +56,9 @@ def main() -> None:
     left: Counter[str] = Counter()
     kept: dict[tuple[str, ...], dict[str, object]] = {}
     trained = table(asked.training)
-    told = frozenset(case(one) for one in trained if one["metric"] == "tokens_per_s_per_chip")
+    stated = frozenset(case(one) for one in trained if one["metric"] == "tokens_per_s_per_chip")
     lines = [(line, inference) for line in table(asked.inference)]
-    lines += [(line, functools.partial(training, has_tokens=told)) for line in trained]
+    lines += [(line, functools.partial(training, has_tokens=stated)) for line in trained]
     for line, convert in lines:
         try:
             row = convert(line)
@@ -92,7 +92,7 @@ def tell_apart(rows: list[dict[str, object]]) -> None:
     groups: dict[tuple[object, ...], set[object]] = {}
     for row in rows:
         groups.setdefault(tuple(row[n] for n in names), set()).add(row["parallelism"])
-    crowded = {key for key, found in groups.items() if len(found) > 1}
+    crowded = {key for key, alike in groups.items() if len(alike) > 1}
     for row in rows:
         if tuple(row[n] for n in names) in crowded:
             params = {**json.loads(str(row["params"])), "parallelism": row["parallelism"]}
@@ -106,8 +106,8 @@ def table(path: Path) -> list[dict[str, str]]:
 
 def shared(line: dict[str, str]) -> dict[str, object]:
     name = _NAMES.get(line["device"], line["device"])
-    found = canonical(re.sub(r"\s*\((?:NVL72|Trillium|Ironwood)\)", "", name or ""))
-    if found is None:
+    device_name = canonical(re.sub(r"\s*\((?:NVL72|Trillium|Ironwood)\)", "", name or ""))
+    if device_name is None:
         raise LeftOutError("the device is not in the device table, or its variant is open")
     if not line["chips"]:
         raise LeftOutError("the number of chips is not stated")
@@ -124,7 +124,7 @@ def shared(line: dict[str, str]) -> dict[str, object]:
         "date": date(line["source_date"]),
         "source": line["source_locator"],
         "model": line["model"],
-        "device": found,
+        "device": device_name,
         "chips": int(float(line["chips"])),
         "hosts": int(float(hosts)) if hosts else 0,
         "software": line["software"],
@@ -140,14 +140,14 @@ def release(source: str, date_text: str) -> str:
 
 def date(text: str) -> str:
     """The source's date, to the day, month or year that it gives."""
-    found = re.match(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?", text)
-    if found is None:
+    match = re.match(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?", text)
+    if match is None:
         # A release number such as 25.09 is a year and a month.
         release = re.match(r"(\d\d)\.(\d\d)", text)
         if release is None:
             raise LeftOutError("the source has no date")
         return f"20{release[1]}-{release[2]}"
-    return "-".join(part for part in found.groups() if part)
+    return "-".join(part for part in match.groups() if part)
 
 
 def number(text: str, what: str) -> float:
@@ -197,10 +197,10 @@ def inference(line: dict[str, str]) -> dict[str, object]:
 
 def submission(line: dict[str, str]) -> str:
     """Who submitted which system, as the end of the source's title has it."""
-    found = re.search(r", ([^,]+), (?:system )?([^,]+)$", line["source_title"])
-    if found is None:
+    match = re.search(r", ([^,]+), (?:system )?([^,]+)$", line["source_title"])
+    if match is None:
         raise LeftOutError("the submission is not stated")
-    return f"{found[1]}/{found[2]}"
+    return f"{match[1]}/{match[2]}"
 
 
 def offered(load: str, workload: str) -> dict[str, object]:
@@ -305,8 +305,8 @@ def implausible(row: dict[str, object]) -> None:
     sparse = re.search(r"moe|mixtral|deepseek|kimi|gpt.oss|a\d+b|nemotron.3|glm|ling|mimo", model)
     if sparse or not params_b or row["metric"] != "train_tok_s":
         return
-    found = device(str(row["device"]))
-    peak = max(found.peak_flop_s.values(), default=0.0)
+    sheet = device(str(row["device"]))
+    peak = max(sheet.peak_flop_s.values(), default=0.0)
     value, chips = row["value"], row["chips"]
     assert isinstance(value, float) and isinstance(chips, int)
     # 6 FLOPs a parameter and token: forward and backward, attention not counted.

@@ -142,8 +142,8 @@ def _without(
     predicted = model.predict([problem for _, problem in rows if problem is not None])
     return [
         Judged(line=entry.line, source=entry.source, problem=problem, value=entry.value,
-               predicted=made)
-        for (entry, problem), made in zip(rows, predicted, strict=True)
+               predicted=estimate)
+        for (entry, problem), estimate in zip(rows, predicted, strict=True)
         if problem is not None and entry.value is not None
     ]  # fmt: skip
 
@@ -177,14 +177,14 @@ def _classes(rows: Sequence[Judged]) -> list[str]:
         mine = [row for row in rows if calibration.kind(row.problem) == kind]
         tpus = [row for row in mine if row.problem.chip.is_tpu]
         for name, some in ((kind, mine), (f"{kind}, TPU", tpus)):
-            found = accuracy(some)
-            if found is None:
+            overall = accuracy(some)
+            if overall is None:
                 continue
             sources = len({row.source for row in some})
             width = median((row.predicted.high / row.predicted.low) ** 0.5 for row in some)
             lines.append(
-                f"| {name} | {sources} | {found.rows} | {found.median_abs_pct_err:.1f} |"
-                f" {found.p90_abs_pct_err:.1f} | {found.coverage_90:.2f} | × {width:.2f} |"
+                f"| {name} | {sources} | {overall.rows} | {overall.median_abs_pct_err:.1f} |"
+                f" {overall.p90_abs_pct_err:.1f} | {overall.coverage_90:.2f} | × {width:.2f} |"
             )
     faster, cheaper = order(rows)
     for name, named in (("faster", faster), ("cheaper", cheaper)):
@@ -195,7 +195,7 @@ def _classes(rows: Sequence[Judged]) -> list[str]:
 
 def baseline(facts: Sequence[Fact]) -> list[Judged]:
     """The simpler model of a group of facts, each source predicted from the others."""
-    found: list[Judged] = []
+    judged: list[Judged] = []
     speeds = {id(f): log_speed(f.terms, f.entries[0].value or 1.0) + _plain(f)
               for f in facts}  # fmt: skip
     for fact in facts:
@@ -208,8 +208,8 @@ def baseline(facts: Sequence[Fact]) -> list[Judged]:
         )
         near = next(some for some in levels if some)
         typical = median(speeds[id(f)] for f in near)
-        found += _rows(fact, typical - _plain(fact))
-    return found
+        judged += _rows(fact, typical - _plain(fact))
+    return judged
 
 
 def _cell(fact: Fact) -> tuple[str, str]:
@@ -240,9 +240,9 @@ def _plain(fact: Fact) -> float:
 def _rows(fact: Fact, speed: float) -> Iterable[Judged]:
     for entry in fact.entries:
         assert entry.problem is not None and entry.value is not None
-        made = prediction(entry.problem, physics.terms(entry.problem), speed, 0.0, 0.0)
+        predicted = prediction(entry.problem, physics.terms(entry.problem), speed, 0.0, 0.0)
         yield Judged(line=entry.line, source=entry.source, problem=entry.problem,
-                     value=entry.value, predicted=made)  # fmt: skip
+                     value=entry.value, predicted=predicted)  # fmt: skip
 
 
 def _page(judged: Mapping[str, list[Judged]], groups: Facts, date: str) -> list[str]:
@@ -267,10 +267,10 @@ def _page(judged: Mapping[str, list[Judged]], groups: Facts, date: str) -> list[
                         ("serving", "plain roofline, one factor for each device")):  # fmt: skip
         plain = accuracy(baseline(groups[group]))
         ours = accuracy([r for r in by_source if features.group(r.problem) == group])
-        for name, found in ((what, plain), ("this model", ours)):
-            assert found is not None
-            lines.append(f"| {group} | {name} | {found.rows} | {found.median_abs_pct_err:.1f} |"
-                         f" {found.p90_abs_pct_err:.1f} |")  # fmt: skip
+        for name, overall in ((what, plain), ("this model", ours)):
+            assert overall is not None
+            lines.append(f"| {group} | {name} | {overall.rows} | {overall.median_abs_pct_err:.1f} |"
+                         f" {overall.p90_abs_pct_err:.1f} |")  # fmt: skip
     lines += ["", "## How far sources differ on the same thing", "",
               "One model on one chip in one precision, from two sources or more: each figure"
               " against the mean of the other sources' medians, the closed forms allowing for"
@@ -303,19 +303,19 @@ def between_sources(facts: Sequence[Fact]) -> list[float]:
     for fact in facts:
         p = fact.problem
         cells[p.kind, p.model, p.chip.name, p.precision][fact.source].append(fact.log_speed)
-    found = []
+    percents = []
     for sources in cells.values():
         for name, speeds in sources.items():
             others = [median(v) for other, v in sources.items() if other != name]
             if others:
-                found += [100 * abs(np.expm1(s - sum(others) / len(others))) for s in speeds]
-    return found
+                percents += [100 * abs(np.expm1(s - sum(others) / len(others))) for s in speeds]
+    return percents
 
 
-def _table_row(name: str, found: Accuracy | None) -> str:
-    assert found is not None
-    return (f"| {name} | {found.rows} | {found.median_abs_pct_err:.1f} |"
-            f" {found.p90_abs_pct_err:.1f} | {found.coverage_90:.2f} |")  # fmt: skip
+def _table_row(name: str, overall: Accuracy | None) -> str:
+    assert overall is not None
+    return (f"| {name} | {overall.rows} | {overall.median_abs_pct_err:.1f} |"
+            f" {overall.p90_abs_pct_err:.1f} | {overall.coverage_90:.2f} |")  # fmt: skip
 
 
 if __name__ == "__main__":

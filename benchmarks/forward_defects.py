@@ -24,8 +24,8 @@ _BATCH = 4
 def case(name: str, dtype: str = "bfloat16") -> Case:
     """The small model of a workload."""
     workload = registry.workload(name)
-    (found,) = workload.cases("tiny", {"batch": [str(_BATCH)], "dtype": [dtype]})
-    return workload.prepare(found, Weights())
+    (chosen,) = workload.cases("tiny", {"batch": [str(_BATCH)], "dtype": [dtype]})
+    return workload.prepare(chosen, Weights())
 
 
 def none(step: Any) -> None:

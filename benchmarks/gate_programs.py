@@ -22,8 +22,8 @@ def case(program: str, units: int) -> Case:
     preset, key, settings = PROGRAMS[program]
     workload = registry.workload(program)
     texts = {name: [str(value)] for name, value in {**settings, key: units}.items()}
-    (found,) = workload.cases(preset, texts)
-    return workload.prepare(found, Weights())
+    (first,) = workload.cases(preset, texts)
+    return workload.prepare(first, Weights())
 
 
 def side(label: str, program: str, units: int) -> Side:

@@ -51,13 +51,13 @@ SOLO_S = 0.5
 
 def pairs_of(a: Side, b: Side, seed: int, *, solo: bool) -> dict[str, Any]:
     """Pairs until the looks decide, as JSON values; and then each side by itself."""
-    found: dict[str, Any] = {"pairs": []}
+    record: dict[str, Any] = {"pairs": []}
     logs: list[float] = []
     with stage(a, b, timeout_s=300, seed=seed) as duet:
         while not judge(logs, POLICY).final:
             taken = duet.pair()
             logs.append(log_ratio(taken.pair))
-            found["pairs"].append(
+            record["pairs"].append(
                 {
                     "order": taken.pair.order,
                     "a_s": list(taken.pair.baseline_s),
@@ -65,10 +65,10 @@ def pairs_of(a: Side, b: Side, seed: int, *, solo: bool) -> dict[str, Any]:
                     "steady": [taken.prepared[w]["steadiness"] for w in ("A", "B")],
                 }
             )
-        found["passes"], found["quads"] = duet.passes, duet.quads
+        record["passes"], record["quads"] = duet.passes, duet.quads
         if solo:
-            found["alone"] = alone(duet)
-    return found
+            record["alone"] = alone(duet)
+    return record
 
 
 def alone(duet: Duet) -> dict[str, list[list[float]]]:
@@ -118,12 +118,12 @@ def recorded() -> list[dict[str, object]]:
             lines += kept.readlines()
     for path in sorted(RECORDS.glob("*.jsonl")):
         lines += path.read_text(encoding="utf-8").splitlines(keepends=True)
-    found: dict[tuple[str, int], dict[str, object]] = {}
+    gates: dict[tuple[str, int], dict[str, object]] = {}
     for line in lines:
         if line.endswith("\n"):  # a line cut off by an interruption does not count
             one = json.loads(line)
-            found.setdefault((one["kind"], one["index"]), one)
-    return list(found.values())
+            gates.setdefault((one["kind"], one["index"]), one)
+    return list(gates.values())
 
 
 def _rounded(value: object, digits: int = 5) -> object:

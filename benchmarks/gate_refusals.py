@@ -61,11 +61,11 @@ def _renamed(rows: list[Row]) -> list[Row]:
 
 
 def _paths(value: dict[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    found = []
+    paths = []
     for key, item in value.items():
         inside = isinstance(item, dict) and item
-        found += _paths(item, (*above, key)) if inside else [(*above, key)]
-    return [path for path in found if not isinstance(_at(value, path[len(above) :]), dict)]
+        paths += _paths(item, (*above, key)) if inside else [(*above, key)]
+    return [path for path in paths if not isinstance(_at(value, path[len(above) :]), dict)]
 
 
 def _at(value: dict[str, Any], path: tuple[str, ...]) -> Any:

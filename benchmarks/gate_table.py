@@ -29,11 +29,11 @@ def verdict(one: Gate) -> tuple[str, int, float]:
     judged = [
         judge([log_ratio(pair_of(p)) for p in one[name]], POLICY) for name in ("first", "second")
     ]
-    found = judged[0].verdict
+    word = judged[0].verdict
     pairs = judged[0].pairs + judged[1].pairs
-    if found == "regressed":
-        found = judged[1].verdict
-    return found, pairs, minimum_detectable(judged[0].sigma, POLICY)
+    if word == "regressed":
+        word = judged[1].verdict
+    return word, pairs, minimum_detectable(judged[0].sigma, POLICY)
 
 
 def pair_of(recorded: Gate) -> Pair:
@@ -69,8 +69,8 @@ def share(hits: int, n: int) -> str:
     """A rate with its exact 95 % bounds (Clopper & Pearson 1934)."""
     if n == 0:
         return "-"
-    found = stats.binomtest(hits, n).proportion_ci(BOUND, "exact")
-    return f"{hits}/{n} = {100 * hits / n:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+    bounds = stats.binomtest(hits, n).proportion_ci(BOUND, "exact")
+    return f"{hits}/{n} = {100 * hits / n:.1f} % [{100 * bounds.low:.1f}, {100 * bounds.high:.1f}]"
 
 
 def table(records: list[Gate]) -> None:
@@ -109,14 +109,14 @@ def table(records: list[Gate]) -> None:
 def promises(by_kind: dict[str, list[Gate]]) -> None:
     print(f"\n{'promise':51} {'measured':33} held")
     judged = {kind: [verdict(one) for one in by_kind[kind]] for kind in WORK}
-    aa = [found == "regressed" for found, _, _ in judged["aa"]]
+    aa = [word == "regressed" for word, _, _ in judged["aa"]]
     _promise("A/A flagged <= 1 %", sum(aa), len(aa), lambda rate: rate <= 0.01)
     for kind, least in (("plus5", 0.95), ("plus10", 0.98)):
         able = [one for one in judged[kind] if one[2] <= 1.05]
-        hits = sum(found == "regressed" and pairs <= MDE_PAIRS for found, pairs, _ in able)
+        hits = sum(word == "regressed" and pairs <= MDE_PAIRS for word, pairs, _ in able)
         label = f"{kind} flagged >= {least:.0%} in 30 pairs, MDE <= 5 %"
         _promise(label, hits, len(able), partial(operator.le, least))
-    wrong = sum(found == "ok" for found, _, _ in judged["plus5"])
+    wrong = sum(word == "ok" for word, _, _ in judged["plus5"])
     _promise("+5 % called ok <= 5 %", wrong, len(judged["plus5"]), lambda rate: rate <= 0.05)
 
 
@@ -126,17 +126,17 @@ def _promise(label: str, hits: int, n: int, holds: Callable[[float], bool]) -> N
 
 
 def _detail(kind: str, program: str, ours: list[Gate]) -> None:
-    found = [verdict(one) for one in ours]
+    verdicts = [verdict(one) for one in ours]
     looks = [judge([log_ratio(pair_of(p)) for p in one["first"]], POLICY) for one in ours]
     sigmas = [look.sigma for look in looks if look.sigma is not None]
     points = [statistics.median(log_ratio(pair_of(p)) for p in one["first"]) for one in ours]
-    counts = {v: sum(f[0] == v for f in found) for v in ("regressed", "ok", "inconclusive")}
+    counts = {v: sum(f[0] == v for f in verdicts) for v in ("regressed", "ok", "inconclusive")}
     print(
         f"  {kind:6} {program:12} {counts};"
-        f" pairs median {statistics.median(f[1] for f in found):g},"
+        f" pairs median {statistics.median(f[1] for f in verdicts):g},"
         f" sigma median {100 * statistics.median(sigmas):.2f} %, ratio median"
         f" {math.exp(statistics.median(points)):.4f}, MDE <= 5 % in"
-        f" {sum(f[2] <= 1.05 for f in found)}/{len(found)},"
+        f" {sum(f[2] <= 1.05 for f in verdicts)}/{len(verdicts)},"
         f" {statistics.median(one['wall_s'] for one in ours):.0f} s a gate"
     )
 

@@ -58,9 +58,9 @@ def main() -> None:
             seconds[name].append(contenders[name]())
     pairs = zip(seconds["by hand"], seconds["harness"], strict=True)
     ratios = sorted(hand / ours for hand, ours in pairs)
-    for name, found in seconds.items():
-        rate = BATCH * OUTPUT / statistics.median(found)
-        print(f"{name:8} median {rate:7.2f} tok/s, best {BATCH * OUTPUT / min(found):7.2f} tok/s")
+    for name, times in seconds.items():
+        rate = BATCH * OUTPUT / statistics.median(times)
+        print(f"{name:8} median {rate:7.2f} tok/s, best {BATCH * OUTPUT / min(times):7.2f} tok/s")
     best = min(seconds["by hand"]) / min(seconds["harness"])
     print(
         f"tokens/s of the harness ÷ by hand: median {statistics.median(ratios):.4f},"

@@ -265,7 +265,7 @@ BENCH: tuple[tuple[Case, Defects], ...] = (
 
 def label(case: Case) -> str:
     """What tells a case of one workload from the others, in a table."""
-    told = [case.params[key] for key in ("kernel", "phase", "direction") if key in case.params]
+    traits = [case.params[key] for key in ("kernel", "phase", "direction") if key in case.params]
     if case.workload in {"gemm", "attention"}:
-        told.append(case.dtype)
-    return " ".join(map(str, told))
+        traits.append(case.dtype)
+    return " ".join(map(str, traits))

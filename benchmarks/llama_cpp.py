@@ -74,8 +74,8 @@ def decode_s(model: Path, batch: int, prompt: int, tokens: int, threads: int) ->
     command += ["-npp", str(prompt), "-ntg", str(tokens), "-npl", str(batch), "-fa", "on"]
     command += ["-c", str(batch * (prompt + tokens + 8)), "--output-format", "jsonl"]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = json.loads([line for line in out.splitlines() if line.startswith("{")][-1])
-    return float(found["t_tg"]) / tokens
+    result = json.loads([line for line in out.splitlines() if line.startswith("{")][-1])
+    return float(result["t_tg"]) / tokens
 
 
 def prefill_s(model: Path, prompt: int, threads: int) -> float:
@@ -83,7 +83,7 @@ def prefill_s(model: Path, prompt: int, threads: int) -> float:
     command = [str(tools() / "llama-bench"), "-m", str(model), "-t", str(threads), "-o", "json"]
     command += ["-p", str(prompt), "-n", "0", "-r", "1", "-fa", "0,1"]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return min(float(found["avg_ns"]) for found in json.loads(out)) / 1e9
+    return min(float(result["avg_ns"]) for result in json.loads(out)) / 1e9
 
 
 if __name__ == "__main__":

@@ -168,29 +168,29 @@ def compare(contenders: dict[str, Callable[[], float]], rounds: int) -> list[dic
         print(f"  warming up {name}", file=sys.stderr)
         measure()
         measure()
-    found = []
+    rounds_s = []
     for number in range(rounds):
         print(f"  round {number + 1} of {rounds}", file=sys.stderr)
         seconds = {name: measure() for name, measure in contenders.items()}
-        found.append({**seconds, "read_bytes_s": read_bytes_s(), "gemm_flop_s": gemm_flop_s()})
-    return found
+        rounds_s.append({**seconds, "read_bytes_s": read_bytes_s(), "gemm_flop_s": gemm_flop_s()})
+    return rounds_s
 
 
-def line(found: list[dict[str, float]], name: str, least: float, unit: str) -> dict[str, object]:
+def line(rounds_s: list[dict[str, float]], name: str, least: float, unit: str) -> dict[str, object]:
     """One contender's row of the table; ``least`` is what a step must read or compute."""
     limit = "read_bytes_s" if unit == "byte" else "gemm_flop_s"
 
     def ratio(to: str) -> float:
-        return statistics.median(turn[to] / turn[name] for turn in found)
+        return statistics.median(turn[to] / turn[name] for turn in rounds_s)
 
     return {
         "contender": name,
-        "median_ms": 1e3 * statistics.median(turn[name] for turn in found),
-        "best_ms": 1e3 * min(turn[name] for turn in found),
+        "median_ms": 1e3 * statistics.median(turn[name] for turn in rounds_s),
+        "best_ms": 1e3 * min(turn[name] for turn in rounds_s),
         "x_transformers": ratio("transformers"),
         "x_llama_cpp": ratio("llama.cpp"),
         "x_eager": ratio("eager"),
-        "of_limit": statistics.median(least / turn[name] / turn[limit] for turn in found),
+        "of_limit": statistics.median(least / turn[name] / turn[limit] for turn in rounds_s),
     }
 
 
@@ -237,7 +237,7 @@ def main() -> None:
                 contenders["llama.cpp"] = partial(
                     llama_cpp.decode_s, model, batch, prompt, output, threads
                 )
-            found = compare(contenders, options.rounds)
+            rounds_s = compare(contenders, options.rounds)
             settings = {"batch": batch, "input_len": prompt, "output_len": output}
             (case,) = workload.cases("smollm2-135m", {k: [str(v)] for k, v in settings.items()})
             work = workload.work(case).phases
@@ -245,7 +245,7 @@ def main() -> None:
                 least, unit = work["prefill"].flops, "flop"
             else:
                 least, unit = work["decode"].bytes // (output - 1), "byte"
-            tables[name] = [line(found, contender, least, unit) for contender in contenders]
+            tables[name] = [line(rounds_s, contender, least, unit) for contender in contenders]
             if not options.json:
                 show(name, tables[name], threads, options.rounds)
             del contenders

@@ -91,8 +91,8 @@ def followed(plan: Plan, flips: Sequence[Flip]) -> tuple[int, int]:
             moved = apply(plan, [Setting(path=flip.path, value=value, times=flip.several)])
             program = build(moved)
             optimum = relaxed(program)
-            found = None if optimum is None else side_of(program, optimum.x)
-            sides.append(None if found is None else found[0])
+            side = None if optimum is None else side_of(program, optimum.x)
+            sides.append(None if side is None else side[0])
         good += sides == [flip.answer_before, flip.answer_after]
     return good, len(turning)
 

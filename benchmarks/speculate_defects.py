@@ -90,8 +90,8 @@ def a_refused_token_stays_in_the_caches(step: SpeculativeStep) -> None:
         plain(spot.position + late) for spot, late in zip(step.spots, refused, strict=True)
     ]
 
-    def spot(made: Callable[[int], Spot], position: int) -> Spot:
-        return made(position + any(done.kept < k for done in step.rounds))
+    def spot(place: Callable[[int], Spot], position: int) -> Spot:
+        return place(position + any(done.kept < k for done in step.rounds))
 
     around(step, "spot", spot)
 

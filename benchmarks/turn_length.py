@@ -31,20 +31,20 @@ def passes_s(program: str, seconds: float) -> list[float]:
     job = side("baseline", program, 20).job
     backend = registry.backend(job.backend)
     device = backend.open(job.compile_mode)
-    found: list[float] = []
+    times: list[float] = []
     with backend.running():
         ready = prepare(job, backend, device, lambda phase, expected_s: None)
-        while sum(found) < seconds:
-            found += ready.block(WINDOW).passes_s
-    return found
+        while sum(times) < seconds:
+            times += ready.block(WINDOW).passes_s
+    return times
 
 
-def scatter(found: list[float], length_s: float) -> tuple[int, int, int, float]:
+def scatter(seconds: list[float], length_s: float) -> tuple[int, int, int, float]:
     """(passes a turn, quads, comparisons, standard deviation of their log ratios)."""
-    usual_s = statistics.median(found)
+    usual_s = statistics.median(seconds)
     passes = max(1, math.ceil(length_s / usual_s))
     quads = max(1, round(PAIR_S / (4 * passes * usual_s)))
-    turns = [found[i : i + passes] for i in range(0, len(found) - passes + 1, passes)]
+    turns = [seconds[i : i + passes] for i in range(0, len(seconds) - passes + 1, passes)]
     ratios = []
     for start in range(0, len(turns) - 4 * quads + 1, 4 * quads):
         times = [block_time_s(turn) for turn in turns[start : start + 4 * quads]]
@@ -64,10 +64,10 @@ def main() -> None:
     asked = parser.parse_args()
     os.sched_setaffinity(0, {asked.core})
     for program in PROGRAMS:
-        found = passes_s(program, asked.seconds)
-        print(f"{program}: {len(found)} passes, median {1e3 * statistics.median(found):.2f} ms")
+        seconds = passes_s(program, asked.seconds)
+        print(f"{program}: {len(seconds)} passes, median {1e3 * statistics.median(seconds):.2f} ms")
         for length_s in LENGTHS_S:
-            passes, quads, count, sd = scatter(found, length_s)
+            passes, quads, count, sd = scatter(seconds, length_s)
             print(
                 f"  turns of {1e3 * length_s:4.1f} ms: {passes:3} passes, {quads:2} quads,"
                 f" {count} comparisons: scatter {100 * sd:.2f} %"

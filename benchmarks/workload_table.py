@@ -85,8 +85,8 @@ def run(backend: str) -> None:
 
 def page(lines: Iterable[Mapping[str, Any]]) -> str:
     """The table, with what was refused under it."""
-    found = {(line["workload"], line["backend"]): line for line in lines}
-    backends = [b for b in ("cpu", "xla", "tpu") if any(key[1] == b for key in found)]
+    by_cell = {(line["workload"], line["backend"]): line for line in lines}
+    backends = [b for b in ("cpu", "xla", "tpu") if any(key[1] == b for key in by_cell)]
     heads = {"cpu": "`cpu`", "xla": "`xla`, PJRT CPU", "tpu": "`tpu`, CPU plugin"}
     out = [
         "# Workloads and backends",
@@ -102,7 +102,7 @@ def page(lines: Iterable[Mapping[str, Any]]) -> str:
     ]
     notes: list[str] = []
     for name in names():
-        cells = [_cell(found.get((name, backend)), notes) for backend in backends]
+        cells = [_cell(by_cell.get((name, backend)), notes) for backend in backends]
         case = smallest(name)
         compiled = "yes" if registry.workload(name).phases(case) else "none"
         out.append(f"| `{name}` | {' | '.join(cells)} | {compiled} | {_modelled(name)} |")
@@ -135,11 +135,11 @@ def _modelled(name: str) -> str:
 
 def shares(lines: Iterable[Mapping[str, Any]], today: dt.date) -> list[dict[str, object]]:
     """A row of readiness for each backend: what of the same programs ran."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    by_device: dict[str, list[Mapping[str, Any]]] = {}
     for line in lines:
-        found.setdefault(line["backend"], []).append(line)
+        by_device.setdefault(line["backend"], []).append(line)
     result = []
-    for backend, mine in found.items():
+    for backend, mine in by_device.items():
         ran = sum(line["status"] == "ok" for line in mine)
         reasons = [line["reason"] or "" for line in mine]
         fell_back = sum("fallback of" in reason for reason in reasons)

@@ -56,7 +56,7 @@ def cost_cloud(
     from tpubench.reports.terminal import money as terminal_money
 
     paid = named_price(price, usd_per_chip_hour, device, prices or [])
-    found = figures.cloud(
+    costs = figures.cloud(
         usd_per_chip_hour=paid.usd_per_chip_hour,
         tok_s=tok_s,
         chips=chips,
@@ -68,7 +68,7 @@ def cost_cloud(
         cached_usd_per_mtok=cached_usd_per_mtok,
         traffic=numbers("--traffic", traffic),
     )
-    terminal_money.show_figures(found, paid, as_json=as_json)
+    terminal_money.show_figures(costs, paid, as_json=as_json)
 
 
 @app.command("owned")
@@ -119,13 +119,13 @@ def cost_owned(
         idle_power_share=idle_power_share,
         availability=availability,
     )
-    found = figures.own(
+    costs = figures.own(
         chip,
         tok_s=tok_s,
         utilisation=utilisation,
         cloud_usd_per_chip_hour=None if rent is None else rent.usd_per_chip_hour,
     )
-    terminal_money.show_figures(found, rent, as_json=as_json)
+    terminal_money.show_figures(costs, rent, as_json=as_json)
 
 
 @app.command("margin")
@@ -146,7 +146,7 @@ def cost_margin(
     from tpubench.costs import figures
     from tpubench.reports.terminal import money as terminal_money
 
-    found = figures.margin(
+    costs = figures.margin(
         usd_per_mtok=usd_per_mtok,
         price_per_mtok=price_per_mtok,
         capex=capex,
@@ -156,7 +156,7 @@ def cost_margin(
         tax=tax,
         residual=residual,
     )
-    terminal_money.show_figures(found, as_json=as_json)
+    terminal_money.show_figures(costs, as_json=as_json)
 
 
 @app.command("contract")
@@ -182,7 +182,7 @@ def cost_contract(
     from tpubench.reports.terminal import money as terminal_money
 
     beyond = asked_price(price, on_demand, prices or [], option="--on-demand")
-    found = figures.contract(
+    costs = figures.contract(
         minimum=minimum,
         rate=rate,
         cap=cap,
@@ -190,4 +190,4 @@ def cost_contract(
         use=use,
         demand=numbers("--demand", demand),
     )
-    terminal_money.show_figures(found, beyond, as_json=as_json)
+    terminal_money.show_figures(costs, beyond, as_json=as_json)

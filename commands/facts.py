@@ -47,21 +47,21 @@ def show(
 
     as_markdown = markdown_asked(form, as_json=as_json or as_csv)
     table = all_prices(prices or [])
-    found = with_list_prices(select(store or default_store(), selectors or ["latest"]), table)
+    scan = with_list_prices(select(store or default_store(), selectors or ["latest"]), table)
     if as_markdown:
         from tpubench.reports.markdown_facts import of_rows
         from tpubench.results.store import iter_rows
 
-        terminal.warn_unreadable(found.unreadable)
-        print(of_rows(iter_rows(found.table)))
+        terminal.warn_unreadable(scan.unreadable)
+        print(of_rows(iter_rows(scan.table)))
         return
-    terminal.show_rows(found, as_json=as_json, as_csv=as_csv, explain=explain)
+    terminal.show_rows(scan, as_json=as_json, as_csv=as_csv, explain=explain)
     if not (as_json or as_csv):
         from tpubench.reports.terminal import (
             answers as terminal_answers,
         )  # what it needs takes a second to load
 
-        terminal_answers.show_both_sides(found, table)
+        terminal_answers.show_both_sides(scan, table)
 
 
 @app.command()

@@ -114,12 +114,12 @@ def ab(
         terminal_gate.show_contest(contest.planned(arranged), as_json=as_json)
         return
     with terminal_gate.watcher(show=not as_json) as watch:
-        found = contest.run(arranged, store or default_store(), watch)
-    gate_files.write(found, junit=junit, markdown=markdown)
-    terminal_gate.show(found, [], as_json=as_json, explain=explain)
-    if found.cut_short is not None:
-        raise RunFailedError(found.cut_short)
-    raise typer.Exit(found.exit_code)
+        report = contest.run(arranged, store or default_store(), watch)
+    gate_files.write(report, junit=junit, markdown=markdown)
+    terminal_gate.show(report, [], as_json=as_json, explain=explain)
+    if report.cut_short is not None:
+        raise RunFailedError(report.cut_short)
+    raise typer.Exit(report.exit_code)
 
 
 @app.command()
@@ -156,12 +156,12 @@ def gate(
     from tpubench.results.store import default_store
 
     rules = gate_policy.declared(gate_policy.load(policy, strict=False), metric or [])
-    found, unreadable = gate_selected.gate_selected(
+    report, unreadable = gate_selected.gate_selected(
         store or default_store(), baseline, candidate, rules, confirm
     )
-    gate_files.write(found, junit=junit, markdown=markdown)
-    terminal_gate.show(found, unreadable, as_json=as_json, explain=explain)
-    raise typer.Exit(found.exit_code)
+    gate_files.write(report, junit=junit, markdown=markdown)
+    terminal_gate.show(report, unreadable, as_json=as_json, explain=explain)
+    raise typer.Exit(report.exit_code)
 
 
 @app.command()
@@ -185,13 +185,13 @@ def history(
 
     if out is not None and out.suffix.lower() != ".png":
         raise UsageError(f"--out {out}: the picture is a PNG; give a name that ends in .png")
-    found = narrowed(store or default_store(), selectors or [])
-    with naming(found.unreadable):
-        if metric in found.distinct("metric"):
-            found.keep("metric", [metric])  # nothing else of a large store is read
-        series = past.history(iter_rows(found.read()), metric)
+    rows = narrowed(store or default_store(), selectors or [])
+    with naming(rows.unreadable):
+        if metric in rows.distinct("metric"):
+            rows.keep("metric", [metric])  # nothing else of a large store is read
+        series = past.history(iter_rows(rows.read()), metric)
     if out is not None:
         from tpubench.reports import history_png
 
         history_png.write(series, out)
-    terminal_history.show(series, found.unreadable, as_json=as_json)
+    terminal_history.show(series, rows.unreadable, as_json=as_json)

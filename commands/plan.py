@@ -79,9 +79,9 @@ def init(
     there = files(folder)
     rows: list[Row] = []
     if wanted or there or not published:
-        found = select_newest(folder, wanted)
-        warn_unreadable(found.unreadable)
-        rows += iter_rows(found.table)
+        scan = select_newest(folder, wanted)
+        warn_unreadable(scan.unreadable)
+        rows += iter_rows(scan.table)
     if published:
         narrow = [text for text in wanted if "=" in text]
         rows += iter_rows(select(folder, [shipped.SELECTOR, *narrow]).table)

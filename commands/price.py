@@ -36,8 +36,8 @@ def price_list(
     from tpubench.devices.prices import today
     from tpubench.reports.terminal import money as terminal_money
 
-    found = pick(all_prices(prices or []), accelerator or [], provider or [], term or [])
-    terminal_money.show_prices(found, today(), as_json=as_json)
+    chosen = pick(all_prices(prices or []), accelerator or [], provider or [], term or [])
+    terminal_money.show_prices(chosen, today(), as_json=as_json)
 
 
 @app.command("show")
@@ -73,8 +73,8 @@ def price_import(
     from tpubench.costs.price_files import import_prices
     from tpubench.reports.terminal import money as terminal_money
 
-    found, written = import_prices(format_name, path, as_of, provider, out)
-    terminal_money.show_import(found.prices, found.rejected, written, as_json=as_json)
+    imported, written = import_prices(format_name, path, as_of, provider, out)
+    terminal_money.show_import(imported.prices, imported.rejected, written, as_json=as_json)
 
 
 @app.command("diff")

@@ -36,20 +36,20 @@ def cloud(
         raise UsageError("give --tok-s, or --prefill-tok-s and --decode-tok-s")
     if (prefill_tok_s is None) != (decode_tok_s is None):
         raise UsageError("--prefill-tok-s and --decode-tok-s go together")
-    found: Figures = {"usd_per_mtok": None, "reasons": {}}
+    figures: Figures = {"usd_per_mtok": None, "reasons": {}}
     if tok_s is None:
-        found["reasons"]["usd_per_mtok"] = "no --tok-s given"
+        figures["reasons"]["usd_per_mtok"] = "no --tok-s given"
     else:
-        found["usd_per_mtok"] = usd_per_mtok(usd_per_chip_hour, chips, tok_s, utilisation)
+        figures["usd_per_mtok"] = usd_per_mtok(usd_per_chip_hour, chips, tok_s, utilisation)
     if traffic:
-        _add_traffic(found, usd_per_chip_hour, chips, tok_s, utilisation, traffic)
+        _add_traffic(figures, usd_per_chip_hour, chips, tok_s, utilisation, traffic)
     if prefill_tok_s is not None and decode_tok_s is not None:
         time = split.from_rates(prefill_tok_s, decode_tok_s)
         price = split.token_price(time, usd_per_chip_hour, chips, utilisation)
-        found["input_usd_per_mtok"] = price.input_usd_per_mtok
-        found["output_usd_per_mtok"] = price.output_usd_per_mtok
+        figures["input_usd_per_mtok"] = price.input_usd_per_mtok
+        figures["output_usd_per_mtok"] = price.output_usd_per_mtok
         if in_out_ratio is not None:
-            found["blended_usd_per_mtok"] = split.blended_usd_per_mtok(
+            figures["blended_usd_per_mtok"] = split.blended_usd_per_mtok(
                 price.input_usd_per_mtok,
                 price.output_usd_per_mtok,
                 in_out_ratio,
@@ -58,11 +58,11 @@ def cloud(
             )
     elif in_out_ratio is not None:
         raise UsageError("--in-out-ratio needs --prefill-tok-s and --decode-tok-s")
-    return found
+    return figures
 
 
 def _add_traffic(
-    found: Figures,
+    figures: Figures,
     usd_per_chip_hour: float,
     chips: float,
     tok_s: float | None,
@@ -74,7 +74,7 @@ def _add_traffic(
     day = of_day(traffic, tok_s)
     at_peak = usd_per_mtok(usd_per_chip_hour, chips, tok_s, day.utilisation)
     scaled = usd_per_mtok(usd_per_chip_hour, chips, tok_s, day.scaled_utilisation)
-    found |= {
+    figures |= {
         "usd_per_mtok": at_peak,
         "replicas": day.replicas,
         "utilisation": day.utilisation,
@@ -93,7 +93,7 @@ def own(
 ) -> Figures:
     """An owned chip-hour, what it is made of, and $/M tokens and break-even where asked."""
     cost = owned.hourly(chip, utilisation)
-    found: Figures = {
+    figures: Figures = {
         "usd_per_chip_hour": cost.total,
         "capital_usd_per_chip_hour": cost.capital,
         "upkeep_usd_per_chip_hour": cost.upkeep,
@@ -103,17 +103,17 @@ def own(
         "reasons": {},
     }
     if tok_s is None:
-        found["reasons"]["usd_per_mtok"] = "no --tok-s given"
+        figures["reasons"]["usd_per_mtok"] = "no --tok-s given"
     else:
-        found["usd_per_mtok"] = owned.owned_usd_per_mtok(chip, tok_s, utilisation)
+        figures["usd_per_mtok"] = owned.owned_usd_per_mtok(chip, tok_s, utilisation)
     if cloud_usd_per_chip_hour is not None:
         even = owned.break_even_utilisation(chip, cloud_usd_per_chip_hour)
-        found["break_even_utilisation"] = even
+        figures["break_even_utilisation"] = even
         if even is None:
-            found["reasons"]["break_even_utilisation"] = (
+            figures["reasons"]["break_even_utilisation"] = (
                 f"renting at {cloud_usd_per_chip_hour:g} $/chip-hour is cheaper at any utilisation"
             )
-    return found
+    return figures
 
 
 def margin(
@@ -131,7 +131,7 @@ def margin(
 
     With ``capex`` the cost per Mtoken is the cash cost only: capex must not be in it as well.
     """
-    found: Figures = {
+    figures: Figures = {
         "gross_margin": investment.gross_margin(usd_per_mtok, price_per_mtok),
         "cost_profit_margin": None,
         "payback_years": None,
@@ -141,15 +141,15 @@ def margin(
         "reasons": {},
     }
     if usd_per_mtok > 0:
-        found["cost_profit_margin"] = investment.cost_profit_margin(usd_per_mtok, price_per_mtok)
+        figures["cost_profit_margin"] = investment.cost_profit_margin(usd_per_mtok, price_per_mtok)
     else:
-        found["reasons"]["cost_profit_margin"] = "no cost to hold the profit against"
+        figures["reasons"]["cost_profit_margin"] = "no cost to hold the profit against"
     rest = {"mtok-per-year": mtok_per_year, "years": years, "wacc": wacc}
     if capex is None:
         if any(value is not None for value in rest.values()):
             raise UsageError("--mtok-per-year, --years and --wacc need --capex")
-        found["reasons"] |= dict.fromkeys(("payback_years", "npv", "irr"), "no --capex given")
-        return found
+        figures["reasons"] |= dict.fromkeys(("payback_years", "npv", "irr"), "no --capex given")
+        return figures
     if mtok_per_year is None or years is None or wacc is None:
         missing = ", ".join(f"--{name}" for name, value in rest.items() if value is None)
         raise UsageError(f"--capex needs {missing} as well")
@@ -165,16 +165,16 @@ def margin(
             residual_usd=residual,
         )
     )
-    found["npv"] = investment.npv(cash, wacc)
-    found["payback_years"] = investment.payback_years(cash)
-    found["payback_years_linear"] = investment.payback_years_linear(cash)
-    if found["payback_years"] is None:
-        found["reasons"]["payback_years"] = f"not paid back within {years:g} years"
+    figures["npv"] = investment.npv(cash, wacc)
+    figures["payback_years"] = investment.payback_years(cash)
+    figures["payback_years_linear"] = investment.payback_years_linear(cash)
+    if figures["payback_years"] is None:
+        figures["reasons"]["payback_years"] = f"not paid back within {years:g} years"
     rate = investment.irr(cash)
-    found["irr"] = rate.rate
+    figures["irr"] = rate.rate
     if rate.reason:
-        found["reasons"]["irr"] = rate.reason
-    return found
+        figures["reasons"]["irr"] = rate.reason
+    return figures
 
 
 def contract(

@@ -68,8 +68,8 @@ def import_files(
             already.append(path)
             continue
         origin = Origin(format_name=imported.format_name, file=path.name, sha256=sha256)
-        found = to_rows(imported.records, given, origin, run_id=run_id, now=now, taken=taken)
-        doubted = [(row, impossible(row)) for row in found]
+        converted = to_rows(imported.records, given, origin, run_id=run_id, now=now, taken=taken)
+        doubted = [(row, impossible(row)) for row in converted]
         parts[name] = [_marked(row, why) for row, why in doubted]
         wrong += [
             f"{row.metric} of {row.preset}: {why}"
@@ -100,13 +100,13 @@ def import_files(
 
 def settings(texts: Sequence[str]) -> dict[str, Plain]:
     """``key=value`` texts; numbers become numbers. UsageError when one is no pair."""
-    found: dict[str, Plain] = {}
+    values: dict[str, Plain] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.strip() or not value.strip():
             raise UsageError(f"--set {text!r} is not KEY=VALUE")
-        found[key.strip()] = _number(value.strip())
-    return found
+        values[key.strip()] = _number(value.strip())
+    return values
 
 
 def day(text: str | None) -> dt.date | None:

@@ -137,13 +137,13 @@ def place(record: Record, given: Given) -> tuple[str, int]:
 
 
 def _device(name: str) -> str:
-    found = canonical(name)
-    if found is None:
+    device = canonical(name)
+    if device is None:
         # A system named after its slice, as in cloud-tpu-v5p-128-maxtext.
         part = re.search(r"v\d[a-z]*|trillium|ironwood", name.lower())
-        found = canonical(part[0]) if part and "tpu" in name.lower() else None
-    if found is not None:
-        return found
+        device = canonical(part[0]) if part and "tpu" in name.lower() else None
+    if device is not None:
+        return device
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or UNKNOWN_DEVICE
 
 

@@ -86,15 +86,15 @@ def flows(venture: Venture) -> list[Flow]:
     times = [float(t) for t in range(1, whole + 1)]
     if venture.years > whole:
         times.append(venture.years)
-    found = [Flow(years=0.0, usd=-venture.capex_usd)]
+    cash = [Flow(years=0.0, usd=-venture.capex_usd)]
     before = 0.0
     for time in times:
         usd = after_tax * (time - before)
         if time == times[-1]:
             usd += venture.residual_usd
-        found.append(Flow(years=time, usd=usd))
+        cash.append(Flow(years=time, usd=usd))
         before = time
-    return found
+    return cash
 
 
 def npv(cash: Sequence[Flow], rate: float) -> float:

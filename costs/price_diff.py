@@ -86,11 +86,11 @@ def _kind(key: tuple[str, str, str, str, str]) -> tuple[str, str, str, str]:
 
 
 def _newest(entries: Iterable[Price]) -> dict[tuple[str, str, str, str, str], Price]:
-    found: dict[tuple[str, str, str, str, str], Price] = {}
+    newest: dict[tuple[str, str, str, str, str], Price] = {}
     for entry in entries:
         key = (entry.provider, entry.region, entry.accelerator, entry.term, entry.layer)
-        held = found.get(key)
+        held = newest.get(key)
         rank = (entry.as_of, -entry.usd_per_chip_hour)
         if held is None or rank > (held.as_of, -held.usd_per_chip_hour):
-            found[key] = entry
-    return found
+            newest[key] = entry
+    return newest

@@ -152,9 +152,9 @@ def read_prices(path: Path) -> list[Price]:
         return _read_csv(path)
     content = read_toml(path, _PriceFile)
     entries: list[_Negotiated | _Owned] = [*content.negotiated, *content.owned]
-    found = [entry.price() for entry in entries]
-    _refuse_duplicates(path, found)
-    return found
+    listed = [entry.price() for entry in entries]
+    _refuse_duplicates(path, listed)
+    return listed
 
 
 def owned_figures(extra: Iterable[Path] = ()) -> dict[str, tuple[Price, Owned]]:
@@ -204,12 +204,12 @@ def all_prices(extra: Iterable[Path] = ()) -> dict[str, Price]:
 
     UsageError when two of them give different prices under one id.
     """
-    found = prices()
+    by_id = prices()
     for path in (*_named(), *extra):
         for entry in read_prices(path):
-            if found.setdefault(entry.id, entry) != entry:
+            if by_id.setdefault(entry.id, entry) != entry:
                 raise UsageError(f"{path}: price id {entry.id!r} is taken by another price")
-    return found
+    return by_id
 
 
 def pick(
@@ -223,14 +223,14 @@ def pick(
     UsageError for an unknown accelerator.
     """
     named = [canonical(each) or device(each).name for each in accelerators]
-    found = [
+    picked = [
         entry
         for entry in table.values()
         if (not named or entry.accelerator in named)
         and (not providers or entry.provider in providers)
         and (not terms or entry.term in terms)
     ]
-    return sorted(found, key=lambda entry: (entry.accelerator, entry.usd_per_chip_hour, entry.id))
+    return sorted(picked, key=lambda entry: (entry.accelerator, entry.usd_per_chip_hour, entry.id))
 
 
 def find_price(price_id: str, extra: Iterable[Path] = ()) -> Price:
@@ -285,10 +285,10 @@ def asked_price(
 
 def table(name: str) -> list[Price]:
     """The prices of a file, or the shipped ones for ``shipped``; UsageError when it holds none."""
-    found = list(prices().values()) if name == "shipped" else read_prices(Path(name))
-    if not found:
+    listed = list(prices().values()) if name == "shipped" else read_prices(Path(name))
+    if not listed:
         raise UsageError(f"{name} holds no price: an empty table would show every offer as gone")
-    return found
+    return listed
 
 
 def import_prices(
@@ -303,11 +303,11 @@ def import_prices(
             day = dt.date.fromisoformat(as_of)
         except ValueError:
             raise UsageError(f"--as-of {as_of!r} is not a date such as 2026-10-01") from None
-    found = read_catalogue(format_name, path, day, provider)
+    imported = read_catalogue(format_name, path, day, provider)
     name = path.parent.name if path.stem == "vms" else path.stem
     written = out or Path(f"prices-{format_name}-{name}-{as_of}.csv")
-    write_prices(written, found.prices)
-    return found, written
+    write_prices(written, imported.prices)
+    return imported, written
 
 
 def _read_csv(path: Path) -> list[Price]:
@@ -318,11 +318,11 @@ def _read_csv(path: Path) -> list[Price]:
         missing = [name for name in COLUMNS if name not in header]
         if missing:
             raise UsageError(f"{path}: no column {', '.join(missing)}; is it a price table?")
-        found = [_entry(path, reader.line_num, record) for record in reader]
+        listed = [_entry(path, reader.line_num, record) for record in reader]
     except csv.Error as error:
         raise UsageError(f"{path}: line {reader.line_num}: {error}") from None
-    _refuse_duplicates(path, found)
-    return found
+    _refuse_duplicates(path, listed)
+    return listed
 
 
 def _entry(path: Path, line: int, record: dict[str, str | None]) -> Price:

@@ -29,10 +29,10 @@ def with_list_prices(scan: Scan, table: Mapping[str, Price] | None = None) -> Sc
         return scan
     import pyarrow as pa
 
-    made = list(_figures(iter_rows(scan.table), device_prices(table)))
-    if not made:
+    priced = list(_figures(iter_rows(scan.table), device_prices(table)))
+    if not priced:
         return scan
-    table = pa.concat_tables([scan.table, to_table(made)], promote_options="default")
+    table = pa.concat_tables([scan.table, to_table(priced)], promote_options="default")
     return dataclasses.replace(scan, table=table)
 
 
@@ -44,14 +44,14 @@ def _figures(rows: Iterable[Row], chosen: Mapping[str, DevicePrice]) -> Iterator
     published = [row for row in rows if row.evidence == "published" and row.status == "ok"]
     priced = {_case(row) for row in published if row.price_id is not None}
     for row in published:
-        found = chosen.get(row.device)
+        price = chosen.get(row.device)
         usable = row.value is not None and row.value > 0 and row.chips > 0
-        if row.metric in of_rate and usable and found is not None and _case(row) not in priced:
+        if row.metric in of_rate and usable and price is not None and _case(row) not in priced:
             for metric in of_rate[row.metric]:
                 # A rate beyond all reason is shown, and has no price.
                 with contextlib.suppress(UsageError):
                     yield priced_row(
-                        row, metric, found.price, reason=f"{metric.usd_of} at {found.rule}"
+                        row, metric, price.price, reason=f"{metric.usd_of} at {price.rule}"
                     )
 
 

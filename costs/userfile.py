@@ -41,8 +41,8 @@ def read_toml(path: Path, model: type[Model]) -> Model:
 def explain(path: Path, error: ValidationError) -> str:
     """One line for a failed check: the first complaints by key, and how many more there are."""
     complaints = [
-        f"{key_path(found['loc'])}: {printable(_plainly(found['type'], found['msg']))}"
-        for found in error.errors(include_url=False, include_input=False)
+        f"{key_path(fault['loc'])}: {printable(_plainly(fault['type'], fault['msg']))}"
+        for fault in error.errors(include_url=False, include_input=False)
     ]
     more = len(complaints) - SHOWN_ERRORS
     tail = f" (and {more} more)" if more > 0 else ""

@@ -42,17 +42,17 @@ def windows_licences(entries: Iterable[Price]) -> dict[str, str]:
         if entry.provider in _LICENSED and (entry.layer, entry.term) == ("list", "on_demand"):
             key = (entry.provider, entry.region, entry.accelerator, entry.as_of)
             siblings[key].append(entry)
-    found: dict[str, str] = {}
+    suspects: dict[str, str] = {}
     for group in siblings.values():
         plain = min(entry.usd_per_chip_hour for entry in group)
         for entry in group:
             vcpus = (entry.usd_per_chip_hour - plain) / WINDOWS_USD_PER_VCPU_HOUR
             whole = round(vcpus)
             if whole in _VCPUS_A_GPU and abs(vcpus - whole) <= _ROUNDING:
-                found[entry.id] = (
+                suspects[entry.id] = (
                     f"Windows: above its sibling by what a licence for {whole} vCPUs a GPU costs"
                 )
-    return found
+    return suspects
 
 
 def flagged(entries: Sequence[Price]) -> list[Price]:

@@ -136,17 +136,17 @@ def parse(
 
 
 def _settings(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
+    settings: dict[str, tuple[str, ...]] = {}
     for text in texts:
         name, equals, values = text.partition("=")
         if not equals or not name.strip() or not values.strip():
             raise UsageError(f"--set {text!r}: write KEY=VALUE, e.g. --set batch=8")
-        if name.strip() in found:
+        if name.strip() in settings:
             raise UsageError(
                 f"--set {name.strip()} is given twice: write several values with commas"
             )
-        found[name.strip()] = tuple(value.strip() for value in values.split(","))
-    return found
+        settings[name.strip()] = tuple(value.strip() for value in values.split(","))
+    return settings
 
 
 def _value(name: str, text: str, default: str) -> int | str:

@@ -164,9 +164,9 @@ def axis(
 
     ``log`` needs positive values. A linear axis starts at zero.
     """
-    found = list(values)
+    numbers = list(values)
     ends = [interval for interval in intervals if interval is not None]
-    lowest, highest = min(found, default=0.0), max(found, default=1.0)
+    lowest, highest = min(numbers, default=0.0), max(numbers, default=1.0)
     high = min(max([highest, *(end[1] for end in ends)]), BEYOND * highest)
     if not log:
         return Axis(title=title, low=0.0, high=high * 1.1, log=False)
@@ -197,12 +197,12 @@ def tick_text(value: float) -> str:
 def variants(colours: Iterable[tuple[str, str]]) -> dict[str, int]:
     """For each distinct name its number among those of the same colour, in order."""
     counts: dict[str, int] = {}
-    found: dict[str, int] = {}
+    places: dict[str, int] = {}
     for name, colour in colours:
-        if name not in found:
-            found[name] = counts.get(colour, 0)
-            counts[colour] = found[name] + 1
-    return found
+        if name not in places:
+            places[name] = counts.get(colour, 0)
+            counts[colour] = places[name] + 1
+    return places
 
 
 def hollow(evidence: str | None) -> bool:
@@ -212,5 +212,5 @@ def hollow(evidence: str | None) -> bool:
 
 def spans_decades(values: Iterable[float]) -> bool:
     """Whether a linear axis would squash the small values: all positive, and eightfold apart."""
-    found = list(values)
-    return bool(found) and min(found) > 0 and max(found) / min(found) > 8
+    numbers = list(values)
+    return bool(numbers) and min(numbers) > 0 and max(numbers) / min(numbers) > 8

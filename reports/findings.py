@@ -72,10 +72,10 @@ class Findings:
 
     def by_case(self) -> dict[CaseKey, list[Summary]]:
         """The summaries of each case, in case order and then in the order of the metrics."""
-        found: dict[CaseKey, list[Summary]] = {}
+        cases: dict[CaseKey, list[Summary]] = {}
         for summary in self.summaries:
-            found.setdefault(case_key(summary.first), []).append(summary)
-        return found
+            cases.setdefault(case_key(summary.first), []).append(summary)
+        return cases
 
 
 def find(scan: Scan, now: dt.datetime, table: Mapping[str, Price] | None = None) -> Findings:
@@ -118,8 +118,8 @@ def environment(row: Row) -> Mapping[str, Any]:
 
 def part(row: Row, name: str) -> Mapping[str, Any]:
     """One part of the row's environment; empty when it is absent or no object."""
-    found = environment(row).get(name)
-    return found if isinstance(found, dict) else {}
+    value = environment(row).get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def run_name(run_id: str) -> str:
@@ -177,12 +177,12 @@ class Names:
         ``kind="param"`` tells the parameters only.
         """
         untold = {"backend", *(f"param {name}" for name in _UNTOLD)}
-        told = [
+        traits = [
             text
             for key, text in self._shared.items()
             if text and key.startswith(kind) and key not in untold
         ]
-        return short(", ".join(told), 240)
+        return short(", ".join(traits), 240)
 
     def _with_run(self, summary: Summary) -> str:
         text = self._plain(summary)
@@ -193,9 +193,9 @@ class Names:
 
     def _plain(self, summary: Summary) -> str:
         row, traits = summary.first, _traits(summary)
-        told = [key for key in self._told.get(row.workload, ()) if key in traits]
-        words = [traits[key] for key in told if " " not in key]
-        params = " ".join(traits[key] for key in told if " " in key)
+        names = [key for key in self._told.get(row.workload, ()) if key in traits]
+        words = [traits[key] for key in names if " " not in key]
+        params = " ".join(traits[key] for key in names if " " in key)
         if params:
             words.append(params)
         if self._several:
@@ -239,14 +239,14 @@ def _telling(group: Sequence[Mapping[str, str]], always: Sequence[str]) -> list[
     last = ["dtype", *(f"param {name}" for name in sorted(_UNTOLD)), "backend"]
     keys = dict.fromkeys(key for traits in group for key in traits if key != "workload")
     keys = dict.fromkeys([*first, *(key for key in keys if key not in last), *last])
-    told = list(always)
-    apart = len({tuple(traits.get(key) for key in told) for traits in group})
+    names = list(always)
+    apart = len({tuple(traits.get(key) for key in names) for traits in group})
     for key in keys:
-        more = len({tuple(traits.get(k) for k in [*told, key]) for traits in group})
+        more = len({tuple(traits.get(k) for k in [*names, key]) for traits in group})
         if more > apart:
-            told.append(key)
+            names.append(key)
             apart = more
-    return told
+    return names
 
 
 def _sort_key(summary: Summary) -> tuple[object, ...]:
@@ -273,16 +273,16 @@ def _text(column: str, text: str) -> str:
 @functools.lru_cache(maxsize=4096)
 def _object_text(text: str) -> str:
     try:
-        found = _clean_value(json.loads(text))
+        value = _clean_value(json.loads(text))
     except (ValueError, RecursionError):
-        found = {"not JSON": clean(short(text, 400))}
-    return json.dumps(found if isinstance(found, dict) else {"value": found}, sort_keys=True)
+        value = {"not JSON": clean(short(text, 400))}
+    return json.dumps(value if isinstance(value, dict) else {"value": value}, sort_keys=True)
 
 
 @functools.lru_cache(maxsize=4096)
 def _parsed(text: str) -> Mapping[str, Any]:
-    found: dict[str, Any] = json.loads(text)
-    return found
+    document: dict[str, Any] = json.loads(text)
+    return document
 
 
 def _clean_value(value: Any) -> Any:

@@ -24,29 +24,29 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold at all, escaped or not."""
 
 
-def write(found: GateReport, *, junit: Path | None, markdown: Path | None) -> None:
+def write(report: GateReport, *, junit: Path | None, markdown: Path | None) -> None:
     """Write the files asked for. UsageError when one cannot be written."""
     for path, make in ((junit, junit_xml), (markdown, to_markdown)):
         if path is None:
             continue
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(make(found), encoding="utf-8")
+            path.write_text(make(report), encoding="utf-8")
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror}") from None
 
 
-def junit_xml(found: GateReport) -> str:
+def junit_xml(report: GateReport) -> str:
     """One test case a finding. Regressed is a failure; what could not be judged is an error.
 
     Nothing is "skipped": systems show that as green.
     """
-    failures = sum(finding.state == "regressed" for finding in found.findings)
-    errors = sum(finding.state not in {"ok", "regressed"} for finding in found.findings)
-    counts = {"tests": str(len(found.findings)), "failures": str(failures), "errors": str(errors)}
+    failures = sum(finding.state == "regressed" for finding in report.findings)
+    errors = sum(finding.state not in {"ok", "regressed"} for finding in report.findings)
+    counts = {"tests": str(len(report.findings)), "failures": str(failures), "errors": str(errors)}
     suites = ET.Element("testsuites", counts)
-    suite = ET.SubElement(suites, "testsuite", {"name": _xml(f"tpubench {found.title}"), **counts})
-    for finding in found.findings:
+    suite = ET.SubElement(suites, "testsuite", {"name": _xml(f"tpubench {report.title}"), **counts})
+    for finding in report.findings:
         case = ET.SubElement(
             suite,
             "testcase",
@@ -63,17 +63,17 @@ def junit_xml(found: GateReport) -> str:
     return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def to_markdown(found: GateReport) -> str:
+def to_markdown(report: GateReport) -> str:
     """A table for a pull request, the verdict first. Text from facts cannot format or link."""
     lines = [
-        f"### {_MARK[found.state]} tpubench: {found.state}",
+        f"### {_MARK[report.state]} tpubench: {report.state}",
         "",
-        *(f"- {_markdown(note)}" for note in found.notes),
-        *([""] if found.notes else []),
+        *(f"- {_markdown(note)}" for note in report.notes),
+        *([""] if report.notes else []),
         "| | case | metric | baseline | candidate | worse by | detectable | n | why |",
         "|---|---|---|---:|---:|---:|---:|---:|---|",
     ]
-    for finding in found.findings:
+    for finding in report.findings:
         mde = "–" if finding.mde is None else f"{100 * (finding.mde - 1):+.1f} %"
         cells = [
             f"{_MARK[finding.state]} {finding.state}",

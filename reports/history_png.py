@@ -12,15 +12,15 @@ from tpubench.results.history import Series
 _WORSE, _BETTER, _LINE = "#b3261e", "#1b7f3b", "#1f4e9c"
 
 
-def write(found: Sequence[Series], path: Path) -> Path:
+def write(histories: Sequence[Series], path: Path) -> Path:
     """One panel a series, one PNG. UsageError when it cannot be written."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 2.6 * len(found) + 0.4), dpi=110, layout="constrained")
+    figure = Figure(figsize=(9, 2.6 * len(histories) + 0.4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(len(found), 1, squeeze=False)[:, 0]
-    for axes, series in zip(panels, found, strict=True):
+    panels = figure.subplots(len(histories), 1, squeeze=False)[:, 0]
+    for axes, series in zip(panels, histories, strict=True):
         points = [point.estimate for point in series.points]
         factor, unit = scale_of(max(p.point for p in points), series.unit)
         xs = range(len(points))

@@ -59,7 +59,7 @@ def letters(count: int) -> list[str]:
     return [chr(ord("A") + i) if i < 26 else f"S{i + 1}" for i in range(count)]
 
 
-def _compared(found: Compared, letter: str) -> str:
+def _compared(compared: Compared, letter: str) -> str:
     return table(
         ("Case", "Figure", "A", letter, f"{letter} ÷ A", f"{letter} is"),
         [
@@ -71,7 +71,7 @@ def _compared(found: Compared, letter: str) -> str:
                 ratio(one.ratio),
                 one.verdict,
             )
-            for one in found.comparisons
+            for one in compared.comparisons
         ],
     )
 
@@ -81,11 +81,11 @@ def _case(summary: Summary) -> str:
     return f"{row.workload} {row.preset} {row.dtype} {summary.label()}"
 
 
-def ratio(found: Estimate) -> str:
+def ratio(estimate: Estimate) -> str:
     """A ratio with its interval, where there is one."""
-    if found.low is None or found.high is None:
-        return f"{found.point:.3f}×"
-    return f"{found.point:.3f}× [{found.low:.3f}, {found.high:.3f}]"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.point:.3f}×"
+    return f"{estimate.point:.3f}× [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 def short(one: Comparison) -> str:

@@ -49,7 +49,7 @@ def against(placed: Sequence[Placement], summaries: Sequence[Summary]) -> list[A
         dtype = row.dtype if row.workload == "gemm" else None
         key = (*_device(row), row.workload, dtype)
         limits[key] = max(limits.get(key, 0.0), estimate.point)
-    found = []
+    lines = []
     for placement in placed:
         row = placement.summary.first
         if row.workload in _MEASURES:
@@ -60,14 +60,14 @@ def against(placed: Sequence[Placement], summaries: Sequence[Summary]) -> list[A
         if flop_s is None or bytes_s is None:
             continue
         by_memory = bytes_s * placement.flops_per_byte
-        found.append(
+        lines.append(
             Against(
                 placement=placement,
                 possible_flop_s=min(flop_s, by_memory) * row.chips,
                 bound="gemm" if flop_s <= by_memory else "hbm",
             )
         )
-    return found
+    return lines
 
 
 def _device(row: Row) -> tuple[object, ...]:

@@ -75,10 +75,10 @@ def write(
     if not findings.rows:
         raise UsageError(_nothing(findings))
     answers = build(findings, settings)
-    made = [*(() if plan is None else plan_sections(plan)), *sections(findings)]
+    parts = [*(() if plan is None else plan_sections(plan)), *sections(findings)]
     pictures = {}
     if pngs:
-        drawn = [*export.charts(answers), *(chart for one in made for chart in one.charts())]
+        drawn = [*export.charts(answers), *(chart for one in parts for chart in one.charts())]
         pictures = {chart.name: png.draw(chart) for chart in drawn}
     texts = {
         "md": lambda: "\n".join(
@@ -87,7 +87,7 @@ def write(
         ),
         "csv": lambda: export.to_csv(answers),
     }
-    page = render(findings, made, answers, plan)
+    page = render(findings, parts, answers, plan)
     return Written(paths=_store(out, page, pictures, formats, texts), answers=answers)
 
 
@@ -103,12 +103,12 @@ def write_plan(
     UsageError when that cannot be written."""
     first = {"plan": plan_view(answer), "plan_name": answer.name}
     now = now or dt.datetime.now(dt.UTC)
-    made = plan_sections(answer)
+    parts = plan_sections(answer)
     pictures = {}
     if pngs:
-        drawn = (chart for one in made for chart in one.charts())
+        drawn = (chart for one in parts for chart in one.charts())
         pictures = {chart.name: png.draw(chart) for chart in drawn}
-    page = _document(["plan.html.j2"], answer.name, first, made, now, {"works": []})
+    page = _document(["plan.html.j2"], answer.name, first, parts, now, {"works": []})
     return _store(out, page, pictures, formats, {"md": lambda: markdown.of_plan(answer)})
 
 
@@ -154,8 +154,8 @@ def _remove_stale(out: Path, written: set[str]) -> None:
     if not earlier.is_file():
         return
     with earlier.open(encoding="utf-8", errors="replace") as stream:
-        found = re.search(r'<meta name="tpubench-pictures" content="([^"]*)">', stream.read(4096))
-    for entry in found[1].split() if found else ():
+        match = re.search(r'<meta name="tpubench-pictures" content="([^"]*)">', stream.read(4096))
+    for entry in match[1].split() if match else ():
         name, _, sha256 = entry.partition(":")
         path = out / name
         if not re.fullmatch(r"[a-z0-9-]+\.png", name) or name in written or not path.is_file():
@@ -166,7 +166,7 @@ def _remove_stale(out: Path, written: set[str]) -> None:
 
 def render(
     findings: Findings,
-    made: list[Section],
+    parts: list[Section],
     answers: Answers | None = None,
     plan: Answer | None = None,
 ) -> str:
@@ -193,14 +193,14 @@ def render(
     if plan is not None:
         first |= {"plan": plan_view(plan), "plan_name": plan.name}
         screens.append("plan.html.j2")
-    return _document(screens, _title(findings), first, made, findings.now, model(answers))
+    return _document(screens, _title(findings), first, parts, findings.now, model(answers))
 
 
 def _document(
     screens: Sequence[str],
     title: str,
     first: Mapping[str, Any],
-    made: list[Section],
+    parts: list[Section],
     now: dt.datetime,
     values: Mapping[str, Any],
 ) -> str:
@@ -221,8 +221,8 @@ def _document(
         screens=screens,
         listed=_LISTED,
         **first,
-        sections=made,
-        panels={chart.name: charts.panels(chart) for one in made for chart in one.charts()},
+        sections=parts,
+        panels={chart.name: charts.panels(chart) for one in parts for chart in one.charts()},
         policy=_policy(script),
         # Not markup from outside: this suite's own script and style, and JSON made harmless.
         script=Markup(script),

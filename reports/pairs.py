@@ -89,7 +89,7 @@ class Pair:
 
 def pairs(findings: Findings) -> list[Pair]:
     """Every pair of a TPU and a GPU, like ones first, then by work."""
-    found: list[Pair] = []
+    matched: list[Pair] = []
     for metric, (usd, _) in RATES.items():
         costs = {(case_key(s.first), s.first.device): s for s in findings.of(usd)}
         groups: dict[tuple[object, ...], list[Side]] = {}
@@ -99,14 +99,14 @@ def pairs(findings: Findings) -> list[Pair]:
             )
             groups.setdefault(_work(summary), []).append(side)
         for sides in groups.values():
-            found += _pairs_of(metric, sides)
+            matched += _pairs_of(metric, sides)
     trainings: dict[tuple[object, ...], list[Side]] = {}
     for summary in findings.of(TIME):
         if summary.first.chips > 0:
             trainings.setdefault(_work(summary), []).append(_trained(summary, findings))
     for sides in trainings.values():
-        found += _pairs_of(TIME, sides)
-    return sorted(found, key=lambda p: (not p.like, p.metric, p.title, p.tpu.rate.first.device))
+        matched += _pairs_of(TIME, sides)
+    return sorted(matched, key=lambda p: (not p.like, p.metric, p.title, p.tpu.rate.first.device))
 
 
 def _priced(rate: Summary, usd: Summary | None, findings: Findings) -> Side:
@@ -136,9 +136,9 @@ def _trained(summary: Summary, findings: Findings) -> Side:
 def _work(summary: Summary) -> tuple[object, ...]:
     """What must be equal even for a near pair: the work and the model."""
     row, params = summary.first, summary.params
-    told = ["resolution", *(("scenario", "round") if _mlperf(summary) else ())]
+    names = ["resolution", *(("scenario", "round") if _mlperf(summary) else ())]
     # Stored parameters may be anything that JSON can hold.
-    words = tuple(str(params.get(name)) for name in told)
+    words = tuple(str(params.get(name)) for name in names)
     return (row.evidence, row.workload, model_key(row.preset), *words)
 
 
@@ -210,7 +210,7 @@ def _like(a: Summary, b: Summary) -> bool:
 
 def _differences(a: Summary, b: Summary) -> tuple[str, ...]:
     """What differs between the two, TPU first."""
-    found = []
+    differences = []
     for name, left, right in (
         ("precision", a.first.dtype, b.first.dtype),
         ("chips", a.first.chips, b.first.chips),
@@ -221,8 +221,8 @@ def _differences(a: Summary, b: Summary) -> tuple[str, ...]:
         ("parallelism", a.first.parallelism, b.first.parallelism),
     ):
         if left != right and name != "parallelism":
-            found.append(f"{name.replace('_', ' ')} {_word(left)} ↔ {_word(right)}")
-    return tuple(found)
+            differences.append(f"{name.replace('_', ' ')} {_word(left)} ↔ {_word(right)}")
+    return tuple(differences)
 
 
 def _word(value: object) -> str:
@@ -250,9 +250,9 @@ def title(summary: Summary) -> str:
     return f"{text}{', ' + ', '.join(extra) if extra else ''}"
 
 
-def by_title(found: Iterable[Pair]) -> dict[str, list[Pair]]:
+def by_title(matched: Iterable[Pair]) -> dict[str, list[Pair]]:
     """Pairs of the same work together."""
     groups: dict[str, list[Pair]] = {}
-    for pair in found:
+    for pair in matched:
         groups.setdefault(pair.title, []).append(pair)
     return groups

@@ -80,30 +80,30 @@ def venture(whole: Whole) -> str:
 
 def head(verdict: Verdict) -> str:
     """Where the next dollar goes, in a few words."""
-    found = verdict.next_dollar
-    if found is None:
+    dollar = verdict.next_dollar
+    if dollar is None:
         return "None"
-    text = f"{NAMES[found.side]}, {WAYS[found.how]}"
+    text = f"{NAMES[dollar.side]}, {WAYS[dollar.how]}"
     return f"A tie; by a little {text}" if verdict.tie else text
 
 
 def answer(verdict: Verdict) -> Iterable[Sentence]:
     """The answer, what it consists of, and how sure it is."""
-    found = verdict.next_dollar
-    if found is None:
+    dollar = verdict.next_dollar
+    if dollar is None:
         yield Sentence(text=f"No verdict: {verdict.missing}.", strong=True)
         return
     yield Sentence(
-        text=f"Next dollar: {NAMES[found.side]}, {WAYS[found.how]} ({found.option});"
-        f" {found.share:.0%} of {dollars(found.usd)} of new money over the plan",
+        text=f"Next dollar: {NAMES[dollar.side]}, {WAYS[dollar.how]} ({dollar.option});"
+        f" {dollar.share:.0%} of {dollars(dollar.usd)} of new money over the plan",
         strong=True,
     )
-    yield Sentence(text=f"sides: {shares(found.shares)}; ways: {shares(found.how_shares)}")
-    yield Sentence(text=f"vendors: {shares(found.vendors)}")
-    first = f"{found.first_year_of}: {shares(found.first_year)}; " if found.first_year else ""
+    yield Sentence(text=f"sides: {shares(dollar.shares)}; ways: {shares(dollar.how_shares)}")
+    yield Sentence(text=f"vendors: {shares(dollar.vendors)}")
+    first = f"{dollar.first_year_of}: {shares(dollar.first_year)}; " if dollar.first_year else ""
     yield Sentence(text=f"{first}in whole lots: {shares(verdict.whole_shares)}")
-    if found.signed_usd > 0:
-        yield Sentence(text=f"signed already, apart from this: {dollars(found.signed_usd)}")
+    if dollar.signed_usd > 0:
+        yield Sentence(text=f"signed already, apart from this: {dollars(dollar.signed_usd)}")
     if verdict.tie:
         yield Sentence(text=f"A tie: {'; '.join(verdict.tie_reasons)}.", strong=True)
     ranges = "; ".join(

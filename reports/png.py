@@ -242,7 +242,7 @@ def _error(
 
 def legend(chart: Chart) -> dict[str, Series]:
     """One entry for each name and evidence, as the page's legend has it."""
-    found: dict[str, Series] = {}
+    by_name: dict[str, Series] = {}
     for panel in chart.panels:
         if isinstance(panel, Plane):
             shown = list(panel.series)
@@ -253,8 +253,8 @@ def legend(chart: Chart) -> dict[str, Series]:
             ]
         for series in shown:
             name = f"{series.name} ({series.evidence})" if series.evidence else series.name
-            found.setdefault(name, series)
-    return found
+            by_name.setdefault(name, series)
+    return by_name
 
 
 def _columns(entries: dict[str, Series]) -> int:

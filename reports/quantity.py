@@ -52,21 +52,21 @@ USELESS = 10
 """An interval beyond this factor tells a reader nothing but that."""
 
 
-def useless(found: Estimate) -> bool:
+def useless(interval: Estimate) -> bool:
     """Whether there is an interval and an end of it is more than ``USELESS`` times off."""
-    if found.low is None or found.high is None:
+    if interval.low is None or interval.high is None:
         return False
-    return found.high > USELESS * found.point or found.low * USELESS < found.point
+    return interval.high > USELESS * interval.point or interval.low * USELESS < interval.point
 
 
-def estimate(found: Estimate | None, unit: str) -> str:
+def estimate(interval: Estimate | None, unit: str) -> str:
     """A value with its 95 % interval, in one unit: ``14.2 ms [13.9, 14.6]``."""
-    if found is None:
+    if interval is None:
         return MISSING
-    if found.low is None or found.high is None:
-        return quantity(found.point, unit)
-    if useless(found):
-        return f"{quantity(found.point, unit)} [unusable]"
-    factor, name = scale_of(found.point, unit)
-    low, high = number(found.low / factor), number(found.high / factor)
-    return f"{number(found.point / factor)} {name} [{low}, {high}]"
+    if interval.low is None or interval.high is None:
+        return quantity(interval.point, unit)
+    if useless(interval):
+        return f"{quantity(interval.point, unit)} [unusable]"
+    factor, name = scale_of(interval.point, unit)
+    low, high = number(interval.low / factor), number(interval.high / factor)
+    return f"{number(interval.point / factor)} {name} [{low}, {high}]"

@@ -92,11 +92,11 @@ def place(summaries: Sequence[Summary]) -> tuple[list[Placement], list[Unplaced]
             reason = "the FLOPs and bytes of its work are not stored with it"
             unplaced.append(Unplaced(summary=case[0], phase="pass", reason=reason))
         for phase, amounts in work.items():
-            found = _place(case, phase, amounts if isinstance(amounts, dict) else {})
-            if isinstance(found, Placement):
-                placed.append(found)
+            placement = _place(case, phase, amounts if isinstance(amounts, dict) else {})
+            if isinstance(placement, Placement):
+                placed.append(placement)
             else:
-                unplaced.append(found)
+                unplaced.append(placement)
     return placed, unplaced
 
 

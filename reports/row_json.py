@@ -30,10 +30,10 @@ def cells(row: Row) -> dict[str, Any]:
 def json_object(text: str) -> Any:
     """The object that a JSON column holds; of a column that holds none, its text."""
     try:
-        found = json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse)
     except (TypeError, ValueError, RecursionError):
         return text
-    return found if isinstance(found, dict) else text
+    return value if isinstance(value, dict) else text
 
 
 def _refuse(word: str) -> None:

@@ -19,15 +19,15 @@ def lines(rows: Iterable[Row], also_s: Mapping[str, float] | None = None) -> lis
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.run_id, row.workload), []).append(row)
-    told = []
+    sentences = []
     for number, ((_, workload), group) in enumerate(groups.items(), 1):
         spent_s = spent.by_phase(group)
         if not spent_s:
             continue
         if number == len(groups):
             spent_s |= also_s or {}
-        told.append(f"time of {workload}: {in_words(spent_s)}")
-    return told
+        sentences.append(f"time of {workload}: {in_words(spent_s)}")
+    return sentences
 
 
 def in_words(spent_s: Mapping[str, float]) -> str:

@@ -35,8 +35,8 @@ class Scale:
 
 def log_scale(title: str, values: Iterable[float]) -> Scale:
     """A logarithmic axis that shows every one of the positive values."""
-    found = list(values)
-    axis = Axis(title=title, low=min(found) / _MARGIN, high=max(found) * _MARGIN, log=True)
+    numbers = list(values)
+    axis = Axis(title=title, low=min(numbers) / _MARGIN, high=max(numbers) * _MARGIN, log=True)
     return _ticked(axis, log_ticks(axis))
 
 

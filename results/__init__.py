@@ -28,8 +28,8 @@ def read(store: str | Path, **filters: object) -> pd.DataFrame:
     from tpubench.results.select import select
 
     wanted = [f"{column}={value}" for column, value in filters.items()]
-    found = select(located(str(store)), wanted)
-    for unreadable in found.unreadable:
+    scan = select(located(str(store)), wanted)
+    for unreadable in scan.unreadable:
         raise unreadable.error
-    frame: pd.DataFrame = found.table.to_pandas(types_mapper=pd.ArrowDtype)
+    frame: pd.DataFrame = scan.table.to_pandas(types_mapper=pd.ArrowDtype)
     return frame

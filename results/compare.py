@@ -71,13 +71,13 @@ def compare_selected(store: Path, selectors: Sequence[str]) -> tuple[list[Side],
         raise UsageError("compare takes two selectors or more: what, and what to hold against it")
     picked, unreadable = [], []
     for selector in selectors:
-        found = select_newest(store, selector.split(","))
-        rows = list(iter_rows(found.table))
+        scan = select_newest(store, selector.split(","))
+        rows = list(iter_rows(scan.table))
         if not rows:
-            with naming(found.unreadable):
+            with naming(scan.unreadable):
                 raise UsageError(f"no rows match {selector!r}")
         picked.append(rows)
-        unreadable += found.unreadable
+        unreadable += scan.unreadable
     sides = [Side(name=selectors[0], against_first=None)]
     for selector, rows in zip(selectors[1:], picked[1:], strict=True):
         with naming(unreadable):
@@ -117,17 +117,17 @@ def compare(a: Iterable[Row], b: Iterable[Row]) -> Compared:
 
 def _by_load(summaries: Iterable[Summary]) -> dict[tuple[object, ...], Summary]:
     """The newest summary with a value for each figure of a served model, ours or imported."""
-    found: dict[tuple[object, ...], Summary] = {}
+    by_load: dict[tuple[object, ...], Summary] = {}
     for summary in sorted(summaries, key=lambda s: s.first.run_id):
         key = serving.load_of(summary.first, summary.params)
         if key is not None and summary.estimate is not None:
-            found[key] = summary
-    return found
+            by_load[key] = summary
+    return by_load
 
 
 def _by_case(summaries: Iterable[Summary]) -> dict[tuple[object, ...], Summary]:
     """The newest summary with a value for each comparable figure."""
-    found: dict[tuple[object, ...], Summary] = {}
+    by_case: dict[tuple[object, ...], Summary] = {}
     for summary in sorted(summaries, key=lambda s: s.first.run_id):
         row = summary.first
         shape = _fingerprint(row).get("shape")
@@ -141,8 +141,8 @@ def _by_case(summaries: Iterable[Summary]) -> dict[tuple[object, ...], Summary]:
                 row.dtype,
                 row.metric,
             )
-            found[key] = summary
-    return found
+            by_case[key] = summary
+    return by_case
 
 
 def _comparison(a: Summary, b: Summary) -> Comparison:
@@ -188,7 +188,7 @@ def _values(summary: Summary) -> list[float]:
 
 
 def _differences(comparisons: Sequence[Comparison]) -> dict[str, tuple[str, str]]:
-    found: dict[str, tuple[str, str]] = {}
+    differences: dict[str, tuple[str, str]] = {}
     for comparison in comparisons:
         a, b = comparison.a.first, comparison.b.first
         sides = [
@@ -203,8 +203,8 @@ def _differences(comparisons: Sequence[Comparison]) -> dict[str, tuple[str, str]
         for field in sides[0].keys() | sides[1].keys():
             pair = (str(sides[0].get(field)), str(sides[1].get(field)))
             if pair[0] != pair[1]:
-                found.setdefault(field, pair)
-    return dict(sorted(found.items()))
+                differences.setdefault(field, pair)
+    return dict(sorted(differences.items()))
 
 
 def _environment(row: Row) -> dict[str, Any]:
@@ -219,6 +219,6 @@ def _environment(row: Row) -> dict[str, Any]:
 
 
 def _fingerprint(row: Row) -> dict[str, Any]:
-    found = json.loads(row.environment)
-    part = found.get("fingerprint") if isinstance(found, dict) else None
+    environment = json.loads(row.environment)
+    part = environment.get("fingerprint") if isinstance(environment, dict) else None
     return part if isinstance(part, dict) else {}

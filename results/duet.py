@@ -92,7 +92,7 @@ def stored_pairs(
         {(_case(row), row.repetition): row for row in rows if row.metric == METRIC and row.samples}
         for rows in (baseline, candidate)
     ]
-    found: dict[tuple[str, str], list[tuple[Pair, Row, Row]]] = {}
+    pairs: dict[tuple[str, str], list[tuple[Pair, Row, Row]]] = {}
     for key, row in sorted(sides[0].items()):
         other = sides[1].get(key)
         mine, theirs = _duet(row), _duet(other)
@@ -108,13 +108,13 @@ def stored_pairs(
             candidate_s=other.samples or [],
             design="runs" if mine["design"] == "runs" else "duet",
         )
-        found.setdefault(key[0], []).append((pair, row, other))
-    return found
+        pairs.setdefault(key[0], []).append((pair, row, other))
+    return pairs
 
 
 def _duet(row: Row | None) -> dict[str, Any]:
-    found = json.loads(row.environment).get("duet") if row is not None else None
-    return found if isinstance(found, dict) else {}
+    duet = json.loads(row.environment).get("duet") if row is not None else None
+    return duet if isinstance(duet, dict) else {}
 
 
 def _case(row: Row) -> tuple[str, str]:

@@ -137,10 +137,10 @@ def change_points(values: Sequence[float], better: str) -> tuple[list[Change], s
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of constant stretches, whose deviation is 0
-            found, _ = analysis.compute_change_points(
+            by_metric, _ = analysis.compute_change_points(
                 list(values), window_len=WINDOW, max_pvalue=MAX_P
             )
-        return [_change(point, better) for point in found], None
+        return [_change(point, better) for point in by_metric], None
     except Exception as error:  # noqa: BLE001 — advisory: another project's error is no reason to fail
         return [], f"Otava could not analyse these runs: {type(error).__name__}: {error}"
 

@@ -68,9 +68,9 @@ def merge(sources: Sequence[Path], into: Path, *, dry_run: bool = False) -> Merg
 
 
 def _rows(folder: Path, done: Merged) -> list[Row]:
-    found = store.scan(store.files(folder))
-    done.left_out += [str(bad.error) for bad in found.unreadable]
-    return list(store.iter_rows(found.table))
+    scan = store.scan(store.files(folder))
+    done.left_out += [str(bad.error) for bad in scan.unreadable]
+    return list(store.iter_rows(scan.table))
 
 
 def _file(

@@ -79,18 +79,18 @@ def known(store: Path, paths: Sequence[Path]) -> Known:
         return Known(left=list(enumerate(paths)))
     # The larger one has what smaller ones were gathered into.
     segments = sorted(_segments(folder), key=lambda segment: len(segment.files))
-    found = _look_up(store, paths, segments)
-    small = [each for each in found.live if each.path.stat().st_size < _SMALL_BYTES]
+    looked_up = _look_up(store, paths, segments)
+    small = [each for each in looked_up.live if each.path.stat().st_size < _SMALL_BYTES]
     if len(small) > _MANY_SMALL:
-        found = _look_up(store, paths, [each for each in found.live if each not in small])
-    if len(found.left) <= FEW:
-        return found
-    left = shares.stretches([path for _, path in found.left])
+        looked_up = _look_up(store, paths, [each for each in looked_up.live if each not in small])
+    if len(looked_up.left) <= FEW:
+        return looked_up
+    left = shares.stretches([path for _, path in looked_up.left])
     parts = shares.spread(keep, [(store, stretch, folder) for stretch in left])
     fresh = [segment for part in parts for segment in part]
     if not fresh:
-        return found
-    again = _look_up(store, paths, [*found.live, *fresh])
+        return looked_up
+    again = _look_up(store, paths, [*looked_up.live, *fresh])
     _forget(folder, again.live)
     return again
 
@@ -125,16 +125,16 @@ def _look_up(store: Path, paths: Sequence[Path], segments: Iterable[Segment]) ->
     for segment in segments:
         for number, (name, state) in enumerate(segment.files):
             where[name] = (segment, number, state)
-    found = Known()
+    looked_up = Known()
     skipped = len(str(store)) + 1
     for place, path in enumerate(paths):
         name = str(path)[skipped:] if str(path).startswith(f"{store}/") else ""
         kept = where.get(name)
         if kept is None or kept[2] != state_of(path):
-            found.left.append((place, path))
+            looked_up.left.append((place, path))
         else:
-            found.live.setdefault(kept[0], {})[kept[1]] = place
-    return found
+            looked_up.live.setdefault(kept[0], {})[kept[1]] = place
+    return looked_up
 
 
 def keep(share: tuple[Path, Sequence[Path], Path]) -> list[Segment]:

@@ -205,8 +205,8 @@ def rows_of(store: Path, paths: Listing) -> Rows:
     """Every readable row of these files of a store; the store's own files may be known already."""
     known = read_cache.known(store, paths.files)
     if not known.live:
-        found = scan(paths)
-        return Rows(table=found.table, unreadable=found.unreadable)
+        scanned = scan(paths)
+        return Rows(table=scanned.table, unreadable=scanned.unreadable)
     tables, bad = read_cache.read_left(known)
     table = _placed(tables)
     return Rows(

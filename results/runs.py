@@ -180,8 +180,8 @@ def stored_runs(store: Path, selectors: Sequence[str]) -> tuple[list[Run], list[
             f"there are no results in {store}: run a workload first, or name --store",
             left_out=[str(bad.error) for bad in listing.unreadable],
         )
-    found = narrowed(store, selectors)
+    rows = narrowed(store, selectors)
     said = labels.of_store(store)
-    left_out = [str(bad.error) for bad in found.unreadable]
+    left_out = [str(bad.error) for bad in rows.unreadable]
     left_out += [f"{path} is no label" for each in said.values() for path in each.unreadable]
-    return _listed(found, said), left_out
+    return _listed(rows, said), left_out

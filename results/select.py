@@ -93,8 +93,8 @@ def select_newest(store: Path, selectors: Sequence[str]) -> Scan:
     it is so is told with what could not be read.
     """
     scan = newest(narrowed(store, selectors), valued=True)
-    told = [] if scan.drawn is None else [Unreadable(path=store, error=UsageError(scan.drawn))]
-    return Scan(table=scan.table, unreadable=[*scan.unreadable, *told])
+    left_out = [] if scan.drawn is None else [Unreadable(path=store, error=UsageError(scan.drawn))]
+    return Scan(table=scan.table, unreadable=[*scan.unreadable, *left_out])
 
 
 def select_for_report(named: Path | None, selectors: Sequence[str]) -> tuple[Scan, str | None]:

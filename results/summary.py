@@ -67,13 +67,13 @@ def summarise(rows: Iterable[Row]) -> list[Summary]:
     for case, failed in failures.items():
         if not any(key[: len(case)] == case for key in groups):
             groups[(*case, failed[0].device, failed[0].metric, (None, None))] = []
-    found = []
+    summaries = []
     for key, good in _at_the_last_price(groups).items():
         bad = failures.get(key[:-3], [])
         values = [row.value for row in good if row.value is not None]
         reasons = [row.reason for row in (*good, *bad) if row.reason]
         first = good[0] if good else bad[0]
-        found.append(
+        summaries.append(
             Summary(
                 first=first,
                 params=_params(first.params),
@@ -83,7 +83,7 @@ def summarise(rows: Iterable[Row]) -> list[Summary]:
                 rows=(*good, *bad),
             )
         )
-    return found
+    return summaries
 
 
 def _at_the_last_price(groups: dict[CaseKey, list[Row]]) -> dict[CaseKey, list[Row]]:
@@ -108,8 +108,8 @@ def _at_the_last_price(groups: dict[CaseKey, list[Row]]) -> dict[CaseKey, list[R
 
 @lru_cache(maxsize=4096)
 def _priced_at(environment: str) -> str:
-    found = json.loads(environment)
-    return str(found.get(PRICED_AT, "")) if isinstance(found, dict) else ""
+    document = json.loads(environment)
+    return str(document.get(PRICED_AT, "")) if isinstance(document, dict) else ""
 
 
 def _estimate(good: list[Row], values: list[float]) -> Estimate | None:
@@ -127,8 +127,8 @@ def estimated(row: Row) -> bool:
 
 
 def _params(text: str) -> dict[str, object]:
-    found = json.loads(text)
-    return found if isinstance(found, dict) else {"params": found}
+    params = json.loads(text)
+    return params if isinstance(params, dict) else {"params": params}
 
 
 def row_key(row: Row) -> tuple[object, ...]:

@@ -187,19 +187,19 @@ def _mismatch(row: Row, problem: str) -> Mismatch:
 def verify(rows: Iterable[Row]) -> list[Mismatch]:
     """Every row whose value, interval, per-chip or $ figure cannot be recomputed."""
     rows = list(rows)
-    found = []
+    mismatches = []
     seen = set()
     for row in rows:
         if row_key(row) in seen:
             twice = f"repetition {row.repetition} is stored twice"
-            found.append(_mismatch(row, twice))
+            mismatches.append(_mismatch(row, twice))
         seen.add(row_key(row))
     siblings = {(_repetition(row), row.metric): row for row in rows}
     for row in rows:
         problem = _problem(row, siblings)
         if problem:
-            found.append(_mismatch(row, problem))
-    return found
+            mismatches.append(_mismatch(row, problem))
+    return mismatches
 
 
 def _problem(row: Row, siblings: Siblings) -> str | None:

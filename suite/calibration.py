@@ -69,11 +69,11 @@ def best_of(rows: Sequence[Row]) -> list[Best]:
     ]
 
 
-def peaks(found: Sequence[Best], source: str) -> limits.Peaks | None:
+def peaks(bests: Sequence[Best], source: str) -> limits.Peaks | None:
     """The highest rates reached; None if nothing was measured."""
     flop_s: dict[str, float] = {}
     bytes_s: float | None = None
-    for best in found:
+    for best in bests:
         if best.metric == "flop_s":
             flop_s[best.dtype] = max(best.value, flop_s.get(best.dtype, 0.0))
         else:
@@ -99,7 +99,7 @@ class Memory:
         entry = self._read().get(_key(case))
         if not isinstance(entry, list) or not entry:
             return None
-        found = []
+        bests = []
         for values in entry:
             try:
                 best = Best(**values)
@@ -108,14 +108,14 @@ class Memory:
                 return None
             if not known:
                 return None
-            found.append(best)
-        return found
+            bests.append(best)
+        return bests
 
-    def keep(self, case: Case, found: Sequence[Best]) -> None:
+    def keep(self, case: Case, bests: Sequence[Best]) -> None:
         """Remember; a cache that cannot be written only means that it is measured again."""
-        if not found:
+        if not bests:
             return
-        values = [{name: getattr(best, name) for name in Best.__slots__} for best in found]
+        values = [{name: getattr(best, name) for name in Best.__slots__} for best in bests]
         held = {**self._read(), _key(case): values}
         partial = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}")
         with suppress(OSError):

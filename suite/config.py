@@ -64,20 +64,20 @@ def interpreters() -> dict[str, Interpreter]:
     from tpubench.suite import registry
     from tpubench.suite._config_file import ConfigFile, read_toml
 
-    found = {}
+    by_backend = {}
     for name, entry in read_toml(path, ConfigFile).backends.items():
         if name not in registry.backends():
             known = ", ".join(registry.backends())
             raise UsageError(f"{path}: backends.{name}: no such backend; known: {known}")
         # A path is as seen from the file, so that the working directory does not matter.
         python = path.absolute().parent / Path(entry.python).expanduser()
-        found[name] = Interpreter(path=executable(python, f"{path}: backends.{name}.python"))
-    return found
+        by_backend[name] = Interpreter(path=executable(python, f"{path}: backends.{name}.python"))
+    return by_backend
 
 
 def executable(python: Path, said_by: str) -> str:
     """Absolute path of an executable file; UsageError naming who asked for it otherwise."""
-    found = shutil.which(python.expanduser())
-    if found is None:
+    path = shutil.which(python.expanduser())
+    if path is None:
         raise UsageError(f"{said_by}: {python} is not an executable file")
-    return str(Path(found).absolute())
+    return str(Path(path).absolute())

@@ -48,16 +48,16 @@ def _idle_shares(cores: set[int]) -> dict[int, float]:
     before = _ticks()
     time.sleep(_LOOK_S)
     after = _ticks()
-    found = dict.fromkeys(cores, 0.0)
+    shares = dict.fromkeys(cores, 0.0)
     for core in cores & before.keys() & after.keys():
         idle, total = (after[core][i] - before[core][i] for i in (0, 1))
-        found[core] = idle / total if total > 0 else 0.0
-    return found
+        shares[core] = idle / total if total > 0 else 0.0
+    return shares
 
 
 def _ticks() -> dict[int, tuple[int, int]]:
     """Idle and all clock ticks of each core since the start (proc_stat(5): idle and iowait)."""
-    found = {}
+    counts = {}
     try:
         text = Path("/proc/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -66,5 +66,5 @@ def _ticks() -> dict[int, tuple[int, int]]:
         name, _, rest = line.partition(" ")
         if name.startswith("cpu") and name[3:].isdigit():
             ticks = [int(word) for word in rest.split()[:8]]
-            found[int(name[3:])] = (sum(ticks[3:5]), sum(ticks))
-    return found
+            counts[int(name[3:])] = (sum(ticks[3:5]), sum(ticks))
+    return counts

@@ -64,13 +64,13 @@ def examine() -> Examination:
     if unread is not None:
         findings.append(Finding(backend="configuration", available=False, detail=unread, fix=None))
     for backend in registry.backends().values():
-        found = backend.probe(configured.get(backend.name, OWN))
+        probe = backend.probe(configured.get(backend.name, OWN))
         findings.append(
             Finding(
                 backend=backend.name,
-                available=found.available,
-                detail=found.detail,
-                fix=found.fix,
+                available=probe.available,
+                detail=probe.detail,
+                fix=probe.fix,
             )
         )
     for fault in registry.faults():

@@ -45,18 +45,18 @@ def kill_marked(mark: bytes, root: int | None = None) -> None:
 
 def children_of(parent: int) -> dict[int, int]:
     """Processes whose parent is ``parent``, ended ones too: when each began, in clock ticks."""
-    found = {}
+    parents = {}
     for pid, fields in _processes():
         if int(fields[1]) == parent:
-            found[pid] = int(fields[19])
-    return found
+            parents[pid] = int(fields[19])
+    return parents
 
 
 def _descendants(root: int, parents: dict[int, int]) -> set[int]:
-    found = {root} & parents.keys()
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
+    descendants = {root} & parents.keys()
+    while more := {pid for pid, parent in parents.items() if parent in descendants} - descendants:
+        descendants |= more
+    return descendants
 
 
 def _parents() -> dict[int, int]:

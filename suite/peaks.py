@@ -23,11 +23,11 @@ class Peaks:
 
 def data_sheet(device_name: str) -> Peaks | None:
     """Published peaks of a device; None when it is not in the table."""
-    found = devices().get(device_name)
-    if found is None:
+    sheet = devices().get(device_name)
+    if sheet is None:
         return None
     return Peaks(
-        flop_s=found.peak_flop_s, bytes_s=found.hbm_bytes_s, source=found.source, measured=False
+        flop_s=sheet.peak_flop_s, bytes_s=sheet.hbm_bytes_s, source=sheet.source, measured=False
     )
 
 

@@ -37,13 +37,13 @@ def command(python: str | None, module: str, *arguments: str) -> list[str]:
 
 def environment(*changes: Mapping[str, str]) -> dict[str, str]:
     """This process's variables and ``changes``, with a path that is safe for grandchildren too."""
-    found = dict(os.environ)
+    variables = dict(os.environ)
     for change in changes:
-        found |= change
-    found["PYTHONSAFEPATH"] = "1"
-    path = python_path(found.get("PYTHONPATH", ""))
-    found.pop("PYTHONPATH", None)
-    return found | ({"PYTHONPATH": os.pathsep.join(path)} if path else {})
+        variables |= change
+    variables["PYTHONSAFEPATH"] = "1"
+    path = python_path(variables.get("PYTHONPATH", ""))
+    variables.pop("PYTHONPATH", None)
+    return variables | ({"PYTHONPATH": os.pathsep.join(path)} if path else {})
 
 
 def python_path(text: str | None = None) -> list[str]:

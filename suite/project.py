@@ -64,12 +64,12 @@ def _toml(path: Path) -> Mapping[str, Any]:
 
 
 def _groups(table: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    found = {}
+    groups = {}
     for group in GROUPS:
         entries = table.get(group)
         if isinstance(entries, Mapping) and entries:
-            found[group] = {str(name): str(value) for name, value in entries.items()}
-    return found
+            groups[group] = {str(name): str(value) for name, value in entries.items()}
+    return groups
 
 
 def _table(table: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:

@@ -147,9 +147,9 @@ def gathered(value: float, device: str, size: int) -> list[float]:
     import torch.distributed as dist
 
     held = torch.tensor([value], dtype=torch.float32, device=device)
-    found = [torch.empty_like(held) for _ in range(size)]
-    dist.all_gather(found, held)
-    return [float(one.cpu()[0]) for one in found]
+    parts = [torch.empty_like(held) for _ in range(size)]
+    dist.all_gather(parts, held)
+    return [float(one.cpu()[0]) for one in parts]
 
 
 def leave() -> None:

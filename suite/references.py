@@ -32,17 +32,17 @@ def instance(offered: object, kind: type[Kind], what: str) -> Kind:
     """One of a class that a third party offers; TypeError when it is none, or not whole."""
     if not (inspect.isclass(offered) and issubclass(offered, kind)):
         raise TypeError(f"{what} is no {kind.__name__}")
-    made: Any = offered()
-    if not isinstance(made.name, str):
+    offer: Any = offered()
+    if not isinstance(offer.name, str):
         raise TypeError(f"the name of {what} is no string")
-    lacking = [name for name in kind.__annotations__ if not hasattr(made, name)]
+    lacking = [name for name in kind.__annotations__ if not hasattr(offer, name)]
     if lacking:
         raise TypeError(f"{what} lacks {', '.join(lacking)}")
-    own: tuple[object, ...] = made.metrics if isinstance(made, Workload) else ()
+    own: tuple[object, ...] = offer.metrics if isinstance(offer, Workload) else ()
     for metric in own:
         if not isinstance(metric, Metric) or metric.name in METRICS:
             raise TypeError(f"metrics of {what}: {metric!r} is none, or known already")
-    whole: Kind = made
+    whole: Kind = offer
     return whole
 
 
@@ -66,8 +66,8 @@ def load(reference: str) -> Workload:
 def adopt(reference: str, workload: Workload) -> None:
     """Know the workload by its own name from now on, here and in children."""
     _known[workload.name] = workload
-    told = [each for each in os.environ.get(_VARIABLE, "").split(",") if each]
-    os.environ[_VARIABLE] = ",".join(dict.fromkeys([*told, reference]))
+    paths = [each for each in os.environ.get(_VARIABLE, "").split(",") if each]
+    os.environ[_VARIABLE] = ",".join(dict.fromkeys([*paths, reference]))
     os.environ.setdefault(_FOLDER_VARIABLE, str(Path.cwd()))
 
 

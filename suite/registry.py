@@ -37,8 +37,8 @@ def workloads() -> dict[str, Workload]:
 @cache
 def backends() -> dict[str, Backend]:
     """Every backend by name, the preferred one first; of third parties, those that load."""
-    found = _with_others(_standard_backends(), _BACKENDS, Backend)  # type: ignore[type-abstract]
-    return dict(sorted(found.items(), key=lambda item: -item[1].rank))
+    offered = _with_others(_standard_backends(), _BACKENDS, Backend)  # type: ignore[type-abstract]
+    return dict(sorted(offered.items(), key=lambda item: -item[1].rank))
 
 
 @cache
@@ -55,8 +55,8 @@ def workload(name: str) -> Workload:
         )
     if ":" in name:
         return _adopted(name)
-    found = _standard_workloads().get(name) or _named(name, _WORKLOADS, Workload)  # type: ignore[type-abstract]
-    return found or references.adopted().get(name) or _lookup(name, "workload", workloads())
+    named = _standard_workloads().get(name) or _named(name, _WORKLOADS, Workload)  # type: ignore[type-abstract]
+    return named or references.adopted().get(name) or _lookup(name, "workload", workloads())
 
 
 def _adopted(reference: str) -> Workload:
@@ -70,8 +70,8 @@ def _adopted(reference: str) -> Workload:
 
 def backend(name: str) -> Backend:
     """The backend of that name; UsageError naming the known ones otherwise."""
-    found = _standard_backends().get(name) or _named(name, _BACKENDS, Backend)  # type: ignore[type-abstract]
-    return found or _lookup(name, "backend", backends())
+    named = _standard_backends().get(name) or _named(name, _BACKENDS, Backend)  # type: ignore[type-abstract]
+    return named or _lookup(name, "backend", backends())
 
 
 def faults() -> list[str]:
@@ -113,12 +113,12 @@ def _discover(package: str, kind: type[Kind]) -> dict[str, Kind]:
         for info in pkgutil.iter_modules(importlib.import_module(package).__path__)
         if not info.name.startswith("_")
     ]
-    found: dict[str, Kind] = {}
+    offered: dict[str, Kind] = {}
     for defined in (each for module in modules for each in _defined(module, kind)):
-        if defined.name in found:
+        if defined.name in offered:
             raise UsageError(f"two definitions of {defined.name!r} in {package}")
-        found[defined.name] = defined()
-    return found
+        offered[defined.name] = defined()
+    return offered
 
 
 @cache
@@ -138,16 +138,16 @@ def _named(name: str, group: str, kind: type[Kind]) -> Kind | None:
 
 
 def _with_others(standard: dict[str, Kind], group: str, kind: type[Kind]) -> dict[str, Kind]:
-    found = dict(standard)
+    every = dict(standard)
     for entry in _entries(group):
         try:
             offered = _loaded(entry, kind)
-            if offered.name in found:
+            if offered.name in every:
                 raise UsageError(f"{_who(entry)} offers {offered.name!r}, which there is already")
-            found[offered.name] = offered
+            every[offered.name] = offered
         except UsageError as error:
             _faults[group, entry.name] = str(error)
-    return found
+    return every
 
 
 @cache
@@ -156,11 +156,11 @@ def _loaded(entry: EntryPoint, kind: type[Kind]) -> Kind:
     try:
         # What it prints while it loads must not stand in our JSON.
         with contextlib.redirect_stdout(sys.stderr):
-            made = references.instance(entry.load(), kind, entry.value)
+            loaded = references.instance(entry.load(), kind, entry.value)
     except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise UsageError(f"{entry.name!r} of {_who(entry)} cannot be loaded: {what}") from error
-    return made
+    return loaded
 
 
 def _who(entry: EntryPoint) -> str:

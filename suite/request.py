@@ -97,16 +97,16 @@ def at_least_one(repeats: int | None) -> int | None:
 
 def overrides(settings: Sequence[str]) -> dict[str, list[str]]:
     """Values by key of the ``--set`` options; UsageError for one that is not KEY=VALUE."""
-    found: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     for text in settings:
         key, equals, values = text.partition("=")
         key = key.strip()
         if not equals or not key or not values.strip():
             raise UsageError(f"--set {text!r}: write KEY=VALUE, e.g. --set batch=8")
-        if key in found:
+        if key in by_name:
             raise UsageError(f"--set {key} is given twice: write --set {key}=1,8 to run both")
-        found[key] = [value.strip() for value in values.split(",")]
-    return found
+        by_name[key] = [value.strip() for value in values.split(",")]
+    return by_name
 
 
 def _ids(text: str) -> tuple[int, ...]:

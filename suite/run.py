@@ -93,22 +93,22 @@ def choose_backend(name: str, python: str | None = None) -> tuple[Backend, Inter
 
     if name != "auto":
         chosen = registry.backend(name)
-        found = chosen.probe(interpreter(name))
-        if not found.available:
-            fix = _fix(found.fix, interpreter(name))
-            raise RunFailedError(f"backend {name} cannot run here: {found.detail}{fix}")
+        probe = chosen.probe(interpreter(name))
+        if not probe.available:
+            fix = _fix(probe.fix, interpreter(name))
+            raise RunFailedError(f"backend {name} cannot run here: {probe.detail}{fix}")
         return chosen, interpreter(name), None
     absent: list[str] = []
     for chosen in registry.backends().values():
         if chosen.rank < 0:
             continue
-        found = chosen.probe(interpreter(chosen.name))
-        if found.available:
+        probe = chosen.probe(interpreter(chosen.name))
+        if probe.available:
             why = f" ({'; '.join(absent)})" if absent else ""
             note = f"backend {chosen.name}: the best one present{why}"
             return chosen, interpreter(chosen.name), note
-        fix = _fix(found.fix, interpreter(chosen.name))
-        absent.append(f"no {chosen.name}: {found.detail}{fix}")
+        fix = _fix(probe.fix, interpreter(chosen.name))
+        absent.append(f"no {chosen.name}: {probe.detail}{fix}")
     raise RunFailedError(f"no backend can run here: {'; '.join(absent)}")
 
 

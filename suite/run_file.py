@@ -89,39 +89,39 @@ def with_file(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in given.items()
         if value is not None and value is not False and value != []
     }
-    found = _options(path, file)
+    options = _options(path, file)
     for each, other in _INSTEAD:
         if each in said or other in said:
-            found.pop(each, None)
-            found.pop(other, None)
-    found["settings"] = _settings(file, said)
+            options.pop(each, None)
+            options.pop(other, None)
+    options["settings"] = _settings(file, said)
     if "seed" in {text.partition("=")[0].strip() for text in said.get("settings", [])}:
-        found.pop("seed", None)
-    return {**given, **found, **said, "settings": found["settings"] + said.get("settings", [])}
+        options.pop("seed", None)
+    return {**given, **options, **said, "settings": options["settings"] + said.get("settings", [])}
 
 
 def _options(path: Path, file: RunFile) -> dict[str, Any]:
     """What the file says, as the options take it."""
     here = path.absolute().parent
-    found = {
+    options = {
         name: value
         for name in RunFile.model_fields
         if name != "settings" and (value := getattr(file, name)) is not None
     }
-    for name, value in found.items():
+    for name, value in options.items():
         if isinstance(value, str) and not value.strip():
             raise UsageError(f"{path}: {name} is empty: give it a value, or leave it out")
     for name in ("weights", "store"):
-        if name in found:
-            found[name] = here / Path(found[name]).expanduser()
-    if "python" in found:  # a bare name is looked for on the PATH
-        python = Path(found["python"]).expanduser()
-        found["python"] = here / python if len(python.parts) > 1 else python
-    if "prices" in found:
-        found["prices"] = [here / Path(each).expanduser() for each in found["prices"]]
-    if "prompt_ids" in found:
-        found["prompt_ids"] = ",".join(map(str, found["prompt_ids"]))
-    return found
+        if name in options:
+            options[name] = here / Path(options[name]).expanduser()
+    if "python" in options:  # a bare name is looked for on the PATH
+        python = Path(options["python"]).expanduser()
+        options["python"] = here / python if len(python.parts) > 1 else python
+    if "prices" in options:
+        options["prices"] = [here / Path(each).expanduser() for each in options["prices"]]
+    if "prompt_ids" in options:
+        options["prompt_ids"] = ",".join(map(str, options["prompt_ids"]))
+    return options
 
 
 def _settings(file: RunFile, said: Mapping[str, Any]) -> list[str]:

@@ -243,7 +243,7 @@ def _several(value: Any) -> list[Any]:
 
 
 def _device(where: str, name: str) -> str:
-    found = canonical(name) or name
-    if found not in devices():
+    device = canonical(name) or name
+    if device not in devices():
         raise UsageError(f"{where}: {name!r} is no device: tpubench list devices names them")
-    return found
+    return device

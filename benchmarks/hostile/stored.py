@@ -71,10 +71,10 @@ def row(metric: str = "output_tok_s", **changes: Any) -> Row:
 def rows() -> list[Row]:
     """What a small run stores: two repetitions, a priced figure, one failure."""
     bill = 1e6 * 2.5 / 3600
-    found = []
+    stored = []
     for repetition in (0, 1):
-        found += [row(name, repetition=repetition) for name in ("output_tok_s", "ttft_s", "mfu")]
-        found.append(
+        stored += [row(name, repetition=repetition) for name in ("output_tok_s", "ttft_s", "mfu")]
+        stored.append(
             row(
                 "usd_per_mtok_out",
                 repetition=repetition,
@@ -85,8 +85,8 @@ def rows() -> list[Row]:
             )
         )
     failed = {"status": "failed", "value": None, "ci_low": None, "ci_high": None}
-    found.append(row("output_tok_s", repetition=2, reason="killed", **failed))
-    return found
+    stored.append(row("output_tok_s", repetition=2, reason="killed", **failed))
+    return stored
 
 
 def stored(table: pa.Table, **options: Any) -> bytes:

@@ -20,11 +20,11 @@ from hostile.thrift_compact import BINARY, I32, I64, INTEGERS, LIST, STRUCT, Str
 
 def _spots(fields: Struct) -> list[tuple[list[Any], int, int]]:
     """Every value in a tree as (list that holds it, index there, type)."""
-    found: list[tuple[list[Any], int, int]] = []
+    spots: list[tuple[list[Any], int, int]] = []
 
     def visit(holder: list[Any], index: int, kind: int) -> None:
         value = holder[index]
-        found.append((holder, index, kind))
+        spots.append((holder, index, kind))
         if kind == STRUCT:
             for entry in value:
                 visit(entry, 2, entry[1])
@@ -34,7 +34,7 @@ def _spots(fields: Struct) -> list[tuple[list[Any], int, int]]:
 
     for entry in fields:
         visit(entry, 2, entry[1])
-    return found
+    return spots
 
 
 def _disturb(fields: Struct, rng: random.Random) -> None:

@@ -163,15 +163,15 @@ def columns(base: Base, rng: random.Random) -> bytes:
         lambda: pa.array([True] * count),
     ]
     how = rng.randrange(5)
-    made = rng.choice(other)()
+    value = rng.choice(other)()
     if how == 0:
         table = table.drop_columns([name])
     elif how == 1:
-        table = table.set_column(place, name, made)
+        table = table.set_column(place, name, value)
     elif how == 2:
-        table = table.append_column(name, rng.choice([table[name], made]))
+        table = table.append_column(name, rng.choice([table[name], value]))
     elif how == 3:
-        table = table.append_column(rng.choice(["mood", "", "\x1b[31m", "a.b", "x" * 9999]), made)
+        table = table.append_column(rng.choice(["mood", "", "\x1b[31m", "a.b", "x" * 9999]), value)
     else:
         table = table.select(rng.sample(table.column_names, len(table.column_names)))
     try:

@@ -116,7 +116,7 @@ def _missed(rows: list[Row], mine: list[Row], query: FromStore) -> str | None:
     for metric, most in goals:
         if most is None:
             continue
-        found = [
+        near = [
             row.value
             for row in rows
             if row.metric == metric
@@ -124,10 +124,10 @@ def _missed(rows: list[Row], mine: list[Row], query: FromStore) -> str | None:
             and row.params == mine[0].params
             and row.value is not None
         ]
-        if not found:
+        if not near:
             return f"run {mine[0].run_id} has no {metric} to hold against {most:g} s"
-        if between(found).point > most:
-            return f"{metric} {between(found).point:.3g} s misses {most:g} s"
+        if between(near).point > most:
+            return f"{metric} {between(near).point:.3g} s misses {most:g} s"
     return None
 
 

@@ -65,7 +65,7 @@ class Facts:
     def own_answers(self) -> dict[str, tuple[float, Price]]:
         """What the owned prices say of questions, by path, each with its price. Of the site and the
         cost of capital, of which a plan has one, the newest price counts."""
-        found: dict[str, tuple[float, Price]] = {}
+        answers: dict[str, tuple[float, Price]] = {}
         mine = [(chip, *self.owned[chip]) for chip in self.chips if chip in self.owned]
         for chip, price, owned in sorted(mine, key=lambda entry: entry[1].as_of):
             of = f"accelerator[{chip}]"
@@ -80,8 +80,8 @@ class Facts:
                 "site.pue": owned.pue,
                 "site.colo_usd_per_kw_month": owned.colo_usd_per_kw_month,
             }
-            found |= {path: (value, price) for path, value in figures.items()}
-        return found
+            answers |= {path: (value, price) for path, value in figures.items()}
+        return answers
 
     @property
     def chips(self) -> list[str]:

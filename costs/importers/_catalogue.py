@@ -188,17 +188,17 @@ def _named(entries: Sequence[tuple[Offer, Price]], rejected: list[Rejected]) -> 
     places: dict[str, int] = {}
     for place, (_, entry) in enumerate(entries):
         places.setdefault(entry.id, place)
-    found: dict[str, tuple[int, Price]] = {}
+    by_id: dict[str, tuple[int, Price]] = {}
     for offer, entry in sorted(alone, key=lambda one: (one[0].chips, one[0].instance, one[0].zone)):
         size = f"{entry.id}-{_slug(offer.instance)}-x{offer.chips}"
         for name in (entry.id, size, f"{size}-{_slug(offer.zone)}"):
-            _, held = found.setdefault(name, (places[entry.id], replace(entry, id=name)))
+            _, held = by_id.setdefault(name, (places[entry.id], replace(entry, id=name)))
             if math.isclose(held.usd_per_chip_hour, entry.usd_per_chip_hour, rel_tol=1e-3):
                 break
         else:
             reason = "its name is that of another offer at another price"
             rejected.append(Rejected(where=offer.where, reason=reason))
-    return [price for _, price in sorted(found.values(), key=lambda one: one[0])]
+    return [price for _, price in sorted(by_id.values(), key=lambda one: one[0])]
 
 
 def _without_conflicts(

@@ -99,19 +99,19 @@ def _prices_of(rows: Sequence[tuple[int, Row]]) -> str | None:
 
 def _hosts_left_out(hosts: _Hosts, used: Set[_Machine]) -> list[Rejected]:
     """Rows without an accelerator that are in no price: conflicts one by one, the rest together."""
-    found, bare = [], []
+    rejected, bare = [], []
     for (instance, *where), rows in hosts.items():
         asked = _prices_of(rows)
         if asked is not None:
             place = " ".join(word for word in where if word)
             reason = f"{instance} in {place} has conflicting prices: {asked}"
-            found.append(Rejected(where=line_ranges(line for line, _ in rows), reason=reason))
+            rejected.append(Rejected(where=line_ranges(line for line, _ in rows), reason=reason))
         elif (instance, *where) not in used:
             bare += [line for line, _ in rows]
     if bare:
         reason = "no accelerator: the price of a machine that no accelerator row adds to"
-        found.append(Rejected(where=line_ranges(bare), reason=reason))
-    return found
+        rejected.append(Rejected(where=line_ranges(bare), reason=reason))
+    return rejected
 
 
 def _offer(cloud: str, where: str, row: Row, hosts: _Hosts, used: set[_Machine]) -> Offer:
@@ -125,16 +125,16 @@ def _offer(cloud: str, where: str, row: Row, hosts: _Hosts, used: set[_Machine])
         template = _HOSTS.get(name, "")
         instance = _OTHER_HOSTS.get((name, chips)) or template.format(chips)
         machine = _machine(instance, row)
-        found = hosts.get(machine, []) if instance else []
-        asked = _prices_of(found)
+        offers = hosts.get(machine, []) if instance else []
+        asked = _prices_of(offers)
         if asked is not None:
             raise RejectedRowError(f"its host {instance} has conflicting prices: {asked}")
         if on_demand is not None and spot is not None and spot > on_demand:
             raise RejectedRowError(f"spot {spot:g} above on-demand {on_demand:g}")
-        if not found:
+        if not offers:
             included, note = False, "host (CPU, memory) billed beside it"
         else:
-            host = found[0][1]
+            host = offers[0][1]
             used.add(machine)
             on_demand = _sum(on_demand, amount("Price", host["Price"]))
             spot = _sum(spot, amount("SpotPrice", host["SpotPrice"]))

@@ -68,12 +68,12 @@ def ask(
             raise RunFailedError(f"{what} took longer than {timeout_s:g} s: raise --timeout")
         if not answer.exists():
             raise RunFailedError(f"{what} failed: {_why(child.process.returncode, child.log)}")
-        told = _read(answer, what)
-    if "unusable" in told:  # what was asked for cannot be
-        raise UsageError(told["unusable"])
-    if "error" in told:
-        raise RunFailedError(f"{what} failed: {told['error']}")
-    return told
+        message = _read(answer, what)
+    if "unusable" in message:  # what was asked for cannot be
+        raise UsageError(message["unusable"])
+    if "error" in message:
+        raise RunFailedError(f"{what} failed: {message['error']}")
+    return message
 
 
 def _read(answer: Path, what: str) -> dict[str, Any]:
@@ -81,12 +81,12 @@ def _read(answer: Path, what: str) -> dict[str, Any]:
     try:
         if answer.stat().st_size > MOST_SAID_BYTES:
             raise RunFailedError(f"{what} failed: its answer is over {MOST_SAID_BYTES >> 20} MiB")
-        told = json.loads(answer.read_bytes())
+        document = json.loads(answer.read_bytes())
     except (OSError, ValueError, RecursionError):
-        told = None
-    if not isinstance(told, dict):
+        document = None
+    if not isinstance(document, dict):
         raise RunFailedError(f"{what} failed: its answer is garbage")
-    return told
+    return document
 
 
 def _why(code: int, printed: str) -> str:

@@ -197,8 +197,8 @@ def _op(data: bytes) -> _Op:
             elif number == 28:
                 target = value.decode()
             elif number == 43:
-                found = _CYCLES.search(value)
-                cycles = int(found[1]) if found else None
+                match = _CYCLES.search(value)
+                cycles = int(match[1]) if match else None
             elif number == 49:
                 group = max(group, _members(value))
             elif number == 87:
@@ -259,12 +259,12 @@ def _listed(devices: bytes) -> int:
 
 def _renamed(entry: _Computation, numbers: Collection[int]) -> set[int]:
     """The arguments of those numbers, and what is only another name or a copy of them."""
-    found = {op.id for op in entry.ops if op.opcode == "parameter" and op.number in numbers}
+    renamed = {op.id for op in entry.ops if op.opcode == "parameter" and op.number in numbers}
     same = {"bitcast", "copy-start", "copy-done", "dynamic-update-slice", "copy"}
     for op in entry.ops:
-        if op.opcode in same and op.operands and op.operands[0] in found:
-            found.add(op.id)
-    return found
+        if op.opcode in same and op.operands and op.operands[0] in renamed:
+            renamed.add(op.id)
+    return renamed
 
 
 def _total(arrays: tuple[_Array, ...]) -> float:
@@ -337,7 +337,7 @@ def _collective(
         return Collective(kind=kind, bytes=int(size), devices=op.group or devices)
     called = computations.get(op.calls or 0)
     for inner in called.ops if called is not None else ():
-        found = _collective(inner, computations, devices)
-        if found is not None:
-            return found
+        inside = _collective(inner, computations, devices)
+        if inside is not None:
+            return inside
     return None

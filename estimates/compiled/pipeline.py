@@ -51,14 +51,14 @@ def run(request: CompileRequest) -> Estimated:
     versions = _installed(request)
     target = request.target
     kernel = target.devices == 1 and target.generation.kernels and not workload.trains
-    found = _stored(request, versions, kernel, depths)
-    programs: list[dict[str, Any]] = found["programs"]
+    stored = _stored(request, versions, kernel, depths)
+    programs: list[dict[str, Any]] = stored["programs"]
     estimates = []
     for index, phase in enumerate(phases):
         group = programs[index * len(depths) : (index + 1) * len(depths)]
         estimates.append(_phase(request, phase, group, layers))
     return Estimated(
-        request=request, phases=tuple(estimates), versions=found["versions"], kernel=kernel
+        request=request, phases=tuple(estimates), versions=stored["versions"], kernel=kernel
     )
 
 
@@ -149,20 +149,20 @@ def _stored(
     if not (kept / "answer.json").exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f"{key}-", dir=kept.parent) as folder:
-            made = Path(folder) / "made"
-            made.mkdir()
-            answer = {"identity": identity, **_make(request, kernel, depths, made)}
-            (made / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+            fresh = Path(folder) / "made"
+            fresh.mkdir()
+            answer = {"identity": identity, **_make(request, kernel, depths, fresh)}
+            (fresh / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
             with contextlib.suppress(OSError):  # another process was faster: its answer is as good
-                made.rename(kept)
-    found: dict[str, Any] = json.loads((kept / "answer.json").read_text(encoding="utf-8"))
-    for program in found["programs"]:
+                fresh.rename(kept)
+    stored: dict[str, Any] = json.loads((kept / "answer.json").read_text(encoding="utf-8"))
+    for program in stored["programs"]:
         if "memory" in program:
             module = gzip.decompress((kept / program["hlo"]).read_bytes())
             program["cost"] = cost(
                 module, devices=request.target.devices, elsewhere=program["caches"]
             )
-    return found
+    return stored
 
 
 def _make(request: CompileRequest, kernel: bool, depths: list[int], folder: Path) -> dict[str, Any]:
@@ -194,12 +194,12 @@ def _make(request: CompileRequest, kernel: bool, depths: list[int], folder: Path
     trains = registry.workload(request.case.workload).trains
     if trains and len(depths) == 2:
         _add_activations(request, programs, answers)
-    made = []
+    results = []
     for program, answer in zip(programs, answers, strict=True):
         if "error" in answer:
             raise RunFailedError(f"compiling failed: {answer['error']}")
-        made.append(_kept(program, answer, trains=trains))
-    return {"programs": made, "versions": {**exported["versions"], **compiled["versions"]}}
+        results.append(_kept(program, answer, trains=trains))
+    return {"programs": results, "versions": {**exported["versions"], **compiled["versions"]}}
 
 
 def _compile(request: CompileRequest, programs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -204,7 +204,7 @@ def described(estimated: Estimated) -> dict[str, Any]:
 
 
 def _phase(phase: PhaseEstimate) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "fits": phase.fit.fits,
         "bytes_a_device": phase.fit.needed,
         "available_bytes": phase.fit.available,
@@ -217,11 +217,11 @@ def _phase(phase: PhaseEstimate) -> dict[str, Any]:
         },
     }
     if phase.cost is None or phase.time is None:
-        return told
+        return facts
     exchanged: Counter[str] = Counter()
     for each in phase.cost.collectives:
         exchanged[each.kind] += each.bytes
-    return told | {
+    return facts | {
         "cycles": phase.cost.cycles,
         "streaming_cycles": phase.cost.streaming_cycles,
         "streaming_bytes": phase.cost.streaming_bytes,

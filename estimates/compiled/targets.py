@@ -121,21 +121,21 @@ def target(name: str, chips: int = 1, topology: str | None = None) -> Target:
 
     UsageError when it is no TPU that libtpu compiles for, or no slice of so many chips exists.
     """
-    found = _GENERATIONS.get(canonical(name) or name)
-    if found is None:
+    generation = _GENERATIONS.get(canonical(name) or name)
+    if generation is None:
         known = ", ".join(g.device.removeprefix("tpu-") for g in _GENERATIONS.values())
         raise UsageError(
             f"tpubench compile knows {known}, not {name!r}: use tpubench estimate for others"
         )
     if topology is not None:
-        return Target(generation=found, axes=_axes(found, topology))
-    offered = _FLAT if found.torus == 2 else _SOLID
+        return Target(generation=generation, axes=_axes(generation, topology))
+    offered = _FLAT if generation.torus == 2 else _SOLID
     if chips not in offered:
         raise UsageError(
-            f"no {found.prefix} slice has {chips} chips: choose {', '.join(map(str, offered))}"
+            f"no {generation.prefix} slice has {chips} chips: choose {', '.join(map(str, offered))}"
             " or name one with --topology"
         )
-    return Target(generation=found, axes=offered[chips])
+    return Target(generation=generation, axes=offered[chips])
 
 
 def _axes(generation: Generation, topology: str) -> tuple[int, ...]:

@@ -66,8 +66,8 @@ def beyond_peak(row: Row) -> str | None:
 
 
 def _params(row: Row) -> Mapping[str, object]:
-    found = json.loads(row.params)
-    return found if isinstance(found, dict) else {}
+    params = json.loads(row.params)
+    return params if isinstance(params, dict) else {}
 
 
 def _shape(row: Row) -> Decoder | None:

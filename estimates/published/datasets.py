@@ -35,5 +35,5 @@ BEAMS = {"gpt-j-6b": 4.0}
 
 def dataset(model: str, source: str) -> Lengths | None:
     """Mean lengths of a model's MLPerf data set; None for a model without one."""
-    found = _MLPERF.get(model)
-    return Lengths(*found, "variable") if found and "mlperf" in source.lower() else None
+    lengths = _MLPERF.get(model)
+    return Lengths(*lengths, "variable") if lengths and "mlperf" in source.lower() else None

@@ -18,19 +18,19 @@ from tpubench.estimates.roofline.chips import Chip
 
 def problem(row: Mapping[str, str]) -> Problem:
     """The problem of an inference row; SkipError when it cannot be one."""
-    told = common(row)
-    metric = told.metric
+    base = common(row)
+    metric = base.metric
     scenario = row["scenario"].lower()
     if "prefix cached" in scenario:
         raise SkipError("cached prefixes: the work done is not stated")
-    chips = told.chips or whole(row["tensor_parallel"], 0)
+    chips = base.chips or whole(row["tensor_parallel"], 0)
     if not chips:
         raise SkipError("number of chips is not stated")
     weights, kv = mentioned(row["weight_dtype"]), mentioned(row.get("kv_dtype", ""))
     stated = weights is not None
-    weights = weights or _serving_precision(told, row)
+    weights = weights or _serving_precision(base, row)
     shared = replace(
-        told,
+        base,
         chips=chips,
         precision=weights,
         precision_stated=stated,
@@ -51,7 +51,7 @@ def problem(row: Mapping[str, str]) -> Problem:
     kind = _kind(scenario, row["batch_or_concurrency"], metric)
     if chips > 1 and "per system vs per gpu" in row.get("notes", "").lower():
         metric = "output_tok_s_per_chip"
-    tensor, expert = _tensor(row["tensor_parallel"], chips, told.chip)
+    tensor, expert = _tensor(row["tensor_parallel"], chips, base.chip)
     batch_cell = row["batch_or_concurrency"]
     qps = size(batch_cell) if batch_cell.upper().startswith("QPS") else None
     if batch_cell.upper().replace(" ", "") in {"QPS=INF", "INF"}:
@@ -59,7 +59,7 @@ def problem(row: Mapping[str, str]) -> Problem:
     batch = None if batch_cell.upper().startswith(("QPS", "KV")) else size(batch_cell)
     ends = Lengths(size(row["input_len"]), size(row["output_len"]), "fixed")
     if "mlperf" in scenario:
-        ends = dataset(told.model, told.source) or ends
+        ends = dataset(base.model, base.source) or ends
     elif kind == "concurrency" and ends.inputs is None and "sharegpt" in scenario:
         ends = Lengths(230.0, 250.0, "variable")  # mean lengths, jetstream's ShareGPT sampling
     if kind == "decode":
@@ -80,7 +80,7 @@ def problem(row: Mapping[str, str]) -> Problem:
     own = fields(replace(shared, kind=kind, metric=metric, notes=burst))
     return Serving(
         **own,
-        kv_precision=kv or _cache_precision(weights, told.chip, told.software),
+        kv_precision=kv or _cache_precision(weights, base.chip, base.software),
         weight_only="weight-only" in row["weight_dtype"].lower() or weights == "int4",
         tensor=tensor,
         expert=expert,
@@ -90,16 +90,16 @@ def problem(row: Mapping[str, str]) -> Problem:
         input_len=ends.inputs,
         output_len=ends.outputs or 1.0,
         variable=ends.kind == "variable",
-        beams=BEAMS.get(told.model, 1.0) if mlperf else 1.0,
+        beams=BEAMS.get(base.model, 1.0) if mlperf else 1.0,
     )
 
 
 def _requests(notes: str, concurrency: float | None) -> float | None:
     """Requests of a run, from ``100 prompts`` or ``3 prompts x concurrency``."""
-    found = re.search(r"\b(\d{1,7}) prompts( x concurrency)?", notes.lower())
-    if not found:
+    match = re.search(r"\b(\d{1,7}) prompts( x concurrency)?", notes.lower())
+    if not match:
         return None
-    return float(found[1]) * (concurrency or 1.0 if found[2] else 1.0) or None
+    return float(match[1]) * (concurrency or 1.0 if match[2] else 1.0) or None
 
 
 def _burst(notes: str) -> list[str]:
@@ -149,14 +149,14 @@ def _scenario(text: str) -> str:
     return "prefix-cached" if "prefix" in text else plain[:40]
 
 
-def _serving_precision(told: Problem, row: Mapping[str, str]) -> str:
+def _serving_precision(base: Problem, row: Mapping[str, str]) -> str:
     """What an unlabelled serving row ran in: the narrowest that chip and stack submit with."""
-    chip = told.chip
+    chip = base.chip
     if "mlperf" in row["scenario"].lower():
-        if chip.peak_flop_s.get("fp4") and told.software in {"tensorrt", "trtllm"}:
+        if chip.peak_flop_s.get("fp4") and base.software in {"tensorrt", "trtllm"}:
             return "fp4"
         if chip.is_tpu:
-            return "int8" if told.shape is not None else "bfloat16"
+            return "int8" if base.shape is not None else "bfloat16"
         return "fp8" if chip.peak_flop_s.get("fp8") else "int8"
     name = mentioned(row["model"])
     return name or "bfloat16"

@@ -49,20 +49,20 @@ def read(path: Path) -> list[Entry]:
     columns = _layout(path, header)
     if len(records) - 1 > MOST_ROWS:
         raise UsageError(f"{path}: {len(records) - 1} rows; at most {MOST_ROWS}")
-    found = []
+    entries = []
     for line, record in enumerate(records[1:], start=2):
         if not any(cell.strip() for cell in record):
             continue
         if len(record) != len(header):
             why = f"{len(record)} cells under {len(header)} columns"
-            found.append(Entry(line=line, source="", device="", skipped=why))
+            entries.append(Entry(line=line, source="", device="", skipped=why))
             continue
         row = {k: v.strip() for k, v in zip(header, record, strict=True)}
         training = columns is TRAINING_COLUMNS
         if columns is shipped_rows.COLUMNS:
             row, training = shipped_rows.translate(row)
-        found.append(entry(line, row, training=training))
-    return found
+        entries.append(entry(line, row, training=training))
+    return entries
 
 
 def _layout(path: Path, header: Sequence[str]) -> tuple[str, ...]:
@@ -83,11 +83,11 @@ def entry(line: int, row: Mapping[str, str], *, training: bool) -> Entry:
     metric, factor = house(row["metric"])
     value = number(row["value"])
     row = {**row, "metric": metric}
-    found = Entry(line=line, source=source[:80], device=device[:80])
+    parsed = Entry(line=line, source=source[:80], device=device[:80])
     if value is None or value <= 0:
-        return replace(found, skipped="value is not a positive number")
+        return replace(parsed, skipped="value is not a positive number")
     try:
         problem = _training.problem(row) if training else inference.problem(row)
     except SkipError as reason:
-        return replace(found, value=factor * value, skipped=str(reason))
-    return replace(found, device=problem.chip.name, value=factor * value, problem=problem)
+        return replace(parsed, value=factor * value, skipped=str(reason))
+    return replace(parsed, device=problem.chip.name, value=factor * value, problem=problem)

@@ -28,7 +28,7 @@ def problem(row: Mapping[str, str]) -> Problem:
     work = samples.find(row["model"])
     if work is None and shared.shape is None:
         raise SkipError("the model's size is not known")
-    found = mentioned(row["dtype"])
+    precision = mentioned(row["dtype"])
     guess = _training_precision(shared)
     seq_len, global_batch = size(row["seq_len"]), size(row["global_batch"])
     seq_cells = re.findall(r"\d+", row["seq_len"])
@@ -62,8 +62,8 @@ def problem(row: Mapping[str, str]) -> Problem:
         shared,
         kind="training" if work is None else "samples",
         chips=shared.chips or 8,
-        precision=found or guess,
-        precision_stated=found is not None,
+        precision=precision or guess,
+        precision_stated=precision is not None,
         notes=_flags(layout),
     )
     if work is not None:
@@ -119,8 +119,8 @@ def _default_seq_len(row: Mapping[str, str]) -> float:
 
 
 def _tokens_per_device(notes: str) -> float | None:
-    found = re.search(r"tokens per device per step = (\d{1,9})", notes)
-    return float(found[1]) if found else None
+    match = re.search(r"tokens per device per step = (\d{1,9})", notes)
+    return float(match[1]) if match else None
 
 
 def _layout_size(layout: str, key: str) -> int | None:
@@ -129,9 +129,9 @@ def _layout_size(layout: str, key: str) -> int | None:
 
 
 def _slices(layout: str, notes: str) -> int:
-    found = re.search(r"slices=(\d{1,3})", layout) or re.search(r"\b(\d{1,3})x-?v\d", notes)
-    found = found or re.search(r"(\d{1,3}) (?:pods|slices)", layout + " " + notes)
-    return max(1, int(found[1])) if found else 1
+    match = re.search(r"slices=(\d{1,3})", layout) or re.search(r"\b(\d{1,3})x-?v\d", notes)
+    match = match or re.search(r"(\d{1,3}) (?:pods|slices)", layout + " " + notes)
+    return max(1, int(match[1])) if match else 1
 
 
 def _attention_convention(row: Mapping[str, str], shared: Problem) -> str:

@@ -75,7 +75,7 @@ class Validation:
         for row in self.judged:
             groups[label(row)].append(row)
         ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-        return {name: found for name, rows in ordered if (found := accuracy(rows))}
+        return {name: judged for name, rows in ordered if (judged := accuracy(rows))}
 
     def to_json(self, *, rows: bool = False) -> dict[str, Any]:
         """The document of ``--validate --json``; with ``rows`` also every prediction."""
@@ -175,19 +175,19 @@ def validate(path: Path, model: Model | None = None) -> Validation:
     )
 
 
-def _rounded(found: Accuracy | None, name: str) -> float | None:
-    return None if found is None else found.to_json()[name]
+def _rounded(judged: Accuracy | None, name: str) -> float | None:
+    return None if judged is None else judged.to_json()[name]
 
 
 def _json(groups: Mapping[str, Accuracy]) -> dict[str, dict[str, float]]:
-    return {name: found.to_json() for name, found in groups.items()}
+    return {name: judged.to_json() for name, judged in groups.items()}
 
 
-def _order(found: Order) -> dict[str, float | None]:
-    share = found.share
+def _order(ordering: Order) -> dict[str, float | None]:
+    share = ordering.share
     return {
-        "pairs": found.pairs,
-        "right": found.right,
+        "pairs": ordering.pairs,
+        "right": ordering.right,
         "share": None if share is None else round(share, 4),
     }
 

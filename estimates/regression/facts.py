@@ -46,15 +46,15 @@ _SAME = {"train_tok_s_per_chip": "tokens", "step_time_s": "tokens", "flop_s_per_
 
 def facts(entries: Sequence[Entry]) -> dict[str, list[Fact]]:
     """Facts by group of problems; rows that beat the hardware, or cannot be used, left out."""
-    found: dict[tuple[str, ...], list[tuple[Entry, Problem, Terms, float]]] = defaultdict(list)
+    by_run: dict[tuple[str, ...], list[tuple[Entry, Problem, Terms, float]]] = defaultdict(list)
     for entry in entries:
         problem, value = entry.problem, entry.value
         if problem is None or value is None or physics.implausible(problem, value):
             continue
         terms = physics.terms(problem)
-        found[_key(problem)].append((entry, problem, terms, log_speed(terms, value)))
+        by_run[_key(problem)].append((entry, problem, terms, log_speed(terms, value)))
     groups: dict[str, list[Fact]] = {name: [] for name in features.GROUPS}
-    for rows in found.values():
+    for rows in by_run.values():
         _, problem, terms, _ = rows[0]
         groups[features.group(problem)].append(
             Fact(

@@ -105,7 +105,7 @@ def _vendor(problem: Problem) -> str:
 def _common(problem: Problem, value: float) -> Design:
     chip, software, precision = problem.chip.name, problem.software, problem.precision
     vendor, model, arch = _vendor(problem), problem.model, architecture(problem)
-    made = _cats(
+    design = _cats(
         value,
         bias="all",
         vendor=vendor,
@@ -129,15 +129,15 @@ def _common(problem: Problem, value: float) -> Design:
         architecture_software=f"{arch} {software}",
         architecture_precision=f"{arch} {precision} {vendor}",
     )
-    made |= {
+    design |= {
         f"stated-{problem.precision_stated}": Component(level=software, value=value),
     }
     if problem.shape is not None and not problem.shape.known:
-        made["unknown-shape"] = Component(level="all", value=value)
-    made |= _slope("year", software, value * (problem.date - 2025.0))
-    made |= _slope("year-vendor", vendor, value * (problem.date - 2025.0))
-    made |= _slope("year-generation", problem.chip.architecture, value * (problem.date - 2025.0))
-    return made
+        design["unknown-shape"] = Component(level="all", value=value)
+    design |= _slope("year", software, value * (problem.date - 2025.0))
+    design |= _slope("year-vendor", vendor, value * (problem.date - 2025.0))
+    design |= _slope("year-generation", problem.chip.architecture, value * (problem.date - 2025.0))
+    return design
 
 
 def _training(problem: Training, terms: Terms) -> Design:
@@ -146,10 +146,10 @@ def _training(problem: Training, terms: Terms) -> Design:
     vendor, shape, shares = _vendor(problem), problem.shape, terms.shares()
     generation = problem.chip.architecture
     seq_len = problem.seq_len or 4096.0
-    made = _common(problem, 1.0)
+    design = _common(problem, 1.0)
     spread = f"tp{problem.tensor} pp{problem.pipeline} ep{problem.expert} cp{problem.context}"
     config = f"{software} {chip} {problem.model} {precision}"
-    made |= _cats(
+    design |= _cats(
         1.0,
         config=config,
         config_spread=f"{config} {spread} {problem.chips} {seq_len:g}",
@@ -160,14 +160,14 @@ def _training(problem: Training, terms: Terms) -> Design:
         laid_out=f"{problem.layout_stated} {software}",
     )
     for flag in problem.notes:
-        made[f"flag-{flag}"] = Component(level="all")
+        design[f"flag-{flag}"] = Component(level="all")
     if problem.offload:
-        made["offload"] = Component(level=software)
+        design["offload"] = Component(level=software)
     for name in ("attention", "experts", "memory", "link"):
         share = shares.get(name, 0.0)
-        made[f"share-{name}"] = Component(level=vendor, value=share)
-        made[f"share-{name}-chip"] = Component(level=chip, value=share)
-        made[f"share-{name}-software"] = Component(level=software, value=share)
+        design[f"share-{name}"] = Component(level=vendor, value=share)
+        design[f"share-{name}-chip"] = Component(level=chip, value=share)
+        design[f"share-{name}-software"] = Component(level=software, value=share)
     d = log(shape.d_model / 4096)
     length = log(seq_len / 4096)
     micro = log(max(terms.detail["micro_tokens"], 1.0) / 4096)
@@ -176,39 +176,39 @@ def _training(problem: Training, terms: Terms) -> Design:
     for name, value in (
         ("width", d), ("length", length), ("micro", micro), ("tokens", tokens), ("chips", chips),
     ):  # fmt: skip
-        made |= _slope(f"{name}", "all", value)
-        made |= _slope(f"{name}-vendor", vendor, value)
-        made |= _slope(f"{name}-software", software, value)
-        made |= _slope(f"{name}-precision", f"{precision} {generation}", value)
-    made |= _slope("tensor", vendor, log(problem.tensor))
-    made |= _slope("tensor-software", software, log(problem.tensor))
-    made |= _slope("pipeline", vendor, log(problem.pipeline))
-    made |= _slope("bubble", vendor, terms.detail["bubble"])
-    made |= _slope("expert", vendor, log(problem.expert))
-    made |= _slope("context", vendor, log(problem.context))
-    made |= _slope("slices", chip, log(problem.slices))
-    made |= _slope("slices-model", f"{chip} {problem.model}", log(problem.slices))
-    made |= _slope("link-ratio", vendor, min(terms.detail["link_ratio"], 4.0))
+        design |= _slope(f"{name}", "all", value)
+        design |= _slope(f"{name}-vendor", vendor, value)
+        design |= _slope(f"{name}-software", software, value)
+        design |= _slope(f"{name}-precision", f"{precision} {generation}", value)
+    design |= _slope("tensor", vendor, log(problem.tensor))
+    design |= _slope("tensor-software", software, log(problem.tensor))
+    design |= _slope("pipeline", vendor, log(problem.pipeline))
+    design |= _slope("bubble", vendor, terms.detail["bubble"])
+    design |= _slope("expert", vendor, log(problem.expert))
+    design |= _slope("context", vendor, log(problem.context))
+    design |= _slope("slices", chip, log(problem.slices))
+    design |= _slope("slices-model", f"{chip} {problem.model}", log(problem.slices))
+    design |= _slope("link-ratio", vendor, min(terms.detail["link_ratio"], 4.0))
     if shape.experts:
-        made |= _slope("sparsity", vendor, log(shape.experts / max(shape.top_k, 1) / 16))
+        design |= _slope("sparsity", vendor, log(shape.experts / max(shape.top_k, 1) / 16))
     place = (d / 0.7, length / 0.7, micro / 1.0)
-    made["smooth"] = Component(level="all", point=place)
-    made["smooth-generation"] = Component(level=generation, point=place)
-    made["smooth-chip"] = Component(level=f"{chip} {precision}", point=place)
-    made["smooth-software"] = Component(level=software, point=place)
-    made["smooth-scale"] = Component(
+    design["smooth"] = Component(level="all", point=place)
+    design["smooth-generation"] = Component(level=generation, point=place)
+    design["smooth-chip"] = Component(level=f"{chip} {precision}", point=place)
+    design["smooth-software"] = Component(level=software, point=place)
+    design["smooth-scale"] = Component(
         level=f"{software} {chip}", point=(chips / 1.0, tokens / 1.0, d / 0.7)
     )
     if problem.metric in {"flop_s_per_chip", "mfu", "hfu"}:
-        made["counted"] = Component(level=software)
-        made["counted-model"] = Component(level=f"{software} {problem.model}")
-        made["counted-metric"] = Component(level=problem.metric)
+        design["counted"] = Component(level=software)
+        design["counted-model"] = Component(level=f"{software} {problem.model}")
+        design["counted-metric"] = Component(level=problem.metric)
     if problem.metric == "time_to_train_s":
         batch = log((problem.global_batch or 1024.0) / 1024)
-        made["target-model"] = Component(level=problem.model)
-        made |= _slope("target-batch", problem.model, batch)
-        made["target-smooth"] = Component(level=problem.model, point=(batch / 0.7,))
-    return made
+        design["target-model"] = Component(level=problem.model)
+        design |= _slope("target-batch", problem.model, batch)
+        design["target-smooth"] = Component(level=problem.model, point=(batch / 0.7,))
+    return design
 
 
 def _serving(problem: Serving, terms: Terms) -> Design:
@@ -217,9 +217,9 @@ def _serving(problem: Serving, terms: Terms) -> Design:
     group = group_size(problem)
     chip, software, precision = problem.chip.name, problem.software, problem.precision
     vendor, shape, model = _vendor(problem), problem.shape, problem.model
-    made = _common(problem, bound)
+    design = _common(problem, bound)
     what = {"ttft_s": "first", "itl_s": "gap", "tpot_s": "gap"}.get(problem.metric, "rate")
-    made |= _cats(
+    design |= _cats(
         bound,
         kind=problem.kind,
         kind_software=f"{problem.kind} {software}",
@@ -251,12 +251,14 @@ def _serving(problem: Serving, terms: Terms) -> Design:
         "arrival",
     ):
         share = shares.get(name, 0.0)
-        made[f"share-{name}"] = Component(level="all", value=share)
-        made[f"share-{name}-vendor"] = Component(level=vendor, value=share)
-        made[f"share-{name}-software"] = Component(level=software, value=share)
-        made[f"share-{name}-chip"] = Component(level=chip, value=share)
+        design[f"share-{name}"] = Component(level="all", value=share)
+        design[f"share-{name}-vendor"] = Component(level=vendor, value=share)
+        design[f"share-{name}-software"] = Component(level=software, value=share)
+        design[f"share-{name}-chip"] = Component(level=chip, value=share)
         if name in {"matmul", "decode", "weights", "host"}:
-            made[f"share-{name}-precision"] = Component(level=f"{vendor} {precision}", value=share)
+            design[f"share-{name}-precision"] = Component(
+                level=f"{vendor} {precision}", value=share
+            )
     batch = log(max(terms.batch, 1.0) / 64)
     inputs = log(max(problem.input_len or 1.0, 1.0) / 1024)
     outputs = log(max(problem.output_len or 1.0, 1.0) / 512)
@@ -264,39 +266,39 @@ def _serving(problem: Serving, terms: Terms) -> Design:
     tensor = log(group)
     for name, value in (("batch", batch), ("inputs", inputs), ("outputs", outputs), ("size", size),
                         ("tensor", tensor)):  # fmt: skip
-        made |= _slope(name, what, bound * value)
-        made |= _slope(f"{name}-software", f"{software} {what}", bound * value)
-        made |= _slope(f"{name}-vendor", vendor, bound * value)
-    made |= _slope("tensor-chip", chip, bound * tensor)
-    made |= _slope("tensor-model", f"{software} {model}", bound * tensor)
+        design |= _slope(name, what, bound * value)
+        design |= _slope(f"{name}-software", f"{software} {what}", bound * value)
+        design |= _slope(f"{name}-vendor", vendor, bound * value)
+    design |= _slope("tensor-chip", chip, bound * tensor)
+    design |= _slope("tensor-model", f"{software} {model}", bound * tensor)
     place = (inputs / 1.2, outputs / 1.2, batch / 1.5)
-    made["smooth"] = Component(level=what, value=bound, point=place)
-    made["smooth-software"] = Component(level=f"{software} {what}", value=bound, point=place)
-    made["smooth-model"] = Component(
+    design["smooth"] = Component(level=what, value=bound, point=place)
+    design["smooth-software"] = Component(level=f"{software} {what}", value=bound, point=place)
+    design["smooth-model"] = Component(
         level=f"{software} {what} {model} {precision}", value=bound, point=place
     )
-    made["smooth-chip"] = Component(
+    design["smooth-chip"] = Component(
         level=f"{software} {what} {chip} {precision}", value=bound, point=place
     )
-    made["smooth-architecture"] = Component(
+    design["smooth-architecture"] = Component(
         level=f"{architecture(problem)} {software}", value=bound, point=place
     )
     if problem.kind == "server":
         rate = min(problem.qps or 1e3, 64.0)
-        made["flow"] = Component(level=what, point=(log(rate) / 1.0, batch / 1.5))
-        made["flow-model"] = Component(
+        design["flow"] = Component(level=what, point=(log(rate) / 1.0, batch / 1.5))
+        design["flow-model"] = Component(
             level=f"{what} {model}", point=(log(rate) / 1.0, batch / 1.5)
         )
     if what == "first" and problem.kind == "concurrency":
         queue = log(max(problem.batch or 1.0, 1.0) / 32)
-        made |= _slope("queue", software, queue)
-        made["burst"] = Component(level=f"{'burst' in problem.notes} {software}")
-    return made
+        design |= _slope("queue", software, queue)
+        design["burst"] = Component(level=f"{'burst' in problem.notes} {software}")
+    return design
 
 
 def _samples(problem: Images, terms: Terms) -> Design:
     name, vendor, chip = problem.work.name, _vendor(problem), problem.chip.name
-    made = _cats(
+    design = _cats(
         1.0,
         bias="all",
         vendor=vendor,
@@ -318,15 +320,15 @@ def _samples(problem: Images, terms: Terms) -> Design:
         metric=f"{problem.metric} {name}",
     )
     for flag in problem.notes:
-        made[f"flag-{flag}"] = Component(level="all")
+        design[f"flag-{flag}"] = Component(level="all")
     chips = log(problem.chips / 8)
-    made |= _slope("chips", name, chips)
-    made |= _slope("year", name, problem.date - 2025.0)
+    design |= _slope("chips", name, chips)
+    design |= _slope("year", name, problem.date - 2025.0)
     if problem.metric == "time_to_train_s":
         batch = log((problem.global_batch or 1024.0) / 1024)
-        made["target-model"] = Component(level=name)
-        made |= _slope("target-batch", name, batch)
-        made["target-smooth"] = Component(level=name, point=(batch / 0.7,))
+        design["target-model"] = Component(level=name)
+        design |= _slope("target-batch", name, batch)
+        design["target-smooth"] = Component(level=name, point=(batch / 0.7,))
     if problem.global_batch:
-        made |= _slope("per-chip", name, log(problem.global_batch / problem.chips / 16))
-    return made
+        design |= _slope("per-chip", name, log(problem.global_batch / problem.chips / 16))
+    return design

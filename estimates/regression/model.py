@@ -57,15 +57,15 @@ class Model:
 
     def predict(self, problems: Sequence[Problem]) -> list[Prediction]:
         """Every problem's prediction, in order."""
-        found: list[Prediction | None] = [None] * len(problems)
+        predictions: list[Prediction | None] = [None] * len(problems)
         for name in features.GROUPS:
             chosen = [i for i, p in enumerate(problems) if features.group(p) == name]
             for part in range(0, len(chosen), 2000):  # memory: rows × facts
                 some = chosen[part : part + 2000]
-                for i, made in zip(some, self._group(name, [problems[i] for i in some]),
+                for i, each in zip(some, self._group(name, [problems[i] for i in some]),
                                    strict=True):  # fmt: skip
-                    found[i] = made
-        return [made for made in found if made is not None]
+                    predictions[i] = each
+        return [each for each in predictions if each is not None]
 
     def _group(self, name: str, problems: Sequence[Problem]) -> list[Prediction]:
         fit = self.fits[name]

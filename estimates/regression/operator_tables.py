@@ -29,7 +29,7 @@ def efficiencies(path: Path) -> dict[str, dict[str, dict[str, float]]]:
     64 MB over all chips measured. Figures above the peak are
     left out: such a line is wrong or is another operator than it says.
     """
-    found: dict[tuple[str, str], list[tuple[float, float, float]]] = defaultdict(list)
+    by_operator: dict[tuple[str, str], list[tuple[float, float, float]]] = defaultdict(list)
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
@@ -38,11 +38,11 @@ def efficiencies(path: Path) -> dict[str, dict[str, dict[str, float]]]:
                 if chip is not None:
                     for name, *line in _shares(row, chip, half):
                         if 0 < line[0] <= 1:
-                            found[chip.name, name].append((line[0], line[1], line[2]))
+                            by_operator[chip.name, name].append((line[0], line[1], line[2]))
     except (OSError, UnicodeDecodeError, KeyError, ValueError) as error:
         raise UsageError(f"{path}: not a table of operators ({error})") from None
     devices: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
-    for (chip_name, name), lines in sorted(found.items()):
+    for (chip_name, name), lines in sorted(by_operator.items()):
         shares, per_n, per_k = np.array(lines).T
         low, point, high = np.quantile(shares, [0.1, 0.5, 0.9])
         devices[chip_name][name] = {
@@ -70,8 +70,8 @@ def _by_width(shares: Array, per_n: Array, per_k: Array) -> dict[str, float]:
 
     start = [np.log(shares.max()), np.log(100.0), np.log(100.0)]
     bounds = ([-5.0, 0.0, 0.0], [0.0, np.log(1e4), np.log(1e4)])
-    found = np.exp(least_squares(distance, start, bounds=bounds, loss="soft_l1", f_scale=0.1).x)
-    limit, by_n, by_k = (float(value) for value in found)
+    best = np.exp(least_squares(distance, start, bounds=bounds, loss="soft_l1", f_scale=0.1).x)
+    limit, by_n, by_k = (float(value) for value in best)
     return {"limit": round(limit, 4), "by_n": round(by_n, 1), "by_k": round(by_k, 1)}
 
 

@@ -114,9 +114,9 @@ def _add_covariance(total: Array, variance: float, name: str, a: Table, b: Table
 
 def _rows_by_level(levels: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
     order = np.argsort(levels, kind="stable")
-    found, starts = np.unique(levels[order], return_index=True)
+    values, starts = np.unique(levels[order], return_index=True)
     parts = np.split(order, starts[1:])
-    return {int(k): rows for k, rows in zip(found, parts, strict=True) if k >= 0}
+    return {int(k): rows for k, rows in zip(values, parts, strict=True) if k >= 0}
 
 
 def _near(a: Array, b: Array) -> Array:
@@ -252,13 +252,13 @@ def learn(
             if name in start.sd:
                 theta[i] = np.log(max(start.sd[name], 1e-4))
         theta[len(names) :] = np.log(start.noise[:count])
-    found = minimize(
+    optimum = minimize(
         _loss, theta, args=(parts, y, classes, held_out, centre), jac=True, method="L-BFGS-B",
         bounds=[(-8.0, 1.0)] * len(names) + [(-4.0, 1.0)] * count,
         options={"maxiter": steps},
     )  # fmt: skip
-    sd = {n: float(np.exp(t)) for n, t in zip(names, found.x, strict=False)}
-    noise = np.exp(found.x[len(names) :])
+    sd = {n: float(np.exp(t)) for n, t in zip(names, optimum.x, strict=False)}
+    noise = np.exp(optimum.x[len(names) :])
     ones = np.ones(len(y))
     first = assemble(table, y, classes, ones, sd, noise)
     inverse = cho_solve((first.factor, True), np.eye(len(y)))

@@ -58,9 +58,9 @@ def _table() -> Mapping[str, Mapping[str, Efficiency]]:
 def efficiency(chip: str, operator: str) -> Efficiency:
     """The efficiency of an operator on a device, or what its relatives reach."""
     table = _table()
-    found = table.get(chip, {}).get(operator)
-    if found is not None:
-        return found
+    entry = table.get(chip, {}).get(operator)
+    if entry is not None:
+        return entry
     for relatives in _relatives(chip, table):
         known = [table[c][operator] for c in relatives if operator in table[c]]
         if known:
@@ -92,9 +92,9 @@ def matmul(chip: str, precision: str, narrowness: tuple[float, float]) -> float:
 
     ``narrowness`` is 1/n and 1/k of n x k weights, or their means over a model's products.
     """
-    found = _products(chip, precision)
-    limit = found.high if found.limit is None else found.limit
-    return limit / (1 + found.by_n * narrowness[0] + found.by_k * narrowness[1])
+    known = _products(chip, precision)
+    limit = known.high if known.limit is None else known.limit
+    return limit / (1 + known.by_n * narrowness[0] + known.by_k * narrowness[1])
 
 
 def usual(chip: str, precision: str) -> float:
@@ -114,5 +114,5 @@ def link(chip: Chip) -> float:
     20 GB/s on two boards, 1.4 GB/s on eight of that host, where the published serving rates of
     another need 13), so the best measured is taken.
     """
-    found = efficiency(chip.name, "link")
-    return found.high if chip.domain == 1 else found.point
+    known = efficiency(chip.name, "link")
+    return known.high if chip.domain == 1 else known.point

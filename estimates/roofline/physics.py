@@ -32,10 +32,10 @@ def limit(problem: Problem) -> float | None:
     if isinstance(problem, Training):
         if problem.metric == "time_to_train_s":
             return None
-        found = terms(problem)
+        own = terms(problem)
         flops = training.flops_per_token(problem, attention="causal")
         tokens_s = TOLERANCE * peak / flops
-        return found.scale * tokens_s if found.rate else found.scale / tokens_s
+        return own.scale * tokens_s if own.rate else own.scale / tokens_s
     return _serving(problem, peak) if isinstance(problem, Serving) else None
 
 

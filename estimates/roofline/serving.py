@@ -184,12 +184,12 @@ def _concurrency(problem: Serving) -> Terms:
         return _gap(problem, batch)
     if problem.metric == "ttft_s":
         return _first_token(problem, batch)
-    found = _rate_terms(problem, _per_request(problem, batch), batch)
+    rate = _rate_terms(problem, _per_request(problem, batch), batch)
     if problem.metric == "peak_output_tok_s":
         output = problem.output_len or 1.0
         step = add((output / batch, decode_step(problem, batch, context(problem, 0.5))))
-        return replace(found, seconds=step)
-    return found
+        return replace(rate, seconds=step)
+    return rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

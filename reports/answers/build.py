@@ -86,8 +86,8 @@ def build(findings: Findings, settings: Settings | None = None) -> Answers:
     """The first screen of these findings under ``settings``, the neutral ones by default."""
     settings = settings or Settings()
     today = findings.now.date()
-    made = pairs(findings)
-    answers = tuple(answer(work, settings, today) for work in works(made, findings.prices))
+    matched = pairs(findings)
+    answers = tuple(answer(work, settings, today) for work in works(matched, findings.prices))
     kinds = gaps.by_kind(findings)
     bare = not answers and not any(kinds[kind] for kind in _MAIN)
     lines = []
@@ -99,9 +99,9 @@ def build(findings: Findings, settings: Settings | None = None) -> Answers:
                 Line(kind=kind, title=title, answer=mine[0], others=tuple(mine[1:]), gap=None)
             )
         elif kind in _MAIN and (kinds[kind] or findings.survey or bare):
-            near = [p for p in made if not p.like and _kind(p) == kind]
-            found = gaps.gap(kind, kinds[kind], near)
-            lines.append(Line(kind=kind, title=title, answer=None, others=(), gap=found))
+            near = [p for p in matched if not p.like and _kind(p) == kind]
+            missing = gaps.gap(kind, kinds[kind], near)
+            lines.append(Line(kind=kind, title=title, answer=None, others=(), gap=missing))
     return Answers(
         settings=settings,
         lines=tuple(lines),

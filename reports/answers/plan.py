@@ -68,8 +68,8 @@ class PlanView:
 def plan_view(answer: Answer) -> PlanView:
     """The first screen of ``answer``."""
     verdict = answer.verdict
-    found = verdict.next_dollar
-    accelerator = "" if found is None else found.option.split(" ")[0]
+    dollar = verdict.next_dollar
+    accelerator = "" if dollar is None else dollar.option.split(" ")[0]
     sentences = [one.text for one in plan_words.answer(verdict)]
     singles = [o for o in verdict.options if not o.group and o.usd > 0]
     singles.sort(key=lambda option: -option.usd)
@@ -80,11 +80,11 @@ def plan_view(answer: Answer) -> PlanView:
     still = len(verdict.flips) - len(turning)
     return PlanView(
         head=plan_words.head(verdict),
-        colour="none" if found is None or verdict.tie else f"c-{colour_name(accelerator)}",
+        colour="none" if dollar is None or verdict.tie else f"c-{colour_name(accelerator)}",
         detail=sentences[0],
         chances="" if verdict.probability is None else plan_words.shares(verdict.probability),
         sure=tuple(one.text for one in plan_words.sure(verdict)),
-        ways="" if found is None else plan_words.shares(found.how_shares),
+        ways="" if dollar is None else plan_words.shares(dollar.how_shares),
         ranges=next((text for text in sentences if "within 0.5 %" in text), ""),
         cost=f"{'margin' if answer.objective == 'max_margin' else 'cost'}"
         f" {dollars(answer.objective_usd)}, present value",

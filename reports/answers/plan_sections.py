@@ -127,13 +127,13 @@ def _power(answer: Answer) -> Block:
 
 
 def _limits(answer: Answer) -> Block:
-    found = answer.verdict.limits_in_force
-    if not found:
+    limits = answer.verdict.limits_in_force
+    if not limits:
         return Text(text="No limit is set on budget, power or any vendor's share.")
     return Table(
         caption="Limits in force, and what each costs",
         columns=columns("Limit", "Allowed#", "Costs#"),
-        rows=tuple((one.limit, plan_words.allowed(one), dollars(one.usd)) for one in found),
+        rows=tuple((one.limit, plan_words.allowed(one), dollars(one.usd)) for one in limits),
         foot="Costs: what the plan would save without this one limit.",
     )
 

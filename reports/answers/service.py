@@ -78,8 +78,8 @@ def curves(findings: Findings) -> list[Curve]:
         lengths = str(params.get("input_len")), str(params.get("output_len"))
         key = (row.workload, model_key(row.preset), *lengths, row.dtype, row.device, row.chips)
         groups.setdefault((*key, row.evidence), []).append((summary, pace))
-    found = [_curve(group, findings) for group in groups.values()]
-    return sorted(found, key=lambda c: (c.work, c.dtype, not c.tpu, c.name, c.chips))
+    measured = [_curve(group, findings) for group in groups.values()]
+    return sorted(measured, key=lambda c: (c.work, c.dtype, not c.tpu, c.name, c.chips))
 
 
 def _curve(group: Sequence[tuple[Summary, Estimate]], findings: Findings) -> Curve:
@@ -157,10 +157,10 @@ def _rate(points: Sequence[tuple[float, float]], level: float) -> tuple[float | 
     return best, "measured"
 
 
-def record(found: Sequence[Curve], settings: Settings) -> list[Mapping[str, object]]:
+def record(measured: Sequence[Curve], settings: Settings) -> list[Mapping[str, object]]:
     """Every curve and what it gives at the level, as JSON values."""
     listed: list[Mapping[str, object]] = []
-    for curve in found:
+    for curve in measured:
         at = at_level(curve, settings)
         listed.append(
             {

@@ -134,19 +134,19 @@ def _own(device: str, price: Price, *, published: bool = False) -> Way:
 
 
 def _way(device: str, label: str, term: str, offers: Iterable[Price]) -> Way:
-    found = sorted(offers, key=lambda price: (price.usd_per_chip_hour, price.id))
-    chosen = middle(found)
+    cheapest = sorted(offers, key=lambda price: (price.usd_per_chip_hour, price.id))
+    chosen = middle(cheapest)
     return Way(
         device=device,
         label=label,
         term=term,
         layer="list",
         usd_per_chip_hour=chosen.usd_per_chip_hour,
-        low=found[0].usd_per_chip_hour,
-        high=found[-1].usd_per_chip_hour,
+        low=cheapest[0].usd_per_chip_hour,
+        high=cheapest[-1].usd_per_chip_hour,
         price_id=chosen.id,
         as_of=chosen.as_of,
-        providers=len(found),
+        providers=len(cheapest),
         every_hour=term in CONTRACTS,
         aside=term in INTERRUPTIBLE,
     )

@@ -117,27 +117,29 @@ def flip(one: Flip) -> str:
 
 def trust(answers: Answers) -> list[str]:
     """What the answers rest on, a sentence each."""
-    found = answers.trust
-    total = sum(found.evidence.values())
-    if list(found.evidence) == ["published"]:
+    trusted = answers.trust
+    total = sum(trusted.evidence.values())
+    if list(trusted.evidence) == ["published"]:
         lines = [f"{total:,} published cases, none measured here"]
     else:
-        parts = [f"{count:,} {kind}" for kind, count in found.evidence.items()]
+        parts = [f"{count:,} {kind}" for kind, count in trusted.evidence.items()]
         lines = [f"cases: {', '.join(parts) or 'none'}"]
     lines.append(
-        f"{found.pairs} like-for-like {'pair' if found.pairs == 1 else 'pairs'} of a TPU and a GPU"
+        f"{trusted.pairs} like-for-like {'pair' if trusted.pairs == 1 else 'pairs'}"
+        " of a TPU and a GPU"
     )
-    if found.oldest_price is not None:
+    if trusted.oldest_price is not None:
         lines.append(
-            f"oldest deciding price: {found.oldest_days} days ({found.oldest_price});"
-            f" {found.stale_prices} of {found.deciding_prices} older than {STALE_AFTER_DAYS} days"
+            f"oldest deciding price: {trusted.oldest_days} days ({trusted.oldest_price});"
+            f" {trusted.stale_prices} of {trusted.deciding_prices}"
+            f" older than {STALE_AFTER_DAYS} days"
         )
-    if found.assumed:
+    if trusted.assumed:
         lines.append(
-            f"{found.assumed} deciding figures have no interval and are taken as known within"
-            f" ± {found.assumed_width:.0%}".replace("%", " %")
+            f"{trusted.assumed} deciding figures have no interval and are taken as known within"
+            f" ± {trusted.assumed_width:.0%}".replace("%", " %")
         )
-    lines.append(f"greatest hole: {found.hole}")
+    lines.append(f"greatest hole: {trusted.hole}")
     return lines if answers.drawn is None else [answers.drawn, *lines]
 
 

@@ -113,10 +113,10 @@ def _work(group: list[Pair], table: Mapping[str, Price]) -> Work:
     first = group[0].tpu.rate
     contenders: dict[str, Contender] = {}
     for side in (side for pair in group for side in (pair.tpu, pair.gpu)):
-        made = contender(side, table)
-        held = contenders.get(made.device)
-        if held is None or made.chip_hours < held.chip_hours:
-            contenders[made.device] = made
+        sides = contender(side, table)
+        held = contenders.get(sides.device)
+        if held is None or sides.chip_hours < held.chip_hours:
+            contenders[sides.device] = sides
     return Work(
         kind=kind_of(first.first, first.params.get("scenario")),
         title=group[0].title,

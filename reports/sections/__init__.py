@@ -16,7 +16,7 @@ from tpubench.reports.findings import Findings
 def sections(findings: Findings) -> list[Section]:
     """Every section that has something to say about these findings."""
     names = sorted(
-        found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")
+        module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")
     )
-    made = [importlib.import_module(f"{__name__}.{name}").section(findings) for name in names]
-    return [section for section in made if section is not None]
+    parts = [importlib.import_module(f"{__name__}.{name}").section(findings) for name in names]
+    return [section for section in parts if section is not None]

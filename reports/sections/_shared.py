@@ -128,10 +128,10 @@ def left_out(count: int, most: int = MAX_CASES) -> str:
 
 def distinct(items: Sequence[str], most: int = 8) -> tuple[str, ...]:
     """The different items in order; beyond ``most`` only how many more there are."""
-    found = list(dict.fromkeys(items))
-    if len(found) <= most:
-        return tuple(found)
-    return (*found[:most], f"… and {len(found) - most} more")
+    different = list(dict.fromkeys(items))
+    if len(different) <= most:
+        return tuple(different)
+    return (*different[:most], f"… and {len(different) - most} more")
 
 
 def plural(count: int, word: str) -> str:

@@ -57,9 +57,9 @@ def section(findings: Findings) -> Section | None:
     blocks += [_limits(group) for group in machines[:_PROGRAMS]]
     blocks += _unseen(programs, machines)
     devices = {group[0].first.device: group for group in reversed(programs)}
-    told = [group for group in programs if devices[group[0].first.device] is group]
-    real = [group for group in told if group[0].first.backend != "fake"]
-    sentences = [_sentence(group) for group in (real or told)[:_SENTENCES]]
+    first = [group for group in programs if devices[group[0].first.device] is group]
+    real = [group for group in first if group[0].first.backend != "fake"]
+    sentences = [_sentence(group) for group in (real or first)[:_SENTENCES]]
     if len(sentences) > 1:
         lead = f"{len(sentences)} devices, each by its case with the highest output:"
         blocks.insert(0, Text(items=tuple(sentences)))
@@ -178,12 +178,12 @@ def _cards(group: list[Summary]) -> Cards:
         cards=tuple(
             Card(
                 label=label,
-                value=value(found.estimate.point, METRICS[metric].unit),
-                interval=interval(found.estimate, METRICS[metric].unit),
+                value=value(other.estimate.point, METRICS[metric].unit),
+                interval=interval(other.estimate, METRICS[metric].unit),
                 meaning=meaning,
             )
             for metric, (label, meaning) in _KEY_FIGURES.items()
-            if (found := _same_case(group, best, metric)) is not None and found.estimate is not None
+            if (other := _same_case(group, best, metric)) is not None and other.estimate is not None
         ),
         foot=_trade(group, best, names),
     )

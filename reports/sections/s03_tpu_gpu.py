@@ -14,17 +14,17 @@ _NEAR_ROWS = 30
 
 
 def section(findings: Findings) -> Section | None:
-    found = pairs(findings)
-    if not found:
+    matched = pairs(findings)
+    if not matched:
         return None
-    like = [pair for pair in found if pair.like]
-    near = [pair for pair in found if not pair.like]
+    like = [pair for pair in matched if pair.like]
+    near = [pair for pair in matched if not pair.like]
     blocks: list[Block] = []
     if like:
         blocks.append(_like_table(like))
     if near:
         blocks.append(_near_table(near))
-    blocks += [_price_table(found, findings), _sources(found)]
+    blocks += [_price_table(matched, findings), _sources(matched)]
     return Section(
         title="Pairs, prices and sources",
         lead=(
@@ -93,11 +93,11 @@ def _near_table(near: list[Pair]) -> Table:
     )
 
 
-def _price_table(found: list[Pair], findings: Findings) -> Table:
+def _price_table(matched: list[Pair], findings: Findings) -> Table:
     rows: list[tuple[Cell, ...]] = []
     seen = {}
     rules: set[str] = set()
-    for pair in found:
+    for pair in matched:
         for side in (pair.tpu, pair.gpu):
             seen[side.rate.first.device] = side
     for device in seen:
@@ -130,9 +130,9 @@ def _price_table(found: list[Pair], findings: Findings) -> Table:
     )
 
 
-def _sources(found: list[Pair]) -> Table:
+def _sources(matched: list[Pair]) -> Table:
     rows: dict[tuple[str, ...], None] = {}
-    for pair in found:
+    for pair in matched:
         for side in (pair.tpu, pair.gpu):
             row = side.rate.first
             rows[

@@ -151,14 +151,14 @@ def _repetitions(findings: Findings) -> Iterable[Note]:
         (1, "one repetition: no interval, so nothing says how far the figures may be off"),
         (2, "two repetitions: an interval from two is very wide"),
     ):
-        found = [names.label(s) for n, s in counts.values() if n == few]
-        every = len(found) == len(counts)
-        have = "has" if every or len(found) == 1 else "have"
-        if found:
+        labels = [names.label(s) for n, s in counts.values() if n == few]
+        every = len(labels) == len(counts)
+        have = "has" if every or len(labels) == 1 else "have"
+        if labels:
             yield Note(
                 tone="warn",
-                text=f"{'Every case' if every else plural(len(found), 'case')} {have} {text}.",
-                items=() if every else distinct(found),
+                text=f"{'Every case' if every else plural(len(labels), 'case')} {have} {text}.",
+                items=() if every else distinct(labels),
                 command="tpubench run … --repeats 5",
             )
     wide = [s for s in valued if _half_width(s) > _WIDE and s.first.metric in _RATES]
@@ -183,10 +183,16 @@ _RATES = {"output_tok_s", "train_tok_s", "flop_s", "bandwidth_bytes_s", "samples
 
 
 def _half_width(summary: Summary) -> float:
-    found = summary.estimate
-    if found is None or found.low is None or found.high is None or found.n < 3 or not found.point:
+    interval = summary.estimate
+    if (
+        interval is None
+        or interval.low is None
+        or interval.high is None
+        or interval.n < 3
+        or not interval.point
+    ):
         return 0.0
-    return abs((found.high - found.low) / (2 * found.point))
+    return abs((interval.high - interval.low) / (2 * interval.point))
 
 
 def _steadiness(findings: Findings) -> Iterable[Note]:

@@ -70,24 +70,24 @@ def _cases(findings: Findings) -> list[dict[str, Summary]]:
         return []
     wanted = {_key(summary) for summary in own}
     shipped = [s for s in summarise(published.rows()) if _key(s) in wanted]
-    found: dict[tuple[object, ...], dict[str, Summary]] = {}
+    cases: dict[tuple[object, ...], dict[str, Summary]] = {}
     for summary in (*own, *shipped):
         if summary.first.backend == "fake":
             continue
-        kinds = found.setdefault(_key(summary), {})
+        kinds = cases.setdefault(_key(summary), {})
         held = kinds.get(summary.first.evidence)
         if held is None or held.first.run_id < summary.first.run_id:
             kinds[summary.first.evidence] = summary
-    return [kinds for kinds in found.values() if len(kinds) > 1]
+    return [kinds for kinds in cases.values() if len(kinds) > 1]
 
 
 def _key(summary: Summary) -> tuple[object, ...]:
     row, params = summary.first, summary.params
     work = _SAME_WORK.get(row.workload, row.workload)
-    told = {name: params[name] for name in _CASE if params.get(name) is not None}
-    if work == "llm-training" and "batch" in told and "global_batch" not in told:
-        told["global_batch"] = told.pop("batch")
-    case = json.dumps(told, sort_keys=True, default=str)
+    stated = {name: params[name] for name in _CASE if params.get(name) is not None}
+    if work == "llm-training" and "batch" in stated and "global_batch" not in stated:
+        stated["global_batch"] = stated.pop("batch")
+    case = json.dumps(stated, sort_keys=True, default=str)
     return (work, model_key(row.preset), row.device, row.chips, row.dtype, case, row.metric)
 
 
@@ -121,7 +121,7 @@ def _row(kinds: dict[str, Summary]) -> tuple[Cell, ...]:
 
 def _agreement(cases: list[dict[str, Summary]]) -> list[str]:
     """For each two kinds, how far apart they are over all figures that have both."""
-    found = []
+    sentences = []
     for weak in reversed(_STRENGTH):
         for base in _STRENGTH:
             ratios = [
@@ -130,9 +130,9 @@ def _agreement(cases: list[dict[str, Summary]]) -> list[str]:
                 if weak in kinds and _strongest(kinds) == base != weak
             ]
             if ratios:
-                found.append(
+                sentences.append(
                     f"{weak} ÷ {base} over {plural(len(ratios), 'figure')}: median"
                     f" {quantity.number(median(ratios))}, from {quantity.number(min(ratios))} to"
                     f" {quantity.number(max(ratios))}"
                 )
-    return found
+    return sentences

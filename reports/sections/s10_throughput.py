@@ -13,8 +13,8 @@ _METRICS = ("decode_tok_s", "prefill_tok_s", "output_tok_s", "train_tok_s", "sam
 def section(findings: Findings) -> Section | None:
     if findings.survey:
         return None
-    found = {metric: findings.of(metric) for metric in _METRICS}
-    everything = [summary for summaries in found.values() for summary in summaries]
+    by_metric = {metric: findings.of(metric) for metric in _METRICS}
+    everything = [summary for summaries in by_metric.values() for summary in summaries]
     lead = (
         "How much work the device does a second, all users together. A model reads the prompt"
         " (prefill), then writes the answer one token at a time (decode). Prefill is limited by"
@@ -27,7 +27,7 @@ def section(findings: Findings) -> Section | None:
         )
         return Section(title="Throughput", lead=lead, blocks=(missing,))
     names = Names(everything)
-    drawn = tuple(panel for metric in _METRICS for panel in dots(metric, found[metric], names))
+    drawn = tuple(panel for metric in _METRICS for panel in dots(metric, by_metric[metric], names))
     shared = names.shared()
     chart = Chart(
         name="throughput",
@@ -37,6 +37,6 @@ def section(findings: Findings) -> Section | None:
         + "Farther right is faster. Bars are 95 % intervals between repetitions; a mark without"
         " a bar has one repetition."
         + cut(drawn)
-        + left_out(max(len(summaries) for summaries in found.values())),
+        + left_out(max(len(summaries) for summaries in by_metric.values())),
     )
     return Section(title="Throughput", lead=lead, blocks=(Drawing(chart=chart),))

@@ -160,7 +160,7 @@ def _percentiles(summaries: Sequence[Summary], names: Names) -> Table:
 
 
 def _quantile(samples: Sequence[float], q: float) -> str:
-    found = percentile(samples, q) if samples else None
-    if found is None:
+    value = percentile(samples, q) if samples else None
+    if value is None:
         return f"{quantity.MISSING} needs {percentile_minimum(q)}"
-    return quantity.estimate(found, "s")
+    return quantity.estimate(value, "s")

@@ -244,8 +244,8 @@ def _left_out(unplaced: Sequence[Unplaced], *, drawn: bool) -> list[Note]:
     if not unplaced:
         return [] if drawn else [Note(text="Nothing to place.", command="tpubench run …")]
     reasons: dict[str, list[str]] = {}
-    for found in unplaced:
-        reasons.setdefault(found.reason, []).append(found.summary.first.workload)
+    for point in unplaced:
+        reasons.setdefault(point.reason, []).append(point.summary.first.workload)
     items = [
         f"{', '.join(distinct(workloads))} ({plural(len(workloads), 'case')}): {reason}"
         for reason, workloads in reasons.items()

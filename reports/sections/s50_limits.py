@@ -29,9 +29,9 @@ def section(findings: Findings) -> Section | None:
     blocks: list[Block] = []
     for metric, workload, name, what in _CHARTS:
         # A publication's FLOP/s is of a whole program, which is not the hardware's limit.
-        found = [s for s in findings.of(metric) if s.first.backend != IMPORTED]
-        names = Names(found)
-        panels = tuple(dots(metric, found, names))
+        limits = [s for s in findings.of(metric) if s.first.backend != IMPORTED]
+        names = Names(limits)
+        panels = tuple(dots(metric, limits, names))
         if not panels:
             if workload in _ASKED_FOR:
                 command = f"tpubench run --workload {workload}"
@@ -45,7 +45,7 @@ def section(findings: Findings) -> Section | None:
             caption=(f"All cases: {shared}. " if shared else "")
             + "Farther right is faster."
             + cut(panels)
-            + left_out(len(found)),
+            + left_out(len(limits)),
         )
         blocks.append(Drawing(chart=chart))
     blocks += _placed(findings)

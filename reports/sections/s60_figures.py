@@ -49,11 +49,13 @@ def section(findings: Findings) -> Section | None:
 
 
 def _row(summary: Summary, names: Names) -> FigureRow:
-    row, found = summary.first, summary.estimate
-    factor, _ = quantity.scale_of(found.point if found else 1.0, row.unit)
+    row, interval = summary.first, summary.estimate
+    factor, _ = quantity.scale_of(interval.point if interval else 1.0, row.unit)
     ends = ""
-    if found is not None and found.low is not None and found.high is not None:
-        ends = f"{quantity.number(found.low / factor)} – {quantity.number(found.high / factor)}"
+    if interval is not None and interval.low is not None and interval.high is not None:
+        ends = (
+            f"{quantity.number(interval.low / factor)} – {quantity.number(interval.high / factor)}"
+        )
     lost = f" ({plural(summary.failed, 'repetition')} failed or invalid)" if summary.failed else ""
     status: Badge = badge(row) if row.status == "ok" else Badge(text=row.status, tone="bad")
     return FigureRow(
@@ -64,10 +66,10 @@ def _row(summary: Summary, names: Names) -> FigureRow:
         precision=row.dtype,
         case=names.label(summary) + lost,
         metric=short(row.metric, 48) or quantity.MISSING,
-        value=quantity.quantity(found.point if found else None, row.unit),
-        exact=None if found is None else found.point,
+        value=quantity.quantity(interval.point if interval else None, row.unit),
+        exact=None if interval is None else interval.point,
         interval=ends,
-        count="0" if found is None else str(found.n),
+        count="0" if interval is None else str(interval.n),
         evidence=status,
         price=_price(summary),
         run=short(row.run_id, 40),

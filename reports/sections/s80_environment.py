@@ -24,8 +24,8 @@ def section(findings: Findings) -> Section | None:
         return None
     machines: dict[str, list[Row]] = {}
     # A repetition that failed may have died before it could say where it ran.
-    told = [row for row in findings.rows if row.status == "ok"] or findings.rows
-    for row in told:
+    rows = [row for row in findings.rows if row.status == "ok"] or findings.rows
+    for row in rows:
         machines.setdefault(_machine(row.environment, row.source), []).append(row)
     fields = [json.loads(text) for text in machines]
     blocks: list[Block] = []
@@ -69,22 +69,22 @@ def _machine(environment: str, source: str | None) -> str:
 
 
 def _part(parts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = parts.get(name)
-    return found if isinstance(found, dict) else {}
+    part = parts.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for key, entry in value.items():
         name = short(f"{prefix}{key}", 48)
         if isinstance(entry, dict) and prefix.count(" ") < 4:
-            found |= _flat(entry, f"{name} ")
+            texts |= _flat(entry, f"{name} ")
         elif key.endswith("_bytes") and isinstance(entry, int):
-            found[name] = quantity.quantity(min(entry, 2**70), "byte")
+            texts[name] = quantity.quantity(min(entry, 2**70), "byte")
         else:
             text = entry if isinstance(entry, str) else json.dumps(entry)
-            found[name] = quantity.MISSING if entry is None else short(text, 400)
-    return found
+            texts[name] = quantity.MISSING if entry is None else short(text, 400)
+    return texts
 
 
 def _keys(fields: list[dict[str, str]]) -> list[str]:
@@ -114,17 +114,17 @@ def _machines(fields: list[dict[str, str]], rows: list[list[Row]]) -> Table:
 
 
 def _programs(findings: Findings) -> Table:
-    found: dict[tuple[str, ...], None] = {}
+    programs: dict[tuple[str, ...], None] = {}
     for row in findings.rows:
         sha = str(part(row, "fingerprint").get("workload_sha256") or quantity.MISSING)
         commit = row.git_sha or quantity.MISSING
         dirty = " with uncommitted changes" if row.git_dirty else ""
         version = str(row.workload_version)
-        found[row.workload, version, sha[:16], f"{commit[:12]}{dirty}"] = None
+        programs[row.workload, version, sha[:16], f"{commit[:12]}{dirty}"] = None
     return Table(
         caption="Programs",
         columns=columns("Workload", "Version#", "SHA-256 of its files", "Commit of the folder"),
-        rows=tuple(found),
+        rows=tuple(programs),
         foot="Two results compare only if the workload's version is the same.",
     )
 

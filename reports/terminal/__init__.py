@@ -91,10 +91,10 @@ def show_run(report: RunReport, *, as_json: bool, explain: bool = False) -> None
     next_step(out, "report", report.store, "HTML page and charts")
 
 
-def show_rows(found: Scan, *, as_json: bool, as_csv: bool, explain: bool = False) -> None:
+def show_rows(scan: Scan, *, as_json: bool, as_csv: bool, explain: bool = False) -> None:
     """Stored rows as tables, JSON or CSV; files that could not be read are named on stderr."""
-    warn_unreadable(found.unreadable)
-    rows = list(iter_rows(found.table))
+    warn_unreadable(scan.unreadable)
+    rows = list(iter_rows(scan.table))
     if as_json:
         print_json(records(rows))
     elif as_csv:

@@ -19,9 +19,9 @@ from tpubench.reports.terminal.plan import narrow, say
 from tpubench.results.store import Scan
 
 
-def show_both_sides(found: Scan, table: Mapping[str, Price]) -> None:
+def show_both_sides(scan: Scan, table: Mapping[str, Price]) -> None:
     """The verdicts under rows of which some are a TPU's and some a GPU's; else nothing."""
-    names = set(found.table["device"].to_pylist())
+    names = set(scan.table["device"].to_pylist())
     if not (any(map(is_tpu, names)) and any(map(is_gpu, names))):
         return
     from tpubench.reports.answers.build import build
@@ -29,7 +29,7 @@ def show_both_sides(found: Scan, table: Mapping[str, Price]) -> None:
 
     out = console() if sys.stdout.isatty() else narrow()
     say(out, "")
-    show_answers(out, build(find(found, dt.datetime.now(dt.UTC), table)))
+    show_answers(out, build(find(scan, dt.datetime.now(dt.UTC), table)))
 
 
 def show_answers(out: Console, answers: Answers) -> None:

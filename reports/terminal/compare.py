@@ -30,7 +30,7 @@ def show(
     warn_unreadable(unreadable)
     compared = [(side.name, side.against_first) for side in sides if side.against_first]
     if as_json:
-        one = [_document(found) for _, found in compared]
+        one = [_document(each) for _, each in compared]
         several = [
             {"selector": name, **document}
             for (name, _), document in zip(compared, one, strict=True)
@@ -49,11 +49,11 @@ def show(
         "better or worse: the 95 % interval of the ratio (Welch, on logarithms, between"
         " repetitions) excludes 1"
     )
-    rows = (comparison.a.first for _, found in compared for comparison in found.comparisons)
+    rows = (comparison.a.first for _, each in compared for comparison in each.comparisons)
     definitions.show(out, rows, explain=explain, also=[better])
 
 
-def _two(out: Console, found: Compared) -> None:
+def _two(out: Console, compared: Compared) -> None:
     table = Table(title="B ÷ A")
     for heading in ("case", "metric", "A", "B", "B ÷ A", "B is"):
         table.add_column(
@@ -62,7 +62,7 @@ def _two(out: Console, found: Compared) -> None:
             no_wrap=heading == "metric",
         )
     last = None
-    for comparison in found.comparisons:
+    for comparison in compared.comparisons:
         row = comparison.a.first
         case = _case(comparison)
         shown, last = "" if case == last else case, case
@@ -75,7 +75,7 @@ def _two(out: Console, found: Compared) -> None:
             f"[{_STYLE[comparison.verdict]}]{comparison.verdict}[/]",
         )
     out.print(table)
-    _differences(out, found, "B")
+    _differences(out, compared, "B")
 
 
 def _several(out: Console, sides: Sequence[Side]) -> None:
@@ -120,22 +120,24 @@ def _case(comparison: Comparison) -> str:
     return escape(f"{row.workload} {row.preset} {row.dtype} {comparison.a.label()}")
 
 
-def _differences(out: Console, found: Compared, letter: str) -> None:
-    for name, (a, b) in found.differs.items():
+def _differences(out: Console, compared: Compared, letter: str) -> None:
+    for name, (a, b) in compared.differs.items():
         out.print(f"differs: {name}: A {a}, {letter} {b}", markup=False, soft_wrap=True)
-    for words in found.where_not:
+    for words in compared.where_not:
         out.print(f"definitions: {words}", markup=False, soft_wrap=True)
-    if found.only_a or found.only_b:
-        out.print(f"left out: {found.only_a} figures only in A, {found.only_b} only in {letter}")
+    if compared.only_a or compared.only_b:
+        out.print(
+            f"left out: {compared.only_a} figures only in A, {compared.only_b} only in {letter}"
+        )
 
 
-def _document(found: Compared) -> dict[str, object]:
+def _document(compared: Compared) -> dict[str, object]:
     return {
-        "comparisons": [_record(comparison) for comparison in found.comparisons],
-        "differs": {name: list(pair) for name, pair in found.differs.items()},
-        "only_a": found.only_a,
-        "only_b": found.only_b,
-        "where_not": list(found.where_not),
+        "comparisons": [_record(comparison) for comparison in compared.comparisons],
+        "differs": {name: list(pair) for name, pair in compared.differs.items()},
+        "only_a": compared.only_a,
+        "only_b": compared.only_b,
+        "where_not": list(compared.where_not),
     }
 
 
@@ -156,7 +158,7 @@ def _record(comparison: Comparison) -> dict[str, object]:
     }
 
 
-def _estimate(found: Estimate | None) -> dict[str, float | int | None] | None:
-    if found is None:
+def _estimate(estimate: Estimate | None) -> dict[str, float | int | None] | None:
+    if estimate is None:
         return None
-    return {"point": found.point, "low": found.low, "high": found.high, "n": found.n}
+    return {"point": estimate.point, "low": estimate.low, "high": estimate.high, "n": estimate.n}

@@ -27,13 +27,13 @@ def show(rows: Sequence[Row], store: Path | None, *, as_json: bool, explain: boo
     out = console()
     for run_id in dict.fromkeys(row.run_id for row in rows):
         own = [row for row in rows if row.run_id == run_id]
-        told = json.loads(own[0].environment)["compiled"]
+        compiled = json.loads(own[0].environment)["compiled"]
         params = json.loads(own[0].params)
         label = " ".join(f"{key}={value}" for key, value in params.items() if key != "seed")
-        title = f"{own[0].workload} {own[0].preset} on {told['topology']}: {label}"
+        title = f"{own[0].workload} {own[0].preset} on {compiled['topology']}: {label}"
         out.print(_figures(title, own))
-        out.print(_phases(told))
-        for note in _notes(told):
+        out.print(_phases(compiled))
+        for note in _notes(compiled):
             out.print(note, soft_wrap=True)
         out.print()
     for words in dict.fromkeys(filter(None, map(price_words, rows))):
@@ -53,7 +53,7 @@ def _figures(title: str, rows: Iterable[Row]) -> Table:
     return table
 
 
-def _phases(told: dict[str, Any]) -> Table:
+def _phases(compiled: dict[str, Any]) -> Table:
     table = Table(title="parts of each phase, one run")
     for heading in (
         "phase",
@@ -65,7 +65,7 @@ def _phases(told: dict[str, Any]) -> Table:
         "cycles",
     ):
         table.add_column(heading)
-    for name, phase in told["phases"].items():
+    for name, phase in compiled["phases"].items():
         memory = _memory(phase["bytes_a_device"])
         if not phase["fits"]:
             available = _memory(phase["available_bytes"])
@@ -84,15 +84,15 @@ def _memory(size: float) -> str:
     return f"{size / _GIB:.2f} GiB" if size >= _GIB else quantity.quantity(size, "byte")
 
 
-def _notes(told: dict[str, Any]) -> list[str]:
-    libtpu = told["versions"]["libtpu"]
+def _notes(compiled: dict[str, Any]) -> list[str]:
+    libtpu = compiled["versions"]["libtpu"]
     notes = [
-        f"The estimate of the TPU compiler (libtpu {libtpu}) at {told['clock_hz'] / 1e9:.2f} GHz;"
-        " nothing was run."
+        f"The estimate of the TPU compiler (libtpu {libtpu}) at"
+        f" {compiled['clock_hz'] / 1e9:.2f} GHz; nothing was run."
     ]
-    if any(phase["attention"]["calls"] for phase in told["phases"].values()):
-        notes.append(f"Layers compiled: {told['layers']}. Attention: {told['attention']}.")
-    for name, phase in told["phases"].items():
+    if any(phase["attention"]["calls"] for phase in compiled["phases"].values()):
+        notes.append(f"Layers compiled: {compiled['layers']}. Attention: {compiled['attention']}.")
+    for name, phase in compiled["phases"].items():
         if phase["fits"]:
             uncovered = ", ".join(f"{n} {what}" for what, n in sorted(phase["uncovered"].items()))
             calls = sum(phase["custom_calls"].values())

@@ -71,33 +71,33 @@ def _cells(row: Row) -> tuple[str, ...]:
     params = json.loads(row.params)
     hidden = {"seed", "software"}
     case = " ".join(f"{k}={v}" for k, v in params.items() if k not in hidden)
-    told = json.loads(row.environment).get("estimate", {})
+    estimate = json.loads(row.environment).get("estimate", {})
     if row.value is None:
         return case, row.metric, quantity.MISSING, row.reason or "", ""
-    low, high = told.get("low_90"), told.get("high_90")
+    low, high = estimate.get("low_90"), estimate.get("high_90")
     between = ""
     if low is not None and high is not None:
         between = f"{quantity.quantity(low, row.unit)} … {quantity.quantity(high, row.unit)}"
-    bound = str(told.get("bound", ""))
+    bound = str(estimate.get("bound", ""))
     return case, row.metric, quantity.quantity(row.value, row.unit), between, bound
 
 
-def show_validation(found: Mapping[str, Any], *, as_json: bool) -> None:
+def show_validation(validation: Mapping[str, Any], *, as_json: bool) -> None:
     """Errors of a validation: overall, by device, source and kind, and what was left out."""
     if as_json:
-        print_json(found)
+        print_json(validation)
         return
     out = console()
-    used, total = found["rows_used"], found["rows_total"]
+    used, total = validation["rows_used"], validation["rows_total"]
     share = 100 * used / total if total else 0.0
     out.print(
-        f"{found['file']}: {used} of {total} rows used ({share:.0f} %),"
-        f" {found['rows_skipped']} skipped, {found['rows_implausible']} implausible;"
-        f" fit {found['fit']}",
+        f"{validation['file']}: {used} of {total} rows used ({share:.0f} %),"
+        f" {validation['rows_skipped']} skipped, {validation['rows_implausible']} implausible;"
+        f" fit {validation['fit']}",
         markup=False,
         soft_wrap=True,
     )
-    seen = found["rows_of_fitted_sources"]
+    seen = validation["rows_of_fitted_sources"]
     if seen:
         out.print(
             f"note: {seen} rows are of sources that the fit has seen: their error says how well it"
@@ -107,16 +107,16 @@ def show_validation(found: Mapping[str, Any], *, as_json: bool) -> None:
         )
     overall = {
         "rows": used,
-        "median_abs_pct_err": found["median_abs_pct_err"],
-        "p90_abs_pct_err": found["p90_abs_pct_err"],
-        "coverage_90": found["coverage_90"],
+        "median_abs_pct_err": validation["median_abs_pct_err"],
+        "p90_abs_pct_err": validation["p90_abs_pct_err"],
+        "coverage_90": validation["coverage_90"],
     }
     if used:
         out.print(_groups("all rows", {"all": overall}))
         for what in ("device", "source", "kind"):
-            out.print(_groups(f"by {what}", found[f"by_{what}"]))
+            out.print(_groups(f"by {what}", validation[f"by_{what}"]))
     for question, order in (("faster per chip", "faster"), ("cheaper at list prices", "cheaper")):
-        pairs = found["pairs"][order]
+        pairs = validation["pairs"][order]
         if pairs["pairs"]:
             out.print(
                 f"{question}: named rightly in {pairs['right']} of {pairs['pairs']} TPU–GPU pairs"
@@ -124,9 +124,9 @@ def show_validation(found: Mapping[str, Any], *, as_json: bool) -> None:
             )
         else:
             out.print(f"{question}: no TPU–GPU pair of comparable rows")
-    for reason, count in sorted(found["skipped"].items(), key=lambda item: -item[1]):
+    for reason, count in sorted(validation["skipped"].items(), key=lambda item: -item[1]):
         out.print(f"skipped {count}: {reason}", markup=False, soft_wrap=True)
-    for flagged in found["implausible"][:MOST_GROUPS]:
+    for flagged in validation["implausible"][:MOST_GROUPS]:
         out.print(
             f"implausible, line {flagged['line']} ({flagged['source']}): {flagged['reason']}",
             markup=False,

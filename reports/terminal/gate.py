@@ -48,43 +48,43 @@ class Taken(Protocol):
 
 
 def show(
-    found: GateReport, unreadable: Sequence[Unreadable], *, as_json: bool, explain: bool = False
+    report: GateReport, unreadable: Sequence[Unreadable], *, as_json: bool, explain: bool = False
 ) -> None:
     """The verdicts as a table or one JSON document; files left out are named on stderr."""
     warn_unreadable(unreadable)
-    warn(_too_noisy(found))
+    warn(_too_noisy(report))
     if as_json:
-        print_json(document(found))
+        print_json(document(report))
         return
     out = console()
-    for note in found.notes:
+    for note in report.notes:
         out.print(note, markup=False, soft_wrap=True)
-    if found.findings:
-        _table(out, found, explain=explain)
-    for run in found.runs[:1]:
-        out.print(f"stored as runs {run} and {found.runs[-1]}", markup=False)
-    words = {"first": "nothing to compare with yet"}.get(found.state, found.state)
-    out.print(f"gate: {words}", style=STYLE[found.state])
+    if report.findings:
+        _table(out, report, explain=explain)
+    for run in report.runs[:1]:
+        out.print(f"stored as runs {run} and {report.runs[-1]}", markup=False)
+    words = {"first": "nothing to compare with yet"}.get(report.state, report.state)
+    out.print(f"gate: {words}", style=STYLE[report.state])
 
 
-def _too_noisy(found: GateReport) -> list[str]:
+def _too_noisy(report: GateReport) -> list[str]:
     """A line for each figure that scattered too much for any verdict."""
     return [
         f"too noisy for a verdict: {one.case}: {one.metric} scatters by {100 * one.sigma:.1f} %, so"
         f" that only a change of {100 * (one.mde - 1):.0f} % would show; try again in a quieter"
         " moment, or on a quieter machine"
-        for one in found.findings
+        for one in report.findings
         if one.state == "inconclusive" and one.sigma and one.mde and one.mde > one.policy.limit
     ]
 
 
-def _table(out: Any, found: GateReport, *, explain: bool) -> None:
-    table = Table(title=escape(found.title))
+def _table(out: Any, report: GateReport, *, explain: bool) -> None:
+    table = Table(title=escape(report.title))
     for heading in ("case", "metric", "baseline", "candidate", "worse by", "σ", "detectable", "n"):
         right = heading not in {"case", "metric"}
         table.add_column(heading, justify="right" if right else "left")
     table.add_column("verdict")
-    for finding in found.findings:
+    for finding in report.findings:
         table.add_row(
             escape(f"{finding.case} · {finding.evidence}"),
             finding.metric,
@@ -97,15 +97,15 @@ def _table(out: Any, found: GateReport, *, explain: bool) -> None:
             f"[{STYLE[finding.state]}]{finding.state}[/]",
         )
     out.print(table)
-    for finding in found.findings:
+    for finding in report.findings:
         what = f"{finding.state}: {finding.case}: {finding.metric}"
         out.print(f"{what}: {finding.reason}{cause(finding)}", markup=False, soft_wrap=True)
-    _legend(out, found, explain=explain)
+    _legend(out, report, explain=explain)
 
 
-def _legend(out: Any, found: GateReport, *, explain: bool) -> None:
+def _legend(out: Any, report: GateReport, *, explain: bool) -> None:
     policies = {(f.policy.margin, f.policy.limit, f.policy.alpha, f.policy.ok_alpha)
-                for f in found.findings}  # fmt: skip
+                for f in report.findings}  # fmt: skip
     for margin, limit, alpha, ok_alpha in sorted(policies):
         out.print(
             f"regressed: worse by more than {100 * (margin - 1):.3g} % (proven, error {alpha:.0%});"
@@ -122,7 +122,7 @@ def _legend(out: Any, found: GateReport, *, explain: bool) -> None:
         style="dim",
         soft_wrap=True,
     )
-    for name in dict.fromkeys(finding.metric for finding in found.findings):
+    for name in dict.fromkeys(finding.metric for finding in report.findings):
         if name in METRICS:
             out.print(f"{name}: {METRICS[name].formula}", style="dim", markup=False, soft_wrap=True)
 
@@ -147,16 +147,16 @@ def cause(finding: Finding) -> str:
     )
 
 
-def document(found: GateReport) -> dict[str, Any]:
+def document(report: GateReport) -> dict[str, Any]:
     """The verdicts as JSON values."""
     return {
-        "verdict": found.state,
-        "exit_code": found.exit_code,
-        "title": found.title,
-        "notes": list(found.notes),
-        "runs": list(found.runs),
-        "cut_short": found.cut_short,
-        "findings": [_record(finding) for finding in found.findings],
+        "verdict": report.state,
+        "exit_code": report.exit_code,
+        "title": report.title,
+        "notes": list(report.notes),
+        "runs": list(report.runs),
+        "cut_short": report.cut_short,
+        "findings": [_record(finding) for finding in report.findings],
     }
 
 

@@ -15,14 +15,14 @@ SHOWN = 60
 """Most recent runs drawn in the line."""
 
 
-def show(found: Sequence[Series], unreadable: Sequence[Unreadable], *, as_json: bool) -> None:
+def show(histories: Sequence[Series], unreadable: Sequence[Unreadable], *, as_json: bool) -> None:
     """Each series; files left out are named on stderr."""
     warn_unreadable(unreadable)
     if as_json:
-        print_json({"series": [_record(series) for series in found]})
+        print_json({"series": [_record(series) for series in histories]})
         return
     out = console()
-    for series in found:
+    for series in histories:
         _one(out, series)
     out.print("Advisory: change points by Apache Otava; a verdict comes from tpubench ab or gate.")
 

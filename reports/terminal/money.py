@@ -24,19 +24,19 @@ _SHARES = {
 }  # fmt: skip
 
 
-def show_prices(found: Sequence[Price], on: dt.date, *, as_json: bool) -> None:
+def show_prices(prices: Sequence[Price], on: dt.date, *, as_json: bool) -> None:
     """A price table, each price with its date and whether it is stale."""
     if as_json:
-        print_json([price_record(price, on) for price in found])
+        print_json([price_record(price, on) for price in prices])
         return
-    if not found:
+    if not prices:
         console().print("no price matches")
         return
     table = Table(title="US dollars a chip-hour")
     for heading in ("id", "accelerator", "term", "layer", "as of"):
         table.add_column(heading)
     table.add_column("$/chip-hour", justify="right")
-    for price in found:
+    for price in prices:
         table.add_row(
             escape(price.id),
             escape(price.accelerator),

@@ -97,12 +97,12 @@ def say(out: Console, text: str, *, bold: bool = False) -> None:
 
 def table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     """A table whose figures on the right are never cut: words on the left fold instead."""
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in left:
-        made.add_column(heading)
+        grid.add_column(heading)
     for heading in right:
-        made.add_column(heading, justify="right", no_wrap=True)
-    return made
+        grid.add_column(heading, justify="right", no_wrap=True)
+    return grid
 
 
 def by_year(

@@ -48,12 +48,12 @@ def facts(asked: Asked) -> Path:
         warn(f"left out: {complaint}")
     if kept is not None and not asked.selectors and not files(folder):
         return _show_plan(kept, asked)
-    found, note = select_for_report(asked.store, asked.selectors)
-    warn_unreadable(found.unreadable)
+    scan, note = select_for_report(asked.store, asked.selectors)
+    warn_unreadable(scan.unreadable)
     if note is not None:
         print(f"tpubench: note: {note}", file=sys.stderr)
     written = page.write(
-        with_list_prices(found, asked.table),
+        with_list_prices(scan, asked.table),
         asked.out,
         table=asked.table,
         settings=turned,

@@ -60,9 +60,9 @@ def _notes(out: Console, run_id: str, labels: Labels) -> None:
 
 
 def _record(run: Run) -> dict[str, Any]:
-    found = asdict(run)
-    labels = found.pop("labels")
-    return {**found, "tags": labels["tags"], "notes": labels["notes"]}
+    record = asdict(run)
+    labels = record.pop("labels")
+    return {**record, "tags": labels["tags"], "notes": labels["notes"]}
 
 
 def show_labels(run_id: str, labels: Labels, *, as_json: bool) -> None:

@@ -87,12 +87,12 @@ def gate_stored(baseline: Iterable[Row], candidate: Iterable[Row], rules: Rules)
         )
     if not staged:
         raise UsageError("no pairs of a duet among these rows")
-    found = [
+    findings = [
         confirmed(stages[FIRST], stages[CONFIRMATION]) if CONFIRMATION in stages else stages[FIRST]
         for stages in staged.values()
     ]
     runs = (baseline[0].run_id, candidate[0].run_id)
-    return GateReport(title="stored duet", findings=found, runs=runs)
+    return GateReport(title="stored duet", findings=findings, runs=runs)
 
 
 def confirmed(first: Finding, second: Finding) -> Finding:
@@ -113,8 +113,8 @@ def unconfirmed(first: Finding) -> Finding:
 
 
 def _unsteady(rows: Sequence[Row]) -> float:
-    told = [(json.loads(row.environment).get("timing") or {}).get("steadiness") for row in rows]
-    return float(sum(word != "steady" for word in told) / len(told))
+    words = [(json.loads(row.environment).get("timing") or {}).get("steadiness") for row in rows]
+    return float(sum(word != "steady" for word in words) / len(words))
 
 
 def _reason(judged: Judged, policy: Policy, mde: float | None) -> str:

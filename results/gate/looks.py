@@ -152,16 +152,16 @@ def _flagged(effect: float, sigma: float, policy: Policy) -> dict[int, float]:
 
     values = effect + sigma * _standard_normals()
     decided = np.zeros(len(values), dtype=bool)
-    found = {}
+    flagged = {}
     for look, count in enumerate(LOOKS):
         if count > MDE_PAIRS:
             break
         seen = values[:, :count]
         worse = _claimed(seen - math.log(policy.margin), spent(policy.alpha, look), policy.test)
         fine = _claimed(math.log(policy.limit) - seen, spent(policy.ok_alpha, look), policy.test)
-        found[count] = float((worse & ~decided).mean())
+        flagged[count] = float((worse & ~decided).mean())
         decided |= worse | fine
-    return found
+    return flagged
 
 
 def _claimed(differences: NDArray[np.float64], level: float, test: PairedTest) -> NDArray[np.bool_]:

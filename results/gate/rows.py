@@ -100,14 +100,16 @@ def _case(
     wanted = rules.metrics or headline(present)
     if not wanted:
         wanted = tuple(a)[:1]
-    found = [_figure(case, name, a, b, right, rules) for name in wanted if name in a or name in b]
+    attempts = [
+        _figure(case, name, a, b, right, rules) for name in wanted if name in a or name in b
+    ]
     gated = rules.metrics or TAILED
     tails = [
         _tail(case, a[name], b[name], rules)
         for name in TAILED
         if name in gated and name in present and name in b
     ]
-    return found + [tail for tail in tails if tail is not None]
+    return attempts + [tail for tail in tails if tail is not None]
 
 
 def _figure(
@@ -144,7 +146,7 @@ def _tail(
     if differences(one.first, other.first):
         return None  # the figure itself is refused already
     sides = [[percentile(row.samples or [], 0.99) for row in s.rows] for s in (one, other)]
-    points = [[found.point for found in side if found is not None] for side in sides]
+    points = [[tail.point for tail in side if tail is not None] for side in sides]
     if any(len(p) < len(s) or min(p, default=0) <= 0 for p, s in zip(points, sides, strict=True)):
         return None
     row = one.first
@@ -195,14 +197,14 @@ def differences(a: Row, b: Row) -> dict[str, tuple[str, str]]:
         return {"fingerprint": ("recorded" if one else "none", "recorded" if other else "none")}
     for field in {"hosts", "parallelism"} - one.keys() - other.keys():  # another tool's rows
         one[field], other[field] = getattr(a, field), getattr(b, field)
-    found: dict[str, tuple[str, str]] = {}
+    differing: dict[str, tuple[str, str]] = {}
     for field in sorted(one.keys() | other.keys()):
         left, right = one.get(field), other.get(field)
         if left is None or right is None or left != right:
-            found[field] = (_shown(left), _shown(right))
-    if not found and (a.fingerprint is None or a.fingerprint != b.fingerprint):
-        found["fingerprint"] = (str(a.fingerprint), str(b.fingerprint))
-    return found
+            differing[field] = (_shown(left), _shown(right))
+    if not differing and (a.fingerprint is None or a.fingerprint != b.fingerprint):
+        differing["fingerprint"] = (str(a.fingerprint), str(b.fingerprint))
+    return differing
 
 
 def _shown(value: object) -> str:
@@ -212,14 +214,14 @@ def _shown(value: object) -> str:
 def _must_match(row: Row) -> dict[str, Any] | None:
     """The fingerprint's fields, flattened, with the row's own columns that must be equal."""
     environment = json.loads(row.environment)
-    found = environment.get("fingerprint") if isinstance(environment, dict) else None
-    if not isinstance(found, dict) or not found:
+    fingerprint = environment.get("fingerprint") if isinstance(environment, dict) else None
+    if not isinstance(fingerprint, dict) or not fingerprint:
         return None
     flat: dict[str, Any] = {
         "evidence": row.evidence,
         "row.workload_version": row.workload_version,
     }
-    for field, value in found.items():
+    for field, value in fingerprint.items():
         if isinstance(value, dict) and value:
             flat |= {f"{field}.{key}": item for key, item in value.items() if item is not None}
         else:
@@ -269,7 +271,7 @@ def _detectable(sigma: float, m: int, n: int, policy: Policy) -> float:
 
 def _settle(tried: Sequence[_Attempt]) -> list[Finding]:
     """Verdicts, the errors of each family shared by Holm's rule."""
-    found = {id(attempt): attempt.finding for attempt in tried}
+    findings = {id(attempt): attempt.finding for attempt in tried}
     for family in {attempt.family for attempt in tried}:
         members = [attempt for attempt in tried if attempt.family == family and attempt.testable]
         if not members:
@@ -280,13 +282,15 @@ def _settle(tried: Sequence[_Attempt]) -> list[Finding]:
         for member, alarm in zip(members, alarms, strict=True):
             finding = member.finding
             if alarm:
-                found[id(member)] = replace(finding, state="regressed", reason=_how_much(finding))
+                findings[id(member)] = replace(
+                    finding, state="regressed", reason=_how_much(finding)
+                )
             elif member.p_ok <= finding.policy.ok_alpha and _able(finding):
-                found[id(member)] = replace(finding, state="ok", reason=_how_much(finding))
+                findings[id(member)] = replace(finding, state="ok", reason=_how_much(finding))
             else:
                 reason = _what_would_do(finding, alpha, len(members))
-                found[id(member)] = replace(finding, reason=reason)
-    return [found[id(attempt)] for attempt in tried]
+                findings[id(member)] = replace(finding, reason=reason)
+    return [findings[id(attempt)] for attempt in tried]
 
 
 def _able(finding: Finding) -> bool:

@@ -43,9 +43,9 @@ def gate_selected(
     with naming(unreadable):
         check(rules, {row.metric for row in new})
         if baseline is None or baseline == RELEASE:
-            found = _before(store, new, released=baseline == RELEASE)
-            unreadable += found.unreadable
-            old, note = found.rows, found.note
+            before = _before(store, new, released=baseline == RELEASE)
+            unreadable += before.unreadable
+            old, note = before.rows, before.note
             if is_duet(new) and is_baseline(new[0]):
                 old, new = new, old
         else:
@@ -148,18 +148,18 @@ def _rows(store: Path, selector: str) -> tuple[list[Row], list[Unreadable]]:
     if not all(sources):
         raise UsageError(f"{selector!r} is an empty selector")
     try:
-        found = select(store, sources)
+        scan = select(store, sources)
     except UsageError:
         commits = [commit for text in sources if (commit := _commit(text)) is not None]
         if len(commits) != len([text for text in sources if "=" not in text]):
             raise
         pairs = [text for text in sources if "=" in text]
-        found = select(store, [*commits, *pairs])
-    rows = list(iter_rows(found.table))
+        scan = select(store, [*commits, *pairs])
+    rows = list(iter_rows(scan.table))
     if not rows:
-        with naming(found.unreadable):
+        with naming(scan.unreadable):
             raise UsageError(f"no rows match {selector!r}")
-    return rows, found.unreadable
+    return rows, scan.unreadable
 
 
 def _commit(text: str) -> str | None:

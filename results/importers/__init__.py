@@ -85,20 +85,20 @@ def read_results(format_name: str, path: Path) -> Imported:
 def _recognised(path: Path) -> ModuleType:
     if not path.exists():
         raise UsageError(f"cannot read {path}: there is no such file")
-    found = [module for _, module in sorted(_modules().items()) if module.reads(path)]
-    if len(found) == 1:
-        return found[0]
+    modules = [module for _, module in sorted(_modules().items()) if module.reads(path)]
+    if len(modules) == 1:
+        return modules[0]
     known = ", ".join(formats())
-    if not found:
+    if not modules:
         if path.suffix.lower() == ".json":
             read_json(path)  # what is wrong with the file says more than that nobody knows it
         raise UsageError(f"{path} is of no format that is known here: {known}; name one")
-    names = ", ".join(module.FORMAT for module in found)
+    names = ", ".join(module.FORMAT for module in modules)
     raise UsageError(f"{path} may be of several formats ({names}): name the one it is")
 
 
 @functools.cache
 def _modules() -> Mapping[str, ModuleType]:
     names = [module.name for module in pkgutil.iter_modules(__path__)]
-    found = [importlib.import_module(f"{__name__}.{n}") for n in names if not n.startswith("_")]
-    return {module.FORMAT: module for module in found}
+    modules = [importlib.import_module(f"{__name__}.{n}") for n in names if not n.startswith("_")]
+    return {module.FORMAT: module for module in modules}

@@ -55,10 +55,10 @@ def read_json(path: Path) -> Node:
         state = path.stat()
     except (OSError, ValueError):
         return parse(read_text(path), path)
-    found = _read_once(path, state.st_mtime_ns, state.st_size)
-    if isinstance(found, UsageError):
-        raise found
-    return found
+    document = _read_once(path, state.st_mtime_ns, state.st_size)
+    if isinstance(document, UsageError):
+        raise document
+    return document
 
 
 @functools.lru_cache(maxsize=1)
@@ -125,8 +125,8 @@ class Node:
 
     def first(self, *keys: str) -> Node:
         """The first of these entries that is there."""
-        found = [self[key] for key in keys]
-        return next((node for node in found if node.value is not None), found[0])
+        nodes = [self[key] for key in keys]
+        return next((node for node in nodes if node.value is not None), nodes[0])
 
     def items(self) -> list[Node]:
         """The elements of a list (none when it is missing); UsageError when it is none."""
@@ -184,8 +184,8 @@ class Node:
 
     def numbers(self, scale: float = 1.0) -> tuple[float, ...]:
         """A list of numbers times ``scale``, those that are missing or not finite left out."""
-        found = [node.number(scale) for node in self.items()]
-        return tuple(number for number in found if number is not None)
+        numbers = [node.number(scale) for node in self.items()]
+        return tuple(number for number in numbers if number is not None)
 
     def time(self) -> dt.datetime | None:
         """A moment (UTC): seconds since 1970, ISO text, or ``YYYYMMDD-HHMMSS``; None if unclear."""
@@ -196,8 +196,8 @@ class Node:
             if isinstance(value, str) and len(value) == 15:
                 return dt.datetime.strptime(value, "%Y%m%d-%H%M%S").replace(tzinfo=dt.UTC)
             if isinstance(value, str):
-                found = dt.datetime.fromisoformat(value)
-                return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
+                time = dt.datetime.fromisoformat(value)
+                return time if time.tzinfo else time.replace(tzinfo=dt.UTC)
         except (ValueError, OverflowError, OSError):
             return None
         return None
@@ -212,9 +212,9 @@ def _place(path: Path, where: str) -> str:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
+        twice = next(name for name in members if names.count(name) > 1)
         raise ValueError(f"key {one_line(twice)!r} appears twice in one object")
-    return found
+    return members

@@ -52,13 +52,13 @@ def place(log: Path) -> Place | None:
     return None
 
 
-def system_of(found: Place | None) -> System:
+def system_of(place: Place | None) -> System:
     """The system of a log, from its file; only its name where there is none."""
-    if found is None:
+    if place is None:
         return System()
-    path = found.top / "systems" / f"{found.system}.json"
+    path = place.top / "systems" / f"{place.system}.json"
     if not path.is_file() or path.is_symlink():
-        return System(name=found.system, device=device_in(found.system), submitter=found.top.name)
+        return System(name=place.system, device=device_in(place.system), submitter=place.top.name)
     return read_system(path)
 
 
@@ -135,6 +135,6 @@ def round_of(path: Path) -> str | None:
     return None
 
 
-def source(found: Place) -> str:
+def source(place: Place) -> str:
     """Where a log stands, from the division or round downwards."""
-    return "/".join((*found.top.parts[-2:], "results", found.system, *found.rest))
+    return "/".join((*place.top.parts[-2:], "results", place.system, *place.rest))

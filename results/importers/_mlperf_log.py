@@ -65,15 +65,15 @@ def read_log(path: Path, root: Path | None = None) -> Record:
         raise UsageError(f"{path} is {why}")
     log = _Log(path=path, lines=_lines(text))
     _refuse_other_modes(log)
-    found = place(path)
+    where = place(path)
     written, verdict = log.lines.get("Scenario"), log.lines.get("Result is")
-    folder = _folder(found)
+    folder = _folder(where)
     if verdict is None or (written is None and folder is None):
         raise UsageError(f"{path} says neither Scenario nor whether the result is valid")
     scenario, note = _scenario(written, folder)
-    system = system_of(found)
-    model, run = _benchmark(found)
-    dtype, no_dtype = precision(path, found)
+    system = system_of(where)
+    model, run = _benchmark(where)
+    dtype, no_dtype = precision(path, where)
     bad = verdict.split()[0].upper() != "VALID"
     return Record(
         workload="mlperf-inference",
@@ -82,7 +82,7 @@ def read_log(path: Path, root: Path | None = None) -> Record:
             "scenario": scenario,
             "round": round_of(path),
             "division": system.division,
-            "submission": None if found is None else f"{system.submitter}/{found.system}",
+            "submission": None if where is None else f"{system.submitter}/{where.system}",
             "target_qps": log.number("target_qps"),
         },
         device=system.device,
@@ -90,7 +90,7 @@ def read_log(path: Path, root: Path | None = None) -> Record:
         hosts=system.hosts,
         dtype=dtype,
         software=system.software,
-        source=None if found is None else source(found),
+        source=None if where is None else source(where),
         repetition=run,
         status="invalid" if bad else "ok",
         reason=f"MLPerf calls the result {verdict}" if bad else None,
@@ -119,12 +119,12 @@ def _refuse_other_modes(log: _Log) -> None:
 
 def _lines(text: str) -> dict[str, str]:
     """The first value of each name, which is the summary's."""
-    found: dict[str, str] = {}
+    lines: dict[str, str] = {}
     for line in text.splitlines():
         match = _LINE.match(line)
         if match:
-            found.setdefault(match["name"].strip(), match["value"].strip())
-    return found
+            lines.setdefault(match["name"].strip(), match["value"].strip())
+    return lines
 
 
 def _scenario(written: str | None, folder: str | None) -> tuple[str, str | None]:
@@ -137,17 +137,17 @@ def _scenario(written: str | None, folder: str | None) -> tuple[str, str | None]
     return log, None
 
 
-def _folder(found: Place | None) -> str | None:
-    name = scenario_name(found.rest[1]) if found is not None and len(found.rest) > 1 else ""
+def _folder(where: Place | None) -> str | None:
+    name = scenario_name(where.rest[1]) if where is not None and len(where.rest) > 1 else ""
     return name if name in _SCENARIOS else None
 
 
-def _benchmark(found: Place | None) -> tuple[str, int]:
+def _benchmark(where: Place | None) -> tuple[str, int]:
     """Model and run number, from the path."""
-    if found is None or len(found.rest) < 2:
+    if where is None or len(where.rest) < 2:
         return "benchmark-not-stated", 0
-    run = re.fullmatch(r"run_(\d{1,4})", found.rest[-2])
-    return found.rest[0], int(run[1]) - 1 if run and int(run[1]) > 0 else 0
+    run = re.fullmatch(r"run_(\d{1,4})", where.rest[-2])
+    return where.rest[0], int(run[1]) - 1 if run and int(run[1]) > 0 else 0
 
 
 def _figures(log: _Log, scenario: str, note: str | None) -> list[Figure]:

@@ -81,9 +81,9 @@ def _notes(log: Path, place: Place) -> Iterator[Path]:
         if folder == place.top / "results":
             break
         beside = [folder / "measurements.json", folder / f"{place.system}.json"]
-        found = [path for path in beside if _plain(path)]
-        if found:
-            yield from found
+        paths = [path for path in beside if _plain(path)]
+        if paths:
+            yield from paths
             return
     if not place.rest:
         return
@@ -91,10 +91,10 @@ def _notes(log: Path, place: Place) -> Iterator[Path]:
     scenario = place.rest[1].lower() if len(place.rest) > 1 else None
     inner = [path for path in _listed(folder) if path.is_dir() and path.name.lower() == scenario]
     for place_of_notes in (*inner, folder):
-        found = [path for path in _listed(place_of_notes) if path.suffix.lower() == ".json"]
-        found = [path for path in found if _plain(path)]
-        if found:
-            yield from islice(found, _MOST_NOTES)
+        paths = [path for path in _listed(place_of_notes) if path.suffix.lower() == ".json"]
+        paths = [path for path in paths if _plain(path)]
+        if paths:
+            yield from islice(paths, _MOST_NOTES)
             return
 
 

@@ -67,8 +67,8 @@ def read_name(name: str) -> Named:
 
 def precision_in(text: str) -> str | None:
     """The first precision named, a key-value cache's apart."""
-    found = _PRECISION.search(text.lower())
-    return found[1] if found else None
+    match = _PRECISION.search(text.lower())
+    return match[1] if match else None
 
 
 def device_in(text: str) -> str | None:

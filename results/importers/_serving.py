@@ -35,10 +35,10 @@ def latency(metric: str, middle: Node, mean: Node, scale: float = 1.0) -> list[F
 
 def measured(run: Node, figures: Iterable[Figure]) -> tuple[Figure, ...]:
     """The figures of a run; UsageError when none has a value, since then no request succeeded."""
-    found = tuple(figures)
-    if found and all(figure.value is None and not figure.samples for figure in found):
+    kept = tuple(figures)
+    if kept and all(figure.value is None and not figure.samples for figure in kept):
         raise run.error("has no figure above zero: no request succeeded")
-    return found
+    return kept
 
 
 def sampled(metric: str, samples: tuple[float, ...]) -> list[Figure]:

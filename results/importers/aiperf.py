@@ -196,8 +196,8 @@ def _load(config: Node, key: str) -> float | None:
 
 
 def _version(document: Node) -> str | None:
-    found = document["aiperf_version"].text()
-    return f"aiperf {found}" if found else None
+    version = document["aiperf_version"].text()
+    return f"aiperf {version}" if version else None
 
 
 def _telemetry(data: Node) -> tuple[str | None, int | None]:

@@ -140,11 +140,11 @@ def _time(name: str, run: Node, key: str, scale: float = _MS) -> list[Figure]:
     metrics = run["metrics"]
     if metrics[key].value is None:
         return []
-    found = _good(metrics[key])
+    good = _good(metrics[key])
     samples = _samples(run, key, scale)
-    middle = found.first("median") if found["median"].value is not None else found["percentiles"]
+    middle = good.first("median") if good["median"].value is not None else good["percentiles"]
     middle = middle["p50"] if isinstance(middle.value, dict) else middle
-    return sampled(name, samples) or latency(name, middle, found["mean"], scale)
+    return sampled(name, samples) or latency(name, middle, good["mean"], scale)
 
 
 def _samples(run: Node, key: str, scale: float) -> tuple[float, ...]:
@@ -156,19 +156,19 @@ def _samples(run: Node, key: str, scale: float) -> tuple[float, ...]:
     succeeded = _totals(run)["successful"].count()
     if not good or succeeded is None or len(good) != succeeded:
         return ()
-    found = [request[key].number(scale) for request in good]
-    return tuple(x for x in found if x is not None) if None not in found else ()
+    samples = [request[key].number(scale) for request in good]
+    return tuple(x for x in samples if x is not None) if None not in samples else ()
 
 
 def _strategy(run: Node) -> dict[str, Plain]:
     """How the load was made: so many streams at once, or so many requests a second."""
     for place in (run["config"], run["args"]):
-        found = place["strategy"] if isinstance(place.value, dict) else place
-        if isinstance(found.value, dict):
+        strategy = place["strategy"] if isinstance(place.value, dict) else place
+        if isinstance(strategy.value, dict):
             return {
-                "strategy": found.first("kind", "type_").text(),
-                "concurrency": found.first("streams", "max_concurrency").number(),
-                "request_rate": found["rate"].number(),
+                "strategy": strategy.first("kind", "type_").text(),
+                "concurrency": strategy.first("streams", "max_concurrency").number(),
+                "request_rate": strategy["rate"].number(),
             }
     return {}
 
@@ -189,5 +189,5 @@ def _model(root: Node, run: Node) -> str | None:
 
 
 def _version(root: Node) -> str | None:
-    found = root["metadata"]["guidellm_version"].text()
-    return f"guidellm {found}" if found else None
+    version = root["metadata"]["guidellm_version"].text()
+    return f"guidellm {version}" if version else None

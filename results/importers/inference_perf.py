@@ -84,8 +84,8 @@ def read(path: Path) -> Imported:
 
 
 def _stage(path: Path) -> int | None:
-    found = re.match(r"stage_(\d{1,6})_", path.name)
-    return int(found[1]) if found else None
+    match = re.match(r"stage_(\d{1,6})_", path.name)
+    return int(match[1]) if match else None
 
 
 def _length(summary: Node) -> float | None:

@@ -110,9 +110,9 @@ def _aggregated(run: Node) -> Record:
 
 def _gpus(run: Node) -> int:
     for key in ("num_gpus", "tp"):
-        found = run[key].count()
-        if found:
-            return found
+        gpus = run[key].count()
+        if gpus:
+            return gpus
     raise run.error("gives rates per GPU but not how many GPUs there were (tp)")
 
 

@@ -72,8 +72,8 @@ class _Event:
 
     def meta(self, key: str) -> float | None:
         """A number of the metadata, None where it is absent or none."""
-        found = self.node["metadata"]
-        value = found.value.get(key) if isinstance(found.value, dict) else None
+        metadata = self.node["metadata"]
+        value = metadata.value.get(key) if isinstance(metadata.value, dict) else None
         if not isinstance(value, int | float) or isinstance(value, bool):
             return None
         return float(value) if 0 <= value < 1e18 else None
@@ -95,8 +95,8 @@ def _log(path: Path) -> Record:
         raise UsageError(f"{path}: the run stops before it starts")
     status = stops[0].node["metadata"]["status"].text()
     reached = status == "success"
-    found = place(path)
-    system = system_of(found)
+    where = place(path)
+    system = system_of(where)
     batch = _number(events, "global_batch_size")
     length = _number(events, "max_sequence_length")
     number = re.fullmatch(r"result_(\d{1,3})\.txt", path.name)
@@ -110,17 +110,17 @@ def _log(path: Path) -> Record:
             "division": system.division or _stated(events, "submission_division"),
             "submission": "/".join(
                 part
-                for part in (_stated(events, "submission_org"), found.system if found else None)
+                for part in (_stated(events, "submission_org"), where.system if where else None)
                 if part
             ),
         },
-        device=system.device or _device(found, _stated(events, "submission_platform")),
+        device=system.device or _device(where, _stated(events, "submission_platform")),
         chips=system.chips,
         hosts=system.hosts,
         software=system.software,
         started_at=dt.datetime.fromtimestamp(starts[0].time_s, tz=dt.UTC),
         repetition=int(number[1]) if number else 0,
-        source=None if found is None else source(found),
+        source=None if where is None else source(where),
         status="ok" if reached else "invalid",
         reason=None if reached else f"the run ended with status {status}",
         figures=tuple(_figures(events, took, batch, length)) if reached else (),
@@ -134,15 +134,15 @@ def _log(path: Path) -> Record:
     )
 
 
-def _device(found: Place | None, platform: str | None) -> str | None:
+def _device(where: Place | None, platform: str | None) -> str | None:
     """Device without a system file: a TPU's system name, which the platform may contradict."""
-    if found is not None and re.search(r"tpu|trillium|ironwood", found.system, re.I):
-        return found.system
-    return platform or (device_in(found.system) if found else None)
+    if where is not None and re.search(r"tpu|trillium|ironwood", where.system, re.I):
+        return where.system
+    return platform or (device_in(where.system) if where else None)
 
 
 def _events(path: Path) -> list[_Event]:
-    found = []
+    events = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         mark, _, text = line.partition(_MARK)
         # Launchers put the rank before the mark; text before anything else is no event.
@@ -155,8 +155,8 @@ def _events(path: Path) -> list[_Event]:
         if key is None or time_ms is None or time_ms > _LATEST_MS:
             raise node.error("has no key or no usable time_ms")
         kind = node["event_type"].text() or ""
-        found.append(_Event(kind=kind, key=key, time_s=time_ms * _MS, node=node))
-    return found
+        events.append(_Event(kind=kind, key=key, time_s=time_ms * _MS, node=node))
+    return events
 
 
 def _stated(events: Sequence[_Event], key: str) -> str | None:
@@ -198,14 +198,14 @@ def _steps(
     events: Sequence[_Event], batch: float | None, length: float | None
 ) -> tuple[float, ...]:
     """Seconds a step in each block of training, by the log's own counts."""
-    told = [
+    stamps = [
         value
         for event in events
         if event.key == "tracked_stats" and isinstance(event.node["value"].value, dict)
         if (value := event.node["value"]["train_step_time"].number())
     ]
-    if told:
-        return tuple(told)
+    if stamps:
+        return tuple(stamps)
     times: list[float] = []
     opened: _Event | None = None
     for event in events:

@@ -81,15 +81,15 @@ def _record(root: Node, test: Node) -> Record:
 
 def _params(test: Node) -> dict[str, Plain]:
     """What tells apart the cases of a test: its parameters, where they are plain values."""
-    found: dict[str, Plain] = {}
+    params: dict[str, Plain] = {}
     group = test["group"].text()
     if group is not None:
-        found["group"] = group
+        params["group"] = group
     if isinstance(test["params"].value, dict):
         for key, value in test["params"].value.items():
             if value is None or isinstance(value, str | int | float | bool):
-                found[str(key)] = value
-    return found
+                params[str(key)] = value
+    return params
 
 
 def _machine(machine: Node) -> str:

@@ -94,8 +94,8 @@ def figure_key(line: Mapping[str, str]) -> Key:
 def rows() -> tuple[Row, ...]:
     """Every published figure, and the figures per chip that follow from it."""
     with TABLE.open(encoding="utf-8", newline="") as stream:
-        found = [row for line in csv.DictReader(stream) for row in _rows(line)]
-    return tuple(found)
+        shipped = [row for line in csv.DictReader(stream) for row in _rows(line)]
+    return tuple(shipped)
 
 
 def _rows(line: dict[str, str]) -> list[Row]:

@@ -55,13 +55,13 @@ class Likeness:
             digests.extend(_mark(row.digest) for row in rows)
             shapes.extend(_mark(row.shape) for row in rows if row.shape is not None)
         counts = np.maximum(_counts(self.digests, digests), _counts(self.shapes, shapes))
-        found, start = [], 0
+        alike, start = [], 0
         for file, end in zip(self.files, self.ends, strict=True):
             own = 0 if file[1] is None else 1
             if bool((counts[start:end] > own).any()):
-                found.append(file)
+                alike.append(file)
             start = end
-        return found
+        return alike
 
 
 def _mark(digest: str | None) -> int:

@@ -47,15 +47,17 @@ def seal(folder: Path, key: Path | None = None, allowed: Path | None = None) -> 
     listing = files(folder)
     if not listing:
         raise UsageError(f"there are no results in {folder}")
-    found = check(folder, listing, allowed=allowed)
-    if found.problems:
-        raise DamagedError(f"{folder} is not sealed: {found.problems[0]}")
-    done = Sealed(head=found.chain.head, not_covered=found.not_covered, left_out=found.tampered)
-    bad = {tampering.where.partition("/")[0] for tampering in found.tampered}
-    events = chains.pending_events(folder, found.chain)
-    lines = _Lines(found, bad)
+    checked = check(folder, listing, allowed=allowed)
+    if checked.problems:
+        raise DamagedError(f"{folder} is not sealed: {checked.problems[0]}")
+    done = Sealed(
+        head=checked.chain.head, not_covered=checked.not_covered, left_out=checked.tampered
+    )
+    bad = {tampering.where.partition("/")[0] for tampering in checked.tampered}
+    events = chains.pending_events(folder, checked.chain)
+    lines = _Lines(checked, bad)
     lines.some = [line for _, _, line in events]
-    chain = found.chain
+    chain = checked.chain
     while batch := lines.batch():
         block = chains.append(folder, chain, batch, key)
         chain.blocks.append(block)
@@ -73,11 +75,11 @@ def seal(folder: Path, key: Path | None = None, allowed: Path | None = None) -> 
 class _Lines:
     """The lines of the blocks to come, so many at a time."""
 
-    def __init__(self, found: SealCheck, bad: set[str]) -> None:
-        self.runs = sorted(set(found.pending) - bad)
+    def __init__(self, checked: SealCheck, bad: set[str]) -> None:
+        self.runs = sorted(set(checked.pending) - bad)
         self.some: list[bytes] = []
         self._rest: Iterator[Path] = iter(
-            [path for run_id in self.runs for path in found.pending[run_id]]
+            [path for run_id in self.runs for path in checked.pending[run_id]]
         )
 
     def batch(self) -> list[bytes]:

@@ -46,9 +46,11 @@ def sign(data: bytes, key: Path) -> bytes:
 
 def signer(data: bytes, signature: Path, allowed: Path) -> str:
     """Which of the allowed signers signed ``data``. NotSignedError when none of them did."""
-    found = _run(["ssh-keygen", "-Y", "find-principals", "-s", str(signature), "-f", str(allowed)])
-    principal = found.stdout.decode("utf-8", "replace").partition("\n")[0].strip()
-    if found.returncode != 0 or not principal:
+    principals = _run(
+        ["ssh-keygen", "-Y", "find-principals", "-s", str(signature), "-f", str(allowed)]
+    )
+    principal = principals.stdout.decode("utf-8", "replace").partition("\n")[0].strip()
+    if principals.returncode != 0 or not principal:
         raise NotSignedError("its key is not one of the allowed signers")
     checked = _run(
         [

@@ -11,11 +11,11 @@ _PCI = Path("/sys/bus/pci/devices")
 
 def tpus(bus: Path = _PCI) -> list[str]:
     """Canonical name of each TPU on the bus; empty where there is none."""
-    found = []
+    names = []
     for folder in sorted(bus.glob("*")):
         name = of_pci(_word(folder / "vendor"), _word(folder / "device"))
-        found += [name] if name else []
-    return found
+        names += [name] if name else []
+    return names
 
 
 def _word(path: Path) -> str:

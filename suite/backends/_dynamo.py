@@ -76,8 +76,8 @@ def graphs() -> int:
 
 def graph_breaks() -> int:
     """Places at which compiled code fell back to Python so far."""
-    found = _counters().get("graph_break", {})
-    return sum(found.values())
+    breaks = _counters().get("graph_break", {})
+    return sum(breaks.values())
 
 
 def disturbances() -> dict[str, int]:

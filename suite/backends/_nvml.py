@@ -30,8 +30,8 @@ def library() -> ModuleType | None:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
         return None
-    found: ModuleType = pynvml
-    return found
+    module: ModuleType = pynvml
+    return module
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +64,8 @@ def _cut_up(nvml: Any, handle: Any) -> bool:
 
 def exclusive(nvml: Any, uuids: Sequence[str]) -> bool:
     """Whether one of these GPUs admits one process at a time; unknown ones count as shared."""
-    found = [board(nvml, uuid.lower().removeprefix("gpu-")).handle for uuid in uuids]
-    modes = [_ask(nvml, one, "nvmlDeviceGetComputeMode") for one in found if one is not None]
+    boards = [board(nvml, uuid.lower().removeprefix("gpu-")).handle for uuid in uuids]
+    modes = [_ask(nvml, one, "nvmlDeviceGetComputeMode") for one in boards if one is not None]
     return any(
         mode in (nvml.NVML_COMPUTEMODE_EXCLUSIVE_THREAD, nvml.NVML_COMPUTEMODE_EXCLUSIVE_PROCESS)
         for mode in modes

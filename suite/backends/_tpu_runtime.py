@@ -55,16 +55,16 @@ class TpuRuntime(Backend):
         library = self.packages[0]
         if versions[library] is None:
             return Probe(available=False, detail=f"{library} is not installed", fix=fix)
-        told = f"{library} {versions[library]}, torch {versions['torch']}"
+        what = f"{library} {versions[library]}, torch {versions['torch']}"
         if self.on_cpu():
-            return Probe(available=True, detail=f"the host's cores through {self.stand_in}, {told}")
-        found = _chips.tpus()
-        if not found:
-            detail = f"no TPU on the PCI bus ({told})"
+            return Probe(available=True, detail=f"the host's cores through {self.stand_in}, {what}")
+        chips = _chips.tpus()
+        if not chips:
+            detail = f"no TPU on the PCI bus ({what})"
             return Probe(available=False, detail=detail, fix=self.without_tpu)
         if versions["libtpu"] is None:
             return Probe(available=False, detail="libtpu is not installed", fix=fix)
-        return Probe(available=True, detail=f"{len(found)} × {found[0]}, {told}")
+        return Probe(available=True, detail=f"{len(chips)} × {chips[0]}, {what}")
 
     def devices(self, chips: int) -> int:
         present = [] if self.on_cpu() else _chips.tpus()

@@ -110,10 +110,10 @@ class Cpu(Backend):
             ctypes.CDLL(None).malloc_trim(0)
 
     def free_memory_bytes(self) -> int | None:
-        found = re.search(
+        match = re.search(
             r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text("ascii"), re.M
         )
-        return int(found[1]) * 1024 if found else None
+        return int(match[1]) * 1024 if match else None
 
     def compile_cache(self) -> tuple[int, int] | None:
         return _dynamo.cache_hits_and_misses()
@@ -123,10 +123,10 @@ class Cpu(Backend):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
     def peak_memory_bytes(self) -> int | None:
-        found = re.search(
+        match = re.search(
             r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.M
         )
-        return int(found[1]) * 1024 if found else None
+        return int(match[1]) * 1024 if match else None
 
     def describe(self) -> dict[str, str | int | float | bool | None]:
         import torch

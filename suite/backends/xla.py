@@ -80,8 +80,8 @@ class Xla(TpuRuntime):
     def device_name(self) -> str:
         if self.on_cpu():
             return "cpu"
-        found = _chips.tpus()
-        return found[0] if found else "unknown"
+        chips = _chips.tpus()
+        return chips[0] if chips else "unknown"
 
     def compile(self, step: Step, mode: str) -> None:
         step.static_shapes = True
@@ -306,5 +306,5 @@ def _submitted() -> int:
 def _counted(metric: str) -> int:
     from torch_xla.debug import metrics
 
-    found = metrics.metric_data(metric)
-    return int(found[0]) if found else 0
+    data = metrics.metric_data(metric)
+    return int(data[0]) if data else 0

@@ -44,11 +44,11 @@ def export(request: dict[str, Any]) -> dict[str, Any]:
     (each call that was met), ``context`` and ``flops`` (of all chips, without attention).
     """
     case = Case(**request["case"])
-    made = [
+    exported = [
         _export(case, wanted, request["chips"], kernel=request["kernel"])
         for wanted in request["programs"]
     ]
-    return {"programs": made, "versions": versions()}
+    return {"programs": exported, "versions": versions()}
 
 
 def _export(case: Case, wanted: dict[str, Any], chips: int, *, kernel: bool) -> dict[str, Any]:
@@ -59,22 +59,22 @@ def _export(case: Case, wanted: dict[str, Any], chips: int, *, kernel: bool) -> 
 
     # A training step is traced, attention and all, when it is built; others when they are exported.
     with recorded_attention(kernel=kernel) as attention:
-        made = program(wanted["depth"])
+        built = program(wanted["depth"])
         with recorded_attention(kernel=False), FlopCounterMode(display=False) as counter:
-            made.module(*made.inputs)
+            built.module(*built.inputs)
         with torch.no_grad():
-            exported = torch.export.export(made.module, made.inputs)
+            exported = torch.export.export(built.module, built.inputs)
     exported = exported.run_decompositions({})
-    text, args = lower(exported, made)
+    text, args = lower(exported, built)
     Path(wanted["mlir"]).write_text(text, encoding="utf-8")
     with recorded_attention(kernel=False):
         whole = program(workload.depth(case))
     return {
         "args": args,
-        "resident_bytes": bytes_a_chip(whole, chips) - bytes_a_chip(made, chips),
+        "resident_bytes": bytes_a_chip(whole, chips) - bytes_a_chip(built, chips),
         "attention": attention,
-        "result_cut": made.result,
-        "context": made.context,
+        "result_cut": built.result,
+        "context": built.context,
         "flops": counter.get_total_flops(),
     }
 

@@ -164,10 +164,10 @@ def _topology(plugin: Plugin, name: str, chip_config: str) -> int:
     option = (ctypes.c_uint64 * 7)(
         56, 0, ctypes.addressof(key), 16, 0, ctypes.addressof(value), len(chip_config)
     )
-    *_, made = plugin.call(
+    *_, topology = plugin.call(
         _TOPOLOGY_CREATE, ctypes.addressof(text), len(name), ctypes.addressof(option), 1, room=1
     )
-    return made
+    return topology
 
 
 def _devices(plugin: Plugin, topology: int) -> list[int]:
@@ -190,10 +190,10 @@ def _optimised(plugin: Plugin, executable: int) -> bytes:
 
 
 def _library() -> Path:
-    found = importlib.util.find_spec("libtpu")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("libtpu")
+    if spec is None or spec.origin is None:
         raise RunFailedError("its Python has no libtpu: pip install 'tpubench[compile]' there")
-    return Path(found.origin).parent / "libtpu.so"
+    return Path(spec.origin).parent / "libtpu.so"
 
 
 def _first_line(text: str) -> str:

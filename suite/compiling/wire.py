@@ -56,11 +56,11 @@ def integers(value: int | bytes) -> list[int]:
     """The values of a repeated integer field, packed or not."""
     if isinstance(value, int):
         return [value]
-    found, at = [], 0
+    values, at = [], 0
     while at < len(value):
         number, at = _read(value, at)
-        found.append(number)
-    return found
+        values.append(number)
+    return values
 
 
 def _read(data: bytes, at: int) -> tuple[int, int]:

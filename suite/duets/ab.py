@@ -173,7 +173,7 @@ def run(contest: Contest, where: Path, watch: Watch) -> GateReport:
     """
     store.prepare(where)
     recorder = _Recorder(contest=contest, where=where)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     cut_short = None
     if not any(registry.backend(b.job.backend).accelerator for _, b in contest.cases):
         chosen = cores.idlest(contest.cores)
@@ -182,13 +182,13 @@ def run(contest: Contest, where: Path, watch: Watch) -> GateReport:
         contest = replace(contest, cases=pairs)
     try:
         for index in range(len(contest.cases)):
-            found.append(_case(contest, index, recorder, watch, confirming=False))
+            findings.append(_case(contest, index, recorder, watch, confirming=False))
         if contest.confirm:
-            alarms = {n: first for n, first in enumerate(found) if first.state == "regressed"}
-            found = [unconfirmed(one) if n in alarms else one for n, one in enumerate(found)]
+            alarms = {n: first for n, first in enumerate(findings) if first.state == "regressed"}
+            findings = [unconfirmed(one) if n in alarms else one for n, one in enumerate(findings)]
             for index, first in alarms.items():
                 second = _case(contest, index, recorder, watch, confirming=True)
-                found[index] = confirmed(first, second)
+                findings[index] = confirmed(first, second)
     except KeyboardInterrupt:
         cut_short = (
             f"interrupted: {recorder.stored} pairs are kept in {where}, runs"
@@ -200,7 +200,7 @@ def run(contest: Contest, where: Path, watch: Watch) -> GateReport:
         manifest.close(recorder.files)
     return GateReport(
         title=contest.title,
-        findings=found,
+        findings=findings,
         notes=(*contest.notes, *recorder.notes),
         runs=contest.runs if recorder.stored else (),
         cut_short=cut_short,
@@ -293,13 +293,13 @@ class _Recorder:
         for place, side in enumerate(pair):
             row = self._row(place, side, taken, number)
             environment = json.loads(row.environment)
-            told = facts_of_duet.described(
+            described = facts_of_duet.described(
                 taken.pair,
                 side=("baseline", "candidate")[place],
                 partner=self.contest.runs[1 - place],
             )
             environment["duet"] = {
-                **told,
+                **described,
                 "case": f"{index:03d}",
                 "stage": stage_name,
                 "quads": len(taken.pair.order) // 4,

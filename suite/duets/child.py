@@ -129,12 +129,12 @@ def perform(job: Job, stage: Stage, watched: Iterable[str]) -> None:
         device = _open(job, backend)
         with backend.running():
             ready = prepare(job, backend, device, say)
-            told = _prepared(ready, watched)
+            message = _prepared(ready, watched)
             # What lives now lives on: later collections need not look at it.
             gc.collect()
             gc.freeze()
             say("window", None)
-            stage.answer({"prepared": told})
+            stage.answer({"prepared": message})
             for line in stage.questions():
                 question = json.loads(line)
                 if question["do"] == "end":

@@ -112,16 +112,16 @@ class Duet:
 
     def _prepare(self, who: Who) -> Mapping[str, Any]:
         partner = self.partners[who]
-        found = partner.prepare(parity=who not in self.checked)
+        prepared = partner.prepare(parity=who not in self.checked)
         self.checked.add(who)
-        parity = found["parity"]
+        parity = prepared["parity"]
         if parity is not None and not parity["ok"]:
             # An older tpubench has one check, without a name.
             raise RunFailedError(
                 f"{partner.side.label}: parity check failed: {parity.get('name', 'reference')}:"
                 f" error {parity['error']:.3g}, at most {parity['tolerance']:.3g} is allowed"
             )
-        return found
+        return prepared
 
     def _size(self, who: Who) -> tuple[int, int]:
         """Passes that fill a block and quads that fill a pair, from a trial in the first pair."""

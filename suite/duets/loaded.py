@@ -25,7 +25,7 @@ def report(names: Iterable[str]) -> list[dict[str, Any]]:
     """
     wanted = set(names)
     standard, libraries = _folders()
-    found = []
+    modules = []
     for name, module in sorted(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if not isinstance(file, str) or not Path(file).exists():
@@ -35,8 +35,8 @@ def report(names: Iterable[str]) -> list[dict[str, Any]]:
         own = name.partition(".")[0] in wanted
         if own or not (installed or file.startswith(standard)):
             record = {"module": name, "file": file, "sha256": _sha256(file), "installed": installed}
-            found.append(record)
-    return found
+            modules.append(record)
+    return modules
 
 
 def _folders() -> tuple[tuple[str, ...], tuple[str, ...]]:

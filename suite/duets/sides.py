@@ -76,10 +76,10 @@ def _bare(word: str) -> tuple[str, str]:
 
 def _with(spec: Spec, kind: str, value: str) -> Spec:
     if kind == "python":
-        found = shutil.which(Path(value).expanduser())
-        if found is None:
+        path = shutil.which(Path(value).expanduser())
+        if path is None:
             raise UsageError(f"{value} is not an executable file")
-        return replace(spec, python=found)
+        return replace(spec, python=path)
     if kind == "ref":
         return replace(spec, ref=value)
     if kind == "mode":
@@ -115,17 +115,17 @@ def built(specs: Sequence[Spec]) -> list[Built | None]:
     Held against a revision, ``.`` is the working tree and not what of it is installed. UsageError
     or RunFailedError when a revision cannot be had.
     """
-    found: list[Built | None] = []
+    sides: list[Built | None] = []
     for spec in specs:
         if spec.ref is not None and spec.python is not None:
             raise UsageError(f"{spec.text!r}: a revision brings its own interpreter; drop python:")
         if spec.ref is not None:
-            found.append(refs.build(spec.ref))
+            sides.append(refs.build(spec.ref))
         elif spec.python is None and any(other.ref is not None for other in specs):
-            found.append(refs.working_tree())
+            sides.append(refs.working_tree())
         else:
-            found.append(None)
-    return found
+            sides.append(None)
+    return sides
 
 
 def sides(spec: Spec, planned: Plan, name: str, tree: Built | None) -> list[Side]:

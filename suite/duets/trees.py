@@ -87,10 +87,10 @@ def mirror(top: Path, files: Iterable[str], *, checkout: Path, into: Path, what:
 
 def walk(top: Path) -> list[str]:
     """Every file of a tree, relative; links are not followed."""
-    found = []
+    paths = []
     for folder, _, names in os.walk(top):
-        found += [os.path.relpath(os.path.join(folder, name), top) for name in names]  # noqa: PTH118
-    return found
+        paths += [os.path.relpath(os.path.join(folder, name), top) for name in names]  # noqa: PTH118
+    return paths
 
 
 def _sources(
@@ -103,54 +103,54 @@ def _sources(
         for entries in stated.entry_points.values()
         for value in entries.values()
     }
-    found: dict[str, dict[str, str]] = {}
+    sources: dict[str, dict[str, str]] = {}
     for root in (*ROOTS, *_other_roots(kept, offered)):
-        if found and offered <= found.keys():
+        if sources and offered <= sources.keys():
             break
         for name, paths in _modules(top, root, kept).items():
             namespace = f"{name}/__init__.py" not in paths and f"{name}.py" not in paths
-            if name not in found and installed.leaves(name, namespace=namespace):
-                found[name] = paths
-    return {link: source for paths in found.values() for link, source in paths.items()}
+            if name not in sources and installed.leaves(name, namespace=namespace):
+                sources[name] = paths
+    return {link: source for paths in sources.values() for link, source in paths.items()}
 
 
 def _other_roots(kept: Iterable[PurePosixPath], offered: Iterable[str]) -> list[str]:
     """Folders elsewhere in the tree that hold an offered module, the least deep first."""
     ends = {(f"{name}/__init__.py", f"{name}.py") for name in offered}
-    found = {
+    roots = {
         str(path.parents[end.count("/")])
         for path in kept
         for pair in ends
         for end in pair
         if str(path).endswith(f"/{end}")
     }
-    return sorted(found, key=lambda root: (root.count("/"), root))
+    return sorted(roots, key=lambda root: (root.count("/"), root))
 
 
 def _modules(top: Path, root: str, kept: Iterable[PurePosixPath]) -> dict[str, dict[str, str]]:
     """Top-level modules below a root: their files, path in the mirror to path in the tree."""
-    found: dict[str, dict[str, str]] = {}
+    modules: dict[str, dict[str, str]] = {}
     for name, prefix in _folders(top, root).items():
         inside = [path.relative_to(prefix) for path in kept if path.is_relative_to(prefix)]
         inside = [path for path in inside if not any(part.startswith(".") for part in path.parts)]
         if any(_is_module(path) for path in inside):
-            found[name] = {f"{name}/{path}": str(prefix / path) for path in inside}
+            modules[name] = {f"{name}/{path}": str(prefix / path) for path in inside}
     for path in kept:
         if path.parent == PurePosixPath(root) and _is_module(path):
-            found[path.name.split(".")[0]] = {path.name: str(path)}
-    return found
+            modules[path.name.split(".")[0]] = {path.name: str(path)}
+    return modules
 
 
 def _folders(top: Path, root: str) -> dict[str, PurePosixPath]:
     """Folders below a root by name: where in the tree they really are."""
-    found = {}
+    folders = {}
     for path in (top / root).iterdir() if (top / root).is_dir() else ():
         real = path.resolve()
         named = path.name.isidentifier() and path.name not in ROOTS
         environment = (real / "pyvenv.cfg").exists()
         if named and real.is_dir() and real.is_relative_to(top) and not environment:
-            found[path.name] = PurePosixPath(real.relative_to(top).as_posix())
-    return found
+            folders[path.name] = PurePosixPath(real.relative_to(top).as_posix())
+    return folders
 
 
 def _wanted(path: PurePosixPath) -> bool:
@@ -210,15 +210,15 @@ class _Installed:
         return self._is_ours(name)
 
     def _spec(self, name: str) -> ModuleSpec | None:
-        found = PathFinder.find_spec(name, self.paths)
-        if found is not None:
-            return found
+        spec = PathFinder.find_spec(name, self.paths)
+        if spec is not None:
+            return spec
         for finder in sys.meta_path:
             kind = finder if isinstance(finder, type) else type(finder)
             if "editable" in kind.__module__:  # an editable installation's own
-                found = finder.find_spec(name, None)
-                if found is not None:
-                    return found
+                spec = finder.find_spec(name, None)
+                if spec is not None:
+                    return spec
         return None
 
     def _is_ours(self, name: str) -> bool:

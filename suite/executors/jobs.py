@@ -42,12 +42,12 @@ class Group:
 def groups(sweep: Sweep, entries: Sequence[Entry]) -> list[Group]:
     """Cells that are missing here or belong on another machine, by the node that they want."""
     cells = {cell.id: cell for cell in sweep.cells}
-    found: dict[tuple[Kind, str | None, int], list[tuple[Cell, Entry]]] = {}
+    by_machine: dict[tuple[Kind, str | None, int], list[tuple[Cell, Entry]]] = {}
     for entry in entries:
         if entry.state in {"missing", "elsewhere"}:
             cell = cells[entry.id]
             key = (_kind(cell), cell.device, cell.chips)
-            found.setdefault(key, []).append((cell, entry))
+            by_machine.setdefault(key, []).append((cell, entry))
     return [
         Group(
             kind=kind,
@@ -56,7 +56,7 @@ def groups(sweep: Sweep, entries: Sequence[Entry]) -> list[Group]:
             ids=tuple(cell.id for cell, _ in members),
             limit_s=max(cell.timeout_s * entry.missing for cell, entry in members),
         )
-        for (kind, device, chips), members in found.items()
+        for (kind, device, chips), members in by_machine.items()
     ]
 
 

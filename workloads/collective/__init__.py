@@ -199,8 +199,8 @@ def _named(now: str, before: str) -> Callable[[Tensor, Tensor], object]:
     """torch 2.13 warns of the names by which torch to 2.12 alone knows two operations."""
     import torch.distributed as dist
 
-    found: Callable[[Tensor, Tensor], object] = getattr(dist, now, None) or getattr(dist, before)
-    return found
+    function: Callable[[Tensor, Tensor], object] = getattr(dist, now, None) or getattr(dist, before)
+    return function
 
 
 _CYCLE = 7

@@ -27,5 +27,5 @@ class Plain(nn.Module):
 
 def logits(model: nn.Module, pixels_BCHW: Tensor) -> Tensor:
     """Of an image classifier of transformers: [B, classes]."""
-    found: Tensor = model(pixel_values=pixels_BCHW).logits
-    return found
+    output: Tensor = model(pixel_values=pixels_BCHW).logits
+    return output

@@ -67,7 +67,7 @@ def _checked(workload: Forward, case: Case, step: ForwardStep, means: Means) -> 
     allowed = _allowed(case, eager_error, means)
     worst = "relative L2 error of the worst sample"
     against = f"{worst} against float32, where a run as written errs by {eager_error:.2g}"
-    found = [
+    checks = [
         _twin(workload, case, means),
         Parity(name="outputs", error=_apart(before[ends], expected[:-1]), tolerance=allowed,
                what=against),
@@ -77,8 +77,8 @@ def _checked(workload: Forward, case: Case, step: ForwardStep, means: Means) -> 
     if batch > 1:
         moved = _apart(after[1:], before[:-1])
         what = f"{worst} against itself at another place of the batch"
-        found.append(Parity(name="every sample", error=moved, tolerance=allowed, what=what))
-    return found
+        checks.append(Parity(name="every sample", error=moved, tolerance=allowed, what=what))
+    return checks
 
 
 def _twin(workload: Forward, case: Case, means: Means) -> Parity:

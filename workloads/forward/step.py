@@ -81,17 +81,17 @@ def counted(workload: Forward, case: Case) -> Counted:
     one = replace(case, params={**case.params, "batch": 1})
     key = type(workload), one.key
     if key not in _counted:
-        made = program(workload, one)
+        step = program(workload, one)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            result = made.module(*made.inputs)
-        tables = [m for m in made.module.modules() if isinstance(m, torch.nn.Embedding)]
+            result = step.module(*step.inputs)
+        tables = [m for m in step.module.modules() if isinstance(m, torch.nn.Embedding)]
         held = sum(table.weight.numel() for table in tables)
-        ids = sum(tensor.numel() for tensor in made.inputs if not tensor.is_floating_point())
+        ids = sum(tensor.numel() for tensor in step.inputs if not tensor.is_floating_point())
         width = max((table.embedding_dim for table in tables), default=0)
         _counted[key] = Counted(
             tally=Tally(
                 flops=counter.get_total_flops(),
-                read=sum(p.numel() for p in made.module.parameters()) - held,
+                read=sum(p.numel() for p in step.module.parameters()) - held,
                 tables=held,
                 looked_up=ids * width,
             ),

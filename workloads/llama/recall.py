@@ -18,6 +18,7 @@ from tpubench.workloads.llama.weights import Source
 
 _SOURCES = (
     "config.py",
+    "model.py",
     "rope.py",
     "quantized.py",
     "reference.py",

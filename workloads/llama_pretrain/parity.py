@@ -243,7 +243,7 @@ def _twin(case: Case, means: Means) -> Parity:
             mixing = step.mixing(step.routing(), ids_BL[:, 1:], where.device)
             if not first:
                 return
-            found = reference.gradients(
+            pending = reference.gradients(
                 config,
                 step.plain_weights(weights.__getitem__),
                 ids_BL[:, :-1],
@@ -253,11 +253,11 @@ def _twin(case: Case, means: Means) -> Parity:
                 place=where,
                 mixing=mixing,
             )
-            found = step.own_gradients(weights.__getitem__, found, where)
-            _, expected = next(found)
+            pending = step.own_gradients(weights.__getitem__, pending, where)
+            _, expected = next(pending)
             errors.append(abs(float(loss.cpu() / expected.cpu()) - 1))
             errors.extend([] if mixing is None else [float(mixing.regret().max())])
-            wanted = {n: g.to("cpu", torch.float32) for n, g in pieces(config, found, ids_BL)}
+            wanted = {n: g.to("cpu", torch.float32) for n, g in pieces(config, pending, ids_BL)}
             errors.append(worst_gradient(wanted, given)[0])
 
         updates = watch(step, step.targets_BL, step.scale, remember, compare)
@@ -331,7 +331,7 @@ def _recalled(
     def get(name: str) -> Tensor:
         return _initial(step, name, where.device)
 
-    found = reference.gradients(
+    gradients = reference.gradients(
         config,
         step.plain_weights(get),
         ids_L.unsqueeze(0),
@@ -341,9 +341,9 @@ def _recalled(
         place=where,
         mixing=mixing,
     )
-    found = step.own_gradients(get, found, where)
-    _, loss = next(found)
-    answer = {name: sampled(tensor) for name, tensor in pieces(config, found, ids_L)}
+    gradients = step.own_gradients(get, gradients, where)
+    _, loss = next(gradients)
+    answer = {name: sampled(tensor) for name, tensor in pieces(config, gradients, ids_L)}
     answer["loss"] = loss.to("cpu", torch.float32)
     regret = None if mixing is None else mixing.regret()
     means.references.keep(key, answer if regret is None else {**answer, _REGRET: regret})

@@ -203,9 +203,9 @@ def gradients(
             if ffn is not None and (more := ffn.auxiliary()).requires_grad:
                 ends.append(more)
                 incoming.append(torch.full_like(more, scale))
-            x_gradient, *found = torch.autograd.grad(ends, [x_BLD, *live.values()], incoming)
+            x_gradient, *of_weights = torch.autograd.grad(ends, [x_BLD, *live.values()], incoming)
             place.flush()
-        yield from zip((prefix + name for name in live), found, strict=True)
+        yield from zip((prefix + name for name in live), of_weights, strict=True)
     table_gradient = torch.zeros_like(get("embedding.weight"))
     rows = x_gradient.flatten(0, 1).to(table_gradient.dtype)
     table_gradient.index_add_(0, ids_BL.flatten().to(place.device), rows)

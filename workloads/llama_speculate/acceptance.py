@@ -54,8 +54,8 @@ def _from(start: float, acceptance: float, draft_tokens: int, new_tokens: int) -
 
 def positions(first: int, kept: Sequence[int]) -> list[int]:
     """Position of the newest token as each step begins; ``first`` is that of the first step."""
-    found = []
+    places = []
     for drafts in kept:
-        found.append(first)
+        places.append(first)
         first += drafts + 1
-    return found
+    return places

@@ -54,8 +54,10 @@ def checks(case: Case, step: SpeculativeStep, means: Means, pinned: Sequence[int
         ]
         for name, weights, logits, by_target in judged:
             if weights is not None and logits is not None:
-                found, highest = _judged(name, case, means, weights, seen, logits, drawn, by_target)
-                yield from found
+                parities, highest = _judged(
+                    name, case, means, weights, seen, logits, drawn, by_target
+                )
+                yield from parities
                 worst.append(highest)
         yield Parity(
             name="worst token",
@@ -145,7 +147,7 @@ def _judged(
         cost = single.root_mean_square(truth.logits, usual.logits)
         allowed = single.allowed_error(case, means, cost)
         against = f"float32 (an eager {single.name_of(dtype)} run: {cost:.3g})"
-    found = [
+    parities = [
         Parity(
             name=f"{name}logits",
             error=single.root_mean_square(truth.logits, observed.logits),
@@ -168,7 +170,7 @@ def _judged(
         if mine.numel():
             together.append(("regret of the rest", single.name_of(dtype), mine))
     for what, precision, regret in together:
-        found.append(
+        parities.append(
             Parity(
                 name=name + what,
                 error=float(regret.mean()),
@@ -177,7 +179,7 @@ def _judged(
                 what=f"mean regret of {regret.numel()} timed tokens in {precision}",
             )
         )
-    return found, single.largest(float(regret.max()) for _, _, regret in together)
+    return parities, single.largest(float(regret.max()) for _, _, regret in together)
 
 
 def _scale(case: Case, means: Means) -> float:

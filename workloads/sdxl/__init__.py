@@ -120,14 +120,14 @@ def _denoised(
     times_BT: Tensor,
 ) -> Tensor:
     """The predicted noise, [B, 4, H, W]."""
-    found: Tensor = model(
+    noise: Tensor = model(
         latent_BCHW,
         step_B,
         encoder_hidden_states=text_BLC,
         added_cond_kwargs={"text_embeds": pooled_BC, "time_ids": times_BT},
         return_dict=False,
     )[0]
-    return found
+    return noise
 
 
 class _Walk:
