@@ -173,9 +173,13 @@ def render(
     """The page as one HTML document; ``answers`` are built under the neutral settings where none
     are given, and ``plan`` stands below them."""
     answers = answers or build(findings)
+    works = view.work_views(answers)
+    # The first that has a price is drawn beside the verdicts; the others are below.
+    drawn = next((work for work in works if work.scale is not None), None)
     first: dict[str, Any] = {
         "lines": view.line_views(answers),
-        "works": view.work_views(answers),
+        "drawn": drawn,
+        "works": [work for work in works if work is not drawn],
         "trust": words.trust(answers),
         # Cost is what the section is about: without any price there is none.
         "curves": view.curve_views(answers)
@@ -185,10 +189,8 @@ def render(
         "sliders": view.slider_views(answers.settings),
         "token_price": answers.settings.token_price or "",
         "grid_factors": GRID,
-        "grid": [],
+        "grid": [] if drawn is None else grid(answers, drawn.index),
     }
-    if first["works"]:
-        first["grid"] = grid(answers, first["works"][0].index)
     screens = ["answers.html.j2"]
     if plan is not None:
         first |= {"plan": plan_view(plan), "plan_name": plan.name}

@@ -140,8 +140,8 @@ def _sources(matched: list[Pair]) -> Table:
             ] = None
     titles = distinct([row[0] for row in rows], 40)
     return Table(
-        folded=f"Where each figure comes from: {plural(len(rows), 'figure')} of {len(titles)}"
-        " pieces of work",
+        folded=f"Where each figure comes from: {plural(len(rows), 'figure')} of"
+        f" {len(titles)} {'piece' if len(titles) == 1 else 'pieces'} of work",
         columns=columns("Work", "Device", "Rate of a chip", "Source", "Remark"),
         rows=tuple(rows),
         stacks=True,

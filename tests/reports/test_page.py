@@ -178,6 +178,26 @@ def test_without_a_price_there_is_no_cost_and_the_way_to_get_it(tmp_path: Path) 
     assert "--usd-per-chip-hour X" in text
 
 
+@pytest.mark.parametrize("tpu", ["tpu-v4", "tpu-v6e"])
+@pytest.mark.parametrize("gpu", ["nvidia-gh200-96gb", "nvidia-h100-sxm"])
+@pytest.mark.parametrize(
+    "trained", [(), ("tpu-v4", "nvidia-gh200-96gb"), ("tpu-v7", "nvidia-b200-sxm")]
+)
+def test_a_pair_of_which_some_have_no_price_has_its_page_all_the_same(
+    tpu: str, gpu: str, trained: tuple[str, ...]
+) -> None:
+    """TPU v4 and GH200 have no list price; the chart is of a work that has one, if there is any."""
+    rows = [make_row("output_tok_s_per_chip", [900.0], device=device) for device in (tpu, gpu)]
+    rows += [
+        make_row("train_tok_s_per_chip", [900.0], device=device, workload="llama-pretrain")
+        for device in trained
+    ]
+    text = made(rows).text
+    unpriced = {"tpu-v4", "nvidia-gh200-96gb"}
+    assert ("no price with the host" in text) == bool(unpriced & {tpu, gpu, *trained})
+    assert ("Way to pay" in text) == (not {tpu, gpu, *trained} <= unpriced)
+
+
 def test_a_price_names_its_date_and_source_and_says_when_it_is_old() -> None:
     entry = price("gcp-us-east5-tpu-v6e-on_demand-2024-12-23")
     rows = [
