@@ -241,14 +241,14 @@ def _table(out: Console, cases: Sequence[str], summaries: Sequence[Summary]) -> 
 
 
 def _metrics_shown(summaries: Sequence[Summary]) -> list[str]:
-    """Metrics in their order; on one chip, a figure per chip would only repeat."""
+    """Metrics in their order; on one chip, a figure per chip would only repeat what is there."""
     present = {s.first.metric: of_row(s.first) for s in summaries}
     one_chip = all(s.first.chips == 1 for s in summaries)
     own = [name for name in present if name not in METRICS]
     return [
         name
         for name in (*METRICS, *own)
-        if name in present and not (one_chip and present[name].per_chip_of)
+        if name in present and not (one_chip and present[name].per_chip_of in present)
     ]
 
 

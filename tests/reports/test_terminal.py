@@ -46,6 +46,15 @@ def test_same_case_on_other_devices_chips_or_precisions_gets_a_table_of_its_own(
     assert "on nvidia-h100-sxm, chips not stated" in text
 
 
+def test_on_one_chip_a_figure_per_chip_is_left_out_only_where_it_would_repeat(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    alone = make_row("output_tok_s_per_chip", [900.0])
+    assert "900 tok/s/chip" in shown([alone], tmp_path / "alone", capfd)
+    both = [make_row("output_tok_s", [900.0]), alone]
+    assert "/chip" not in shown(both, tmp_path / "both", capfd)
+
+
 def test_an_interval_that_says_nothing_is_called_unusable(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
