@@ -110,12 +110,12 @@ def record(kind: str, index: int) -> dict[str, Any]:
     }
 
 
-def recorded() -> list[dict[str, object]]:
+def recorded(kept: Path) -> list[dict[str, object]]:
     """Every gate on record, kept ones first; the same gate recorded twice counts once."""
     lines = []
-    if KEPT.exists():
-        with gzip.open(KEPT, "rt", encoding="utf-8") as kept:
-            lines += kept.readlines()
+    if kept.exists():
+        with gzip.open(kept, "rt", encoding="utf-8") as stream:
+            lines += stream.readlines()
     for path in sorted(RECORDS.glob("*.jsonl")):
         lines += path.read_text(encoding="utf-8").splitlines(keepends=True)
     gates: dict[tuple[str, int], dict[str, object]] = {}
@@ -135,11 +135,11 @@ def _rounded(value: object, digits: int = 5) -> object:
     return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
-def keep() -> None:
+def keep(kept: Path) -> None:
     """Write everything on record to the repository."""
-    lines = [json.dumps(_rounded(one), separators=(",", ":")) + "\n" for one in recorded()]
-    KEPT.parent.mkdir(exist_ok=True)
-    KEPT.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
+    lines = [json.dumps(_rounded(one), separators=(",", ":")) + "\n" for one in recorded(kept)]
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
 
 
 def main() -> None:
@@ -151,13 +151,14 @@ def main() -> None:
     parser.add_argument("--core", type=int, help="core to run on; the last one by default")
     parser.add_argument("--table-only", action="store_true")
     parser.add_argument("--keep", action="store_true", help="keep the recordings in the repository")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="recordings in the repository")
     asked = parser.parse_args()
     shard, shards = map(int, asked.shard.split("/"))
     if not asked.table_only:
         core = max(os.sched_getaffinity(0)) if asked.core is None else asked.core
         os.sched_setaffinity(0, {core})
         RECORDS.mkdir(parents=True, exist_ok=True)
-        done = {(one["kind"], one["index"]) for one in recorded()}
+        done = {(one["kind"], one["index"]) for one in recorded(asked.kept)}
         # Kinds interleaved, so that a run cut short has some of each and the weather is shared.
         wanted = sorted(
             ((index + 0.5) / getattr(asked, kind), kind, index)
@@ -179,8 +180,8 @@ def main() -> None:
                     flush=True,
                 )
     if asked.keep:
-        keep()
-    table(recorded())
+        keep(asked.kept)
+    table(recorded(asked.kept))
     refusals()
 
 
