@@ -47,25 +47,21 @@ class Table:
     defects: Mapping[str, Callable[[Any], None]]
 
 
+GENERATED = ("float32 twin", "poisoned cache", "logits", "regret", "worst token")
+TRAINED = ("float32 twin", "gradient", "loss", "optimizer", "timed loss", "timed step")
+ROUTED = ("routing", "worst route")
+"""Checks that several workloads share, as the columns of their tables."""
 TABLES = (
     Table(
         workload="llama-infer",
-        columns=("float32 twin", "poisoned cache", "logits", "regret", "worst token"),
+        columns=GENERATED,
         case=llama_defects.case,
         sizes={"batch": 4, "input_len": 48, "output_len": 24},
         defects=llama_defects.DEFECTS,
     ),
     Table(
         workload="moe-infer",
-        columns=(
-            "float32 twin",
-            "poisoned cache",
-            "logits",
-            "regret",
-            "worst token",
-            "routing",
-            "worst route",
-        ),
+        columns=(*GENERATED, *ROUTED),
         case=moe_defects.case,
         sizes={"batch": 4, "input_len": 48, "output_len": 24},
         defects=moe_defects.DEFECTS,
@@ -89,22 +85,14 @@ TABLES = (
     Table(
         workload="moe-infer",
         title="`moe-infer` with latent attention",
-        columns=(
-            "float32 twin",
-            "poisoned cache",
-            "logits",
-            "regret",
-            "worst token",
-            "routing",
-            "worst route",
-        ),
+        columns=(*GENERATED, *ROUTED),
         case=latent_defects.case,
         sizes={"batch": 4, "input_len": 48, "output_len": 24},
         defects=latent_defects.DEFECTS,
     ),
     Table(
         workload="llama-pretrain",
-        columns=("float32 twin", "gradient", "loss", "optimizer", "timed loss", "timed step"),
+        columns=TRAINED,
         case=llama_train_defects.case,
         sizes={"batch": 2, "seq_len": 64},
         defects=llama_train_defects.DEFECTS,
@@ -112,38 +100,21 @@ TABLES = (
     Table(
         workload="llama-pretrain",
         title="`llama-pretrain` with every option",
-        columns=("float32 twin", "gradient", "loss", "optimizer", "timed loss", "timed step"),
+        columns=TRAINED,
         case=train_option_defects.case,
         sizes={"batch": 4, "seq_len": 64},
         defects=train_option_defects.DEFECTS,
     ),
     Table(
         workload="moe-pretrain",
-        columns=(
-            "float32 twin",
-            "gradient",
-            "loss",
-            "optimizer",
-            "timed loss",
-            "timed step",
-            "routing",
-            "worst route",
-        ),
+        columns=(*TRAINED, *ROUTED),
         case=moe_train_defects.case,
         sizes={"batch": 2, "seq_len": 64},
         defects=moe_train_defects.DEFECTS,
     ),
     Table(
         workload="llama-lora",
-        columns=(
-            "float32 twin",
-            "gradient",
-            "loss",
-            "optimizer",
-            "timed loss",
-            "timed step",
-            "frozen base",
-        ),
+        columns=(*TRAINED, "frozen base"),
         case=lora_defects.case,
         sizes={"batch": 2, "seq_len": 64},
         defects=lora_defects.DEFECTS,
