@@ -36,7 +36,10 @@ from tpubench.suite.workload import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SOURCES = tuple(f"../forward/{name}.py" for name in ("__init__", "weights", "step", "parity"))
+SOURCES = (
+    *(f"../forward/{name}.py" for name in ("__init__", "weights", "step", "parity")),
+    "../llama/weights.py",
+)
 LIBRARY = "../forward/library.py"
 """Files of this folder that define such a workload too, as seen from the folder of one."""
 

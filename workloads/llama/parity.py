@@ -223,20 +223,29 @@ def _judged(case: Case, step: LlamaStep, seen: Observed, means: Means) -> Iterat
     )
 
     routes = _routes([forced for forced in (truth, others) if forced is not None])
-    if routes:
-        together = torch.cat([regret.flatten() for regret in routes])
-        yield Parity(
-            name="routing",
-            error=float(together.mean()),
-            tolerance=scale * REGRET,
-            what=f"mean regret of {len(together)} tokens' routes, in deviations of their scores",
-        )
-        yield Parity(
-            name="worst route",
-            error=float(together.max()),
-            tolerance=scale * WORST_ROUTE,
-            what="the highest regret of any token's route",
-        )
+    yield from judged_routes([regret.flatten() for regret in routes], scale)
+
+
+def judged_routes(regrets: Sequence[Tensor], scale: float) -> Iterator[Parity]:
+    """How far routes are from the right ones, in deviations of their scores; no check of none.
+
+    scale: what tolerances are multiplied by, less than 1 where only rounding may differ.
+    """
+    if not regrets:
+        return
+    together = torch.cat(list(regrets))
+    yield Parity(
+        name="routing",
+        error=float(together.mean()),
+        tolerance=scale * REGRET,
+        what=f"mean regret of {len(together)} tokens' routes, in deviations of their scores",
+    )
+    yield Parity(
+        name="worst route",
+        error=float(together.max()),
+        tolerance=scale * WORST_ROUTE,
+        what="the highest regret of any token's route",
+    )
 
 
 def allowed_error(case: Case, means: Means, cost: float) -> float:

@@ -92,6 +92,8 @@ class LlamaPretrain(Workload):
         "../llama/model.py",
         "../llama/config.py",
         "../llama/rope.py",
+        "../llama/parity.py",
+        "../llama/quantized.py",
         "../llama/recall.py",
         "../llama/reference.py",
         "model.py",

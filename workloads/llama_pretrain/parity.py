@@ -23,7 +23,7 @@ from torch import Tensor
 
 from tpubench.suite.workload import Case, Checks, Means, Parity
 from tpubench.workloads.llama.config import LlamaConfig
-from tpubench.workloads.llama.parity import REGRET, WORST_ROUTE
+from tpubench.workloads.llama.parity import judged_routes
 from tpubench.workloads.llama.quantized import FLOAT32
 from tpubench.workloads.llama.recall import eager, floor, place
 from tpubench.workloads.llama.weights import whole
@@ -105,7 +105,7 @@ def checks(case: Case, step: TrainStep, means: Means) -> Checks:
             _optimizer(update_error),
             *timed,
             *frozen,
-            *_routes(case, means, routes),
+            *judged_routes(routes, 0.1 if eager(case, means) is None else 1.0),
         ]
 
     return run
@@ -148,26 +148,6 @@ def _timed(case: Case, step: TrainStep, means: Means) -> tuple[list[Parity], lis
         ),
     ]
     return checks, regrets
-
-
-def _routes(case: Case, means: Means, regrets: list[Tensor]) -> Iterator[Parity]:
-    """How far routes are from the right ones, in deviations of their scores."""
-    if not regrets:
-        return
-    together = torch.cat(regrets)
-    scale = 0.1 if eager(case, means) is None else 1.0
-    yield Parity(
-        name="routing",
-        error=float(together.mean()),
-        tolerance=scale * REGRET,
-        what=f"mean regret of {len(together)} tokens' routes, in deviations of their scores",
-    )
-    yield Parity(
-        name="worst route",
-        error=float(together.max()),
-        tolerance=scale * WORST_ROUTE,
-        what="the highest regret of any token's route",
-    )
 
 
 def _judged(
