@@ -11,6 +11,7 @@ from tpubench.reports import quantity
 from tpubench.reports.blocks import Note, Section
 from tpubench.reports.findings import Findings, Names, environment, part
 from tpubench.reports.sections._shared import distinct, plural
+from tpubench.results.calibration import is_calibration
 from tpubench.results.row import Row
 from tpubench.results.summary import Summary, case_key
 
@@ -141,7 +142,8 @@ def _repetitions(findings: Findings) -> Iterable[Note]:
             command="tpubench run --workload llama-infer",
         )
         return
-    valued = [s for s in findings.summaries if s.estimate is not None]
+    # What measured the machine is measured once: that is no fault of a result.
+    valued = [s for s in findings.summaries if s.estimate and not is_calibration(s.first)]
     counts: dict[object, tuple[int, Summary]] = {}
     for summary in valued:
         if summary.estimate is not None and not summary.estimated:

@@ -153,6 +153,9 @@ def test_what_measured_the_machine_is_in_no_title_and_no_count() -> None:
     assert "llama-infer on cpu" in page_text and "gemm and hbm on" not in page_text
     assert "1 run of 1 case," in page_text and "cases: 1 measured" in page_text
     assert "The hardware's own limits" in page_text
+    once = [row for row in context if row.repetition == 0]
+    warned = made([*inference(batch=1), *once]).text
+    assert "one repetition: no interval" not in warned
 
 
 def test_one_repetition_has_no_interval_and_the_page_says_so() -> None:
