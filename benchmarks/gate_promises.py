@@ -32,6 +32,7 @@ import math
 import os
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from gate_table import POLICY, pair_of, table, verdict
 
 from tpubench.results.duet import log_ratio
 from tpubench.results.gate.looks import judge
-from tpubench.suite.duets.duet import Duet, stage
+from tpubench.suite.duets.duet import PAIRS_AN_INTERPRETER, Duet, stage
 from tpubench.suite.duets.partner import Side
 
 RECORDS = Path(".cache/gate_promises")
@@ -49,12 +50,14 @@ KEPT = Path(__file__).with_name("recordings") / "gate_promises.jsonl.gz"
 SOLO_S = 0.5
 
 
-def pairs_of(a: Side, b: Side, seed: int, *, solo: bool) -> dict[str, Any]:
+def pairs_of(
+    a: Side, b: Side, seed: int, *, solo: bool, alarm: Sequence[float] = ()
+) -> dict[str, Any]:
     """Pairs until the looks decide, as JSON values; and then each side by itself."""
     record: dict[str, Any] = {"pairs": []}
     logs: list[float] = []
     with stage(a, b, timeout_s=300, seed=seed) as duet:
-        while not judge(logs, POLICY).final:
+        while not judge(logs, POLICY, alarm).final:
             taken = duet.pair()
             logs.append(log_ratio(taken.pair))
             record["pairs"].append(
@@ -92,13 +95,15 @@ def record(kind: str, index: int) -> dict[str, Any]:
     a, b = side("baseline", program, 20), side("candidate", program, WORK[kind])
     seed = random.SystemRandom().randrange(2**32)
     first = pairs_of(a, b, seed, solo=True)
-    flagged = judge([log_ratio(pair_of(p)) for p in first["pairs"]], POLICY).verdict == "regressed"
-    second = pairs_of(a, b, seed + 1, solo=False)["pairs"] if flagged else []
+    logs = [log_ratio(pair_of(p)) for p in first["pairs"]]
+    flagged = judge(logs, POLICY).verdict == "regressed"
+    second = pairs_of(a, b, seed + 1, solo=False, alarm=logs)["pairs"] if flagged else []
     return {
         "kind": kind,
         "index": index,
         "program": program,
         "seed": seed,
+        "pairs_an_interpreter": PAIRS_AN_INTERPRETER,
         "passes": first["passes"],
         "quads": first["quads"],
         "first": first["pairs"],

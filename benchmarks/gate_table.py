@@ -26,9 +26,8 @@ Gate = dict[str, Any]
 
 def verdict(one: Gate) -> tuple[str, int, float]:
     """Verdict, pairs used and reported minimum detectable effect of a recorded gate."""
-    judged = [
-        judge([log_ratio(pair_of(p)) for p in one[name]], POLICY) for name in ("first", "second")
-    ]
+    first, second = ([log_ratio(pair_of(p)) for p in one[name]] for name in ("first", "second"))
+    judged = [judge(first, POLICY), judge(second, POLICY, first)]
     word = judged[0].verdict
     pairs = judged[0].pairs + judged[1].pairs
     if word == "regressed":

@@ -27,9 +27,11 @@ def finding(
     evidence: str,
     unsteady: float = 0.0,
     confirm: bool = True,
+    alarm: Sequence[Pair] = (),
 ) -> Finding:
-    """What the pairs of one case prove. ``confirm``: an alarm must be raised twice to count."""
-    judged = judge([log_ratio(pair) for pair in pairs], policy)
+    """What the pairs of one case prove. ``confirm``: an alarm must be raised twice to count;
+    ``alarm``: the pairs that raised the one which these are to confirm."""
+    judged = judge([log_ratio(pair) for pair in pairs], policy, [log_ratio(p) for p in alarm])
     mde = None
     if judged.sigma is not None:
         mde = minimum_detectable(judged.sigma, policy, confirm=confirm)
@@ -76,14 +78,17 @@ def gate_stored(baseline: Iterable[Row], candidate: Iterable[Row], rules: Rules)
     """The verdicts of a stored duet again, from its block times. UsageError when it is not one."""
     baseline, candidate = list(baseline), list(candidate)
     staged: dict[str, dict[str, Finding]] = {}
-    for (case, stage), taken in stored_pairs(baseline, candidate).items():
+    stored = stored_pairs(baseline, candidate)
+    for (case, stage), taken in stored.items():
         row = taken[0][2]
+        first = stored.get((case, FIRST), []) if stage == CONFIRMATION else []
         staged.setdefault(case, {})[stage] = finding(
             f"{row.workload} {row.preset} {row.params}",
             [pair for pair, _, _ in taken],
             rules.policy(row.workload, METRIC),
             evidence=row.evidence,
             unsteady=_unsteady([row for _, *rows in taken for row in rows]),
+            alarm=[pair for pair, _, _ in first],
         )
     if not staged:
         raise UsageError("no pairs of a duet among these rows")

@@ -68,7 +68,7 @@ def spent(level: float, look: int) -> float:
     return by(look) - by(look - 1)
 
 
-def judge(pairs: Sequence[float], policy: Policy) -> Judged:
+def judge(pairs: Sequence[float], policy: Policy, alarm: Sequence[float] = ()) -> Judged:
     """The verdict on log ratios in the order in which they were taken.
 
     Every look that they reach is evaluated, so the same pairs always give the same answer. Once
@@ -76,6 +76,10 @@ def judge(pairs: Sequence[float], policy: Policy) -> Judged:
     and ``ok`` needs pairs quiet enough that a change of the limit would have been flagged: where
     processes fight for a core, waiting hides the work. Where neither can be proven any more, no
     further pairs are asked for.
+
+    ``alarm``: earlier pairs that raised the alarm which these are to confirm. An alarm counts only
+    if these prove it again by themselves, but *ok* must hold of all pairs together: those that
+    raised an alarm cannot be forgotten because later ones came out lower.
     """
     for look, count in enumerate(LOOKS):
         if count > len(pairs):
@@ -84,6 +88,8 @@ def judge(pairs: Sequence[float], policy: Policy) -> Judged:
         p_regressed, p_ok = _claims(seen, policy)
         if p_regressed <= spent(policy.alpha, look):
             return _judged("regressed", True, seen, policy)
+        if alarm:
+            p_ok = max(p_ok, _claims([*alarm, *seen], policy)[1])
         if p_ok <= spent(policy.ok_alpha, look) and _able(stdev(seen), policy):
             return _judged("ok", True, seen, policy)
         if _hopeless(seen, policy):

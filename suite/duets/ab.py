@@ -19,7 +19,7 @@ from typing import cast, get_args
 from tpubench.errors import NotComparableError, UsageError
 from tpubench.results import duet as facts_of_duet
 from tpubench.results import fingerprint, store
-from tpubench.results.duet import Design, log_ratio
+from tpubench.results.duet import Design, Pair, log_ratio
 from tpubench.results.figure import new_run_id
 from tpubench.results.gate.duet import confirmed, finding, refused, unconfirmed
 from tpubench.results.gate.looks import Judged, judge
@@ -182,12 +182,12 @@ def run(contest: Contest, where: Path, watch: Watch) -> GateReport:
         contest = replace(contest, cases=pairs)
     try:
         for index in range(len(contest.cases)):
-            findings.append(_case(contest, index, recorder, watch, confirming=False))
+            findings.append(_case(contest, index, recorder, watch))
         if contest.confirm:
             alarms = {n: first for n, first in enumerate(findings) if first.state == "regressed"}
             findings = [unconfirmed(one) if n in alarms else one for n, one in enumerate(findings)]
             for index, first in alarms.items():
-                second = _case(contest, index, recorder, watch, confirming=True)
+                second = _case(contest, index, recorder, watch, alarm=recorder.pairs[index])
                 findings[index] = confirmed(first, second)
     except KeyboardInterrupt:
         cut_short = (
@@ -208,14 +208,17 @@ def run(contest: Contest, where: Path, watch: Watch) -> GateReport:
 
 
 def _case(
-    contest: Contest, index: int, recorder: _Recorder, watch: Watch, *, confirming: bool
+    contest: Contest, index: int, recorder: _Recorder, watch: Watch, alarm: Sequence[Pair] = ()
 ) -> Finding:
+    """Pairs of one case until they prove something; ``alarm``: those whose alarm they confirm."""
+    confirming = bool(alarm)
     a, b = contest.cases[index]
     case = b.job.case
     policy: Policy = contest.rules.policy(case.workload, facts_of_duet.METRIC)
     label = f"{case.workload} {case.preset} {case.label()}"
     evidence = registry.backend(b.job.backend).evidence
     taken: list[Taken] = []
+    logs_of_alarm = [log_ratio(pair) for pair in alarm]
     judged = judge([], policy)
     witness = recorder.witnesses.setdefault(index, Witness(sides=(a, b)))
     try:
@@ -231,7 +234,7 @@ def _case(
                 differing = witness.differing()
                 taken.append(pair)
                 recorder.keep(index, pair, (a, b), code, confirming=confirming)
-                judged = judge([log_ratio(one.pair) for one in taken], policy)
+                judged = judge([log_ratio(one.pair) for one in taken], policy, logs_of_alarm)
                 watch(
                     PairTaken(
                         case=label,
@@ -258,6 +261,7 @@ def _case(
         evidence=evidence,
         unsteady=unsteady / (2 * len(taken)),
         confirm=contest.confirm,
+        alarm=alarm,
     )
 
 
@@ -272,6 +276,8 @@ class _Recorder:
     """By case: what its sides import must not change from the first pair to the last."""
     notes: list[str] = field(default_factory=list)
     """What was learnt while it ran."""
+    pairs: dict[int, list[Pair]] = field(default_factory=dict)
+    """By case: the pairs before any confirmation."""
     numbers: dict[str, int] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     git: fingerprint.GitState = field(default_factory=lambda: fingerprint.git_state(Path.cwd()))
@@ -287,6 +293,8 @@ class _Recorder:
     ) -> None:
         """One file for each side of a pair. ``code``: SHA-256 of what each imported."""
         stage_name = facts_of_duet.CONFIRMATION if confirming else facts_of_duet.FIRST
+        if not confirming:
+            self.pairs.setdefault(index, []).append(taken.pair)
         name = f"{pair[0].job.case.workload}-{index:03d}-{stage_name}"
         number = self.numbers.get(str(index), 0)
         self.numbers[str(index)] = number + 1

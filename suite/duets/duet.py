@@ -31,10 +31,10 @@ LEAST_QUADS, MOST_QUADS, PAIR_S = 3, 15, 2.0
 TRIAL_PASSES = 5
 MEMORY_ROOM = 1.1
 """What a process takes beside its tensors: its context and the compiler's work space."""
-PAIRS_AN_INTERPRETER = 10
+PAIRS_AN_INTERPRETER = 5
 """Processes forked from one interpreter share where its code lies, worth 0.2 to 0.6 % between
-identical programs; no number of their pairs averages that out, so interpreters are renewed, and an
-alarm is confirmed with new ones."""
+identical programs; no number of their pairs averages that out. So interpreters are renewed, two at
+least have a say in any verdict, and an alarm is confirmed with new ones."""
 Who = Literal["A", "B"]
 
 

@@ -105,3 +105,17 @@ def test_heavy_tails_need_the_sign_test() -> None:
     wild = [chance.choice((1, -1)) * chance.paretovariate(1.2) * 0.01 for _ in range(40)]
     found = judge([math.log(1.1) + x for x in wild], Policy(test="sign"))
     assert found.verdict == "regressed"
+
+
+def test_an_alarm_is_not_called_ok_by_the_later_half_of_its_pairs() -> None:
+    """A gate on record: ``llama-infer`` with 5 % more work, whose later pairs read 2.4 %."""
+    alarm = [6.4, 5.4, 6.7, 4.0, 10.2, 4.2, 6.5, 4.7, 3.1, 4.1]
+    later = [2.0, 4.3, 2.9, 3.3, 2.2, 2.9, -2.6, 0.9, 5.3, 1.4]
+    first, second = ([one / 100 for one in series] for series in (alarm, later))
+    assert judge(first, POLICY).verdict == "regressed"
+    assert judge(second, POLICY).verdict == "ok"
+    both = judge(second, POLICY, first)
+    assert (both.verdict, both.final) == ("inconclusive", False)
+    # Later pairs that read nothing at all do clear the alarm, and worse ones confirm it.
+    assert judge([one - 0.024 for one in second] * 3, POLICY, first).verdict == "ok"
+    assert judge([one + 0.03 for one in second], POLICY, first).verdict == "regressed"
