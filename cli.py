@@ -31,7 +31,7 @@ from tpubench.commands import (
     runs,
     sweep,
 )
-from tpubench.errors import TpubenchError, UsageError
+from tpubench.errors import RunFailedError, TpubenchError, UsageError
 from tpubench.results.plain_text import one_line, warn
 
 
@@ -117,6 +117,13 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         what = f"{error.filename}" if error.filename else "cannot write"
         _fail(f"{what}: {error.strerror or error}", UsageError.exit_code)
+    except Exception as error:
+        from tpubench.suite.references import blamed
+
+        fault = blamed(error)
+        if debug or fault is None:
+            raise
+        _fail(f"{fault} (TPUBENCH_DEBUG=1 shows the whole way there)", RunFailedError.exit_code)
     sys.exit(code)
 
 

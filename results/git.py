@@ -46,6 +46,18 @@ def ask(
     return _run(settings, arguments, directory, variables or {}, timeout_s)
 
 
+def complaint(directory: Path | None = None) -> str | None:
+    """Why git answers nothing about a checkout, in its own first line; None where it does.
+
+    A folder that belongs to another user, say, or that is in no repository.
+    """
+    done = _call(_OFF, ("rev-parse", "--git-dir"), directory, {}, _TIMEOUT_S)
+    if done is None:
+        return "git cannot be started"
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return lines[0] if done.returncode and lines else None
+
+
 def _filters_off(directory: Path | None, timeout_s: float) -> dict[str, str]:
     """Settings that turn off the content filters defined in the repository; the user's stay."""
     query = ("config", "--show-scope", "--null", "--name-only", "--get-regexp", r"^filter\.")
@@ -65,6 +77,20 @@ def _run(
     variables: Mapping[str, str],
     timeout_s: float,
 ) -> str | None:
+    done = _call(settings, arguments, directory, variables, timeout_s)
+    if done is None or done.returncode:
+        return None
+    return done.stdout.decode("utf-8", "replace").strip()
+
+
+def _call(
+    settings: Mapping[str, str],
+    arguments: Sequence[str],
+    directory: Path | None,
+    variables: Mapping[str, str],
+    timeout_s: float,
+) -> subprocess.CompletedProcess[bytes] | None:
+    """What ended; None when git could not be started, or did not end in time."""
     environment = {**os.environ, **_ENVIRONMENT, **variables}
     # By variables, not by -c: a name may hold an equals sign.
     first = int(environment.get("GIT_CONFIG_COUNT") or 0)
@@ -72,7 +98,7 @@ def _run(
         environment |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
     environment["GIT_CONFIG_COUNT"] = str(first + len(settings))
     try:
-        done = subprocess.run(
+        return subprocess.run(
             ["git", *arguments],
             cwd=directory,
             stdin=subprocess.DEVNULL,
@@ -83,4 +109,3 @@ def _run(
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else None

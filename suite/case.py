@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,8 @@ class Work:
     items: what a user counts (tokens, samples), in ``unit``.
     flops: model FLOPs, a multiply-add counted as two, attention counted causal.
     bytes: bytes that must move between memory and the cores at least once.
+
+    ValueError where one of the three is no finite number from 0.
     """
 
     items: int
@@ -81,6 +84,13 @@ class Work:
     flops: int
     bytes: int
     phases: Mapping[str, Work] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for what, amount in (
+            (self.unit, self.items), ("FLOP", self.flops), ("byte", self.bytes)
+        ):  # fmt: skip
+            if not 0 <= amount < math.inf:
+                raise ValueError(f"a pass cannot be {amount} {what}s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +27,12 @@ _FOLDER_VARIABLE = "TPUBENCH_WORKLOADS_FOLDER"
 Kind = TypeVar("Kind")
 
 _known: dict[str, Workload] = {}
+lent: dict[str, object] = {}
+"""Third parties' workloads and backends that this process has asked for, by name."""
+
+ERRS = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError,
+        RuntimeError, TypeError, ValueError)  # fmt: skip
+"""What a third party's method raises that is wrong, not refusing."""
 
 
 def instance(offered: object, kind: type[Kind], what: str) -> Kind:
@@ -59,8 +66,35 @@ def load(reference: str) -> Workload:
             offered = getattr(importlib.import_module(module), name)
             return instance(offered, Workload, reference)  # type: ignore[type-abstract]
     except (Exception, SystemExit) as error:  # whatever a stranger's module does
-        what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise UsageError(f"{reference} cannot be loaded: {what}") from error
+        raise UsageError(f"{reference} cannot be loaded: {in_a_line(error)}") from error
+
+
+def lend(offer: Kind, name: str) -> Kind:
+    """Remember a third party's workload or backend as one that this process has been using."""
+    lent[name] = offer
+    return offer
+
+
+def blamed(error: BaseException) -> str | None:
+    """Which third party's offer failed, where and how, in a line; None when none is in use.
+
+    The deepest of its own lines is named. Without one, what it answered is what could not be used.
+    """
+    what = in_a_line(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    for name, offer in lent.items():
+        own = inspect.getfile(type(offer))
+        lines = [frame for frame in frames if frame.filename == own]
+        if lines:
+            place = f"{Path(own).name}:{lines[-1].lineno}, in {lines[-1].name}"
+            return f"{name} failed ({place}): {what}"
+    names = " and ".join(lent)
+    return f"{names} gave an answer that cannot be used: {what}" if names else None
+
+
+def in_a_line(error: BaseException) -> str:
+    """Kind and message of an error, shortened to one line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 def adopt(reference: str, workload: Workload) -> None:

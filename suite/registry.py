@@ -54,9 +54,12 @@ def workload(name: str) -> Workload:
             f"{name} runs against a server: tpubench run --workload {name} --server URL"
         )
     if ":" in name:
-        return _adopted(name)
-    named = _standard_workloads().get(name) or _named(name, _WORKLOADS, Workload)  # type: ignore[type-abstract]
-    return named or references.adopted().get(name) or _lookup(name, "workload", workloads())
+        return references.lend(_adopted(name), name)
+    standard = _standard_workloads().get(name)
+    if standard is not None:
+        return standard
+    named = _named(name, _WORKLOADS, Workload) or references.adopted().get(name)  # type: ignore[type-abstract]
+    return references.lend(named or _lookup(name, "workload", workloads()), name)
 
 
 def _adopted(reference: str) -> Workload:
@@ -70,8 +73,11 @@ def _adopted(reference: str) -> Workload:
 
 def backend(name: str) -> Backend:
     """The backend of that name; UsageError naming the known ones otherwise."""
-    named = _standard_backends().get(name) or _named(name, _BACKENDS, Backend)  # type: ignore[type-abstract]
-    return named or _lookup(name, "backend", backends())
+    standard = _standard_backends().get(name)
+    if standard is not None:
+        return standard
+    named = _named(name, _BACKENDS, Backend)  # type: ignore[type-abstract]
+    return references.lend(named or _lookup(name, "backend", backends()), name)
 
 
 def faults() -> list[str]:
@@ -86,6 +92,7 @@ def forget() -> None:
     for remembered in (workloads, backends, services, _entries, _loaded):
         remembered.cache_clear()
     _faults.clear()
+    references.lent.clear()
 
 
 _faults: dict[tuple[str, str], str] = {}
@@ -158,7 +165,7 @@ def _loaded(entry: EntryPoint, kind: type[Kind]) -> Kind:
         with contextlib.redirect_stdout(sys.stderr):
             loaded = references.instance(entry.load(), kind, entry.value)
     except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        what = references.in_a_line(error)
         raise UsageError(f"{entry.name!r} of {_who(entry)} cannot be loaded: {what}") from error
     return loaded
 

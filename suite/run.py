@@ -137,6 +137,8 @@ def make_plan(request: Request) -> Plan:
         _refuse_more_than_visible(backend, request.chips)
     weights = _weights(workload, request)
     unique = cases_of(workload, backend, request)
+    for case in unique:
+        _describe(workload, case)  # what cannot say its work fails before its first process
     started = dt.datetime.now(dt.UTC)
     return Plan(
         run_id=new_run_id(started),

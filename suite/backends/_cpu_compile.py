@@ -115,19 +115,51 @@ def pack_linears(module: nn.Module) -> None:
 def compile_blocks(module: nn.Module) -> None:
     """Compile each kind of block that ``module`` repeats (in a ModuleList), for one row.
 
-    All blocks of a kind, those of one class and shape, share one compiled function, so a deep model
-    compiles as fast as a shallow one. More rows than one run the block as it is.
+    All blocks of a kind share one compiled function, so a deep model compiles as fast as a shallow
+    one. More rows than one run the block as it is. A library's list may hold lists, and nothing.
     """
     kinds: dict[object, Callable[..., Any]] = {}
     for repeated in module.modules():
         if not isinstance(repeated, nn.ModuleList):
             continue
         for block in repeated:
-            shapes = tuple((name, p.shape, p.dtype) for name, p in block.named_parameters())
-            kind = (type(block), shapes)
+            if block is None or isinstance(block, nn.ModuleList | nn.ModuleDict):
+                continue
+            kind = _kind(block)
             if kind not in kinds:
                 kinds[kind] = _for_one_row(type(block).forward)
             block.forward = types.MethodType(kinds[kind], block)
+
+
+def _kind(block: nn.Module) -> object:
+    """Everything that compiled code takes for granted about a block, since nothing guards it.
+
+    The classes inside it, the forms of their tensors, and each of their own attributes: by value
+    where that is plain, else by which object it is.
+    """
+    tensors = [*block.named_parameters(), *block.named_buffers()]
+    return (
+        tuple((name, tensor.shape, tensor.dtype) for name, tensor in tensors),
+        tuple((name, type(part), _own(part)) for name, part in block.named_modules()),
+    )
+
+
+_OF_ANY_MODULE = frozenset(vars(nn.Module()))
+"""Attributes that every module has: its tensors, its parts, its hooks."""
+
+
+def _own(module: nn.Module) -> object:
+    return tuple(
+        (name, value if _is_plain(value) else id(value))
+        for name, value in vars(module).items()
+        if name not in _OF_ANY_MODULE
+    )
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str | torch.dtype)
 
 
 def _for_one_row(plain: Callable[..., Any]) -> Callable[..., Any]:

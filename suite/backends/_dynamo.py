@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,8 +59,20 @@ def compile_parts(module: nn.Module, **options: Any) -> None:
     for child in children:
         if not isinstance(child, nn.ModuleList) and type(child).__module__.startswith("torch.nn."):
             continue  # a lookup or a product: there is nothing to fuse it with
-        for part in child if isinstance(child, nn.ModuleList) else [child]:
+        for part in _flat(child):
             part.forward = _compiled(part.forward, **options)
+
+
+def _flat(child: nn.Module | None) -> Iterator[nn.Module]:
+    """What is called of a child: itself, or what a list holds; a library's may hold lists, and
+    nothing."""
+    from torch import nn
+
+    if not isinstance(child, nn.ModuleList):
+        yield from [] if child is None else [child]
+        return
+    for part in child:
+        yield from _flat(part)
 
 
 def _repeats(module: nn.Module) -> bool:

@@ -64,6 +64,12 @@ def commit(revision: str) -> str | None:
     return git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
 
 
+def no_revision() -> str:
+    """In words: that something names no revision here, and why where git says nothing at all."""
+    why = git.complaint()
+    return "no git revision here" + (f" ({why})" if why else "")
+
+
 def checkout() -> Path:
     """The working tree that the working directory is in, else the working directory."""
     return Path(git.ask("rev-parse", "--show-toplevel") or ".")
@@ -82,7 +88,7 @@ def build(revision: str) -> Built:
     """
     sha = commit(revision)
     if sha is None:
-        raise UsageError(f"{revision!r} is no git revision here")
+        raise UsageError(f"{revision!r} is {no_revision()}")
     here = checkout()
     tree = _cache() / sha / "tree"
     if not tree.is_dir():

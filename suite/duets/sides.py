@@ -69,7 +69,7 @@ def _bare(word: str) -> tuple[str, str]:
     if refs.commit(word) is not None:
         return "ref", word
     raise UsageError(
-        f"{word!r} is no interpreter and no git revision here; write a path, a revision,"
+        f"{word!r} is no interpreter and {refs.no_revision()}; write a path, a revision,"
         " 'release', '.', or python:PATH, ref:REV, set:KEY=VALUE, mode:MODE, backend:NAME"
     )
 

@@ -175,6 +175,47 @@ def test_blocks_of_one_class_and_two_shapes_share_no_compiled_code() -> None:
         torch.testing.assert_close(both(x), expected)
 
 
+class Scaled(torch.nn.Module):
+    """A block whose class and tensors are another's, and whose attribute is not."""
+
+    def __init__(self, factor: float, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        self.factor, self.linear = factor, linear
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x) * self.factor
+
+
+class Uneven(torch.nn.Module):
+    """As libraries write them: lists of lists, in which there may be nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        linears = [torch.nn.Linear(8, 8) for _ in range(3)]
+        self.layers = torch.nn.ModuleList(
+            torch.nn.ModuleList([Scaled(2.0**place, linear), None])
+            for place, linear in enumerate(linears)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for scaled, _ in self.layers:
+            x = scaled(x)
+        return x
+
+
+def test_blocks_that_differ_in_an_attribute_share_no_compiled_code() -> None:
+    """The layers of x-transformers lie in such lists, beside None; torch leaves None in them."""
+    model, x = Uneven(), torch.ones(1, 8)
+    with torch.no_grad():
+        expected = model(x)
+        _cpu_compile.compile_blocks(model)
+        torch.testing.assert_close(model(x), expected)
+        model = Uneven()
+        expected = model(x)
+        _dynamo.compile_parts(model, backend="eager")
+        torch.testing.assert_close(model(x), expected)
+
+
 def timings(**changed: float) -> clock_check.Timings:
     values = {"left_over": 0.01, "once_s": 0.1, "twice_s": 0.2, "flops": 1e12}
     return clock_check.Timings(**{**values, **changed}, idle_barrier_s=1e-4)
