@@ -47,7 +47,7 @@ def run(request: CompileRequest) -> Estimated:
     if not phases:
         raise UsageError(f"{workload.name} cannot be exported: it names no phases")
     layers = workload.depth(request.case)
-    depths = [layers] if request.full or layers <= 2 else [1, 2]
+    depths = request.depths
     versions = _installed(request)
     target = request.target
     kernel = target.devices == 1 and target.generation.kernels and not workload.trains

@@ -49,6 +49,12 @@ class CompileRequest:
     """By which rule the price was chosen; None for one that was named."""
     cache: Path = field(default_factory=default_cache)
 
+    @property
+    def depths(self) -> list[int]:
+        """Numbers of layers that are compiled: all, or one and two where there are more."""
+        layers = registry.workload(self.case.workload).depth(self.case)
+        return [layers] if self.full or layers <= 2 else [1, 2]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:

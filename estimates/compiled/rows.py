@@ -198,7 +198,7 @@ def described(estimated: Estimated) -> dict[str, Any]:
         "attention": "TorchTPU's kernel" if estimated.kernel else "its place held by a stand-in",
         "attention_hbm_share": timing.ATTENTION_HBM_SHARE,
         "attention_flop_share": timing.ATTENTION_FLOP_SHARE,
-        "layers": "all" if estimated.request.full else "one and two, extrapolated",
+        "layers": "all" if len(estimated.request.depths) == 1 else "one and two, extrapolated",
         "phases": {phase.phase: _phase(phase) for phase in estimated.phases},
     }
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from compiled_cases import request
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,18 @@ def test_a_slice_is_the_one_that_the_cloud_offers() -> None:
     assert (target("v7", 4).topology, target("v7", 4).devices) == ("tpu7x:2x2x1", 8)
     assert target("v5e", topology="v5e:4x8").chips == 32
     assert target("v6e", 256).chips == 256
+
+
+def test_a_model_of_no_repeated_layers_is_compiled_whole_and_says_so() -> None:
+    """The whole U-Net was once said to be "one and two, extrapolated"."""
+    settings = {"batch": ["2"]}
+    for workload, preset, depths in (
+        ("sdxl-unet", "sdxl", [1]),
+        ("vit-l16", "vit-l16", [1, 2]),
+        ("llama-infer", "llama-3.1-8b", [1, 2]),
+    ):
+        assert request(workload, preset, 1, settings).depths == depths
+    assert request("llama-infer", "llama-3.1-8b", 1, settings, full=True).depths == [32]
 
 
 @pytest.mark.parametrize(
