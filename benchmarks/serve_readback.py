@@ -24,6 +24,7 @@ from tpubench.results.statistics import median
 from tpubench.suite.serving import arrivals, generator, proof
 from tpubench.suite.serving.figures import figures
 from tpubench.suite.serving.load import Load
+from tpubench.suite.serving.server import find
 from tpubench.suite.serving.slo import Slo
 from tpubench.workloads.llama_serve import LlamaServe
 
@@ -92,8 +93,7 @@ def measured(
     with running(**case.behaviour) as server:
         ran = generator.run(
             aiperf,
-            url=server.url,
-            model=MODEL,
+            server=find(server.url, MODEL),
             load=load,
             schedule=schedule,
             timeout_s=60.0,

@@ -7,7 +7,17 @@ from typing import Any
 
 from tpubench.errors import MissedError, RunFailedError, UsageError
 
-ONLY_SERVED = ("server", "engine", "model", "slo", "device", "dtype")
+ONLY_SERVED = (
+    "server",
+    "engine",
+    "model",
+    "endpoint",
+    "api_key_env",
+    "power_w",
+    "slo",
+    "device",
+    "dtype",
+)
 """Options of ``tpubench run`` that mean something to such a workload alone."""
 _MEANINGLESS = ("backend", "prompt", "prompt_ids", "compile_mode")
 
@@ -24,9 +34,9 @@ def refuse(asked: Mapping[str, Any]) -> None:
     from tpubench.suite import registry
 
     for option in ONLY_SERVED:
-        if asked[option]:
+        if asked[option] not in (None, []):
             names = ", ".join(registry.services())
-            raise UsageError(f"--{option} goes with --workload {names}")
+            raise UsageError(f"--{option.replace('_', '-')} goes with --workload {names}")
 
 
 def run(asked: Mapping[str, Any]) -> int:
@@ -59,6 +69,9 @@ def run(asked: Mapping[str, Any]) -> int:
         device=asked["device"],
         chips=asked["chips"],
         dtype=asked["dtype"],
+        power_w=asked["power_w"],
+        endpoint=asked["endpoint"],
+        api_key_env=asked["api_key_env"],
         price=chosen_price(asked["price"], asked["usd_per_chip_hour"], asked["prices"] or []),
     )
     processes.adopt_orphans()

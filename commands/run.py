@@ -62,6 +62,20 @@ def run(
     model: Annotated[
         str | None, typer.Option(help="llama-serve: model to ask for. [default: the only one]")
     ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="llama-serve: completions, chat, or auto. [default: auto]"
+        ),
+    ] = None,
+    api_key_env: Annotated[
+        str | None,
+        typer.Option(metavar="VARIABLE", help="llama-serve: variable with the server's key."),
+    ] = None,
+    power_w: Annotated[
+        float | None,
+        typer.Option(metavar="W", help="llama-serve: watts that the server draws under load."),
+    ] = None,
     slo: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=SECONDS", help="llama-serve: ttft_p99=2, tpot_p90=0.1, ..."),

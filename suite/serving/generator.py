@@ -28,6 +28,7 @@ from tpubench.suite.interpreters import Interpreter
 from tpubench.suite.serving import log
 from tpubench.suite.serving.cores import held_to
 from tpubench.suite.serving.load import Ask, Load
+from tpubench.suite.serving.server import Server
 
 PACKAGE, TESTED = "aiperf", "0.13"
 VARIABLE = "TPUBENCH_AIPERF_PYTHON"
@@ -40,6 +41,15 @@ _CORES_A_WORKER = 4
 _MOST_WORKERS = 8
 _HOLD_BACK = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 """Variables under which AIPerf 0.13 cannot read a tokenizer from a folder."""
+_KEY = "TPUBENCH_SERVER_KEY"
+_WITH_KEY = f"""
+import os, sys
+sys.argv[:] = ["aiperf", *sys.argv[1:], "--api-key=" + os.environ.pop("{_KEY}")]
+from aiperf.cli import app
+app()
+"""
+"""AIPerf 0.13 takes a key as an argument, which everybody on the machine could read of its command
+line: so its arguments are put together inside it. It writes none of it down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +111,7 @@ def _install() -> str:
 def run(
     generator: Generator,
     *,
-    url: str,
-    model: str,
+    server: Server,
     load: Load,
     schedule: Sequence[Ask],
     timeout_s: float,
@@ -117,15 +126,15 @@ def run(
     """
     with tempfile.TemporaryDirectory(prefix="tpubench-serve-") as temporary:
         folder = Path(temporary)
-        _write_requests(folder / "requests.jsonl", model, load, schedule)
+        _write_requests(folder / "requests.jsonl", server, load, schedule)
         _write_tokenizer(folder / "tokenizer")
-        command = [
-            *processes.command(generator.python, PACKAGE, "profile"),
-            *_arguments(folder, url, model, load, len(schedule), timeout_s),
-        ]
+        arguments = _arguments(folder, server, load, len(schedule), timeout_s)
+        command = processes.command(generator.python, PACKAGE, *arguments)
+        if server.key is not None:
+            command = [generator.python, "-P", "-c", _WITH_KEY, *arguments]
         span_s = schedule[-1].at_s or 0.0
         with held_to(cores):
-            ended = _wait(command, folder, _START_S + span_s + timeout_s, url)
+            ended = _wait(command, folder, _START_S + span_s + timeout_s, server)
         if keep is not None:
             shutil.copytree(folder / "out", keep, dirs_exist_ok=True)
         try:
@@ -135,16 +144,15 @@ def run(
         return Ran(answers=answers, ended=ended, says=_says(folder / "out"))
 
 
-def _arguments(
-    folder: Path, url: str, model: str, load: Load, count: int, timeout_s: float
-) -> list[str]:
+def _arguments(folder: Path, server: Server, load: Load, count: int, timeout_s: float) -> list[str]:
     cores = len(os.sched_getaffinity(0))
     workers = max(1, min(_MOST_WORKERS, cores // _CORES_A_WORKER))
     how = ["--fixed-schedule"]
     if load.concurrency is not None:
         how = ["--concurrency", str(load.concurrency), "--request-count", str(count)]
     return [
-        *("--model", model, "--url", url, "--endpoint-type", "completions", "--streaming"),
+        *("profile", "--model", server.model, "--url", server.url),
+        *("--endpoint-type", server.endpoint.name, "--streaming"),
         *("--input-file", str(folder / "requests.jsonl")),
         *("--custom-dataset-type", "mooncake_trace", "--dataset-sampling-strategy", "sequential"),
         *("--tokenizer", str(folder / "tokenizer"), "--use-server-token-count"),
@@ -156,32 +164,16 @@ def _arguments(
     ]
 
 
-def _write_requests(path: Path, model: str, load: Load, schedule: Sequence[Ask]) -> None:
+def _write_requests(path: Path, server: Server, load: Load, schedule: Sequence[Ask]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for number, ask in enumerate(schedule):
             line: dict[str, object] = {
                 "session_id": log.name_of(number),
-                "payload": body(model, ask),
+                "payload": server.endpoint.body(server.model, ask),
             }
             if load.open_loop:
                 line["timestamp"] = 1000 * (ask.at_s or 0.0)
             file.write(json.dumps(line) + "\n")
-
-
-def body(model: str, ask: Ask) -> dict[str, object]:
-    """A request of ``/v1/completions``: token ids in, exactly so many out.
-
-    ``ignore_eos`` is vLLM's, SGLang's and TensorRT-LLM's word for not ending early.
-    """
-    return {
-        "model": model,
-        "prompt": list(ask.prompt),
-        "max_tokens": ask.output_len,
-        "ignore_eos": True,
-        "temperature": 0,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
 
 
 def _write_tokenizer(folder: Path) -> None:
@@ -197,7 +189,7 @@ def _write_tokenizer(folder: Path) -> None:
         (folder / name).write_text(json.dumps(value), encoding="utf-8")
 
 
-def _wait(command: Sequence[str], folder: Path, timeout_s: float, url: str) -> str | None:
+def _wait(command: Sequence[str], folder: Path, timeout_s: float, server: Server) -> str | None:
     """Run it to its end; why it did not end well. It is gone, whatever happens here.
 
     It is stopped once the server is gone: AIPerf 0.13 would wait for minutes.
@@ -208,6 +200,9 @@ def _wait(command: Sequence[str], folder: Path, timeout_s: float, url: str) -> s
     variables = processes.environment(home)
     for name in _HOLD_BACK:
         variables.pop(name, None)
+    if server.key is not None:
+        variables.pop(server.key.variable, None)
+        variables[_KEY] = server.key.secret
     with (folder / "log").open("wb") as printed:
         process = subprocess.Popen(
             command,
@@ -227,8 +222,8 @@ def _wait(command: Sequence[str], folder: Path, timeout_s: float, url: str) -> s
                 ended = None
                 if time.monotonic() > deadline:
                     ended = f"the load did not end within {timeout_s:.0f} s"
-                elif not listens(url):
-                    ended = f"{url} stopped answering"
+                elif not listens(server.url):
+                    ended = f"{server.url} stopped answering"
                 if ended is not None:
                     # Told to leave first: what it knows of is then in its log.
                     os.killpg(process.pid, signal.SIGINT)

@@ -15,12 +15,18 @@ from tpubench.devices.prices import Price, today
 from tpubench.devices.sheets import devices
 from tpubench.errors import UsageError
 from tpubench.suite.serving import engine, generator
+from tpubench.suite.serving.endpoint import AUTO, WANTED
+from tpubench.suite.serving.key import OPTION, Key
+from tpubench.suite.serving.key import read as read_key
 from tpubench.suite.serving.load import Load
 from tpubench.suite.serving.rows import case_params
 from tpubench.suite.serving.service import Service
 from tpubench.suite.serving.slo import Slo
 
 DEFAULT_REPEATS = 3
+MOST_POWER_W, MOST_CHIPS = 1e9, 1_000_000
+MOST_TOKENS = 200_000_000
+"""Of all prompts of a load, which are held in memory at once: 662 of 8k are 5.4 million."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +50,10 @@ class Request:
     chips: int | None = None
     dtype: str | None = None
     price: Price | None = None
+    power_w: float | None = None
+    endpoint: str | None = None
+    api_key_env: str | None = None
+    """Variable that holds the key which the server asks for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +76,9 @@ class Plan:
     dtype: str
     price: Price | None
     notes: list[str]
+    power_w: float | None = None
+    endpoint: str = AUTO
+    key: Key | None = None
 
     @property
     def searches(self) -> bool:
@@ -81,6 +94,9 @@ class Plan:
             "server": self.server,
             "engine": None if self.engine is None else self.engine.name,
             "model": self.model,
+            "endpoint": self.endpoint,
+            "power_w": self.power_w,
+            "api_key_env": None if self.key is None else self.key.variable,
             "device": self.device,
             "chips": self.chips,
             "repeats": self.repeats,
@@ -101,6 +117,18 @@ def make_plan(request: Request, *, look_only: bool = False) -> Plan:
     service = request.service
     if (request.server is None) == (request.engine is None):
         raise UsageError(f"{service.name} needs one of --server URL and --engine {engine.NAMES}")
+    if request.weights is not None and request.engine is None:
+        raise UsageError("--weights goes with --engine: a server that runs has its own")
+    if request.chips is not None and not 1 <= request.chips <= MOST_CHIPS:
+        raise UsageError(f"--chips {request.chips} is not a count of 1 to {MOST_CHIPS:,}")
+    endpoint = request.endpoint or AUTO
+    if endpoint not in WANTED:
+        raise UsageError(f"--endpoint {endpoint!r} is not one of {', '.join(WANTED)}")
+    key = read_key(request.api_key_env)
+    if key is not None and request.server is None:
+        raise UsageError(f"{OPTION} goes with --server URL: an engine started here asks for none")
+    if request.power_w is not None and not 0 < request.power_w < MOST_POWER_W:
+        raise UsageError(f"--power-w {request.power_w:g} is not a power of a server in watts")
     notes = []
     preset = request.preset
     if preset is None:
@@ -130,6 +158,9 @@ def make_plan(request: Request, *, look_only: bool = False) -> Plan:
         dtype=precision(request.dtype) if request.dtype else NOT_STATED,
         price=request.price,
         notes=notes,
+        power_w=request.power_w,
+        endpoint=endpoint,
+        key=key,
     )
     if plan.searches and not request.slo.goals:
         raise UsageError(
@@ -151,7 +182,13 @@ def _settings(request: Request) -> dict[str, Sequence[str]]:
 
 
 def _check(load: Load, slo: Slo) -> None:
-    """UsageError for a load that could prove nothing."""
+    """UsageError for a load that could prove nothing, or would not fit in memory."""
+    tokens = (load.requests + load.warm_up) * load.input_len
+    if tokens > MOST_TOKENS or load.output_len > MOST_TOKENS:
+        raise UsageError(
+            f"{load.requests:,} requests of {load.input_len:,} tokens and answers of"
+            f" {load.output_len:,} are more than a load may have: {MOST_TOKENS:,} tokens"
+        )
     if load.requests < slo.least_requests:
         raise UsageError(
             f"--slo {slo} needs {slo.least_requests} requests, {load.shape} has {load.requests}:"

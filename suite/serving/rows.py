@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -24,6 +24,7 @@ from tpubench.suite.serving.slo import Slo
 
 PRIMARY = "output_tok_s"
 """The metric of a row that says why there is none."""
+ENERGY = "joules_per_token"
 NO_CHIPS = "the server's chips are not known: give --device and --chips"
 
 
@@ -44,6 +45,8 @@ class Context:
     git: fingerprint.GitState
     launch: Mapping[str, Any] = field(default_factory=dict)
     """How the server was started, where it was started here."""
+    power_w: float | None = None
+    """What the server draws, as the user states it: nothing is metered here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +88,24 @@ def rows(
     for metric in wanting:
         priced = metric.usd_of and context.price is None
         reasons[metric.name] = NO_PRICE if priced else NO_CHIPS
-    reasons.setdefault("joules_per_token", "the server's power is not known here")
+    if "output_tok_s" in samples:
+        _add_energy(samples, reasons, context.power_w)
     return [
         template(metric, samples.get(metric.name), reasons.get(metric.name))
         for metric in METRICS.values()
         if metric.name in samples or metric.name in reasons
     ]
+
+
+def _add_energy(
+    samples: dict[str, list[float]], reasons: dict[str, str], power_w: float | None
+) -> None:
+    """Joules of an output token: stated power ÷ measured rate, and so modelled."""
+    if power_w is None:
+        reasons[ENERGY] = "the server's power is not known here: --power-w W states it"
+    else:
+        samples[ENERGY] = [power_w / rate for rate in samples["output_tok_s"]]
+        reasons[ENERGY] = f"{power_w:g} W as stated (--power-w), not metered, ÷ output_tok_s"
 
 
 def case_params(load: Load, slo: Slo) -> dict[str, Plain]:
@@ -143,7 +158,8 @@ class _Template:
 
     def __call__(self, metric: Metric, samples: list[float] | None, reason: str | None) -> Row:
         figure, price = Figure.of(metric, samples), self.price if samples else None
-        return self.shared.row(metric, figure, reason=reason, price=price)
+        row = self.shared.row(metric, figure, reason=reason, price=price)
+        return replace(row, evidence="modelled") if metric.name == ENERGY and samples else row
 
 
 def _must_match(context: Context, params: Mapping[str, Plain]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from tpubench.results.events import Event, Observer, RunReport
 from tpubench.results.row import Row
 from tpubench.results.sealing import manifest
 from tpubench.suite.serving import arrivals, engine, generator, proof, server
+from tpubench.suite.serving.endpoint import COMPLETIONS
 from tpubench.suite.serving.figures import Figures, figures
 from tpubench.suite.serving.load import Ask, Load, Plain
 from tpubench.suite.serving.plan import Plan
@@ -83,6 +84,9 @@ class Bench:
         measured: Measured,
     ) -> None:
         """Turn what was measured into rows, and store them."""
+        endpoint = self.context.server.endpoint.name
+        if endpoint != COMPLETIONS:
+            params = {**params, "endpoint": endpoint}
         new_rows = rows(self.context, params, repetition, started, measured)
         self.rows += new_rows
         key = fingerprint.sha256(dict(params))[:12]
@@ -95,8 +99,7 @@ class Bench:
         try:
             ran = generator.run(
                 self.plan.generator,
-                url=self.context.server.url,
-                model=self.context.server.model,
+                server=self.context.server,
                 load=load,
                 schedule=schedule,
                 timeout_s=self.plan.timeout_s,
@@ -122,10 +125,11 @@ class Bench:
 
     def _gone(self) -> str | None:
         """That the server answers no more; None while it does."""
+        target = self.context.server
         try:
-            server.find(self.context.server.url, self.context.server.model)
+            server.find(target.url, target.model, target.key)
         except (RunFailedError, UsageError):
-            return f"{self.context.server.url} stopped answering"
+            return f"{target.url} stopped answering"
         return None
 
 
@@ -150,7 +154,7 @@ def execute(plan: Plan, where: Path, observe: Observer) -> RunReport:
     with _opened(plan) as (target, launch):
         bench = _bench(plan, target, launch, where, observe)
         cut_short = None
-        notes = [*plan.notes, f"server: {target.engine} {target.version or ''}".rstrip()]
+        notes = [*plan.notes, *_about(target)]
         try:
             if launch:
                 _keep_cold_start(bench, launch)
@@ -183,38 +187,51 @@ def execute(plan: Plan, where: Path, observe: Observer) -> RunReport:
     )
 
 
+def _about(target: server.Server) -> list[str]:
+    about = [f"server: {target.engine} {target.version or ''}".rstrip()]
+    if target.endpoint.name != COMPLETIONS:
+        about[0] += f", {target.endpoint.path}"
+    if target.key is not None and not target.here and target.url.startswith("http://"):
+        about.append("the key went to the server unencrypted: its URL is http://")
+    return about
+
+
 @contextlib.contextmanager
 def _opened(plan: Plan) -> Iterator[tuple[server.Server, Mapping[str, Any]]]:
     """The server, started if need be, once it has answered a request."""
-    longest = max(_longest(plan, load) for load in plan.loads)
+    shortest, longest = _extremes(plan)
     if plan.engine is None:
         assert plan.server is not None
-        target = server.find(plan.server, plan.model)
+        target = server.find(plan.server, plan.model, plan.key)
         if target.max_len is not None and longest > target.max_len:
             raise UsageError(
                 f"{target.url} takes {target.max_len} tokens of prompt and answer, the load asks"
                 f" for {longest}: give --set input_len=N and output_len=N"
             )
-        _try_out(plan, target)
-        yield target, {}
+        yield _ready(plan, target, shortest), {}
         return
     began = time.monotonic()
     with engine.started(plan.engine, longest, plan.timeout_s) as (url, launch):
-        target = server.find(url, plan.engine.model)
-        _try_out(plan, target)
+        target = _ready(plan, server.find(url, plan.engine.model), shortest)
         yield target, {**launch, "cold_start_s": time.monotonic() - began}
 
 
-def _longest(plan: Plan, load: Load) -> int:
-    return max(len(ask.prompt) + ask.output_len for ask in plan.service.asks(load, 0))
+def _extremes(plan: Plan) -> tuple[int, int]:
+    """Tokens of the shortest prompt, and of the longest prompt and answer together."""
+    shortest, longest = [], []
+    for load in plan.loads:
+        asks = plan.service.asks(load, 0)
+        shortest.append(min(len(ask.prompt) for ask in asks))
+        longest.append(max(len(ask.prompt) + ask.output_len for ask in asks))
+    return min(shortest), max(longest)
 
 
-def _try_out(plan: Plan, target: server.Server) -> None:
-    """A short request of the same kind, whose prompt no load repeats."""
-    first = plan.service.asks(plan.loads[0], 0)[0]
-    server.try_out(
-        target, generator.body(target.model, Ask(prompt=first.prompt[:16], output_len=2))
-    )
+def _ready(plan: Plan, target: server.Server, shortest: int) -> server.Server:
+    """Once a short request of the same kind was answered, whose prompt no load repeats."""
+    first = plan.service.asks(replace(plan.loads[0], requests=1, warm_up=0), 0)[0]
+    ready = server.ready(target, plan.endpoint, Ask(prompt=first.prompt[:16], output_len=2))
+    ready.endpoint.check(shortest)
+    return ready
 
 
 def _bench(
@@ -233,6 +250,7 @@ def _bench(
         price=plan.price,
         git=fingerprint.git_state(Path.cwd()),
         launch=launch,
+        power_w=plan.power_w,
     )
     own = None if plan.engine is None else engine.cores(plan.engine)[1]
     return Bench(plan=plan, context=context, where=where, observe=observe, cores=own)

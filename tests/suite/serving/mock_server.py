@@ -46,6 +46,13 @@ class Behaviour:
     """Requests served at a time; further ones wait. None: all."""
     report_usage: bool = True
     max_model_len: int = 16384
+    key: str | None = None
+    """What a request must carry; who carries anything else is told what he carried."""
+    endpoints: tuple[str, ...] = ("completions", "chat", "models", "version")
+    template: int = 23
+    """Tokens of a chat that are none of its words."""
+    split: tuple[str, ...] = ()
+    """Words of a chat that are two tokens; every other one is one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,15 +116,29 @@ class _Mock:
                 )  # fmt: skip
                 body = await reader.readexactly(length)
                 method, path = head.split()[:2]
-                if method == "GET":
+                if self._keeps_out(writer, head):
+                    pass
+                elif method == "GET":
                     self._get(writer, path)
                 else:
                     await self._complete(writer, path, json.loads(body))
                 await writer.drain()
         writer.close()
 
+    def _keeps_out(self, writer: asyncio.StreamWriter, head: str) -> bool:
+        if self.behaviour.key is None:
+            return False
+        own = [line[14:].strip() for line in head.split("\r\n")
+               if line.lower().startswith("authorization:")]  # fmt: skip
+        if own == [f"Bearer {self.behaviour.key}"]:
+            return False
+        _answer(writer, 401, {"error": {"message": f"Incorrect API key provided: {own}"}})
+        return True
+
     def _get(self, writer: asyncio.StreamWriter, path: str) -> None:
-        if path == "/v1/models":
+        if path.split("/")[-1] not in self.behaviour.endpoints:
+            _answer(writer, 404, {"detail": "Not Found"})
+        elif path == "/v1/models":
             about = {"id": MODEL, "object": "model", "owned_by": "mock"}
             models = [{**about, "max_model_len": self.behaviour.max_model_len}]
             _answer(writer, 200, {"object": "list", "data": models})
@@ -128,6 +149,9 @@ class _Mock:
 
     async def _complete(self, writer: asyncio.StreamWriter, path: str, asked: dict) -> None:  # type: ignore[type-arg]
         how, stamp = self.behaviour, Stamp(arrived_s=time.monotonic())
+        chat = path == "/v1/chat/completions"
+        if ("chat" if chat else "completions") not in how.endpoints:
+            return _answer(writer, 404, {"detail": "Not Found"})
         self.count += 1
         if self.began is None:
             self.began = stamp.arrived_s
@@ -139,17 +163,20 @@ class _Mock:
         if how.fail_every and self.count % how.fail_every == 0:
             return _answer(writer, 500, {"error": {"message": "made to fail"}})
         tokens = int(asked["max_tokens"]) - how.short_by
-        prompt = asked["prompt"] if "prompt" in asked else str(asked["messages"]).split()
-        usage = {"prompt_tokens": len(prompt), "completion_tokens": tokens}
+        length = self._chat_tokens(asked["messages"]) if chat else len(asked["prompt"])
+        usage = {"prompt_tokens": length, "completion_tokens": tokens}
         if not asked.get("stream"):  # somebody tries it out: no part of a load
             self.count, self.began = self.count - 1, None
             said = {"usage": usage} if how.report_usage else {}
             return _answer(writer, 200, {**_chunk(path, "text", "length"), **said})
-        stamp.prompt_tokens, stamp.output_tokens = len(prompt), tokens
+        stamp.prompt_tokens, stamp.output_tokens = length, tokens
         self.stamps.append(stamp)
         kind = "text/event-stream"
         head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
         writer.write(head.encode())
+        if chat:  # the role comes first, and is no token
+            _event(writer, _chunk(path, "", None))
+            await writer.drain()
         async with self.slots:
             began = stamp.arrived_s if how.slots is None else time.monotonic()
             for n in range(tokens):
@@ -165,6 +192,10 @@ class _Mock:
         writer.write(b"0\r\n\r\n")
         return None
 
+    def _chat_tokens(self, messages: list[dict[str, str]]) -> int:
+        words = [word for each in messages for word in each["content"].split()]
+        return self.behaviour.template + sum(1 + (w in self.behaviour.split) for w in words)
+
     async def _until(self, due: float) -> None:
         how = self.behaviour
         if how.stall_at_s is not None and self.began is not None:
@@ -176,7 +207,7 @@ class _Mock:
 
 def _chunk(path: str, text: str | None, finish: str | None) -> dict[str, object]:
     chat = path.endswith("/chat/completions")
-    part = {"delta": {"content": text}} if chat else {"text": text}
+    part = {"delta": {"role": "assistant", "content": text}} if chat else {"text": text}
     choice = {"index": 0, "finish_reason": finish, **part}
     kind = "chat.completion.chunk" if chat else "text_completion"
     return {"id": "1", "object": kind, "model": MODEL, "choices": [choice]}

@@ -55,7 +55,7 @@ def test_a_closed_loop_is_measured_stored_and_priced(call: Call) -> None:
         done = call(
             *(*LOAD, "--server", server.url, "--set", "concurrency=4", "--repeats", "1"),
             *("--slo", "ttft_p90=5", "--device", "v6e", "--chips", "4", "--dtype", "bf16"),
-            *("--usd-per-chip-hour", "2", "--json"),
+            *("--usd-per-chip-hour", "2", "--power-w", "700", "--json"),
         )
     found = document(done.out)
     assert done.code == 0, done
@@ -69,6 +69,10 @@ def test_a_closed_loop_is_measured_stored_and_priced(call: Call) -> None:
     assert len(rows["itl_s"]["samples"]) == 64 * 31
     bill = 1e6 * 4 * 2 / 3600 / rows["goodput_tok_s"]["value"]
     assert rows["usd_per_mtok_slo"]["value"] == pytest.approx(bill)
+    energy = rows["joules_per_token"]
+    assert energy["value"] == pytest.approx(700 / rows["output_tok_s"]["value"])
+    assert (energy["evidence"], rows["ttft_s"]["evidence"]) == ("modelled", "measured")
+    assert energy["reason"] == "700 W as stated (--power-w), not metered, ÷ output_tok_s"
     assert rows["ttft_p99_s"]["reason"] == "a p99 needs 662 requests, not 64"
     assert rows["ttft_s"]["environment"]["generator_says"]["time_to_first_token_p50"] > 0
     assert len(server.stamps) == 64 + 4, "the warm-up is sent, and left out"
@@ -191,6 +195,15 @@ def test_a_server_that_will_not_do_is_refused_before_the_load(
         (("--server", "http://h", "--backend", "cpu"), "--backend means nothing"),
         (("--server", "http://h", "--device", "abacus"), "'abacus' is no known device"),
         (("--server", "http://h", "--repeats", "0"), "--repeats 0 is below 1"),
+        (("--server", "http://h", "--set", "requests=1000000000"), "more than a load may have"),
+        (("--server", "http://h", "--set", "input_len=1000000000"), "more than a load may have"),
+        (("--server", "http://h", "--set", "output_len=1000000000"), "more than a load may have"),
+        (("--server", "http://h", "--weights", "w"), "--weights goes with --engine"),
+        (("--server", "http://h", "--chips", "0"), "--chips 0 is not a count of 1 to 1,000,000"),
+        (("--server", "http://h", "--chips", "-4"), "--chips -4 is not a count"),
+        (("--server", "http://h", "--power-w", "0"), "--power-w 0 is not a power"),
+        (("--server", "http://h", "--power-w", "nan"), "--power-w nan is not a power"),
+        (("--server", "http://h", "--power-w", "-5"), "--power-w -5 is not a power"),
     ],
 )
 def test_bad_usage_is_one_line(options: tuple[str, ...], words: str, call: Call) -> None:
