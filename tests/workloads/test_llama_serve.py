@@ -107,3 +107,24 @@ def test_a_file_that_is_no_trace_is_refused(line: str, words: str, tmp_path: Pat
 def test_a_trace_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot read"):
         one("trace", trace=str(tmp_path / "none"))
+
+
+MOONCAKE = """\
+{"timestamp": 9000, "input_length": 8772, "output_length": 1, "hash_ids": [0, 859, 860, 861, 862,\
+ 863, 864, 865, 866, 867, 868, 869, 870, 871, 872, 873, 874, 875]}
+{"timestamp": 9000, "input_length": 2293, "output_length": 31, "hash_ids": [0, 959, 960, 961, 962]}
+{"timestamp": 15000, "input_length": 898, "output_length": 324, "hash_ids": [0, 1099]}
+{"timestamp": 18000, "input_length": 898, "output_length": 57, "hash_ids": [0, 1496]}
+"""
+"""Of kvcache-ai/Mooncake (a2a4b18), FAST25-release/traces/conversation_trace.jsonl."""
+
+
+def test_a_recording_of_others_is_replayed_as_it_was(tmp_path: Path) -> None:
+    """Two at once, an answer of one token, blocks of which the last is not full."""
+    path = tmp_path / "conversation_trace.jsonl"
+    path.write_text(MOONCAKE, encoding="utf-8")
+    asks = SERVICE.asks(one("trace", trace=str(path)), 1)
+    assert [(len(ask.prompt), ask.output_len, ask.at_s) for ask in asks] == [
+        (8772, 1, 0.0), (2293, 31, 0.0), (898, 324, 6.0), (898, 57, 9.0),
+    ]  # fmt: skip
+    assert {shared(a, b) for a in asks for b in asks if a != b} <= {512, 513}
