@@ -45,6 +45,7 @@ def ready(wanted: str, **behaviour: Any) -> server.Server:
         return server.ready(server.find(mock.url, None), wanted, ASK)
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("aiperf")
 def test_a_server_of_chats_alone_is_measured(call: Call) -> None:
     with mock_server.running(**TIMING, endpoints=ONLY_CHAT) as mock:

@@ -73,7 +73,9 @@ def test_it_reaches_the_server_and_nothing_that_is_written(
     monkeypatch.setattr(generator.tempfile, "TemporaryDirectory", kept)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-another-service")
     with (
-        mock_server.running(ttft_s=1.0, itl_s=0.005, key=SECRET) as mock,
+        mock_server.running(
+            ttft_s=1.0, itl_s=0.005, key=SECRET, endpoints=("chat", "models")
+        ) as mock,
         command_lines() as seen,
     ):
         done = call(
@@ -81,14 +83,15 @@ def test_it_reaches_the_server_and_nothing_that_is_written(
             *("--repeats", "1", "--api-key-env", VARIABLE, "--json"),
         )
     assert done.code == 0, done
-    assert len(mock.stamps) == 6
+    assert [stamp.prompt_tokens for stamp in mock.stamps] == [64] * 6, "as chats, all it takes"
     written = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert any(path.suffix == ".parquet" for path in written)
     assert any(path.name == "profile_export_aiperf.json" for path in written)
     assert [path for path, data in written.items() if SECRET.encode() in data] == []
     assert SECRET not in done.out + done.err
     assert any(b"--endpoint-type" in line for line in seen), "AIPerf was seen running"
-    assert [line for line in seen if SECRET.encode() in line] == []
+    telling = [line for line in seen if SECRET.encode() in line]
+    assert [line for line in telling if b"mock_server.py" not in line] == []
 
 
 @pytest.mark.usefixtures("aiperf")
