@@ -7,6 +7,7 @@ the phase, and the time left by what the cases took so far.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,5 +97,8 @@ def _left(event: Event) -> str:
 def _ended(event: Event) -> str:
     reason = f": {event.reason}" if event.reason else ""
     text = f"{event.case} repetition {event.repetition + 1} {event.status}{reason}"
-    last = (event.log or "").splitlines()[-1:] if event.status == "failed" else []
-    return "\n  ".join([text, *last])
+    words = (event.log or "").splitlines() if event.status == "failed" else []
+    if os.environ.get("TPUBENCH_DEBUG") != "1":
+        more = any(line.startswith("Traceback ") for line in words)
+        words = words[-1:] + ["(TPUBENCH_DEBUG=1 shows where)"] * more
+    return "\n  ".join([text, *words])

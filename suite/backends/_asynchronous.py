@@ -199,7 +199,8 @@ class Deferred(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _submit(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         queue, schema = self._queue, func._schema
         tensors = tensors_of((args, kwargs))
-        if not tensors or any(tensor.is_meta for tensor in tensors):
+        to_meta = torch.device(kwargs.get("device") or "cpu").type == "meta"
+        if not tensors or to_meta or any(tensor.is_meta for tensor in tensors):
             if tensors and schema.is_mutable and torch.Tag.nondeterministic_seeded in func.tags:
                 return tensors[0]  # nothing to draw numbers for, as in the building of a module
             return func(*args, **kwargs)  # memory of the host, or no memory at all

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SOURCES = (
-    *(f"../forward/{name}.py" for name in ("__init__", "weights", "step", "parity")),
+    *(f"../forward/{name}.py" for name in ("__init__", "weights", "step", "parity", "identity")),
     "../llama/weights.py",
 )
 LIBRARY = "../forward/library.py"

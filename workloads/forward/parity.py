@@ -14,13 +14,13 @@ Weights come from their source and not from the program, so whatever a backend d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from tpubench.suite.workload import Case, Checks, Means, Parity
+from tpubench.workloads.forward.identity import program_sha256
 from tpubench.workloads.forward.step import ForwardStep, drawn
 from tpubench.workloads.forward.weights import filled
 
@@ -43,10 +43,13 @@ _UNSEEN = 7919
 def checks(workload: Forward, case: Case, step: Step, means: Means) -> Checks:
     """The checks of a built step, called before it is compiled."""
     assert isinstance(step, ForwardStep)
-    return lambda: _checked(workload, case, step, means)
+    identity = program_sha256(workload, step.model)
+    return lambda: _checked(workload, case, step, means, identity)
 
 
-def _checked(workload: Forward, case: Case, step: ForwardStep, means: Means) -> list[Parity]:
+def _checked(
+    workload: Forward, case: Case, step: ForwardStep, means: Means, identity: str
+) -> list[Parity]:
     seed, batch = case.number("seed"), case.number("batch")
     dtype: torch.dtype = getattr(torch, case.dtype)
     whole = drawn(workload.inputs(case), batch, seed, dtype)
@@ -63,7 +66,7 @@ def _checked(workload: Forward, case: Case, step: ForwardStep, means: Means) -> 
     means.barrier()
     after = _on_host(step.y)
     step.move_on([given[:1] for given in whole])  # an input of the case again
-    expected, eager_error = _reference(workload, case, watched, means)
+    expected, eager_error = _reference(workload, case, watched, means, identity)
     allowed = _allowed(case, eager_error, means)
     worst = "relative L2 error of the worst sample"
     against = f"{worst} against float32, where a run as written errs by {eager_error:.2g}"
@@ -103,14 +106,14 @@ def _twin(workload: Forward, case: Case, means: Means) -> Parity:
 
 
 def _reference(
-    workload: Forward, case: Case, inputs: list[Tensor], means: Means
+    workload: Forward, case: Case, inputs: list[Tensor], means: Means, identity: str
 ) -> tuple[Tensor, float]:
     """What the module gives in float32 on the host, and how far it is off as written."""
     key: Mapping[str, Any] = {
         "workload": workload.source_sha256(),
+        "program": identity,
         "params": dict(case.params),
         "shape": dict(case.shape),
-        "libraries": {name: version(name) for name in workload.needs.modules},
     }
     kept = means.references.recall(key)
     if kept is None:
