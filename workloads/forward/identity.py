@@ -7,11 +7,10 @@ day to day, holds the model.
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from tpubench.results.fingerprint import canonical_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,7 +45,7 @@ def program_sha256(workload: Forward, module: nn.Module) -> str:
         "parts": parts,
         "code": _files(packages - _VERSIONED),
     }
-    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def _files(packages: set[str]) -> dict[str, str]:
