@@ -168,8 +168,12 @@ def gate(
 def history(
     selectors: Filters = None,
     metric: Annotated[
-        str, typer.Option(help="Metric to follow; see tpubench list metrics.")
-    ] = "output_tok_s",
+        str | None,
+        typer.Option(
+            help="Metric to follow; see tpubench list metrics.",
+            show_default="the headline of what is stored",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Also draw it to this file.")
     ] = None,
@@ -179,6 +183,7 @@ def history(
     """Follow a metric over stored runs and name the commits where its level changed (advisory)."""
     from tpubench.reports.terminal import history as terminal_history
     from tpubench.results import history as past
+    from tpubench.results.gate.policy import HEADLINES
     from tpubench.results.listing import naming
     from tpubench.results.select import narrowed
     from tpubench.results.store import default_store, iter_rows
@@ -187,7 +192,9 @@ def history(
         raise UsageError(f"--out {out}: the picture is a PNG; give a name that ends in .png")
     rows = narrowed(store or default_store(), selectors or [])
     with naming(rows.unreadable):
-        if metric in rows.distinct("metric"):
+        stored = rows.distinct("metric")
+        metric = metric or next((name for name in HEADLINES if name in stored), HEADLINES[0])
+        if metric in stored:
             rows.keep("metric", [metric])  # nothing else of a large store is read
         series = past.history(iter_rows(rows.read()), metric)
     if out is not None:

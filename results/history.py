@@ -83,7 +83,9 @@ def history(rows: Iterable[Row], metric_name: str) -> list[Series]:
         key = (case, row.dtype, str(row.workload_version), row.device, row.backend, row.evidence)
         groups.setdefault(key, []).append(summary)
     if not groups:
-        raise UsageError(f"no run among these has a value of {metric_name}")
+        present = sorted({row.metric for row in rows if row.samples})
+        others = f"; they have {', '.join(present)}" if present else ""
+        raise UsageError(f"no run among these has a value of {metric_name}{others}")
     return [_series(metric_name, summaries) for summaries in groups.values()]
 
 
@@ -127,7 +129,10 @@ def change_points(values: Sequence[float], better: str) -> tuple[list[Change], s
     What goes wrong inside Otava is the note, never an exception: the history is shown without.
     """
     if len(values) < MIN_POINTS:
-        return [], f"{len(values)} runs: change points need at least {MIN_POINTS}"
+        return (
+            [],
+            f"{len(values)} run{'s' * (len(values) != 1)}: change points need at least {MIN_POINTS}",
+        )
     if min(values) == max(values):
         return [], None
     try:

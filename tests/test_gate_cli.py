@@ -239,7 +239,15 @@ def test_history_names_the_commit_where_the_level_changed(call, tmp_path: Path) 
     wrong = call("history", "--out", "h.txt")
     assert wrong.code == 2 and ".png" in wrong.err and not Path("h.txt").exists()
     few = call("history", "latest")
-    assert few.code == 0 and "at least 4" in few.out
+    assert few.code == 0 and "1 run: change points need at least 4" in few.out
+
+
+def test_history_follows_what_there_is(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """A store of images once had "no value of output_tok_s", and that was all."""
+    put(tmp_path, run_of([30.0, 31.0], metric="samples_s"))
+    assert "samples_s of" in call("history").out
+    wrong = call("history", "--metric", "ttft_s")
+    assert wrong.code == 2 and "no run among these has a value of ttft_s; they have" in wrong.err
 
 
 def _at(row: Row, day: int) -> Row:
