@@ -129,10 +129,8 @@ def change_points(values: Sequence[float], better: str) -> tuple[list[Change], s
     What goes wrong inside Otava is the note, never an exception: the history is shown without.
     """
     if len(values) < MIN_POINTS:
-        return (
-            [],
-            f"{len(values)} run{'s' * (len(values) != 1)}: change points need at least {MIN_POINTS}",
-        )
+        runs = f"{len(values)} run{'s' * (len(values) != 1)}"
+        return [], f"{runs}: change points need at least {MIN_POINTS}"
     if min(values) == max(values):
         return [], None
     try:

@@ -30,7 +30,8 @@ def show(histories: Sequence[Series], unreadable: Sequence[Unreadable], *, as_js
 def _one(out: Any, series: Series) -> None:
     points = series.points
     out.print(
-        f"{series.metric} of {series.case} ({series.evidence}), {len(points)} run{'s' * (len(points) != 1)},"
+        f"{series.metric} of {series.case} ({series.evidence}), {len(points)}"
+        f" run{'s' * (len(points) != 1)},"
         f" {series.better} is better",
         markup=False,
         soft_wrap=True,
