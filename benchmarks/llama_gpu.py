@@ -5,14 +5,18 @@
 One process, one GPU, random bfloat16 weights of one shape, in one call. First the limits: bytes a
 second of copying 1 GiB, and FLOP/s of an 8192-cube matrix product, both over windows of seconds
 under load, so at the power limit that the program itself meets. Then, one after the other because
-two models of this size do not fit together, transformers (static cache, its decode compiled) and
-the suite in each compile mode, all with one timer: the device is waited for at the ends of a pass.
+two models of this size do not fit together, the suite in each compile mode, the last of them again
+with each other choice of attention for the prompt, and transformers (static cache, its decode
+compiled), all with one timer: the device is waited for at the ends of a pass. Each row is printed
+as it is there, with the seconds that building and compiling it took; contenders that would begin
+after ``--budget`` seconds are left out, and named.
 
 The floor of a decode step, written down first: every weight and the filled cache are read once, at
 the copy bandwidth of this call. A prefill cannot beat the matrix product of this call. Published
 peers stand at 1.22 to 1.24 times the floor at batch 1 on data-centre GPUs.
 
 ``--device cpu --preset tiny`` runs the script itself without a GPU; its figures mean nothing.
+``--modes graphs flex tuned --prefill default cudnn`` are what a GPU has to decide between.
 """
 
 from __future__ import annotations
@@ -20,14 +24,18 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tpubench.suite import registry
 from tpubench.suite.prepared import clockwork
@@ -40,13 +48,39 @@ WINDOW_S = {"cuda": 2.0, "cpu": 0.05}
 """Of each limit. The CPU's only shows that the script runs."""
 
 
+_OTHERS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+PREFILLS: dict[str, list[SDPBackend]] = {
+    "default": [],
+    "cudnn": [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, *_OTHERS],
+    "flash": [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, *_OTHERS],
+}
+"""Whose attention torch takes for a prompt, the first that can; empty for torch's own order."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Medians over rounds, seconds."""
+    """Medians over rounds, and building, compiling and warming up; seconds."""
 
     contender: str
     prefill_s: float
     decode_s: float
+    set_up_s: float
+
+
+@contextmanager
+def preferring(prefill: str) -> Iterator[None]:
+    """Attention chosen in that order by what is traced inside."""
+    if not PREFILLS[prefill]:
+        yield
+        return
+    import torch._functorch.config as functorch
+
+    # AOTAutograd's cache does not know the order: it would give the program of another one.
+    with (
+        sdpa_kernel(PREFILLS[prefill], set_priority=True),
+        functorch.patch(enable_autograd_cache=False),
+    ):
+        yield
 
 
 class Bench:
@@ -96,32 +130,37 @@ class Bench:
         return 2 * n**3 / self.sustained_s(lambda: torch.mm(a, b, out=c))
 
 
-def suite(bench: Bench, case: Case, mode: str, rounds: int) -> Timing:
+def suite(bench: Bench, case: Case, rounds: int, mode: str, prefill: str) -> Timing:
     """The suite's own program, through the suite's own windows."""
+    began = time.perf_counter()
     workload = registry.workload("llama-infer")
     step = workload.build(case, bench.place, Weights())
     step.barrier, step.flush = bench.backend.barrier, bench.backend.flush
     bench.backend.compile(step, mode)
     works = clockwork(bench.backend)
     whole = Window(run=step.run, marks=tuple(step.marks))
-    prefill = step.windows()["prefill"]
-    for _ in range(3):  # compile, capture, warm
-        throughput(works, whole, passes=1)
-        throughput(works, prefill, passes=1)
+    prompts = step.windows()["prefill"]
     prefills_s, decodes_s = [], []
-    for _ in range(rounds):
-        prefills_s.append(throughput(works, prefill, passes=2).wall_s / 2)
-        (laps,) = throughput(works, whole, passes=1).laps_s
-        decodes_s.append(sum(laps[1:]) / len(laps[1:]))
+    with preferring(prefill):
+        for _ in range(3):  # compile, capture, warm
+            throughput(works, whole, passes=1)
+            throughput(works, prompts, passes=1)
+        set_up_s = time.perf_counter() - began
+        for _ in range(rounds):
+            prefills_s.append(throughput(works, prompts, passes=2).wall_s / 2)
+            (laps,) = throughput(works, whole, passes=1).laps_s
+            decodes_s.append(sum(laps[1:]) / len(laps[1:]))
     return Timing(
-        contender=f"tpubench {mode}",
+        contender=f"tpubench {mode}" + (f", {prefill}" if PREFILLS[prefill] else ""),
         prefill_s=statistics.median(prefills_s),
         decode_s=statistics.median(decodes_s),
+        set_up_s=set_up_s,
     )
 
 
 def transformers(bench: Bench, case: Case, rounds: int) -> Timing:
     """``transformers`` generate, greedy, its cache static; on a GPU it compiles the decode."""
+    began = time.perf_counter()
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers import __version__ as version
 
@@ -164,6 +203,7 @@ def transformers(bench: Bench, case: Case, rounds: int) -> Timing:
 
     for tokens in (output, output, 1):
         generate(tokens)
+    set_up_s = time.perf_counter() - began
     prefills_s, decodes_s = [], []
     for _ in range(rounds):
         prefill_s = bench.seconds(lambda: generate(1))
@@ -173,6 +213,7 @@ def transformers(bench: Bench, case: Case, rounds: int) -> Timing:
         contender=f"transformers {version}",
         prefill_s=statistics.median(prefills_s),
         decode_s=statistics.median(decodes_s),
+        set_up_s=set_up_s,
     )
 
 
@@ -184,44 +225,64 @@ def tidy(bench: Bench) -> None:
         torch.cuda.empty_cache()
 
 
+def contenders(bench: Bench, case: Case, options: Any) -> dict[str, Callable[[], Timing]]:
+    """What is to be timed, by name, in order."""
+    named: dict[str, Callable[[], Timing]] = {}
+    modes = options.modes or [mode for mode in bench.backend.compile_modes if mode != "eager"]
+    first, *others = options.prefill
+    for mode, prefill in [*((mode, first) for mode in modes), *((modes[-1], o) for o in others)]:
+        named[f"{mode}, {prefill}"] = partial(suite, bench, case, options.rounds, mode, prefill)
+    if not options.no_peer:
+        named["transformers"] = lambda: transformers(bench, case, options.rounds)
+    return named
+
+
 def compare(bench: Bench, case: Case, limits: dict[str, float], options: Any) -> list[Any]:
-    """Each contender of one case, against the floor and against transformers."""
-    workload = registry.workload("llama-infer")
-    phases = workload.work(case).phases
-    steps = case.number("output_len") - 1
-    floor_s = phases["decode"].bytes / steps / limits["copy_bytes_s"]
-    timings = [transformers(bench, case, options.rounds)]
-    tidy(bench)
-    for mode in options.modes or bench.backend.compile_modes:
-        timings.append(suite(bench, case, mode, options.rounds))
+    """Each contender of one case, against the floor and, where it was timed, transformers."""
+    phases = registry.workload("llama-infer").work(case).phases
+    floor_s = phases["decode"].bytes / (case.number("output_len") - 1) / limits["copy_bytes_s"]
+    rows: list[Any] = []
+    for name, contender in contenders(bench, case, options).items():
+        if time.perf_counter() - options.began > options.budget:
+            print(f"left out, {options.budget:.0f} s are over: {name}", file=sys.stderr, flush=True)
+            continue
+        one = contender()
         tidy(bench)
-    peer = timings[0]
-    return [
-        {
+        row = {
             "contender": one.contender,
             "batch": case.number("batch"),
             "decode_ms": 1e3 * one.decode_s,
             "x_floor": one.decode_s / floor_s,
-            "x_transformers": peer.decode_s / one.decode_s,
             "prefill_ms": 1e3 * one.prefill_s,
             "of_gemm": phases["prefill"].flops / one.prefill_s / limits["gemm_flop_s"],
-            "prefill_x_transformers": peer.prefill_s / one.prefill_s,
+            "set_up_s": one.set_up_s,
         }
-        for one in timings
-    ]
+        show(row, sys.stderr)
+        rows.append(row)
+    if rows and rows[-1]["contender"].startswith("transformers"):
+        peer = rows[-1]
+        for row in rows:
+            row["x_transformers"] = peer["decode_ms"] / row["decode_ms"]
+            row["prefill_x_transformers"] = peer["prefill_ms"] / row["prefill_ms"]
+            print(
+                f"{row['contender']:24}{row['batch']:6}: {row['x_transformers']:.2f} ×"
+                f" transformers' decode, {row['prefill_x_transformers']:.2f} × its prefill",
+                file=sys.stderr,
+                flush=True,
+            )
+    return rows
 
 
-def show(rows: list[Any], out: Any) -> None:
-    head = f"{'':24}{'batch':>6}{'decode':>11}{'× floor':>9}{'× hf':>7}"
-    print(f"{head}{'prefill':>12}{'of gemm':>9}{'× hf':>7}", file=out)
-    for row in rows:
-        print(
-            f"{row['contender']:24}{row['batch']:6}{row['decode_ms']:8.3f} ms{row['x_floor']:9.2f}"
-            f"{row['x_transformers']:7.2f}{row['prefill_ms']:9.1f} ms{row['of_gemm']:9.0%}"
-            f"{row['prefill_x_transformers']:7.2f}",
-            file=out,
-            flush=True,
-        )
+HEAD = f"{'':24}{'batch':>6}{'decode':>12}{'× floor':>9}{'prefill':>12}{'of gemm':>9}{'set-up':>9}"
+
+
+def show(row: dict[str, Any], out: Any) -> None:
+    print(
+        f"{row['contender']:24}{row['batch']:6}{row['decode_ms']:9.3f} ms{row['x_floor']:9.2f}"
+        f"{row['prefill_ms']:9.1f} ms{row['of_gemm']:9.0%}{row['set_up_s']:7.1f} s",
+        file=out,
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -231,13 +292,23 @@ def main() -> None:
     parser.add_argument("--batch", default="1,64")
     parser.add_argument("--input-len", type=int, default=1024)
     parser.add_argument("--output-len", type=int, default=128)
-    parser.add_argument("--modes", nargs="*", help="compile modes of the suite; all by default")
+    parser.add_argument(
+        "--modes", nargs="*", help="compile modes of the suite; all but eager by default"
+    )
+    parser.add_argument("--prefill", nargs="+", default=["default"], choices=list(PREFILLS))
+    parser.add_argument("--no-peer", action="store_true", help="without transformers")
+    parser.add_argument("--budget", type=float, default=600.0, help="seconds, of the whole call")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.output_len < 2:
         parser.error("--output-len must be at least 2: a decode step is timed")
+    options.began = time.perf_counter()
     bench = Bench(options.device)
+    unknown = {*(options.modes or [])} - {*bench.backend.compile_modes}
+    if unknown:
+        parser.error(f"{options.device} has no mode {', '.join(sorted(unknown))}")
+    os.environ.update(bench.backend.child_environment())  # the suite's own compile cache
     bench.open()
     on_gpu = options.device == "cuda"
     limits = {
@@ -257,9 +328,8 @@ def main() -> None:
     }
     rows: list[Any] = []
     for case in workload.cases(options.preset, settings, accelerator=on_gpu):
-        added = compare(bench, workload.prepare(case, Weights()), limits, options)
-        show(added, sys.stderr)
-        rows += added
+        print(HEAD, file=sys.stderr)
+        rows += compare(bench, workload.prepare(case, Weights()), limits, options)
     if options.json:
         document = {"device": bench.backend.device_name(), "limits": limits, "rows": rows}
         print(json.dumps({**document, "description": bench.backend.describe()}))

@@ -56,6 +56,10 @@ class Step(ABC):
     static_shapes: bool = False
     """Set by a backend for which a new tensor shape would cost a recompilation."""
 
+    reads_filled: bool = False
+    """Set by a backend whose compiler has an attention that reads the filled blocks of a static
+    cache alone (FlexAttention); a program without one goes on as it is."""
+
     trains: bool = False
     """Whether a pass changes the weights: then nothing may repack or freeze them."""
 
@@ -80,6 +84,14 @@ class Step(ABC):
         Nothing in it may wait for the device. What a compiled call returned is overwritten by its
         next call: a result that is kept is cloned, on the device, right away.
         """
+
+    def to_capture(self) -> torch.nn.Module | None:
+        """What a backend captures that captures whole calls; called once ``module`` is compiled.
+
+        By default ``module``. A step may give a module around it that keeps the state of a pass in
+        its own buffers, so that a call is given no tensor, and from then on run by its calls alone.
+        """
+        return self.module
 
     def windows(self) -> Mapping[str, Window]:
         """What is timed besides the pass, by name: the time to a first result, a phase alone…"""

@@ -17,6 +17,7 @@ REHEARSAL = {
     "TRAIN": "tiny",
     "SQUARE": "square-512",
     "TPUBENCH": str(Path(sys.executable).parent / "tpubench"),
+    "PYTHON": sys.executable,
 }
 
 
@@ -47,7 +48,7 @@ def test_a_step_that_fails_is_named_and_costs_no_other(tmp_path: Path) -> None:
     tool = tmp_path / "tool"
     tool.write_text('#!/bin/sh\n[ "$1" != doctor ] || exit 3\necho "$@"\n')
     tool.chmod(0o755)
-    done = script("gpu_check.sh", tmp_path / "out", TPUBENCH=str(tool))
+    done = script("gpu_check.sh", tmp_path / "out", TPUBENCH=str(tool), PYTHON=str(tool))
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "failed: doctor"
     assert "report --out" in (tmp_path / "out" / "logs" / "report.log").read_text()

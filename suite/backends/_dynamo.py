@@ -36,7 +36,7 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any
     return torch.compile(function, fullgraph=True, dynamic=False, **options)
 
 
-def compile_parts(module: nn.Module, **options: Any) -> None:
+def compile_parts(module: nn.Module, *, products: bool = False, **options: Any) -> None:
     """Compile each part of ``module`` by itself: the blocks that it repeats, and its other
     children.
 
@@ -45,19 +45,22 @@ def compile_parts(module: nn.Module, **options: Any) -> None:
     A block is called as a module, so that the hooks of one that was sharded run outside of what is
     compiled. A module that repeats nothing is compiled whole; one of several models, each of which
     repeats blocks of its own, model by model.
+
+    products: its own linear layers too, as a decoder's head, where the compiler tunes products.
     """
     from torch import nn
 
     children = list(module.children())
     if len(children) > 1 and all(_repeats(child) for child in children):
         for child in children:
-            compile_parts(child, **options)
+            compile_parts(child, products=products, **options)
         return
     if not any(isinstance(child, nn.ModuleList) for child in children):
         compile_in_place(module, **options)
         return
     for child in children:
-        if not isinstance(child, nn.ModuleList) and type(child).__module__.startswith("torch.nn."):
+        own = isinstance(child, nn.ModuleList) or (products and isinstance(child, nn.Linear))
+        if not own and type(child).__module__.startswith("torch.nn."):
             continue  # a lookup or a product: there is nothing to fuse it with
         for part in _flat(child):
             part.forward = _compiled(part.forward, **options)

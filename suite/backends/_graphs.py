@@ -1,6 +1,7 @@
 """CUDA graphs of a whole step, captured by ourselves around blocks that were compiled one by one.
 
-A replay copies its inputs in, is launched once, and writes into the same outputs each time.
+A replay copies its inputs in, is launched once, and writes into the same outputs each time. A
+module that is called with no tensor, its state in buffers of its own, has nothing to copy.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ def capture(module: nn.Module) -> None:
     """Replace ``module``'s forward by one graph for each set of input shapes.
 
     Tensors it is called with are copied into the graph's own; everything else, modules with
-    buffers included, is taken as it is and must be the same object at each call. Nothing may flow
-    backward through it.
+    buffers included, is taken as it is and must be the same object at each call. Its own buffers,
+    not those of its parts, are state that a call moves on: the runs before a capture put them back.
+    Nothing may flow backward through it.
     """
     plain = module.forward
     graphs: dict[object, Callable[[list[Tensor]], Any]] = {}
@@ -40,7 +42,7 @@ def capture(module: nn.Module) -> None:
         key = (str(tree), tuple(_known(leaf) for leaf in leaves))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         if key not in graphs:
-            graphs[key] = _capture(plain, leaves, tree, pool)
+            graphs[key] = _capture(module, plain, leaves, tree, pool)
         return graphs[key](tensors)
 
     module.forward = forward
@@ -53,8 +55,17 @@ def _known(leaf: object) -> object:
     return leaf if isinstance(leaf, bool | int | float | str | None) else id(leaf)
 
 
+def _warm_up(module: nn.Module, run: Callable[[], object]) -> None:
+    """Run a few times, each from the state that ``module`` is in now."""
+    state = [(buffer, buffer.clone()) for buffer in module.buffers(recurse=False)]
+    for _ in range(_WARM_UPS):
+        run()
+        for buffer, value in state:
+            buffer.copy_(value)
+
+
 def _capture(
-    plain: Callable[..., Any], leaves: list[Any], tree: Any, pool: Any
+    module: nn.Module, plain: Callable[..., Any], leaves: list[Any], tree: Any, pool: Any
 ) -> Callable[[list[Tensor]], Any]:
     """Run ``plain`` a few times on inputs of its own, then record it."""
     global _captured
@@ -65,8 +76,7 @@ def _capture(
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        for _ in range(_WARM_UPS):
-            plain(*inputs, **named)
+        _warm_up(module, lambda: plain(*inputs, **named))
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, pool=pool):

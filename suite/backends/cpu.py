@@ -38,7 +38,7 @@ class Cpu(Backend):
     rank = 0
     asynchronous = False
     collectives: ClassVar[str | None] = "gloo"
-    compile_modes: ClassVar[tuple[str, ...]] = ("compiled", "packed", "blocks", "eager")
+    compile_modes: ClassVar[tuple[str, ...]] = ("compiled", "packed", "blocks", "flex", "eager")
     limits: ClassVar[tuple[str, ...]] = ("hbm", "gemm")
     forks: ClassVar[bool] = True
 
@@ -69,7 +69,7 @@ class Cpu(Backend):
     def open(self, mode: str) -> Device:
         import torch
 
-        if mode in {"compiled", "blocks"} and not has_compiler():
+        if mode in {"compiled", "blocks", "flex"} and not has_compiler():
             raise RunFailedError(f"compile mode {mode} needs a C++ compiler: apt-get install g++")
         here = ranks.from_environment()
         sharing = here.size // here.hosts  # the ranks of this machine share its cores
@@ -82,8 +82,8 @@ class Cpu(Backend):
     def compile(self, step: Step, mode: str) -> None:
         if step.module is None or mode == "eager":
             return
-        if mode == "blocks":  # as on accelerators, and in training too; the others are faster here
-            step.static_shapes = True
+        if mode in {"blocks", "flex"}:  # as on GPUs, and in training too; others are faster here
+            step.static_shapes, step.reads_filled = True, mode == "flex"
             _dynamo.compile_parts(step.module)
             return
         if step.trains:

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _INSTALL = "pip install 'tpubench[cuda]'"
+_CAPTURED = ("graphs", "flex", "tuned")
+"""Compile modes whose steps are CUDA graphs."""
+_TUNED: dict[str, object] = {
+    "coordinate_descent_tuning": True,
+    "max_autotune_gemm": True,
+    "max_autotune_gemm_backends": "ATEN,TRITON",
+}
+"""Inductor's options of ``tuned``. The first also makes the product of one row with a matrix a sum
+that is fused with what stands around it (torch/_inductor/decomposition.py), as gpt-fast has it; the
+second times kernels for more rows, the library's among them."""
 _SLICE = "{} is a MIG slice: no peak, price or joule of a whole GPU is its own"
 _WHOLE = "CUDA_VISIBLE_DEVICES with the index or UUID of a whole GPU"
 
@@ -62,7 +72,7 @@ class Cuda(Backend):
     packages: ClassVar[tuple[str, ...]] = ("torch", "nvidia-ml-py")
     extra: ClassVar[str] = "cuda"
     collectives: ClassVar[str | None] = "nccl"
-    compile_modes: ClassVar[tuple[str, ...]] = ("graphs", "compiled", "eager")
+    compile_modes: ClassVar[tuple[str, ...]] = ("graphs", "flex", "tuned", "compiled", "eager")
     open_timeout_s = 240.0
     # The driver's and PyTorch's own words, from their sources; not yet met on hardware.
     symptoms: ClassVar[tuple[tuple[str, str], ...]] = (
@@ -171,12 +181,16 @@ class Cuda(Backend):
         if step.module is None or mode == "eager":
             return
         step.static_shapes = True
-        _dynamo.compile_parts(step.module)
+        step.reads_filled = mode in {"flex", "tuned"}
+        tuned = mode == "tuned" and not step.trains
+        _dynamo.compile_parts(step.module, products=tuned, options=_TUNED if tuned else None)
         # A step that trains is long beside its launches, and no graph spans its two directions.
-        if mode == "graphs" and not step.trains:
+        if mode in _CAPTURED and not step.trains:
             from tpubench.suite.backends import _graphs  # which needs torch
 
-            _graphs.capture(step.module)
+            captured = step.to_capture()
+            assert captured is not None
+            _graphs.capture(captured)
 
     def barrier(self) -> None:
         """Wait for every stream, then read back one element computed after all else."""
@@ -226,7 +240,7 @@ class Cuda(Backend):
 
     def mode_fault(self, mode: str) -> str | None:
         skipped = _dynamo.skipped_cuda_graphs()
-        if mode != "graphs" or not skipped:
+        if mode not in _CAPTURED or not skipped:
             return None
         return f"{skipped} programs ran without CUDA graphs: use --compile-mode compiled"
 

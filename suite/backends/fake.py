@@ -158,7 +158,9 @@ class Fake(Cpu):
             step.module.register_forward_pre_hook(_spoil)
         if mode == "graphs":
             step.static_shapes = not step.trains
-            capture(self.queue, step.module)
+            captured = step.to_capture()
+            assert captured is not None
+            capture(self.queue, captured)
 
     def barrier(self) -> None:
         self.queue.barrier()

@@ -259,3 +259,11 @@ def test_a_graph_break_is_counted_and_one_whole_graph_is_demanded() -> None:
     _dynamo.compile_in_place(module, backend="eager")
     with pytest.raises(torch._dynamo.exc.Unsupported):
         module(torch.ones(3))
+
+
+@pytest.mark.parametrize("products", [False, True])
+def test_a_decoders_head_is_compiled_only_where_products_are_tuned(products: bool) -> None:
+    model = Stack(16)
+    _dynamo.compile_parts(model, products=products, backend="eager")
+    assert ("forward" in vars(model.head)) == products
+    assert all("forward" in vars(block) for block in model.blocks)

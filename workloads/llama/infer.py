@@ -70,6 +70,8 @@ class LlamaInfer(Workload):
     fractions: ClassVar = {"mfu": "prefill", "mbu": "decode"}
     sources: ClassVar[tuple[str, ...]] = (
         "model.py",
+        "filled.py",
+        "loop.py",
         "config.py",
         "rope.py",
         "observed.py",

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from tpubench.workloads.llama.config import LlamaConfig
 from tpubench.workloads.llama.experts import Mixture
+from tpubench.workloads.llama.filled import Filled, Slots, attend, filled
 from tpubench.workloads.llama.latent import CachedLatentAttention
 from tpubench.workloads.llama.quantized import Held, projection
 
@@ -177,7 +178,7 @@ class Attention(nn.Module):
         rotary: tuple[Tensor, Tensor],
         cache: tuple[Tensor, Tensor],
         positions_L: Tensor,
-        mask_LS: Tensor | None,
+        reach: Tensor | Filled | None,
         slots: int,
     ) -> Tensor:
         B, L, _ = x_BLD.shape
@@ -192,7 +193,7 @@ class Attention(nn.Module):
             rotated_BLMH * cos_LH.unsqueeze(1), rolled_BLMH, sin_LH.unsqueeze(1)
         )
         q_BLNH, k_BLKH = torch.split(rotated_BLMH, [N, K], dim=2)
-        return self.attend(q_BLNH, k_BLKH, v_BLKH, cache, positions_L, mask_LS, slots)
+        return self.attend(q_BLNH, k_BLKH, v_BLKH, cache, positions_L, reach, slots)
 
     def attend(
         self,
@@ -201,7 +202,7 @@ class Attention(nn.Module):
         v_BLKH: Tensor,
         cache: tuple[Tensor, Tensor],
         positions_L: Tensor,
-        mask_LS: Tensor | None,
+        reach: Tensor | Filled | None,
         slots: int,
     ) -> Tensor:
         """Write the new keys and values to the cache, attend to it, project: [B, L, D]."""
@@ -212,16 +213,13 @@ class Attention(nn.Module):
         values.index_copy_(2, positions_L, v_BLKH.transpose(1, 2))
         k_BKSH, v_BKSH = keys[:, :, :slots], values[:, :, :slots]
         if L == 1:
-            # One token: the G query heads of a key/value head stand in for the length, so each
-            # key and value is read once and never repeated.
-            q_BKGH = q_BLNH.view(B, K, N // K, H)
-            y_BKGH = F.scaled_dot_product_attention(q_BKGH, k_BKSH, v_BKSH, attn_mask=mask_LS)
+            y_BKGH = attend(q_BLNH.view(B, K, N // K, H), k_BKSH, v_BKSH, reach)
             y_BLD = y_BKGH.reshape(B, 1, N * H)
-        elif mask_LS is not None:
+        elif isinstance(reach, Tensor):
             # A few tokens after many: likewise, head after head (M is G·L).
             G = N // K
             q_BKMH = q_BLNH.view(B, L, K, G, H).permute(0, 2, 3, 1, 4).reshape(B, K, G * L, H)
-            mask_MS = mask_LS.repeat(G, 1)
+            mask_MS = reach.repeat(G, 1)
             y_BKMH = F.scaled_dot_product_attention(q_BKMH, k_BKSH, v_BKSH, attn_mask=mask_MS)
             y_BLD = y_BKMH.view(B, K, G, L, H).permute(0, 3, 1, 2, 4).reshape(B, L, N * H)
         else:
@@ -288,12 +286,12 @@ class Block(nn.Module):
         rotary: tuple[Tensor, Tensor],
         cache: tuple[Tensor, ...],
         positions_L: Tensor,
-        mask_LS: Tensor | None,
+        reach: Tensor | Filled | None,
         slots: int,
     ) -> Tensor:
         kept, record = (cache[:-1], cache[-1:]) if self.mixes else (cache, ())
         h_BLD = x_BLD + self.attention(
-            self.attention_norm(x_BLD), rotary, kept, positions_L, mask_LS, slots
+            self.attention_norm(x_BLD), rotary, kept, positions_L, reach, slots
         )
         normed_BLD = self.ffn_norm(h_BLD)
         # A mixture also notes which experts it took.
@@ -339,7 +337,7 @@ class Llama(nn.Module):
         tokens_BL: Tensor,
         positions_L: Tensor,
         cache: KVCache,
-        slots: int | None,
+        slots: Slots,
         every: bool = False,
     ) -> Tensor:
         """Logits [B, V] of the last token, after adding ``tokens`` at ``positions`` to the cache;
@@ -347,17 +345,22 @@ class Llama(nn.Module):
 
         slots: how many cache slots attention reads, exactly the filled ones, so that a prompt or a
         single token needs no mask. None reads them all and masks the empty ones: for a backend that
-        must not see a new shape at each token.
+        must not see a new shape at each token. "filled blocks" reads no more than those for a
+        single token (``llama/filled.py``), where keys and values are cached; else it is None.
         """
-        mask_LS = None
-        if slots is None or 1 < tokens_BL.shape[1] < slots:
-            slots = slots or cache.capacity
+        reach: Tensor | Filled | None = None
+        one = tokens_BL.shape[1] == 1
+        if slots == "filled blocks" and one and self.config.latent is None:
+            slots = cache.capacity
+            reach = filled(positions_L, slots)
+        elif not isinstance(slots, int) or 1 < tokens_BL.shape[1] < slots:
+            slots = slots if isinstance(slots, int) else cache.capacity
             slot_S = torch.arange(slots, device=positions_L.device)
-            mask_LS = slot_S <= positions_L.unsqueeze(1)
+            reach = slot_S <= positions_L.unsqueeze(1)
         rotary = (self.cos[positions_L], self.sin[positions_L])
         x_BLD = self.embedding(tokens_BL)
         for index, block in enumerate(self.blocks):
-            x_BLD = block(x_BLD, rotary, cache.layer(index), positions_L, mask_LS, slots)
+            x_BLD = block(x_BLD, rotary, cache.layer(index), positions_L, reach, slots)
         return self.head(self.norm(x_BLD if every else x_BLD[:, -1]))  # type: ignore[no-any-return]
 
 

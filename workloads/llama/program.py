@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tpubench.suite.workload import Case, Program, UsageError
 from tpubench.workloads.llama.config import LlamaConfig
+from tpubench.workloads.llama.filled import Filled
 from tpubench.workloads.llama.model import Attention, Block, FeedForward, KVCache, Llama
 from tpubench.workloads.llama.quantized import Held, QuantizedLinear, held
 
@@ -31,7 +32,7 @@ class ShardedAttention(Attention):
         rotary: tuple[Tensor, Tensor],
         cache: tuple[Tensor, Tensor],
         positions_L: Tensor,
-        mask_LS: Tensor | None,
+        reach: Tensor | Filled | None,
         slots: int,
     ) -> Tensor:
         B, L, _ = x_BLD.shape
@@ -51,7 +52,7 @@ class ShardedAttention(Attention):
             v_BLCKH.reshape(B, L, K, H),
             cache,
             positions_L,
-            mask_LS,
+            reach,
             slots,
         )
 

@@ -12,6 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tpubench.suite.workload import Case, Device, Mark, Step, Weights, Window
 from tpubench.workloads.llama.config import LlamaConfig
+from tpubench.workloads.llama.filled import Slots
+from tpubench.workloads.llama.loop import Loop
 from tpubench.workloads.llama.model import Attention, Block, FeedForward, KVCache, Llama
 from tpubench.workloads.llama.quantized import held
 from tpubench.workloads.llama.weights import Source, fill, source
@@ -32,6 +34,7 @@ class LlamaStep(Step):
         """weights: of the whole model, where ``model`` is one rank's part."""
         self.weights = weights
         self.module = self.model = model
+        self.loop: Loop | None = None
         self.cache = cache
         self.prompt_BL = prompt_BL
         self.output_len = output_len
@@ -46,12 +49,27 @@ class LlamaStep(Step):
     def prefill(self) -> Tensor:
         """Logits [B, V] after the prompt."""
         slots = self.prompt_BL.shape[1]
+        if self.loop is not None:
+            return cast(Tensor, self.loop(slots, True))
         return cast(Tensor, self.model(self.prompt_BL, self.prompt_positions_L, self.cache, slots))
 
     def decode(self, tokens_B1: Tensor, index: int) -> Tensor:
         """Logits [B, V] after the ``index``-th new token."""
-        slots = None if self.static_shapes else self.prompt_BL.shape[1] + index + 1
+        slots = self._slots(index)
+        if self.loop is not None:
+            self.loop.stand_at(tokens_B1, self.positions_1[index], index + 1)
+            return cast(Tensor, self.loop(slots, False))
         return cast(Tensor, self.model(tokens_B1, self.positions_1[index], self.cache, slots))
+
+    def to_capture(self) -> Loop:
+        self.loop = Loop(self.model, self.cache, self.prompt_BL, self.output_len)
+        return self.loop
+
+    def _slots(self, index: int) -> Slots:
+        """Of those that hold something after the ``index``-th new token, what attention reads."""
+        if self.static_shapes:
+            return "filled blocks" if self.reads_filled else None
+        return self.prompt_BL.shape[1] + index + 1
 
     def run(self, mark: Mark) -> None:
         self.tokens = self._generate(self.output_len, mark)
@@ -59,6 +77,8 @@ class LlamaStep(Step):
     @torch.no_grad()
     def _generate(self, output_len: int, mark: Mark) -> list[Tensor]:
         """Tokens [B, 1] of each step, new tensors: no later step writes into them."""
+        if self.loop is not None:
+            return self._replay(self.loop, output_len, mark)
         tokens_B1 = self.prefill().argmax(dim=-1, keepdim=True)
         tokens = [tokens_B1]
         mark(tokens_B1)
@@ -68,12 +88,24 @@ class LlamaStep(Step):
             mark(tokens_B1)
         return tokens
 
+    def _replay(self, loop: Loop, output_len: int, mark: Mark) -> list[Tensor]:
+        """The same by captured calls alone: nothing runs between two of them. Each leaves its
+        tokens in a place of their own, from which the pass takes them all at its end."""
+        for index in range(output_len):
+            if index:
+                loop(self._slots(index - 1), False)
+            else:
+                self.prefill()
+            mark(loop.token(index))
+        return list(torch.split(loop.tokens[:, :output_len].clone(), 1, dim=1))
+
     def _shorter_pass(self, output_len: int, mark: Mark) -> None:
         self._generate(output_len, mark)
 
     @torch.no_grad()
     def _first_token(self, mark: Mark) -> None:
-        mark(self.prefill().argmax(dim=-1, keepdim=True))
+        logits_BV = self.prefill()
+        mark(self.loop.token(0) if self.loop else logits_BV.argmax(dim=-1, keepdim=True))
 
     def windows(self) -> Mapping[str, Window]:
         shorter = max(1, self.output_len // 2)
