@@ -6,19 +6,26 @@ What is traced and not compiled computes every score, and is quick; what is comp
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from llama_defects import case, outcome
+
 from tpubench.suite import registry
 from tpubench.suite.backends import _dynamo
 from tpubench.suite.backends.cpu import Cpu, has_compiler
+from tpubench.suite.reference_cache import ReferenceCache
 from tpubench.suite.workload import Device, Weights
+from tpubench.workloads.llama import model
 from tpubench.workloads.llama.config import LlamaConfig
-from tpubench.workloads.llama.filled import attend, filled, slots_read
+from tpubench.workloads.llama.filled import Filled, attend, filled, slots_read
 from tpubench.workloads.llama.observed import poison
 from tpubench.workloads.llama.step import LlamaStep
 
@@ -49,9 +56,9 @@ def steps(dtype: str, batch: int, group: int) -> list[LlamaStep]:
     workload = registry.workload("llama-infer")
     settings = {"batch": batch, "input_len": PROMPT, "output_len": OUTPUT, "dtype": dtype}
     texts = {name: [str(value)] for name, value in settings.items()}
-    (case,) = workload.cases("tiny", texts)
-    case = replace(workload.prepare(case, Weights()), shape=config.to_json())
-    built = [workload.build(case, Device(torch_device="cpu"), Weights()) for _ in range(2)]
+    (tiny,) = workload.cases("tiny", texts)
+    tiny = replace(workload.prepare(tiny, Weights()), shape=config.to_json())
+    built = [workload.build(tiny, Device(torch_device="cpu"), Weights()) for _ in range(2)]
     return [step for step in built if isinstance(step, LlamaStep)]
 
 
@@ -149,3 +156,23 @@ def test_nothing_behind_the_newest_token_matters() -> None:
         for buffer in step.cache.buffers():
             buffer[:, :, 128:] = float("nan")
         torch.testing.assert_close(step.decode(token_B1, 0), expected, rtol=0, atol=0)
+
+
+def one_block_fewer(position_1: Tensor, capacity: int) -> Filled:
+    right = filled(position_1, capacity)
+    return right._replace(blocks=right.blocks - 1)
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+@pytest.mark.parametrize("correct", [True, False], ids=["correct", "one block fewer"])
+def test_the_checks_tell_whether_every_filled_block_is_read(
+    correct: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not correct:
+        monkeypatch.setattr(model, "filled", one_block_fewer)
+    asked = case(2, 128, dtype="bfloat16", batch=2, input_len=PROMPT, output_len=OUTPUT)
+    workload = registry.workload("llama-infer")
+    checks = outcome(workload, asked, by_inductor, ReferenceCache(tmp_path))
+    assert {check.name: check.ok for check in checks}["float32 twin"] == correct
+    assert all(check.ok for check in checks) == correct
