@@ -64,7 +64,7 @@ def examine() -> Examination:
     if unread is not None:
         findings.append(Finding(backend="configuration", available=False, detail=unread, fix=None))
     for backend in registry.backends().values():
-        probe = backend.probe(configured.get(backend.name, OWN))
+        probe = registry.probe(backend, configured.get(backend.name, OWN))
         findings.append(
             Finding(
                 backend=backend.name,

@@ -20,7 +20,8 @@ from typing import TypeVar
 
 from tpubench.errors import UsageError
 from tpubench.suite import references
-from tpubench.suite.backend import Backend
+from tpubench.suite.backend import Backend, Probe
+from tpubench.suite.interpreters import OWN, Interpreter
 from tpubench.suite.serving.service import Service
 from tpubench.suite.workload import Workload
 
@@ -78,6 +79,27 @@ def backend(name: str) -> Backend:
         return standard
     named = _named(name, _BACKENDS, Backend)  # type: ignore[type-abstract]
     return references.lend(named or _lookup(name, "backend", backends()), name)
+
+
+def probe(backend: Backend, python: Interpreter = OWN) -> Probe:
+    """Whether a backend can run; one of a third party that errs cannot, and hinders no other."""
+    try:
+        return backend.probe(python)
+    except (OSError, *references.ERRS) as error:
+        if backend.name in _standard_backends():
+            raise
+        detail = f"the backend itself failed: {references.in_a_line(error)}"
+        return Probe(available=False, detail=detail)
+
+
+def device_present(backend: Backend) -> str | None:
+    """The device that a backend sees; nothing where one of a third party errs."""
+    try:
+        return backend.device_present()
+    except (OSError, *references.ERRS):
+        if backend.name in _standard_backends():
+            raise
+        return None
 
 
 def faults() -> list[str]:

@@ -93,7 +93,7 @@ def choose_backend(name: str, python: str | None = None) -> tuple[Backend, Inter
 
     if name != "auto":
         chosen = registry.backend(name)
-        probe = chosen.probe(interpreter(name))
+        probe = registry.probe(chosen, interpreter(name))
         if not probe.available:
             fix = _fix(probe.fix, interpreter(name))
             raise RunFailedError(f"backend {name} cannot run here: {probe.detail}{fix}")
@@ -102,7 +102,7 @@ def choose_backend(name: str, python: str | None = None) -> tuple[Backend, Inter
     for chosen in registry.backends().values():
         if chosen.rank < 0:
             continue
-        probe = chosen.probe(interpreter(chosen.name))
+        probe = registry.probe(chosen, interpreter(chosen.name))
         if probe.available:
             why = f" ({'; '.join(absent)})" if absent else ""
             note = f"backend {chosen.name}: the best one present{why}"

@@ -107,7 +107,7 @@ def installed() -> tuple[str, str, str]:
 def _device() -> str:
     """The best device that is here, by its canonical name."""
     for backend in registry.backends().values():
-        name = backend.device_present() if backend.rank >= 0 else None
+        name = registry.device_present(backend) if backend.rank >= 0 else None
         if name is not None:
             return canonical(name) or name
     return CPU

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tpubench.errors import UsageError
+from tpubench.errors import RunFailedError, UsageError
 from tpubench.suite import doctor, registry
 from tpubench.suite.catalogue import catalogue
+from tpubench.suite.run import choose_backend
 
 GOOD = """
 from tpubench.suite.workload import Metric, Workload
@@ -125,3 +126,37 @@ def test_what_extends_a_standard_program_is_built_of_its_files(
     for imported in mine.source_modules():
         assert importlib.util.find_spec(imported) is not None
     assert len(mine.source_sha256()) == 64
+
+
+def test_a_backend_that_errs_hinders_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose probe raises once ended every run that asked for the best backend, and doctor."""
+    (tmp_path / "their_backend.py").write_text(
+        "from tpubench.suite.backends.cpu import Cpu\n"
+        "class Theirs(Cpu):\n"
+        "    name, rank = 'theirs', 9\n"
+        "    def probe(self, python=None):\n"
+        "        raise ZeroDivisionError('division\\nby zero')\n"
+        "    def device_present(self):\n"
+        "        raise KeyError('chip')\n"
+    )
+    information = tmp_path / "their_backend-1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
+    (information / "entry_points.txt").write_text(
+        "[tpubench.backends]\ntheirs = their_backend:Theirs\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.forget()
+    try:
+        chosen, _, note = choose_backend("auto")
+        said = "the backend itself failed: ZeroDivisionError: division"
+        assert chosen.name != "theirs" and f"no theirs: {said}" in (note or "")
+        assert said in [f.detail for f in doctor.examine().findings if f.backend == "theirs"]
+        assert registry.device_present(registry.backend("theirs")) is None
+        with pytest.raises(RunFailedError, match="theirs cannot run here: the backend itself"):
+            choose_backend("theirs")
+    finally:
+        monkeypatch.undo()
+        registry.forget()
