@@ -13,13 +13,13 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tpubench.errors import UsageError
 from tpubench.results.metrics import METRICS, Metric
-from tpubench.suite.workload import Workload
+from tpubench.suite.workload import Parameter, Workload
 
 _VARIABLE = "TPUBENCH_WORKLOADS"
 """References adopted so far, with commas between them."""
@@ -45,12 +45,40 @@ def instance(offered: object, kind: type[Kind], what: str) -> Kind:
     lacking = [name for name in kind.__annotations__ if not hasattr(offer, name)]
     if lacking:
         raise TypeError(f"{what} lacks {', '.join(lacking)}")
+    for name, (is_one, words) in _KINDS_OF.items():
+        value = getattr(offer, name, None)
+        if hasattr(offer, name) and not is_one(value):
+            raise TypeError(f"{name} of {what} must be {words}, not {value!r}")
     own: tuple[object, ...] = offer.metrics if isinstance(offer, Workload) else ()
     for metric in own:
         if not isinstance(metric, Metric) or metric.name in METRICS:
             raise TypeError(f"metrics of {what}: {metric!r} is none, or known already")
     whole: Kind = offer
     return whole
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, tuple | list) and all(isinstance(one, str) for one in value)
+
+
+def _named(value: object, kind: type) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(key, str) and isinstance(one, kind) for key, one in value.items()
+    )
+
+
+_KINDS_OF: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "version": (lambda value: type(value) is int, "a whole number"),
+    "rank": (lambda value: type(value) is int, "a whole number"),
+    "summary": (lambda value: isinstance(value, str), "a text"),
+    "primary_metric": (lambda value: isinstance(value, str), "a metric's name"),
+    "presets": (lambda value: _named(value, str) and bool(value), "words on each preset by name"),
+    "parameters": (lambda value: _named(value, Parameter), "Parameters by name"),
+    "fractions": (lambda value: _named(value, str), "phases by metric"),
+    "metrics": (lambda value: isinstance(value, tuple | list), "a tuple of Metrics"),
+    "compile_modes": (lambda value: _texts(value) and bool(value), "names of modes"),
+}
+"""What the attributes that lists and tables show must be, of a workload or a backend."""
 
 
 def load(reference: str) -> Workload:

@@ -32,6 +32,12 @@ class Bare(Workload):
     name = "bare"
     build = work = measure = None
 print("loud")
+class Listed(Gemm):
+    name = "listed"
+    presets = ["small"]
+class Worded(Gemm):
+    name = "worded"
+    version = "one"
 class Unfinished(Gemm):
     name = "unfinished"
     def __init__(self):
@@ -49,6 +55,8 @@ OFFERED = {
     "twice": "third_party:Twice",
     "bare": "third_party:Bare",
     "unfinished": "third_party:Unfinished",
+    "listed": "third_party:Listed",
+    "worded": "third_party:Worded",
 }
 
 
@@ -93,6 +101,8 @@ def test_a_third_party_is_found_by_its_name_and_hinders_nothing(
         ("bare", "third_party:Bare lacks version, summary, presets, parameters, primary_metric"),
         ("nameless", "third_party:Nameless is no string"),
         ("unfinished", "cannot be loaded: RuntimeError: half$"),
+        ("listed", r"presets of third_party:Listed must be words on each .*, not \['small'\]"),
+        ("worded", "version of third_party:Worded must be a whole number, not 'one'"),
     ],
 )
 def test_one_that_is_broken_is_named_when_asked_for(name: str, reason: str) -> None:
