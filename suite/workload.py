@@ -7,10 +7,7 @@ imported by :meth:`Workload.build`, in the child process that runs it.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import posixpath
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +18,7 @@ from tpubench.results.metrics import METRICS
 from tpubench.results.metrics import Metric as Metric
 from tpubench.results.regular_file import open_regular as open_regular
 from tpubench.results.regular_file import read_bounded as read_bounded
+from tpubench.suite import definition
 from tpubench.suite import processes as processes
 from tpubench.suite.case import DTYPES as DTYPES
 from tpubench.suite.case import Case as Case
@@ -32,6 +30,7 @@ from tpubench.suite.case import Work as Work
 from tpubench.suite.decoder import Decoder as Decoder
 from tpubench.suite.decoders import find_decoder as find_decoder
 from tpubench.suite.decoders import public_sizes as public_sizes
+from tpubench.suite.definition import sha256_of as sha256_of
 from tpubench.suite.parameter import Parameter as Parameter
 from tpubench.suite.parity import Checks as Checks
 from tpubench.suite.parity import Means as Means
@@ -45,6 +44,10 @@ from tpubench.suite.windows import Window as Window
 
 if TYPE_CHECKING:
     import torch
+
+
+_NOT_FOR_BUILDING = frozenset({"prepare", "encode", "decode", "program"})
+"""Methods of a workload that what is timed does not come from."""
 
 
 class Step(ABC):
@@ -144,7 +147,8 @@ class Workload(ABC):
     fractions: ClassVar[Mapping[str, str]] = {}
     """Which of mfu and mbu means something here, and over which phase (``pass`` for all of it)."""
     sources: ClassVar[tuple[str, ...]] = ()
-    """Files beside this one that define the program too, e.g. ``model.py``."""
+    """Files beside this one that define the program too and that no import leads to: a table, a
+    kernel in C. What is imported need not be named."""
     parallelism: ClassVar[str | None] = None
     """How it is spread over many chips: ``tp`` (each holds a part of every layer) or ``fsdp`` (each
     holds a part of the weights and takes a part of the batch); None when it runs on one."""
@@ -331,24 +335,24 @@ class Workload(ABC):
         )
 
     def source_sha256(self) -> str:
-        """SHA-256 of the files that define this workload: part of the fingerprint."""
-        sha = hashlib.sha256()
-        beside = Path(inspect.getfile(self._naming())).parent
-        for path in [Path(inspect.getfile(type(self))), *(beside / name for name in self.sources)]:
-            sha.update(path.read_bytes())
-        return sha.hexdigest()
+        """SHA-256 of the files that define this workload, as :mod:`tpubench.suite.definition` says:
+        part of the fingerprint."""
+        files = definition.modules(self._kinds())
+        own = files.pop(type(self).__module__)
+        return definition.digest([own, *files.values(), *self._besides()])
 
     def source_modules(self) -> list[str]:
-        """Names by which the Python files among ``sources`` are imported."""
-        package = sys.modules[self._naming().__module__].__package__ or ""
-        beside = package.replace(".", "/")
-        paths = [posixpath.normpath(f"{beside}/{name}".lstrip("/")) for name in self.sources]
-        return [
-            path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-            for path in paths
-            if path.endswith(".py")
-        ]
+        """Names of the modules that building and checking the program may import."""
+        return list(definition.modules(self._kinds(), leaving=_NOT_FOR_BUILDING))
 
-    def _naming(self) -> type:
-        """The class that names ``sources``, which may be another's that this one extends."""
-        return next(kind for kind in type(self).__mro__ if "sources" in vars(kind))
+    def _kinds(self) -> list[type]:
+        """This class and those of the workloads that it extends."""
+        bases = type(self).__mro__
+        return [kind for kind in bases if issubclass(kind, Workload) and kind is not Workload]
+
+    def _besides(self) -> list[Path]:
+        return [
+            Path(inspect.getfile(kind)).parent / name
+            for kind in self._kinds()
+            for name in vars(kind).get("sources", ())
+        ]

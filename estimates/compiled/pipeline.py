@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import gzip
 import hashlib
-import inspect
 import json
 import re
 import tempfile
@@ -120,13 +119,9 @@ def _fit(program: Mapping[str, Any]) -> Fit:
     return Fit(fits=True, needed=needed + memory["temporary"] + memory["code"], available=None)
 
 
-def _digests(workload: str) -> dict[str, str]:
-    """SHA-256 of the code that decides what is exported and compiled, by file: the workload's own
-    folder, where it has one to itself, and what exports and compiles."""
-    kind = type(registry.workload(workload))
-    own = Path(inspect.getfile(kind))
-    files = [own, *(own.parent.glob("*.py") if "." in kind.__module__ else ())]
-    files += [path for path in _COMPILING.iterdir() if path.suffix in {".py", ".c"}]
+def _digests() -> dict[str, str]:
+    """SHA-256 of the files that export and compile; what is exported is in the workload's own."""
+    files = [path for path in _COMPILING.iterdir() if path.suffix in {".py", ".c"}]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
 
 
@@ -137,7 +132,7 @@ def _stored(
     identity = {
         "case": dataclasses.asdict(request.case),
         "source": registry.workload(request.case.workload).source_sha256(),
-        "code": _digests(request.case.workload),
+        "code": _digests(),
         "topology": request.target.topology,
         "kernel": kernel,
         "phases": _phases(request),

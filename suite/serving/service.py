@@ -6,15 +6,13 @@ runs elsewhere, behind an OpenAI-compatible interface, and is measured by its an
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import ClassVar
 
 from tpubench.errors import UsageError as UsageError
 from tpubench.results.regular_file import open_regular as open_regular
+from tpubench.suite import definition
 from tpubench.suite.parameter import Parameter as Parameter
 from tpubench.suite.serving.load import Ask as Ask
 from tpubench.suite.serving.load import Load as Load
@@ -46,7 +44,4 @@ class Service(ABC):
 
     def source_sha256(self) -> str:
         """SHA-256 of the files that define this load: part of the fingerprint."""
-        sha = hashlib.sha256()
-        for path in sorted(Path(inspect.getfile(type(self))).parent.glob("*.py")):
-            sha.update(path.read_bytes())
-        return sha.hexdigest()
+        return definition.digest(definition.modules([type(self)]).values())

@@ -71,7 +71,6 @@ class Attention(Workload):
         "dtype": Parameter(default="bfloat16", choices=tuple(DTYPES), doc="precision"),
         "seed": Parameter(default=0, minimum=0, doc="seed of queries, keys and values"),
     }
-    sources: ClassVar[tuple[str, ...]] = ("../_row_checks.py",)
     primary_metric = "step_time_s"
     fractions: ClassVar[Mapping[str, str]] = {"mfu": "pass", "mbu": "pass"}
 

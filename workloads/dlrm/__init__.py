@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from tpubench.suite.workload import Case, Parameter
-from tpubench.workloads.forward import SOURCES, Forward, Input, Tally, size, sizes
+from tpubench.workloads.forward import Forward, Input, Tally, size, sizes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -57,7 +57,6 @@ class DlrmV2(Forward):
             default=40_000_000, minimum=1, doc="most rows of a table; 40,000,000 cuts none"
         ),
     }
-    sources = (*SOURCES, "model.py")
 
     def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:
         if preset == "tiny":

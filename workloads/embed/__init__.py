@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from tpubench.suite.workload import Case, Laps, Parameter, Timed, UsageError
-from tpubench.workloads.forward import LIBRARY, SOURCES, Forward, Input, Needs, Tally, size
+from tpubench.workloads.forward import Forward, Input, Needs, Tally, size
 from tpubench.workloads.vit import encoder
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ class Embed(Forward):
         **Forward.parameters,
         "tokens": Parameter(default=512, minimum=1, doc="tokens of each sequence, 512 at most"),
     }
-    sources = (*SOURCES, LIBRARY, "../vit/__init__.py")
 
     def default_preset(self, accelerator: bool) -> tuple[str, str]:
         if accelerator:

@@ -36,13 +36,6 @@ from tpubench.suite.workload import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SOURCES = (
-    *(f"../forward/{name}.py" for name in ("__init__", "weights", "step", "parity", "identity")),
-    "../llama/weights.py",
-)
-LIBRARY = "../forward/library.py"
-"""Files of this folder that define such a workload too, as seen from the folder of one."""
-
 _INDEX_BYTES = 8
 
 
@@ -135,7 +128,6 @@ class Forward(Workload):
     primary_metric = "samples_s"
     exported_parallelism = "dp"
     fractions: ClassVar[Mapping[str, str]] = {"mfu": "pass"}
-    sources = SOURCES
 
     @abstractmethod
     def module(self, case: Case) -> nn.Module:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from tpubench.workloads.llama.weights import PERIOD, normal_values
+from tpubench.workloads._normal_values import PERIOD, normal_values
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 _NORM_SPREAD = 0.25

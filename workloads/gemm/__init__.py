@@ -64,7 +64,6 @@ class Gemm(Workload):
         "dtype": Parameter(default="bfloat16", choices=tuple(DTYPES), doc="precision of A, B, C"),
         "seed": Parameter(default=0, minimum=0, doc="seed of the operands"),
     }
-    sources: ClassVar[tuple[str, ...]] = ("../_row_checks.py",)
     primary_metric = "flop_s"
     fractions: ClassVar[Mapping[str, str]] = {"mfu": "pass"}
 

@@ -25,7 +25,6 @@ class LlamaDecode(LlamaInfer):
     }
     shorthands: ClassVar = {}
     fractions: ClassVar = {"mbu": "decode"}
-    sources: ClassVar = ("infer.py", *LlamaInfer.sources)
     primary_metric = "decode_tok_s"
 
     def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:

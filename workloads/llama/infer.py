@@ -68,25 +68,6 @@ class LlamaInfer(Workload):
         }
     }
     fractions: ClassVar = {"mfu": "prefill", "mbu": "decode"}
-    sources: ClassVar[tuple[str, ...]] = (
-        "model.py",
-        "filled.py",
-        "loop.py",
-        "config.py",
-        "rope.py",
-        "observed.py",
-        "parity.py",
-        "quantized.py",
-        "ranks.py",
-        "recall.py",
-        "reference.py",
-        "step.py",
-        "weights.py",
-        "experts.py",
-        "experts_reference.py",
-        "latent.py",
-        "latent_reference.py",
-    )
     primary_metric = "output_tok_s"
     parallelism: ClassVar[str | None] = "tp"
     takes_prompt = True

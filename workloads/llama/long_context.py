@@ -25,7 +25,6 @@ class LongContext(LlamaInfer):
             for thousands in (32, 64, 128)
         }
     }
-    sources: ClassVar = ("infer.py", *LlamaInfer.sources)
 
     def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:
         if preset == "tiny":

@@ -21,7 +21,6 @@ class LlamaPrefill(LlamaInfer):
     }
     shorthands: ClassVar = {}
     fractions: ClassVar = {"mfu": "prefill"}
-    sources: ClassVar = ("infer.py", *LlamaInfer.sources)
     primary_metric = "prefill_tok_s"
 
     def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:

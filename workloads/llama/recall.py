@@ -5,28 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tpubench.suite.workload import Case, Means
+from tpubench.suite.workload import Case, Means, sha256_of
 from tpubench.workloads.llama import reference as reference
 from tpubench.workloads.llama.quantized import Held, held
 from tpubench.workloads.llama.reference import Forced, Place, Task
 from tpubench.workloads.llama.weights import Source
-
-_SOURCES = (
-    "config.py",
-    "model.py",
-    "rope.py",
-    "quantized.py",
-    "reference.py",
-    "weights.py",
-    "experts_reference.py",
-    "latent_reference.py",
-)
-"""Files that a reference follows from, beside torch and the weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +44,8 @@ def recalled(
     next, what they generate does not.
     """
     where = place(means)
-    here = Path(__file__).parent
-    sources = b"".join((here / name).read_bytes() for name in _SOURCES)
     common = {
-        "source": hashlib.sha256(sources).hexdigest(),
+        "source": sha256_of(Forced, type(weights)),
         "weights": weights.identity(),
         "held": holding.name(),
         "device": torch.device(where.device).type,

@@ -22,6 +22,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from tpubench.workloads._normal_values import PERIOD, normal_values
 from tpubench.workloads.llama.config import Experts, Latent, LlamaConfig
 from tpubench.workloads.llama.model import Llama
 from tpubench.workloads.llama.quantized import (
@@ -35,8 +36,6 @@ from tpubench.workloads.llama.quantized import (
 Piece = tuple[int, Tensor]
 """First row, and whole rows of one weight."""
 
-PERIOD = 4_194_301
-"""Random values before they repeat, a prime: no two rows of a matrix are alike."""
 EMBEDDING_STD = 0.02
 """Size of the residual stream. Small enough for the ε of a norm (1e-5) to be seen in it."""
 _SCORE_STD = 2.0
@@ -137,13 +136,6 @@ class Drawn:
         larger = math.sqrt(_SCORE_STD) / latent.magnitude
         std = torch.where(scored, larger, 1.0) / math.sqrt(normal.shape[1])
         return std.unsqueeze(1) * normal
-
-
-@lru_cache(maxsize=1)
-def normal_values(seed: int, device: str) -> Tensor:
-    """The values of a seed, twice one after the other, so that any piece is one slice."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(PERIOD, generator=generator).repeat(2).to(device)
 
 
 def _layer(name: str) -> int:

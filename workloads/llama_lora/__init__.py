@@ -44,13 +44,6 @@ class LlamaLora(LlamaPretrain):
         "rank": Parameter(default=16, minimum=1, doc="rank of each adapter"),
         "alpha": Parameter(default=32, minimum=1, doc="an adapter counts alpha / rank times"),
     }
-    sources: ClassVar = (
-        "adapters.py",
-        "arithmetic.py",
-        "model.py",
-        "step.py",
-        *(f"../llama_pretrain/{name}" for name in ("__init__.py", *LlamaPretrain.sources)),
-    )
 
     def default_preset(self, accelerator: bool) -> tuple[str, str]:
         if accelerator:

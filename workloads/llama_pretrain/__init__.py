@@ -86,23 +86,6 @@ class LlamaPretrain(Workload):
         "seed": Parameter(default=0, minimum=0, doc="seed of random weights and tokens"),
     }
     fractions: ClassVar = {"mfu": "pass"}
-    sources: ClassVar[tuple[str, ...]] = (
-        "../llama/latent.py",
-        "../llama/latent_reference.py",
-        "../llama/model.py",
-        "../llama/config.py",
-        "../llama/rope.py",
-        "../llama/parity.py",
-        "../llama/quantized.py",
-        "../llama/recall.py",
-        "../llama/reference.py",
-        "model.py",
-        "observed.py",
-        "parity.py",
-        "reference.py",
-        "step.py",
-        "../llama/weights.py",
-    )
     primary_metric = "step_time_s"
     parallelism = "fsdp"
     trains = True

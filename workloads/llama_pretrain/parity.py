@@ -11,17 +11,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tpubench.suite.workload import Case, Checks, Means, Parity
+from tpubench.suite.workload import Case, Checks, Means, Parity, sha256_of
 from tpubench.workloads.llama.config import LlamaConfig
 from tpubench.workloads.llama.parity import judged_routes
 from tpubench.workloads.llama.quantized import FLOAT32
@@ -58,18 +56,6 @@ UPDATE_TOLERANCE = 1e-3
 FROZEN = 1e-6
 """A weight that nothing moved is what it was, bit for bit."""
 _REGRET = "regret of routes"
-_SOURCES = (
-    "../llama/experts_reference.py",
-    "../llama/latent_reference.py",
-    "../moe_pretrain/balance.py",
-    "../moe_pretrain/reference.py",
-    "../llama/config.py",
-    "../llama/rope.py",
-    "../llama/reference.py",
-    "observed.py",
-    "reference.py",
-    "../llama/weights.py",
-)
 
 
 def checks(case: Case, step: TrainStep, means: Means) -> Checks:
@@ -292,10 +278,8 @@ def _recalled(
     mixing = step.mixing(routing, targets_BL, where.device)
     if not exact:
         where = replace(where, exact=nullcontext)
-    here = Path(__file__).parent
-    sources = b"".join((here / name).read_bytes() for name in _SOURCES)
     key: dict[str, object] = {
-        "source": hashlib.sha256(sources).hexdigest(),
+        "source": sha256_of(type(step)),
         "weights": step.weights.identity(),
         "device": torch.device(where.device).type,
         "dtype": str(dtype),

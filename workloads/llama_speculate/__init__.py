@@ -84,15 +84,6 @@ class LlamaSpeculate(LlamaInfer):
             default=0, minimum=0, doc="seed of random weights, prompts and the kept lengths"
         ),
     }
-    sources: ClassVar = (
-        "acceptance.py",
-        "arithmetic.py",
-        "observed.py",
-        "parity.py",
-        "step.py",
-        "../llama/infer.py",
-        *(f"../llama/{name}" for name in LlamaInfer.sources),
-    )
     parallelism = None
     takes_prompt = False
 

@@ -42,11 +42,6 @@ class MoeInfer(LlamaInfer):
             default="bfloat16", choices=tuple(DTYPES), doc="precision of weights and activations"
         ),
     }
-    sources: ClassVar = (
-        "../llama/infer.py",
-        "../llama/experts_config.py",
-        *(f"../llama/{name}" for name in LlamaInfer.sources),
-    )
     parallelism = None
     takes_prompt = False
 

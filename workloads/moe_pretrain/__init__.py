@@ -66,16 +66,6 @@ class MoePretrain(LlamaPretrain):
             doc="what the auxiliary loss counts beside the other",
         ),
     }
-    sources: ClassVar = (
-        "balance.py",
-        "model.py",
-        "reference.py",
-        "step.py",
-        "../llama/experts.py",
-        "../llama/experts_config.py",
-        "../llama/experts_reference.py",
-        *(f"../llama_pretrain/{name}" for name in ("__init__.py", *LlamaPretrain.sources)),
-    )
 
     def default_preset(self, accelerator: bool) -> tuple[str, str]:
         if accelerator:

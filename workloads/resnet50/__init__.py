@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from tpubench.suite.workload import Case
-from tpubench.workloads.forward import LIBRARY, SOURCES, Forward, Input, Needs, Tally, size, sizes
+from tpubench.workloads.forward import Forward, Input, Needs, Tally, size, sizes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,7 +38,6 @@ class Resnet50(Forward):
         "tiny": {"pixels": 32, "stem": 8, "widths": (16, 32), "blocks": (1, 2), "classes": 10},
     }  # fmt: skip
     batches: ClassVar = {"*": (1, 8, 64, 256)}
-    sources = (*SOURCES, LIBRARY)
 
     def module(self, case: Case) -> nn.Module:
         from tpubench.workloads.forward.library import Plain, library, logits

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from tpubench.suite.workload import Case, Parameter, UsageError
-from tpubench.workloads.forward import LIBRARY, SOURCES, Forward, Input, Needs, Tally, size, sizes
+from tpubench.workloads.forward import Forward, Input, Needs, Tally, size, sizes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,7 +47,6 @@ class SdxlUnet(Forward):
         **Forward.parameters,
         "latent": Parameter(default=128, minimum=4, doc="side of the latent; an eighth of pixels"),
     }
-    sources = (*SOURCES, LIBRARY)
 
     def default_preset(self, accelerator: bool) -> tuple[str, str]:
         if accelerator:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from tpubench.suite.workload import Case
-from tpubench.workloads.forward import LIBRARY, SOURCES, Forward, Input, Needs, Tally, size
+from tpubench.workloads.forward import Forward, Input, Needs, Tally, size
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,7 +42,6 @@ class VitL16(Forward):
         },
     }  # fmt: skip
     batches: ClassVar = {"*": (1, 8, 64, 256)}
-    sources = (*SOURCES, LIBRARY)
 
     def module(self, case: Case) -> nn.Module:
         from tpubench.workloads.forward.library import Plain, library, logits
