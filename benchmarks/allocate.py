@@ -25,7 +25,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from tpubench.costs.allocation.build import build
 from tpubench.costs.allocation.highs import relaxed
 from tpubench.costs.allocation.plan import Plan, plan_of
-from tpubench.costs.allocation.program import Program
+from tpubench.costs.allocation.program import LinearProgram
 from tpubench.costs.allocation.solve import feasible, solve
 from tpubench.devices.sheets import devices
 
@@ -137,7 +137,7 @@ Outcome = tuple[float | None, float]
 """Cost of a plan that meets every row, and the bound that was proved; the program's units."""
 
 
-def with_tpubench(program: Program, seconds: float, gap: float = 1e-3) -> Outcome:
+def with_tpubench(program: LinearProgram, seconds: float, gap: float = 1e-3) -> Outcome:
     """The solver of ``tpubench allocate``."""
     relaxation = relaxed(program, seconds=seconds)
     if relaxation is None:
@@ -150,7 +150,7 @@ def with_tpubench(program: Program, seconds: float, gap: float = 1e-3) -> Outcom
     return value, value - solved.gap * abs(value + fixed)
 
 
-def with_milp(program: Program, seconds: float, gap: float = 1e-4) -> Outcome:
+def with_milp(program: LinearProgram, seconds: float, gap: float = 1e-4) -> Outcome:
     """Plain branch and bound of ``scipy.optimize.milp`` (HiGHS) on the whole program."""
     optimum = milp(
         program.cost,
@@ -168,7 +168,7 @@ def with_milp(program: Program, seconds: float, gap: float = 1e-4) -> Outcome:
     return (float(program.cost @ x) if feasible(program, x) else None), bound
 
 
-def with_cbc(program: Program, seconds: float) -> Outcome:
+def with_cbc(program: LinearProgram, seconds: float) -> Outcome:
     """CBC through PuLP; its bound is not exposed there."""
     import pulp
 
@@ -206,7 +206,7 @@ def with_cbc(program: Program, seconds: float) -> Outcome:
     return (float(program.cost @ x) if feasible(program, x) else None), -np.inf
 
 
-SOLVERS: dict[str, Callable[[Program, float], Outcome]] = {
+SOLVERS: dict[str, Callable[[LinearProgram, float], Outcome]] = {
     "tpubench": with_tpubench,
     "milp": with_milp,
     "cbc": with_cbc,

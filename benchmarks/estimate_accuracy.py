@@ -22,7 +22,7 @@ import numpy as np
 from fit_estimates import read
 
 from tpubench.estimates.problem import Serving, Training
-from tpubench.estimates.published.pairs import Judged, order
+from tpubench.estimates.published.pairs import PredictedLine, order
 from tpubench.estimates.published.validate import Accuracy, accuracy
 from tpubench.estimates.regression import calibration, features, fitting, process
 from tpubench.estimates.regression.facts import Fact, log_speed
@@ -78,7 +78,7 @@ def main() -> None:
     schemes = {k: v for k, v in SCHEMES.items() if given.only in (None, k)}
     judged = {}
     whole = {name: fitting.train(name, facts) for name, facts in groups.items()}
-    done: dict[frozenset[int], list[Judged]] = {}
+    done: dict[frozenset[int], list[PredictedLine]] = {}
     for scheme, label in schemes.items():
         judged[scheme] = list(held_out(groups, whole, label, done, quick=given.quick))
         _show(scheme, judged[scheme])
@@ -93,7 +93,7 @@ def main() -> None:
         PAGE.write_text(page + ("\n" + kept if kept else ""), encoding="utf-8")
 
 
-def _show(scheme: str, rows: Sequence[Judged]) -> None:
+def _show(scheme: str, rows: Sequence[PredictedLine]) -> None:
     print(f"\n{scheme} held out")
     print(*_classes(rows), sep="\n", flush=True)
 
@@ -111,10 +111,10 @@ def held_out(
     groups: Facts,
     whole: Mapping[str, Trained],
     label: Callable[[Fact], str | None],
-    done: dict[frozenset[int], list[Judged]],
+    done: dict[frozenset[int], list[PredictedLine]],
     *,
     quick: bool,
-) -> Iterator[Judged]:
+) -> Iterator[PredictedLine]:
     """Every row predicted by a model that knows nothing of its label."""
     labels = sorted({x for facts in groups.values() for f in facts if (x := label(f)) is not None})
     for name in labels:
@@ -127,7 +127,7 @@ def held_out(
 
 def _without(
     groups: Facts, whole: Mapping[str, Trained], out: frozenset[int], *, quick: bool
-) -> list[Judged]:
+) -> list[PredictedLine]:
     facts = {name: [f for f in some if id(f) not in out] for name, some in groups.items()}
     kept = {}
     for name, some in groups.items():
@@ -141,7 +141,7 @@ def _without(
     rows = [(entry, entry.problem) for fact in left for entry in fact.entries]
     predicted = model.predict([problem for _, problem in rows if problem is not None])
     return [
-        Judged(line=entry.line, source=entry.source, problem=problem, value=entry.value,
+        PredictedLine(line=entry.line, source=entry.source, problem=problem, value=entry.value,
                predicted=estimate)
         for (entry, problem), estimate in zip(rows, predicted, strict=True)
         if problem is not None and entry.value is not None
@@ -157,7 +157,7 @@ def _same_deviations(fit: process.Fit, facts: Sequence[Fact]) -> process.Fit:
     return process.assemble(table, y, classes, np.ones(len(y)), sd, fit.noise)
 
 
-def _line(rows: Sequence[Judged]) -> str:
+def _line(rows: Sequence[PredictedLine]) -> str:
     overall = accuracy(rows)
     assert overall is not None
     return (
@@ -170,7 +170,7 @@ HEAD = ("| class | sources | rows | median % | 90th percentile % | covered | wid
         "|---|---|---|---|---|---|---|")  # fmt: skip
 
 
-def _classes(rows: Sequence[Judged]) -> list[str]:
+def _classes(rows: Sequence[PredictedLine]) -> list[str]:
     """Accuracy of each class of runs, all devices and TPUs alone."""
     lines = list(HEAD)
     for kind in ("training", "offline", "serving", "images"):
@@ -193,9 +193,9 @@ def _classes(rows: Sequence[Judged]) -> list[str]:
     return lines
 
 
-def baseline(facts: Sequence[Fact]) -> list[Judged]:
+def baseline(facts: Sequence[Fact]) -> list[PredictedLine]:
     """The simpler model of a group of facts, each source predicted from the others."""
-    judged: list[Judged] = []
+    judged: list[PredictedLine] = []
     speeds = {id(f): log_speed(f.terms, f.entries[0].value or 1.0) + _plain(f)
               for f in facts}  # fmt: skip
     for fact in facts:
@@ -237,15 +237,15 @@ def _plain(fact: Fact) -> float:
     return float(np.log(plain / fact.terms.total_s))
 
 
-def _rows(fact: Fact, speed: float) -> Iterable[Judged]:
+def _rows(fact: Fact, speed: float) -> Iterable[PredictedLine]:
     for entry in fact.entries:
         assert entry.problem is not None and entry.value is not None
         predicted = prediction(entry.problem, physics.terms(entry.problem), speed, 0.0, 0.0)
-        yield Judged(line=entry.line, source=entry.source, problem=entry.problem,
+        yield PredictedLine(line=entry.line, source=entry.source, problem=entry.problem,
                      value=entry.value, predicted=predicted)  # fmt: skip
 
 
-def _page(judged: Mapping[str, list[Judged]], groups: Facts, date: str) -> list[str]:
+def _page(judged: Mapping[str, list[PredictedLine]], groups: Facts, date: str) -> list[str]:
     by_source = judged["source"]
     columns = ["| {} | rows | median % | 90th percentile % | covered |", "|---|---|---|---|---|"]
     lines = [
@@ -281,7 +281,7 @@ def _page(judged: Mapping[str, list[Judged]], groups: Facts, date: str) -> list[
         apart = between_sources(facts)
         lines.append(f"| {group} | {len(apart)} | {np.median(apart):.1f} |"
                      f" {np.quantile(apart, 0.9):.1f} |")  # fmt: skip
-    labels: dict[str, Callable[[Judged], str]] = {
+    labels: dict[str, Callable[[PredictedLine], str]] = {
         "kind of run": lambda row: row.problem.kind,
         "source": lambda row: row.source,
         "device": lambda row: row.problem.chip.name,
@@ -289,7 +289,7 @@ def _page(judged: Mapping[str, list[Judged]], groups: Facts, date: str) -> list[
     for title, label in labels.items():
         lines += ["", f"## By {title}, whole sources held out", "", columns[0].format(title),
                   columns[1]]  # fmt: skip
-        parts: dict[str, list[Judged]] = defaultdict(list)
+        parts: dict[str, list[PredictedLine]] = defaultdict(list)
         for row in by_source:
             parts[label(row)].append(row)
         lines += [_table_row(name, accuracy(rows)) for name, rows in sorted(parts.items())]

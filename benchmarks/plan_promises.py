@@ -25,9 +25,9 @@ from allocate import instance, with_milp, with_tpubench
 from independent_plan import Model
 from random_plans import random_plan
 
-from tpubench.costs.allocation.answer import Answer, answer
+from tpubench.costs.allocation.answer import PlanAnswer, answer
 from tpubench.costs.allocation.build import build
-from tpubench.costs.allocation.flips import Flip, find_flips
+from tpubench.costs.allocation.flips import PlanFlip, find_flips
 from tpubench.costs.allocation.highs import relaxed
 from tpubench.costs.allocation.inputs import Setting, apply
 from tpubench.costs.allocation.money import next_dollar, side_of
@@ -53,14 +53,14 @@ class Line:
     held: bool
 
 
-def timed(plan: Plan) -> tuple[Answer, float]:
+def timed(plan: Plan) -> tuple[PlanAnswer, float]:
     """The whole answer of a plan, and its seconds by the clock."""
     started = time.perf_counter()
     outcome = answer(plan, [])
     return outcome, time.perf_counter() - started
 
 
-def speeds(example: Plan) -> Iterator[tuple[Line, Answer]]:
+def speeds(example: Plan) -> Iterator[tuple[Line, PlanAnswer]]:
     """The example and a large plan, with their whole verdicts."""
     for name, plan, most_s in (
         ("example", example, EXAMPLE_S),
@@ -80,7 +80,7 @@ def speeds(example: Plan) -> Iterator[tuple[Line, Answer]]:
         )
 
 
-def followed(plan: Plan, flips: Sequence[Flip]) -> tuple[int, int]:
+def followed(plan: Plan, flips: Sequence[PlanFlip]) -> tuple[int, int]:
     """How many of the flips turn the plan within 1 % of their way, and how many there are."""
     turning = [flip for flip in flips if flip.at is not None]
     good = 0

@@ -53,7 +53,7 @@ def run(asked: Mapping[str, Any]) -> int:
     for option in _MEANINGLESS:
         if asked[option]:
             raise UsageError(f"--{option.replace('_', '-')} means nothing to a served workload")
-    wanted = serving_plan.Request(
+    wanted = serving_plan.ServingRequest(
         service=registry.services()[asked["workload"]],
         settings=request.overrides(asked["settings"] or []),
         slo=slo.parse(asked["slo"] or []),

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from tpubench.errors import UsageError
 
 if TYPE_CHECKING:
-    from tpubench.results.sweep_report import Entry
+    from tpubench.results.sweep_report import CellReport
     from tpubench.suite.sweep_spec import Sweep
 
 EXECUTORS = ("local", "ray", "slurm", "kubernetes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ExecutorOptions:
     """Options that say where cells run."""
 
     executor: str
@@ -38,7 +38,7 @@ def sweep(
     ids: Sequence[str],
     usd_per_chip_hour: float | None,
     device: str | None,
-    cluster: Asked,
+    cluster: ExecutorOptions,
     store: Path | None,
     as_json: bool,
 ) -> int:
@@ -89,7 +89,7 @@ def sweep(
     return report.exit_code
 
 
-def _check(cluster: Asked) -> None:
+def _check(cluster: ExecutorOptions) -> None:
     if cluster.executor not in EXECUTORS:
         raise UsageError(f"--executor {cluster.executor!r} is none of {', '.join(EXECUTORS)}")
     written = cluster.executor in {"slurm", "kubernetes"}
@@ -110,9 +110,9 @@ def _check(cluster: Asked) -> None:
 def _written(
     spec: str,
     wanted: Sweep,
-    entries: Sequence[Entry],
+    entries: Sequence[CellReport],
     device: str | None,
-    cluster: Asked,
+    cluster: ExecutorOptions,
     store: Path,
     *,
     as_json: bool,

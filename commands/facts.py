@@ -174,7 +174,7 @@ def report(
     from tpubench.reports import terminal
     from tpubench.reports.terminal import report as terminal_report
 
-    asked = terminal_report.Asked(
+    asked = terminal_report.ReportOptions(
         selectors=selectors or [],
         table=all_prices(prices or []),
         store=store,

@@ -87,7 +87,7 @@ def init(
         rows += iter_rows(select(folder, [shipped.SELECTOR, *narrow]).table)
     asking = not yes and not as_json and sys.stdin.isatty() and sys.stdout.isatty()
     done = drafts.init(
-        drafts.Asked(
+        drafts.DraftOptions(
             rows=rows,
             stored={path.parent.name for path in there.files},
             metric=metric,

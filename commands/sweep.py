@@ -74,7 +74,7 @@ def sweep(
             ids=cells or [],
             usd_per_chip_hour=usd_per_chip_hour,
             device=device,
-            cluster=_sweep.Asked(
+            cluster=_sweep.ExecutorOptions(
                 executor=executor,
                 out=out,
                 at_once=at_once,

@@ -22,7 +22,7 @@ from tpubench.errors import UsageError
 from tpubench.results import fingerprint
 from tpubench.results.figure import Figure, Shared, following
 from tpubench.results.importers import NO_MODEL, Plain, Record, one_line
-from tpubench.results.importers import Figure as Stated
+from tpubench.results.importers import ImportedFigure as Stated
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
 from tpubench.results.summary import IMPORTED

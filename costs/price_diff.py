@@ -16,7 +16,7 @@ from tpubench.devices.prices import Price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class OfferChange:
     """One offer in both tables; None on the side where it is absent."""
 
     provider: str
@@ -46,7 +46,7 @@ class Change:
         return self.after.usd_per_chip_hour / self.before.usd_per_chip_hour
 
 
-def diff(before: Iterable[Price], after: Iterable[Price]) -> list[Change]:
+def diff(before: Iterable[Price], after: Iterable[Price]) -> list[OfferChange]:
     """Offers whose rate differs or that only one side has, in the order of their names."""
     old, new = _newest(before), _newest(after)
     old_kinds, new_kinds = ({_kind(key) for key in table} for table in (old, new))
@@ -56,7 +56,7 @@ def diff(before: Iterable[Price], after: Iterable[Price]) -> list[Change]:
         if a is None or b is None or a.usd_per_chip_hour != b.usd_per_chip_hour:
             provider, region, accelerator, term, layer = key
             changes.append(
-                Change(
+                OfferChange(
                     provider=provider,
                     region=region,
                     accelerator=accelerator,
@@ -70,7 +70,7 @@ def diff(before: Iterable[Price], after: Iterable[Price]) -> list[Change]:
     return changes
 
 
-def partial(changes: Iterable[Change], *, after: bool) -> list[str]:
+def partial(changes: Iterable[OfferChange], *, after: bool) -> list[str]:
     """What the one table lists nothing of, and the other does: ``aws tpu-v6e on_demand (3)``."""
     missing = Counter(
         f"{change.provider} {change.accelerator} {change.term}"

@@ -34,7 +34,7 @@ from tpubench.devices.sheets import device, devices
 from tpubench.errors import UsageError
 
 if TYPE_CHECKING:
-    from tpubench.costs.importers import Imported
+    from tpubench.costs.importers import ImportedPrices
 
 MAX_TABLE_BYTES = 64 << 20
 PRICES_VARIABLE = "TPUBENCH_PRICES"
@@ -293,7 +293,7 @@ def table(name: str) -> list[Price]:
 
 def import_prices(
     format_name: str, path: Path, as_of: str | None, provider: str | None, out: Path | None
-) -> tuple[Imported, Path]:
+) -> tuple[ImportedPrices, Path]:
     """Read a catalogue and write its prices as a table; returns both."""
     from tpubench.costs.importers import read_catalogue
 

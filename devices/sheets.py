@@ -26,7 +26,7 @@ _IDENTITY = ("vendor", "generation", "form", "devices_per_chip")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
+class SheetFigure:
     """One figure of a data sheet. ``value`` is None where the sources give none; the note says why.
 
     ``as_of`` is the date of the source's copy, or the day on which a pinned source was read.
@@ -39,7 +39,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
+class DeviceSheet:
     """One accelerator, per physical chip. None means that no usable source gives the figure."""
 
     name: str
@@ -67,7 +67,7 @@ class Device:
     """Thermal design power of the chip, watts."""
     on_sale: dt.date
     """First day known on which it was sold or rented out; its release where only that is known."""
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, SheetFigure]
     """Every figure by its name in the table, with source, date and note."""
 
     @property
@@ -117,15 +117,15 @@ def peak(peaks: Mapping[str, float], precision: str) -> float | None:
 
 
 @functools.cache
-def _table() -> Mapping[str, Device]:
+def _table() -> Mapping[str, DeviceSheet]:
     facts: dict[str, dict[str, str]] = {}
-    figures: dict[str, dict[str, Figure]] = {}
+    figures: dict[str, dict[str, SheetFigure]] = {}
     with _TABLE.open(encoding="utf-8", newline="") as stream:
         for line in csv.DictReader(stream):
             name, figure, value = line["device"], line["figure"], line["value"]
             facts.setdefault(name, {})[figure] = value
             if figure not in _IDENTITY:
-                figures.setdefault(name, {})[figure] = Figure(
+                figures.setdefault(name, {})[figure] = SheetFigure(
                     value=value or None,
                     source=line["source"],
                     as_of=dt.date.fromisoformat(line["as_of"]),
@@ -134,12 +134,12 @@ def _table() -> Mapping[str, Device]:
     return MappingProxyType({name: _device(name, facts[name], figures[name]) for name in facts})
 
 
-def devices() -> dict[str, Device]:
+def devices() -> dict[str, DeviceSheet]:
     """Every device of the table by canonical name."""
     return dict(_table())
 
 
-def device(name: str) -> Device:
+def device(name: str) -> DeviceSheet:
     """The device of that canonical name; UsageError naming the known ones otherwise."""
     try:
         return _table()[name]
@@ -156,14 +156,14 @@ def unknown(name: str) -> str:
     return f"unknown device {name[:60]!r}; known: {', '.join(_table())}"
 
 
-def _device(name: str, facts: dict[str, str], figures: dict[str, Figure]) -> Device:
+def _device(name: str, facts: dict[str, str], figures: dict[str, SheetFigure]) -> DeviceSheet:
     def number(figure: str, scale: float = 1.0) -> float | None:
         text = facts.get(figure)
         return float(text) * scale if text else None
 
     peaks = {precision: number(f"{precision}_tflop_s", 1e12) for precision in PEAKS}
     joined = number("scaleup_chips")
-    return Device(
+    return DeviceSheet(
         name=name,
         vendor=facts["vendor"],
         generation=facts["generation"],

@@ -118,7 +118,7 @@ class Images(Problem):
 
     kind: str = "samples"
     shape: Decoder | None = None
-    work: samples.Work
+    work: samples.SampleWork
     training: bool = False
     batch: float | None = None
     global_batch: float | None = None
@@ -127,7 +127,7 @@ class Images(Problem):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class MeasuredLine:
     """A line of the file: a problem and its measured value, or why it cannot be used."""
 
     line: int

@@ -119,7 +119,7 @@ class FigureRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class FigureTable:
     """Every figure in one table, to be sorted, filtered and saved."""
 
     kind: ClassVar[str] = "figures"
@@ -128,7 +128,7 @@ class Figures:
     rows: tuple[FigureRow, ...]
 
 
-Block = Note | Text | Table | Cards | Drawing | Figures
+Block = Note | Text | Table | Cards | Drawing | FigureTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

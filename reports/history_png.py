@@ -7,12 +7,12 @@ from pathlib import Path
 
 from tpubench.errors import UsageError
 from tpubench.reports.quantity import scale_of
-from tpubench.results.history import Series
+from tpubench.results.history import MetricHistory
 
 _WORSE, _BETTER, _LINE = "#b3261e", "#1b7f3b", "#1f4e9c"
 
 
-def write(histories: Sequence[Series], path: Path) -> Path:
+def write(histories: Sequence[MetricHistory], path: Path) -> Path:
     """One panel a series, one PNG. UsageError when it cannot be written."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from tpubench.costs.allocation.answer import Answer
+from tpubench.costs.allocation.answer import PlanAnswer
 from tpubench.reports import plan_words
 from tpubench.reports.answers import words
-from tpubench.reports.answers.build import Answers, Line
+from tpubench.reports.answers.build import AnswerLine, Answers
 from tpubench.reports.answers.plan import plan_view
 from tpubench.reports.answers.plan_sections import plan_sections
 from tpubench.reports.answers.verdicts import WorkAnswer
@@ -35,7 +35,7 @@ def of_answers(title: str, answers: Answers) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def of_plan(answer: Answer) -> str:
+def of_plan(answer: PlanAnswer) -> str:
     """A solved plan: the next dollar, who serves what, what turns it, and the plan by year."""
     view = plan_view(answer)
     parts = [f"# {escape(answer.name)}", f"**{escape(view.head)}** ({escape(view.cost)})"]
@@ -95,7 +95,7 @@ def _work(one: WorkAnswer) -> Iterable[str]:
         yield "A TPU is cheaper with\n\n" + _list(flip.text for flip in likely)
 
 
-def _gap(line: Line) -> Iterable[str]:
+def _gap(line: AnswerLine) -> Iterable[str]:
     gap = line.gap
     assert gap is not None
     yield f"## {escape(line.title)}: none"

@@ -8,7 +8,7 @@ from tpubench.devices.vendors import label
 from tpubench.reports import quantity
 from tpubench.reports.markdown import escape, table
 from tpubench.results.calibration import results_of
-from tpubench.results.compare import Compared, Comparison, Side
+from tpubench.results.compare import Compared, ComparedSide, Comparison
 from tpubench.results.row import Row
 from tpubench.results.statistics import Estimate
 from tpubench.results.summary import Summary, summarise
@@ -35,7 +35,7 @@ def of_rows(rows: Iterable[Row]) -> str:
     )
 
 
-def of_sides(sides: Sequence[Side]) -> str:
+def of_sides(sides: Sequence[ComparedSide]) -> str:
     """Every other side against the first: values, ratio with interval, and what else differs."""
     names = [side.name for side in sides]
     parts = [f"A is {escape(names[0])}."]

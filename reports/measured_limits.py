@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tpubench.reports.findings import part
-from tpubench.reports.roofline import Placement
+from tpubench.reports.roofline import RooflinePoint
 from tpubench.results.row import Row
 from tpubench.results.summary import IMPORTED, Summary
 
@@ -27,7 +27,7 @@ class Against:
     possible_flop_s: of all chips it held. bound: which of the two limits that is.
     """
 
-    placement: Placement
+    placement: RooflinePoint
     possible_flop_s: float
     bound: Literal["gemm", "hbm"]
 
@@ -37,7 +37,7 @@ class Against:
         return self.placement.flop_s.point / self.possible_flop_s
 
 
-def against(placed: Sequence[Placement], summaries: Sequence[Summary]) -> list[Against]:
+def against(placed: Sequence[RooflinePoint], summaries: Sequence[Summary]) -> list[Against]:
     """Every placed phase whose device has both limits among the summaries, one chip each."""
     limits: dict[tuple[object, ...], float] = {}
     for summary in summaries:

@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tpubench.costs.allocation.answer import Answer
+from tpubench.costs.allocation.answer import PlanAnswer
 from tpubench.devices.prices import Price
 from tpubench.devices.vendors import label
 from tpubench.errors import UsageError
@@ -30,7 +30,7 @@ from tpubench.reports.answers.build import Answers, build
 from tpubench.reports.answers.model import GRID, grid, model
 from tpubench.reports.answers.plan import plan_view
 from tpubench.reports.answers.plan_sections import plan_sections
-from tpubench.reports.answers.settings import Settings
+from tpubench.reports.answers.settings import ReportSettings
 from tpubench.reports.blocks import Section
 from tpubench.reports.figure import SHADES
 from tpubench.reports.findings import Findings, find, short
@@ -59,10 +59,10 @@ def write(
     *,
     table: Mapping[str, Price] | None = None,
     now: dt.datetime | None = None,
-    settings: Settings | None = None,
+    settings: ReportSettings | None = None,
     pngs: bool = False,
     formats: Collection[str] = ("html",),
-    plan: Answer | None = None,
+    plan: PlanAnswer | None = None,
 ) -> Written:
     """Write the report into ``out`` in each of ``formats``, and with ``pngs`` a picture of each
     chart beside the page; a solved ``plan`` stands below the first screen.
@@ -92,7 +92,7 @@ def write(
 
 
 def write_plan(
-    answer: Answer,
+    answer: PlanAnswer,
     out: Path,
     *,
     now: dt.datetime | None = None,
@@ -168,7 +168,7 @@ def render(
     findings: Findings,
     parts: list[Section],
     answers: Answers | None = None,
-    plan: Answer | None = None,
+    plan: PlanAnswer | None = None,
 ) -> str:
     """The page as one HTML document; ``answers`` are built under the neutral settings where none
     are given, and ``plan`` stands below them."""

@@ -42,7 +42,7 @@ _NEAR = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class PairSide:
     """One device's figure of a pair. ``cost`` is dollars per unit of work at that chip-hour."""
 
     rate: Summary
@@ -76,23 +76,23 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class DevicePair:
     """A TPU and a GPU at the same work. ``like`` says whether a verdict may be given."""
 
     metric: str
     title: str
-    tpu: Side
-    gpu: Side
+    tpu: PairSide
+    gpu: PairSide
     differences: tuple[str, ...]
     like: bool
 
 
-def pairs(findings: Findings) -> list[Pair]:
+def pairs(findings: Findings) -> list[DevicePair]:
     """Every pair of a TPU and a GPU, like ones first, then by work."""
-    matched: list[Pair] = []
+    matched: list[DevicePair] = []
     for metric, (usd, _) in RATES.items():
         costs = {(case_key(s.first), s.first.device): s for s in findings.of(usd)}
-        groups: dict[tuple[object, ...], list[Side]] = {}
+        groups: dict[tuple[object, ...], list[PairSide]] = {}
         for summary in findings.of(metric):
             side = _priced(
                 summary, costs.get((case_key(summary.first), summary.first.device)), findings
@@ -100,7 +100,7 @@ def pairs(findings: Findings) -> list[Pair]:
             groups.setdefault(_work(summary), []).append(side)
         for sides in groups.values():
             matched += _pairs_of(metric, sides)
-    trainings: dict[tuple[object, ...], list[Side]] = {}
+    trainings: dict[tuple[object, ...], list[PairSide]] = {}
     for summary in findings.of(TIME):
         if summary.first.chips > 0:
             trainings.setdefault(_work(summary), []).append(_trained(summary, findings))
@@ -109,12 +109,12 @@ def pairs(findings: Findings) -> list[Pair]:
     return sorted(matched, key=lambda p: (not p.like, p.metric, p.title, p.tpu.rate.first.device))
 
 
-def _priced(rate: Summary, usd: Summary | None, findings: Findings) -> Side:
+def _priced(rate: Summary, usd: Summary | None, findings: Findings) -> PairSide:
     asked = findings.device_prices.get(rate.first.device)
     if usd is None or usd.estimate is None:
-        return Side(rate=rate, cost=None, usd_per_chip_hour=None, asked=asked)
+        return PairSide(rate=rate, cost=None, usd_per_chip_hour=None, asked=asked)
     row = usd.first
-    return Side(
+    return PairSide(
         rate=rate,
         cost=usd.estimate.point,
         usd_per_chip_hour=row.usd_per_chip_hour,
@@ -123,10 +123,10 @@ def _priced(rate: Summary, usd: Summary | None, findings: Findings) -> Side:
     )
 
 
-def _trained(summary: Summary, findings: Findings) -> Side:
+def _trained(summary: Summary, findings: Findings) -> PairSide:
     """A training with the bill of its chips at their device's price."""
     asked = findings.device_prices.get(summary.first.device)
-    side = Side(rate=summary, cost=None, usd_per_chip_hour=None, asked=asked)
+    side = PairSide(rate=summary, cost=None, usd_per_chip_hour=None, asked=asked)
     if asked is None:
         return side
     usd = asked.price.usd_per_chip_hour
@@ -146,19 +146,19 @@ def _mlperf(summary: Summary) -> bool:
     return summary.first.workload.startswith("mlperf-")
 
 
-def _pairs_of(metric: str, sides: list[Side]) -> list[Pair]:
+def _pairs_of(metric: str, sides: list[PairSide]) -> list[DevicePair]:
     """The best like pair of each TPU and GPU, or failing that the best near one."""
     tpus = [side for side in sides if is_tpu(side.rate.first.device)]
     gpus = [side for side in sides if is_gpu(side.rate.first.device)]
-    best: dict[tuple[str, str, str], Pair] = {}
-    near: dict[tuple[str, str], Pair] = {}
+    best: dict[tuple[str, str, str], DevicePair] = {}
+    near: dict[tuple[str, str], DevicePair] = {}
     for tpu in tpus:
         for gpu in gpus:
             if not _lengths_agree(tpu.rate, gpu.rate):
                 continue
             differences = _differences(tpu.rate, gpu.rate)
             like = _like(tpu.rate, gpu.rate)
-            pair = Pair(
+            pair = DevicePair(
                 metric=metric,
                 title=title(tpu.rate),
                 tpu=tpu,
@@ -176,7 +176,7 @@ def _pairs_of(metric: str, sides: list[Side]) -> list[Pair]:
     return [*best.values(), *(pair for key, pair in near.items() if key not in matched)]
 
 
-def _faster(held: Pair | None, pair: Pair) -> Pair:
+def _faster(held: DevicePair | None, pair: DevicePair) -> DevicePair:
     """Of two pairs of the same devices, the one of their faster figures."""
     if held is None:
         return pair
@@ -250,9 +250,9 @@ def title(summary: Summary) -> str:
     return f"{text}{', ' + ', '.join(extra) if extra else ''}"
 
 
-def by_title(matched: Iterable[Pair]) -> dict[str, list[Pair]]:
+def by_title(matched: Iterable[DevicePair]) -> dict[str, list[DevicePair]]:
     """Pairs of the same work together."""
-    groups: dict[str, list[Pair]] = {}
+    groups: dict[str, list[DevicePair]] = {}
     for pair in matched:
         groups.setdefault(pair.title, []).append(pair)
     return groups

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tpubench.costs.allocation.flips import Flip
+from tpubench.costs.allocation.flips import PlanFlip
 from tpubench.costs.allocation.in_force import LimitInForce
 from tpubench.costs.allocation.statements import Whole
-from tpubench.costs.allocation.verdict import Verdict
+from tpubench.costs.allocation.verdict import PlanVerdict
 from tpubench.reports.quantity import MISSING, number
 
 NAMES = {"tpu": "TPU", "gpu": "GPU", "other": "other"}
@@ -78,7 +78,7 @@ def venture(whole: Whole) -> str:
     )
 
 
-def head(verdict: Verdict) -> str:
+def head(verdict: PlanVerdict) -> str:
     """Where the next dollar goes, in a few words."""
     dollar = verdict.next_dollar
     if dollar is None:
@@ -87,7 +87,7 @@ def head(verdict: Verdict) -> str:
     return f"A tie; by a little {text}" if verdict.tie else text
 
 
-def answer(verdict: Verdict) -> Iterable[Sentence]:
+def answer(verdict: PlanVerdict) -> Iterable[Sentence]:
     """The answer, what it consists of, and how sure it is."""
     dollar = verdict.next_dollar
     if dollar is None:
@@ -114,7 +114,7 @@ def answer(verdict: Verdict) -> Iterable[Sentence]:
     yield from sure(verdict)
 
 
-def sure(verdict: Verdict) -> Iterable[Sentence]:
+def sure(verdict: PlanVerdict) -> Iterable[Sentence]:
     """What the sampled futures say; nothing where none were sampled."""
     futures = verdict.futures
     if futures is None or verdict.probability is None or verdict.probability_how is None:
@@ -139,7 +139,7 @@ def shares(parts: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {share:.0%}" for name, share in named if share >= 0.0005) or MISSING
 
 
-def digits(flip: Flip) -> str:
+def digits(flip: PlanFlip) -> str:
     """The value of a flip to as many digits as tell it from a thousandth of the way to it."""
     at = flip.at or 0.0
     step = abs(at - flip.now) * 1e-3
@@ -149,12 +149,12 @@ def digits(flip: Flip) -> str:
     return f"{at:.{min(places, 15)}g}"
 
 
-def command(flip: Flip) -> str:
+def command(flip: PlanFlip) -> str:
     """The ``--set`` argument that applies a flip."""
     return f"--set '{flip.path}{'*=' if flip.several else '='}{digits(flip)}'"
 
 
-def turning(flip: Flip) -> str:
+def turning(flip: PlanFlip) -> str:
     """What turns the answer, in a sentence."""
     times = "× " if flip.several else ""
     unit = "" if flip.unit in {"", "×"} else f" {flip.unit}"

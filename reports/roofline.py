@@ -48,7 +48,7 @@ class Roof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
+class RooflinePoint:
     """One phase of one case on the roofline. ``roof`` is None when ``no_roof`` says why."""
 
     summary: Summary
@@ -78,13 +78,13 @@ class Unplaced:
     reason: str
 
 
-def place(summaries: Sequence[Summary]) -> tuple[list[Placement], list[Unplaced]]:
+def place(summaries: Sequence[Summary]) -> tuple[list[RooflinePoint], list[Unplaced]]:
     """Every phase of every case that has a value, placed or with the reason why not."""
     cases: dict[CaseKey, list[Summary]] = {}
     for summary in summaries:
         if summary.estimate is not None:
             cases.setdefault(case_key(summary.first), []).append(summary)
-    placed: list[Placement] = []
+    placed: list[RooflinePoint] = []
     unplaced: list[Unplaced] = []
     for case in cases.values():
         work = part(case[0].first, "work")
@@ -93,14 +93,16 @@ def place(summaries: Sequence[Summary]) -> tuple[list[Placement], list[Unplaced]
             unplaced.append(Unplaced(summary=case[0], phase="pass", reason=reason))
         for phase, amounts in work.items():
             placement = _place(case, phase, amounts if isinstance(amounts, dict) else {})
-            if isinstance(placement, Placement):
+            if isinstance(placement, RooflinePoint):
                 placed.append(placement)
             else:
                 unplaced.append(placement)
     return placed, unplaced
 
 
-def _place(case: Sequence[Summary], phase: str, amounts: Mapping[str, Any]) -> Placement | Unplaced:
+def _place(
+    case: Sequence[Summary], phase: str, amounts: Mapping[str, Any]
+) -> RooflinePoint | Unplaced:
     flops, moved, items = (_positive(amounts.get(key)) for key in ("flops", "bytes", "items"))
     metrics = {summary.first.metric: summary for summary in case}
 
@@ -128,7 +130,7 @@ def _place(case: Sequence[Summary], phase: str, amounts: Mapping[str, Any]) -> P
     if rate is None:
         return refuse(f"{name} is not a usable number")
     roof = _roof(summary.first)
-    return Placement(
+    return RooflinePoint(
         summary=summary,
         phase=phase,
         flops_per_byte=flops / moved,

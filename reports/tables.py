@@ -8,7 +8,7 @@ from rich.console import OverflowMethod, RenderableType
 from rich.table import Table as RichTable
 
 
-class Table(RichTable):
+class FoldingTable(RichTable):
     """A table whose columns fold; rich's own would end a long word in an ellipsis, and so cut the
     digits off a number.
     """

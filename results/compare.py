@@ -53,7 +53,7 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class ComparedSide:
     """One of several selections. ``name`` is its selector."""
 
     name: str
@@ -61,7 +61,9 @@ class Side:
     """This side against the first one; None for the first itself."""
 
 
-def compare_selected(store: Path, selectors: Sequence[str]) -> tuple[list[Side], list[Unreadable]]:
+def compare_selected(
+    store: Path, selectors: Sequence[str]
+) -> tuple[list[ComparedSide], list[Unreadable]]:
     """Every other side against the first, each a selector; several ``column=value`` are joined by
     commas.
 
@@ -78,7 +80,7 @@ def compare_selected(store: Path, selectors: Sequence[str]) -> tuple[list[Side],
                 raise UsageError(f"no rows match {selector!r}")
         picked.append(rows)
         unreadable += scan.unreadable
-    sides = [Side(name=selectors[0], against_first=None)]
+    sides = [ComparedSide(name=selectors[0], against_first=None)]
     for selector, rows in zip(selectors[1:], picked[1:], strict=True):
         with naming(unreadable):
             try:
@@ -87,7 +89,7 @@ def compare_selected(store: Path, selectors: Sequence[str]) -> tuple[list[Side],
                 if len(selectors) == 2:
                     raise
                 raise UsageError(f"{selector}: {error}") from None
-        sides.append(Side(name=selector, against_first=found_here))
+        sides.append(ComparedSide(name=selector, against_first=found_here))
     return sides, unreadable
 
 

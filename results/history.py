@@ -30,7 +30,7 @@ INSTALL = "pip install 'tpubench[history]'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class HistoryPoint:
     """One run: when, which commit, and the estimate over its repetitions."""
 
     run_id: str
@@ -42,7 +42,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class LevelChange:
     """The level from the point of this index on differs from the level before it."""
 
     index: int
@@ -53,7 +53,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
+class MetricHistory:
     """One case's metric over runs, oldest first."""
 
     case: str
@@ -61,15 +61,15 @@ class Series:
     unit: str
     better: str
     evidence: str
-    points: Sequence[Point]
-    changes: Sequence[Change] = ()
+    points: Sequence[HistoryPoint]
+    changes: Sequence[LevelChange] = ()
     environments: Sequence[int] = field(default_factory=tuple)
     """Indices of points whose environment is not that of the point before."""
     note: str | None = None
     """Why there are no change points."""
 
 
-def history(rows: Iterable[Row], metric_name: str) -> list[Series]:
+def history(rows: Iterable[Row], metric_name: str) -> list[MetricHistory]:
     """Every case's series of one metric. UsageError when no run has a value of it."""
     rows = list(rows)
     if not any(row.metric == metric_name for row in rows):
@@ -89,13 +89,13 @@ def history(rows: Iterable[Row], metric_name: str) -> list[Series]:
     return [_series(metric_name, summaries) for summaries in groups.values()]
 
 
-def _series(metric_name: str, summaries: Sequence[Summary]) -> Series:
+def _series(metric_name: str, summaries: Sequence[Summary]) -> MetricHistory:
     ordered = sorted(summaries, key=lambda s: (s.first.started_at, s.first.run_id))
     first = ordered[0].first
     points = [_point(summary) for summary in ordered]
     values = [point.estimate.point for point in points]
     changes, note = change_points(values, first.better)
-    return Series(
+    return MetricHistory(
         case=f"{first.workload} {first.preset} {ordered[0].label()} {first.dtype}, {first.device}",
         metric=metric_name,
         unit=first.unit,
@@ -110,10 +110,10 @@ def _series(metric_name: str, summaries: Sequence[Summary]) -> Series:
     )
 
 
-def _point(summary: Summary) -> Point:
+def _point(summary: Summary) -> HistoryPoint:
     row = summary.first
     assert summary.estimate is not None
-    return Point(
+    return HistoryPoint(
         run_id=row.run_id,
         started_at=row.started_at,
         commit=row.git_sha,
@@ -123,7 +123,7 @@ def _point(summary: Summary) -> Point:
     )
 
 
-def change_points(values: Sequence[float], better: str) -> tuple[list[Change], str | None]:
+def change_points(values: Sequence[float], better: str) -> tuple[list[LevelChange], str | None]:
     """Where the level of ``values`` changes, and why that cannot be said, if it cannot.
 
     What goes wrong inside Otava is the note, never an exception: the history is shown without.
@@ -148,11 +148,11 @@ def change_points(values: Sequence[float], better: str) -> tuple[list[Change], s
         return [], f"Otava could not analyse these runs: {type(error).__name__}: {error}"
 
 
-def _change(point: Any, better: str) -> Change:  # Otava has no type hints
+def _change(point: Any, better: str) -> LevelChange:  # Otava has no type hints
     stats = point.stats
     before, after = float(stats.mean_1), float(stats.mean_2)
     ratio = after / before if before else math.inf
-    return Change(
+    return LevelChange(
         index=int(point.index),
         ratio=ratio,
         worse=(ratio > 1) == (better == "lower"),

@@ -27,7 +27,7 @@ _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
+class RunNote:
     """A sentence about a run. at: UTC, ISO 8601."""
 
     at: str
@@ -39,7 +39,7 @@ class Labels:
     """All that is said of a run, oldest first; ``unreadable``: files of labels that are none."""
 
     tags: tuple[str, ...] = ()
-    notes: tuple[Note, ...] = ()
+    notes: tuple[RunNote, ...] = ()
     unreadable: tuple[Path, ...] = ()
 
 
@@ -100,7 +100,7 @@ def say(
 
 def _folded(paths: Iterable[Path]) -> Labels:
     tags: dict[str, None] = {}
-    notes: list[Note] = []
+    notes: list[RunNote] = []
     unreadable: list[Path] = []
     for path in paths:
         said = _read(path)
@@ -111,7 +111,7 @@ def _folded(paths: Iterable[Path]) -> Labels:
         for tag in said["untags"]:
             tags.pop(tag, None)
         if said["note"]:
-            notes.append(Note(at=said["at"], text=said["note"]))
+            notes.append(RunNote(at=said["at"], text=said["note"]))
     return Labels(tags=tuple(tags), notes=tuple(notes), unreadable=tuple(unreadable))
 
 

@@ -16,7 +16,7 @@ preset and backend, or the shortest that a repetition can be."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Entry:
+class CellReport:
     """A cell and what is known of it. ``missing``: repetitions that are still to be run.
 
     command: what runs it, as a line of a shell. expected_s: of the missing repetitions.
@@ -59,7 +59,7 @@ class SweepReport:
 
     name: str
     store: Path
-    entries: Sequence[Entry]
+    entries: Sequence[CellReport]
     cut_short: str | None = None
 
     @property
@@ -68,6 +68,6 @@ class SweepReport:
         return RunFailedError.exit_code if bad or self.cut_short else 0
 
 
-Watch = Callable[[Entry, int, int, float | None], None]
+Watch = Callable[[CellReport, int, int, float | None], None]
 """Called when a cell begins and when it has ended: entry, its number from 1, how many there are,
 and the seconds left by what is expected of the rest."""

@@ -26,7 +26,7 @@ _PACKAGES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Diagnosis:
     """One backend: can it run here, and if not, what to type. Or a broken configuration file."""
 
     backend: str
@@ -39,7 +39,7 @@ class Finding:
 class Examination:
     """The whole machine."""
 
-    findings: list[Finding]
+    findings: list[Diagnosis]
     host: dict[str, Any]
     python: str
     packages: dict[str, str | None]
@@ -58,15 +58,17 @@ def examine() -> Examination:
         configured = {}
         fix = "mend or remove that file"
         findings.append(
-            Finding(backend="configuration", available=False, detail=str(error), fix=fix)
+            Diagnosis(backend="configuration", available=False, detail=str(error), fix=fix)
         )
     unread = config.passed_over()
     if unread is not None:
-        findings.append(Finding(backend="configuration", available=False, detail=unread, fix=None))
+        findings.append(
+            Diagnosis(backend="configuration", available=False, detail=unread, fix=None)
+        )
     for backend in registry.backends().values():
         probe = registry.probe(backend, configured.get(backend.name, OWN))
         findings.append(
-            Finding(
+            Diagnosis(
                 backend=backend.name,
                 available=probe.available,
                 detail=probe.detail,
@@ -75,7 +77,7 @@ def examine() -> Examination:
         )
     for fault in registry.faults():
         fix = "mend or uninstall it"
-        findings.append(Finding(backend="extension", available=False, detail=fault, fix=fix))
+        findings.append(Diagnosis(backend="extension", available=False, detail=fault, fix=fix))
     return Examination(
         findings=findings,
         host=fingerprint.host(),

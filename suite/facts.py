@@ -30,7 +30,7 @@ NO_PRICE = "no price: give --price ID or --usd-per-chip-hour X"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class RunContext:
     """What all rows of a run share."""
 
     run_id: str
@@ -40,7 +40,7 @@ class Context:
 
 
 def rows(
-    context: Context,
+    context: RunContext,
     backend: Backend,
     workload: Workload,
     job: Job,
@@ -59,7 +59,7 @@ def rows(
 
 
 def _rows(
-    context: Context,
+    context: RunContext,
     backend: Backend,
     workload: Workload,
     job: Job,
@@ -105,7 +105,7 @@ def _primary(workload: Workload) -> Metric:
 
 
 def one_row(
-    context: Context,
+    context: RunContext,
     backend: Backend,
     workload: Workload,
     job: Job,
@@ -232,7 +232,7 @@ class _Template:
 
     def __init__(
         self,
-        context: Context,
+        context: RunContext,
         backend: Backend,
         workload: Workload,
         job: Job,

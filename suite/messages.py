@@ -23,7 +23,7 @@ _LONGEST_PHASE = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parity:
+class ParityMessage:
     """How far a side's output is from the reference."""
 
     error: float
@@ -44,13 +44,13 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class PreparedMessage:
     """What a side of a duet says once it is warm; see :mod:`tpubench.suite.duets.child`."""
 
     warm_up_s: list[float]
     steadiness: str
     compile_s: float | None
-    parity: Parity | None
+    parity: ParityMessage | None
     device: str
     chips: int
     description: Mapping[str, Any]
@@ -85,9 +85,9 @@ def parse(line: bytes) -> Message:
     return message
 
 
-def prepared(values: object) -> Prepared:
+def prepared(values: object) -> PreparedMessage:
     """What a side said of itself; NonsenseError for anything else."""
-    side: Prepared = _validated(json.dumps(values), Prepared)
+    side: PreparedMessage = _validated(json.dumps(values), PreparedMessage)
     _check_times(asdict(side))
     return side
 

@@ -27,14 +27,14 @@ from tpubench.suite.peaks import data_sheet
 from tpubench.suite.workload import Case, Weights, Workload
 
 if TYPE_CHECKING:
-    from tpubench.suite.run import Plan
+    from tpubench.suite.run import RunPlan
 
 
 @dataclass(slots=True, kw_only=True)
 class Rounds:
     """Where a run stands, and how it takes its next step."""
 
-    plan: Plan
+    plan: RunPlan
     where: Path
     git: fingerprint.GitState
     observe: Observer
@@ -172,7 +172,7 @@ class Rounds:
         began = time.monotonic()
         own = case.workload == plan.workload.name
         workload = plan.workload if own else registry.workload(case.workload)
-        context = facts.Context(
+        context = facts.RunContext(
             run_id=plan.run_id,
             started_at=dt.datetime.now(dt.UTC),
             price=plan.price if own else None,

@@ -36,7 +36,7 @@ the first, 30 s for each other)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class RunPlan:
     """Exactly what will run. ``notes`` say what was chosen on the user's behalf, and why."""
 
     run_id: str
@@ -112,7 +112,7 @@ def choose_backend(name: str, python: str | None = None) -> tuple[Backend, Inter
     raise RunFailedError(f"no backend can run here: {'; '.join(absent)}")
 
 
-def make_plan(request: Request) -> Plan:
+def make_plan(request: Request) -> RunPlan:
     """Everything decided before anything runs. UsageError or RunFailedError, never a surprise."""
     workload = registry.workload(request.workload)
     notes: list[str] = []
@@ -140,7 +140,7 @@ def make_plan(request: Request) -> Plan:
     for case in unique:
         _describe(workload, case)  # what cannot say its work fails before its first process
     started = dt.datetime.now(dt.UTC)
-    return Plan(
+    return RunPlan(
         run_id=new_run_id(started),
         workload=workload,
         backend=backend,
@@ -177,7 +177,7 @@ def cases_of(workload: Workload, backend: Backend, request: Request) -> list[Cas
     return list({case.key: case for case in cases}.values())
 
 
-def execute(plan: Plan, where: Path, observe: Observer) -> RunReport:
+def execute(plan: RunPlan, where: Path, observe: Observer) -> RunReport:
     """Run the plan, storing each case as it ends.
 
     Rounds go through all cases before any case is repeated, so that the machine's moods spread

@@ -21,7 +21,7 @@ from tpubench.results.fingerprint import canonical_json
 from tpubench.results.listing import files
 from tpubench.results.row import Row
 from tpubench.results.store import iter_rows, scan
-from tpubench.results.sweep_report import Basis, Entry, SweepReport, Watch
+from tpubench.results.sweep_report import Basis, CellReport, SweepReport, Watch
 from tpubench.suite import registry, run
 from tpubench.suite.backend import Backend
 from tpubench.suite.sweep_spec import Cell, Sweep
@@ -31,18 +31,18 @@ AROUND_S = 1.0
 """Least seconds of a repetition outside its windows: an interpreter that imports torch."""
 
 
-def survey(sweep: Sweep, store: Path, *, anew: bool = False) -> list[Entry]:
+def survey(sweep: Sweep, store: Path, *, anew: bool = False) -> list[CellReport]:
     """Every cell with its state. anew: as if nothing had been run yet.
 
     UsageError for a cell that no machine could run: an unknown workload, preset or parameter.
     """
-    known = _Known(rows=_rows(store))
+    known = _StoredRuns(rows=_rows(store))
     return [_entry(cell, store, known, anew=anew) for cell in sweep.cells]
 
 
 def execute(
     sweep: Sweep,
-    entries: Sequence[Entry],
+    entries: Sequence[CellReport],
     store: Path,
     observe: Observer,
     watch: Watch,
@@ -92,7 +92,7 @@ def chosen(sweep: Sweep, ids: Sequence[str]) -> Sweep:
     return replace(sweep, cells=tuple(cell for cell in sweep.cells if cell.id in ids))
 
 
-def _left(entries: Sequence[Entry]) -> float | None:
+def _left(entries: Sequence[CellReport]) -> float | None:
     known = [entry.expected_s for entry in entries]
     return None if None in known or not known else sum(s for s in known if s is not None)
 
@@ -107,7 +107,7 @@ Key = tuple[str, int, str, str, str, int, str]
 
 
 @dataclass(slots=True, kw_only=True)
-class _Known:
+class _StoredRuns:
     """What a store says: repetitions that are ok and seconds that repetitions took, by case."""
 
     rows: Sequence[Row]
@@ -173,8 +173,8 @@ def _mode(row: Row) -> str:
     return str(match.get("compile_mode"))
 
 
-def _entry(cell: Cell, store: Path, known: _Known, *, anew: bool) -> Entry:
-    entry = Entry(
+def _entry(cell: Cell, store: Path, known: _StoredRuns, *, anew: bool) -> CellReport:
+    entry = CellReport(
         id=cell.id,
         label=cell.label(),
         command=cell.command(store),
@@ -217,7 +217,7 @@ def _entry(cell: Cell, store: Path, known: _Known, *, anew: bool) -> Entry:
     return entry
 
 
-def _where(cell: Cell, known: _Known) -> Backend | str:
+def _where(cell: Cell, known: _StoredRuns) -> Backend | str:
     """The backend of a cell, or why this machine cannot run it."""
     try:
         backend, _, _ = run.choose_backend(cell.backend, cell.python)
@@ -238,7 +238,7 @@ def _backend_there(cell: Cell) -> Backend | None:
     return None if name is None else registry.backend(name)
 
 
-def _device_here(backend: Backend, known: _Known) -> str | None:
+def _device_here(backend: Backend, known: _StoredRuns) -> str | None:
     """The device that the backend would use, asked once."""
     if backend.name not in known.probes:
         known.probes[backend.name] = backend.device_present()
@@ -255,7 +255,7 @@ def _capacity(cell: Cell, backend: Backend) -> int | None:
 
 
 def _expected(
-    cell: Cell, cases: Sequence[Case], backend: Backend, repeats: int, known: _Known
+    cell: Cell, cases: Sequence[Case], backend: Backend, repeats: int, known: _StoredRuns
 ) -> tuple[float, Basis]:
     pace = backend.pace
     least = AROUND_S / len(cases) + pace.warm_up_s + pace.window_s

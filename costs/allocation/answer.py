@@ -43,7 +43,7 @@ from tpubench.costs.allocation.statements import (
     whole,
 )
 from tpubench.costs.allocation.variants import Variant, variants
-from tpubench.costs.allocation.verdict import Verdict, judge
+from tpubench.costs.allocation.verdict import PlanVerdict, judge
 from tpubench.devices.prices import Price
 
 VERDICT_PART = 0.9
@@ -52,7 +52,7 @@ work take a second or two to start, and the variants come last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class PlanAnswer:
     """The plan's outcome. Money is US dollars; present values are of the first year's start."""
 
     name: str
@@ -68,7 +68,7 @@ class Answer:
     method: str
     tried_usd: dict[str, float]
     seconds: float
-    verdict: Verdict
+    verdict: PlanVerdict
     amounts: list[Amount]
     fleet: list[FleetYear]
     ports: list[Port]
@@ -112,7 +112,7 @@ def allocate(
     settings: Sequence[str] = (),
     answer_only: bool = False,
     force: bool = True,
-) -> Answer:
+) -> PlanAnswer:
     """Solve the plan in ``path`` with the price ``table`` and the facts stored in ``folder``.
 
     ``settings`` are ``--set`` arguments; ``answer_only`` leaves out samples and flips; figures that
@@ -130,7 +130,7 @@ def allocate(
 
 def answer(
     plan: Plan, notes: list[str], *, settings: Sequence[str] = (), answer_only: bool = False
-) -> Answer:
+) -> PlanAnswer:
     """The outcome of a plan whose numbers are all in it."""
     started, computed = time.monotonic(), time.process_time()
     program = build(plan)
@@ -151,7 +151,7 @@ def answer(
     for pair in plan.throughput:
         kind = pair.evidence or "assumed"
         counts[kind] = counts.get(kind, 0) + 1
-    return Answer(
+    return PlanAnswer(
         name=plan.plan.name,
         settings=list(settings),
         placeholders=plan.plan.placeholders,

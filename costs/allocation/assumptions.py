@@ -6,14 +6,14 @@ import numpy as np
 
 from tpubench.costs.allocation.agreements import steps
 from tpubench.costs.allocation.plan import Plan
-from tpubench.costs.allocation.program import Program
+from tpubench.costs.allocation.program import LinearProgram
 from tpubench.costs.allocation.timeline import Floats
 from tpubench.costs.owned import HOURS_PER_YEAR, MONTHS_PER_YEAR
 
 NAMED = 6
 
 
-def assumptions(plan: Plan, program: Program, x: Floats) -> list[str]:
+def assumptions(plan: Plan, program: LinearProgram, x: Floats) -> list[str]:
     """One line each."""
     general, site = plan.plan, plan.site
     scenarios = [s.name for s in plan.futures]
@@ -60,7 +60,7 @@ def assumptions(plan: Plan, program: Program, x: Floats) -> list[str]:
     return lines
 
 
-def left_after_the_plan(plan: Plan, program: Program, x: Floats) -> float:
+def left_after_the_plan(plan: Plan, program: LinearProgram, x: Floats) -> float:
     """Instalments of signed terms that fall after the plan's last year, dollars of their time."""
     years = plan.plan.years
     left = 0.0

@@ -6,7 +6,7 @@ import numpy as np
 
 from tpubench.costs.allocation.agreements import add_commitments, add_contracts
 from tpubench.costs.allocation.plan import Plan
-from tpubench.costs.allocation.program import Builder, Program
+from tpubench.costs.allocation.program import Builder, LinearProgram
 from tpubench.costs.allocation.serving import add_work, timeline_of, work_of
 from tpubench.costs.allocation.supply import (
     add_held,
@@ -18,7 +18,7 @@ from tpubench.costs.allocation.supply import (
 from tpubench.costs.allocation.timeline import Floats, Ints
 
 
-def build(plan: Plan, *, elastic: bool = False) -> Program:
+def build(plan: Plan, *, elastic: bool = False) -> LinearProgram:
     """The program of a plan whose rates and throughputs are all given.
 
     With ``elastic``, demand that must be served may be left at a price far above any chip's, so

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tpubench.costs.allocation.program import Program
+from tpubench.costs.allocation.program import LinearProgram
 from tpubench.costs.allocation.serving import work_of
 from tpubench.costs.allocation.supply import megawatts, running_usd_year, yearly
 from tpubench.costs.allocation.timeline import MOMENT, Floats
@@ -64,7 +64,7 @@ class TokenCost:
     """Share of its tokens that each accelerator serves."""
 
 
-def chip_amounts(program: Program, x: Floats) -> list[Amount]:
+def chip_amounts(program: LinearProgram, x: Floats) -> list[Amount]:
     """What is bought and signed in each year, and what is rented and drawn through it."""
     plan, time = program.plan, program.timeline
     years, futures = plan.plan.years, len(plan.futures)
@@ -113,7 +113,7 @@ def chip_amounts(program: Program, x: Floats) -> list[Amount]:
     return listed
 
 
-def ports(program: Program, x: Floats) -> list[Port]:
+def ports(program: LinearProgram, x: Floats) -> list[Port]:
     """The ports that are paid for."""
     plan = program.plan
     used = np.zeros(len(plan.throughput), dtype=bool)
@@ -137,7 +137,7 @@ class FleetYear:
     """At the end of their life within the year."""
 
 
-def fleet(program: Program, x: Floats) -> list[FleetYear]:
+def fleet(program: LinearProgram, x: Floats) -> list[FleetYear]:
     """What is owned and what retires, by year; chips held before the plan stand apart."""
     plan = program.plan
     years = plan.plan.years
@@ -160,7 +160,7 @@ def fleet(program: Program, x: Floats) -> list[FleetYear]:
     return listed
 
 
-def power_years(program: Program, x: Floats) -> list[PowerYear]:
+def power_years(program: LinearProgram, x: Floats) -> list[PowerYear]:
     """What the plan's chips at the site draw, held ones included."""
     plan = program.plan
     drawn = program.matrix @ x
@@ -181,7 +181,7 @@ def power_years(program: Program, x: Floats) -> list[PowerYear]:
     ]
 
 
-def token_costs(program: Program, x: Floats) -> list[TokenCost]:
+def token_costs(program: LinearProgram, x: Floats) -> list[TokenCost]:
     """Each workload's cost per million tokens over the plan."""
     plan, time = program.plan, program.timeline
     work = work_of(plan)
@@ -221,7 +221,7 @@ def token_costs(program: Program, x: Floats) -> list[TokenCost]:
     return costs
 
 
-def _cost_by_accelerator(program: Program, x: Floats) -> Floats:
+def _cost_by_accelerator(program: LinearProgram, x: Floats) -> Floats:
     """Present cost of each accelerator's chips, before what a token earns."""
     plan = program.plan
     names = [chip.name for chip in plan.accelerator]

@@ -18,7 +18,7 @@ from tpubench.results.summary import summarise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Speed:
+class PairSpeed:
     """Throughput of a pair as used, with how it is known and how far its repetitions spread."""
 
     tok_s: float
@@ -32,7 +32,7 @@ KINDS = ("evidence", "dtype", "preset", "backend", "chips", "parallelism")
 VALUES_SHOWN = 6
 COLUMNS_OF_A_CASE = ("backend", "chips", "hosts", "parallelism", "evidence")
 """Columns of a row that say under what it was measured, beside its parameters."""
-Speeds = dict[tuple[str, str], Speed]
+Speeds = dict[tuple[str, str], PairSpeed]
 
 
 def find_speeds(plan: Plan, folder: Path) -> tuple[Speeds, list[str]]:
@@ -54,7 +54,7 @@ def find_speeds(plan: Plan, folder: Path) -> tuple[Speeds, list[str]]:
     for i, item in enumerate(plan.throughput):
         pair = (item.accelerator, item.workload)
         if item.from_store is None:
-            speeds[pair] = Speed(
+            speeds[pair] = PairSpeed(
                 tok_s=item.tok_s or 0.0,
                 evidence=item.evidence or "assumed",
                 source=item.source or "the plan",
@@ -131,7 +131,7 @@ def _missed(rows: list[Row], mine: list[Row], query: FromStore) -> str | None:
     return None
 
 
-def _speed(key: str, mine: list[Row]) -> Speed:
+def _speed(key: str, mine: list[Row]) -> PairSpeed:
     kinds = {(row.params, *(getattr(row, name) for name in KINDS)) for row in mine}
     if len(kinds) > 1:
         raise UsageError(
@@ -142,7 +142,7 @@ def _speed(key: str, mine: list[Row]) -> Speed:
     estimate = summary.estimate
     assert estimate is not None, "every row has a value"
     count = "" if summary.estimated else f" ({estimate.n} repetitions)"
-    return Speed(
+    return PairSpeed(
         tok_s=estimate.point,
         evidence=mine[0].evidence,
         source=f"run {mine[0].run_id}{count}",

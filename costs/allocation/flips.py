@@ -39,7 +39,7 @@ Answer = tuple[str, float] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flip:
+class PlanFlip:
     """One input and where it turns the answer, if anywhere plausible."""
 
     input: str
@@ -95,7 +95,7 @@ class Resolver:
 
 def find_flips(
     plan: Plan, side: str, start: Basis | None, deadline: float
-) -> tuple[list[Flip], list[str]]:
+) -> tuple[list[PlanFlip], list[str]]:
     """The flips of every input, nearest first, and the inputs left out when time ran out.
 
     ``deadline`` is of :func:`time.process_time`: a busy machine must not change the answer. Many
@@ -126,7 +126,7 @@ def find_flips(
 
 def _follow(
     plan: Plan, side: str, start: Basis | None, deadline: float, wanted: Sequence[Candidate]
-) -> tuple[list[Flip], list[str]]:
+) -> tuple[list[PlanFlip], list[str]]:
     resolver = Resolver(plan=plan, basis=start)
     flips, left = [], []
     for candidate in wanted:
@@ -147,7 +147,7 @@ class Share:
     inputs: Sequence[Candidate]
 
 
-def follow_share(share: Share) -> tuple[list[Flip], list[str]]:
+def follow_share(share: Share) -> tuple[list[PlanFlip], list[str]]:
     """The flips of these inputs, and those left out when time ran out."""
     deadline = time.process_time() + share.seconds
     optimum = relaxed(build(share.plan))  # whose basis no process can be given
@@ -159,7 +159,7 @@ def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
-def find_flip(resolver: Resolver, candidate: Candidate, side: str) -> Flip:
+def find_flip(resolver: Resolver, candidate: Candidate, side: str) -> PlanFlip:
     """The nearest value at which the next dollar's side is another one."""
     base = resolver.basis
     reached, turns = [candidate.now], []
@@ -172,7 +172,7 @@ def find_flip(resolver: Resolver, candidate: Candidate, side: str) -> Flip:
             turns.append((abs(turn[0] - candidate.now), *turn))
     resolver.basis = base
     nearest = min(turns) if turns else None
-    return Flip(
+    return PlanFlip(
         input=candidate.name,
         path=candidate.path,
         now=candidate.now,

@@ -18,7 +18,7 @@ from tpubench.costs.allocation.highs import Basis, Optimum, relaxed
 from tpubench.costs.allocation.inputs import Setting, change
 from tpubench.costs.allocation.money import SIDES, WAYS, next_dollar, option_usd
 from tpubench.costs.allocation.plan import Plan
-from tpubench.costs.allocation.program import Program
+from tpubench.costs.allocation.program import LinearProgram
 from tpubench.costs.allocation.timeline import Floats, Ints
 
 USED = 1e-4
@@ -150,7 +150,9 @@ def draw(plan: Plan, doubtful: list[Doubted]) -> Iterator[Plan]:
         yield Plan.model_validate(content)
 
 
-def look_ahead(plan: Plan, decision: Program, today: Floats, doubtful: list[Doubted]) -> Futures:
+def look_ahead(
+    plan: Plan, decision: LinearProgram, today: Floats, doubtful: list[Doubted]
+) -> Futures:
     """The plan in every sampled future, against ``today``: a solution of the plan itself."""
     sides, ways = dict.fromkeys(SIDES, 0), dict.fromkeys(WAYS, 0)
     used: list[set[str]] = []
@@ -195,19 +197,19 @@ def look_ahead(plan: Plan, decision: Program, today: Floats, doubtful: list[Doub
     )
 
 
-def _lacking(program: Program, optimum: Optimum) -> bool:
+def _lacking(program: LinearProgram, optimum: Optimum) -> bool:
     columns = program.at.get("lacking")
     return columns is not None and bool((optimum.x[columns] > UNSERVED).any())
 
 
-def _in_plan(program: Program, x: Floats) -> set[str]:
+def _in_plan(program: LinearProgram, x: Floats) -> set[str]:
     """Signed options count as well: they are in every plan."""
     usd = option_usd(program, x)
     total = max(float(np.maximum(usd, 0.0).sum()), 1.0)
     return {o.label for o, part in zip(program.options, usd, strict=True) if part > USED * total}
 
 
-def _bound(program: Program, decision: Program, today: Floats) -> tuple[Floats, Floats]:
+def _bound(program: LinearProgram, decision: LinearProgram, today: Floats) -> tuple[Floats, Floats]:
     """Bounds that hold the first year's purchases, commitments and ports at today's."""
     low, high = program.low.copy(), program.high.copy()
     for theirs, ours in _decided(program, decision):
@@ -219,7 +221,7 @@ def _bound(program: Program, decision: Program, today: Floats) -> tuple[Floats, 
     return low, high
 
 
-def _decided(program: Program, decision: Program) -> Iterator[tuple[Ints, Ints]]:
+def _decided(program: LinearProgram, decision: LinearProgram) -> Iterator[tuple[Ints, Ints]]:
     bought = decision.at["buy"][:, 0] >= 0
     yield decision.at["buy"][bought, 0], program.at["buy"][bought, 0]
     for name, columns in decision.at.items():

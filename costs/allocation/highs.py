@@ -13,7 +13,7 @@ import highspy
 import numpy as np
 from scipy import sparse
 
-from tpubench.costs.allocation.program import Program
+from tpubench.costs.allocation.program import LinearProgram
 from tpubench.costs.allocation.timeline import Floats, Ints
 
 TOLERANCE = 1e-8
@@ -52,7 +52,7 @@ def significant(usd: float, total: float) -> float:
 
 
 def relaxed(
-    program: Program,
+    program: LinearProgram,
     *,
     start: Basis | None = None,
     cost: Floats | None = None,
@@ -156,7 +156,7 @@ def solve_rows(
 
 
 def integer(
-    program: Program, start: Floats | None, seconds: float, gap: float
+    program: LinearProgram, start: Floats | None, seconds: float, gap: float
 ) -> tuple[Floats | None, float]:
     """Branch and bound: the best whole plan, if any, and the bound that was proved (−inf: none).
     In the program's units and without the secondary objective; ``gap`` is a share of the whole

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tpubench.costs.allocation.build import build
 from tpubench.costs.allocation.highs import Optimum, relaxed, significant
 from tpubench.costs.allocation.plan import Limits, Plan
-from tpubench.costs.allocation.program import Program
+from tpubench.costs.allocation.program import LinearProgram
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class LimitInForce:
     """None where the plan without it could not be solved in time."""
 
 
-def limits_in_force(plan: Plan, program: Program, optimum: Optimum) -> list[LimitInForce]:
+def limits_in_force(plan: Plan, program: LinearProgram, optimum: Optimum) -> list[LimitInForce]:
     """Every limit under ``[limits]``, in the order of the file's keys."""
     total = program.total_usd(optimum.x)
     listed = []

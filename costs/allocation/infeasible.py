@@ -18,7 +18,7 @@ from scipy import sparse
 from tpubench.costs.allocation.highs import solve_rows
 from tpubench.costs.allocation.plan import Plan
 from tpubench.costs.allocation.plausibility import closed
-from tpubench.costs.allocation.program import Name, Program
+from tpubench.costs.allocation.program import LinearProgram, Name
 from tpubench.costs.allocation.timeline import Floats, Ints
 from tpubench.errors import TpubenchError
 
@@ -61,7 +61,7 @@ class _Limit:
     columns: Ints
 
 
-def explain(plan: Plan, program: Program) -> InfeasibleError | OutOfTimeError:
+def explain(plan: Plan, program: LinearProgram) -> InfeasibleError | OutOfTimeError:
     """The error to raise for a program whose relaxation was not solved."""
     limits = list(_limits(plan, program))
     shut = "".join(f"; {line}" for line in closed(plan))
@@ -94,7 +94,7 @@ def explain(plan: Plan, program: Program) -> InfeasibleError | OutOfTimeError:
     return InfeasibleError(f"the plan is infeasible: demand clashes with {parts}{out}{shut}{unit}")
 
 
-def _servable(program: Program) -> float:
+def _servable(program: LinearProgram) -> float:
     """Largest part of all demand, every workload and year alike, that the limits allow."""
     demands = np.array([i for i, n in enumerate(program.row_names) if n[0] == "demand"])
     share = _widened(program, [_relief(program, demands)], np.ones(1), np.ones(1))
@@ -107,12 +107,12 @@ def _in_tokens(part: float) -> str:
     return "; is the demand in tokens, not in millions of them?" if slip else ""
 
 
-def _limits(plan: Plan, program: Program) -> Iterator[_Limit]:
+def _limits(plan: Plan, program: LinearProgram) -> Iterator[_Limit]:
     yield from _rows_of(plan, program)
     yield from _supplies(plan, program)
 
 
-def _rows_of(plan: Plan, program: Program) -> Iterator[_Limit]:
+def _rows_of(plan: Plan, program: LinearProgram) -> Iterator[_Limit]:
     first = plan.plan.first_year
     none = np.zeros(0, dtype=np.int64)
     words = {
@@ -136,7 +136,7 @@ def _rows_of(plan: Plan, program: Program) -> Iterator[_Limit]:
             yield _Limit(name=path, path=path, rows=row, columns=none)
 
 
-def _supplies(plan: Plan, program: Program) -> Iterator[_Limit]:
+def _supplies(plan: Plan, program: LinearProgram) -> Iterator[_Limit]:
     first = plan.plan.first_year
     none = np.zeros(0, dtype=np.int64)
     for a, chip in enumerate(plan.accelerator):
@@ -164,7 +164,7 @@ def _supplies(plan: Plan, program: Program) -> Iterator[_Limit]:
 
 
 def _cheapest_way_out(
-    program: Program, limits: list[_Limit]
+    program: LinearProgram, limits: list[_Limit]
 ) -> tuple[list[tuple[str, float]], list[Name], list[str]]:
     """Widened limits with the share by which, demands that nothing can serve, and the other limits
     that clash: those of which more would lessen what is lacking."""
@@ -197,7 +197,7 @@ def _cheapest_way_out(
     return sorted(clash.items(), key=lambda item: -item[1]), unmet, [*binding]
 
 
-def _ways_out(program: Program, limits: list[_Limit]) -> list[str]:
+def _ways_out(program: LinearProgram, limits: list[_Limit]) -> list[str]:
     """Each limit that alone, widened in every year alike, makes the plan possible."""
     by_path: dict[str, list[_Limit]] = defaultdict(list)
     for limit in limits:
@@ -236,7 +236,7 @@ Column = tuple[Ints, Floats, Ints]
 """Rows and coefficients of a slack column, and the columns whose upper bounds it stretches."""
 
 
-def _stretch(program: Program, limit: _Limit) -> Column:
+def _stretch(program: LinearProgram, limit: _Limit) -> Column:
     """Slack of one limit as a share of it."""
     upper = np.isfinite(program.row_high[limit.rows]) & (
         program.row_low[limit.rows] != program.row_high[limit.rows]
@@ -246,18 +246,20 @@ def _stretch(program: Program, limit: _Limit) -> Column:
     return limit.rows, np.where(upper, -size, size), limit.columns
 
 
-def _relief(program: Program, rows: Ints) -> Column:
+def _relief(program: LinearProgram, rows: Ints) -> Column:
     return rows, np.ones(len(rows)), np.zeros(0, dtype=np.int64)
 
 
-def _widened(program: Program, slack: list[Column], price: Floats, most: Floats) -> Floats | None:
+def _widened(
+    program: LinearProgram, slack: list[Column], price: Floats, most: Floats
+) -> Floats | None:
     """Least priced slack that makes the program possible; None when none does."""
     solved = _stretched(program, slack, price, most)
     return None if solved is None else solved[0]
 
 
 def _stretched(
-    program: Program, slack: list[Column], price: Floats, most: Floats
+    program: LinearProgram, slack: list[Column], price: Floats, most: Floats
 ) -> tuple[Floats, Floats] | None:
     """That slack, and the duals of the program's rows and then of the stretched bounds."""
     count, size = program.matrix.shape

@@ -28,7 +28,7 @@ CAPPED = {"readiness"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class InputPlace:
     """Where a value stands: ``holder[key]``, or one number of the list there."""
 
     holder: dict[str, Any]
@@ -147,7 +147,7 @@ def _rescale(content: dict[str, Any], setting: Setting) -> None:
             scenario["probability"] *= left / before
 
 
-def places(content: dict[str, Any], path: str) -> list[Place]:
+def places(content: dict[str, Any], path: str) -> list[InputPlace]:
     """Every place that a path names. UsageError when there is none."""
     if path.startswith("price[") and path.endswith("]"):
         listed = list(_prices(content, path[len("price[") : -1]))
@@ -161,7 +161,7 @@ def places(content: dict[str, Any], path: str) -> list[Place]:
     return listed
 
 
-def _of_year(content: dict[str, Any], path: str, year: re.Match[str]) -> Iterator[Place]:
+def _of_year(content: dict[str, Any], path: str, year: re.Match[str]) -> Iterator[InputPlace]:
     """One year of the yearly lists that the path names."""
     first, count = content["plan"]["first_year"], content["plan"]["years"]
     index = int(year[1]) - first
@@ -170,20 +170,20 @@ def _of_year(content: dict[str, Any], path: str, year: re.Match[str]) -> Iterato
     for place in places(content, path[: year.start()]):
         if not isinstance(place.value, list) or len(place.value) != count:
             raise UsageError(f"--set {path}: {place.key} is not a list of one value a year")
-        yield Place(holder=place.holder, key=place.key, index=index)
+        yield InputPlace(holder=place.holder, key=place.key, index=index)
 
 
-def _prices(content: dict[str, Any], device: str) -> Iterator[Place]:
+def _prices(content: dict[str, Any], device: str) -> Iterator[InputPlace]:
     for chip in content["accelerator"]:
         if chip["name"] != device:
             continue
         if chip.get("buy"):
-            yield Place(holder=chip["buy"], key="capex_usd")
+            yield InputPlace(holder=chip["buy"], key="capex_usd")
         for key in RATED:
             for option in chip.get(key) or []:
-                yield Place(holder=option, key="usd_per_chip_hour")
+                yield InputPlace(holder=option, key="usd_per_chip_hour")
         if chip.get("rent"):
-            yield Place(holder=chip["rent"], key="usd_per_chip_hour")
+            yield InputPlace(holder=chip["rent"], key="usd_per_chip_hour")
 
 
 def labels(array: str, entry: dict[str, Any]) -> tuple[str, ...]:
@@ -193,7 +193,7 @@ def labels(array: str, entry: dict[str, Any]) -> tuple[str, ...]:
     return (entry["name"],)
 
 
-def _walk(node: Any, path: str, whole: str) -> Iterator[Place]:
+def _walk(node: Any, path: str, whole: str) -> Iterator[InputPlace]:
     """Entries are matched by their own names, so a name may hold any character."""
     if not isinstance(node, dict):
         raise UsageError(f"--set {whole}: there is nothing under {path!r}")
@@ -216,14 +216,14 @@ def _walk(node: Any, path: str, whole: str) -> Iterator[Place]:
     if not path:
         raise UsageError(f"--set {whole}: name a key after the bracket")
     if path in node and not isinstance(node[path], dict):
-        yield Place(holder=node, key=path)
+        yield InputPlace(holder=node, key=path)
         return
     # Names of vendors and workloads are keys too, dots and all: the whole rest may be one.
     head, dot, rest = path.partition(".")
     if dot and isinstance(node.get(head), dict):
         table = node[head]
         if all(_number(value) for value in table.values()):
-            yield Place(holder=table, key=rest)
+            yield InputPlace(holder=table, key=rest)
         else:
             yield from _walk(table, rest, whole)
         return

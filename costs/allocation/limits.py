@@ -15,7 +15,7 @@ from tpubench.costs.allocation.build import build
 from tpubench.costs.allocation.highs import Optimum, relaxed
 from tpubench.costs.allocation.inputs import Setting, apply
 from tpubench.costs.allocation.plan import Plan
-from tpubench.costs.allocation.program import Program
+from tpubench.costs.allocation.program import LinearProgram
 from tpubench.costs.allocation.timeline import Floats
 from tpubench.errors import UsageError
 
@@ -51,7 +51,7 @@ class _Dual:
     """Units of ``unit`` in one of the limit."""
 
 
-def limit_worths(plan: Plan, program: Program, optimum: Optimum) -> list[LimitWorth]:
+def limit_worths(plan: Plan, program: LinearProgram, optimum: Optimum) -> list[LimitWorth]:
     """The limits that bind, in the order of the plan, then what a month earlier would save."""
     total = program.total_usd(optimum.x)
     worths = []
@@ -101,7 +101,7 @@ def _yearly(
         )  # fmt: skip
 
 
-def _shared(plan: Plan, program: Program, optimum: Optimum) -> Iterator[_Dual]:
+def _shared(plan: Plan, program: LinearProgram, optimum: Optimum) -> Iterator[_Dual]:
     gain = -optimum.row_duals * program.unit_usd
     rows: dict[tuple[str | int, ...], list[int]] = {}
     for i, name in enumerate(program.row_names):
@@ -132,7 +132,7 @@ def _shared(plan: Plan, program: Program, optimum: Optimum) -> Iterator[_Dual]:
         )  # fmt: skip
 
 
-def _supply(plan: Plan, program: Program, optimum: Optimum) -> Iterator[_Dual]:
+def _supply(plan: Plan, program: LinearProgram, optimum: Optimum) -> Iterator[_Dual]:
     """Chips of every option: a chip more each year, or in one of them; steps are a whole lot."""
     gain = np.maximum(-optimum.column_duals * program.unit_usd, 0.0)
     gain = np.where(optimum.x >= program.high - 1e-6, gain, 0.0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tpubench.costs.allocation.program import NEW_MONEY, Program
+from tpubench.costs.allocation.program import NEW_MONEY, LinearProgram
 from tpubench.costs.allocation.timeline import Floats
 
 SIDES = ("tpu", "gpu", "other")
@@ -42,7 +42,7 @@ class NextDollar:
     """Present value of what is signed already, apart from all the above."""
 
 
-def option_usd(program: Program, x: Floats) -> Floats:
+def option_usd(program: LinearProgram, x: Floats) -> Floats:
     """Present dollars of each option of the program, signed ones included."""
     mine = program.option >= 0
     usd = np.zeros(len(program.options))
@@ -50,7 +50,7 @@ def option_usd(program: Program, x: Floats) -> Floats:
     return usd
 
 
-def next_dollar(program: Program, x: Floats) -> NextDollar | None:
+def next_dollar(program: LinearProgram, x: Floats) -> NextDollar | None:
     """Where the new money goes; None when the plan spends none."""
     usd = option_usd(program, x)
     fresh = np.array([not option.signed for option in program.options], dtype=bool)
@@ -98,7 +98,7 @@ def next_dollar(program: Program, x: Floats) -> NextDollar | None:
     )
 
 
-def side_of(program: Program, x: Floats) -> tuple[str, float] | None:
+def side_of(program: LinearProgram, x: Floats) -> tuple[str, float] | None:
     """Just the next dollar's side and its lead over the second, as a share; None: no money."""
     usd = option_usd(program, x)
     parts = dict.fromkeys(SIDES, 0.0)
@@ -113,7 +113,7 @@ def side_of(program: Program, x: Floats) -> tuple[str, float] | None:
     return side, (parts[side] - second) / total
 
 
-def first_year_shares(program: Program, x: Floats) -> tuple[int | None, dict[str, float]]:
+def first_year_shares(program: LinearProgram, x: Floats) -> tuple[int | None, dict[str, float]]:
     """The first year with new money, and its shares by side (dollars of that year)."""
     plan, ledger = program.plan, program.ledger
     futures = np.array([s.probability for s in plan.futures])
@@ -134,7 +134,7 @@ def first_year_shares(program: Program, x: Floats) -> tuple[int | None, dict[str
     return None, {}
 
 
-def side_money(program: Program, side: str) -> Floats:
+def side_money(program: LinearProgram, side: str) -> Floats:
     """New money of one side in one unit of each column."""
     mine = np.array([o.side == side and not o.signed for o in program.options] + [False])
     return np.where(mine[program.option], program.money, 0.0)

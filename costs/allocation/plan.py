@@ -79,7 +79,7 @@ class Limits(Checked):
     of its fastest accelerator that its demand would take."""
 
 
-class Workload(Checked):
+class PlannedWorkload(Checked):
     """Tokens to serve, million a year: a list, or a first year and growth."""
 
     name: Name
@@ -97,7 +97,7 @@ class Workload(Checked):
     """Of its model, for a token: a rate beyond what the peak allows for it is questioned."""
 
     @model_validator(mode="after")
-    def _one_way(self) -> Workload:
+    def _one_way(self) -> PlannedWorkload:
         first = self.demand_mtok_first is not None and self.growth is not None
         if first == (self.demand_mtok is not None):
             raise ValueError("give demand_mtok, or demand_mtok_first with growth")
@@ -241,7 +241,7 @@ class Plan(Checked):
     plan: General
     site: Site
     limits: Limits = Field(default_factory=Limits)
-    workload: list[Workload] = Field(min_length=1, max_length=500)
+    workload: list[PlannedWorkload] = Field(min_length=1, max_length=500)
     accelerator: list[Accelerator] = Field(min_length=1, max_length=500)
     throughput: list[Throughput] = Field(min_length=1, max_length=100_000)
     scenario: list[Scenario] = Field(default_factory=list, max_length=MAX_SCENARIOS)

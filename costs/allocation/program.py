@@ -75,7 +75,7 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
+class LinearProgram:
     """min cost·x with row_low ≤ A·x ≤ row_high, low ≤ x ≤ high; some x whole."""
 
     plan: Plan
@@ -203,7 +203,7 @@ class Builder:
         """More of the secondary objective, in dollars."""
         self.nudges.append((column.ravel(), np.broadcast_to(weight, column.shape).ravel()))
 
-    def program(self) -> Program:
+    def program(self) -> LinearProgram:
         """The program, once all is collected."""
         plan = self.plan
         ledger = self._ledger()
@@ -233,7 +233,7 @@ class Builder:
         rows, columns, values = (np.concatenate(part) for part in zip(*self.entries, strict=True))
         keep = values != 0
         rows, columns, values = rows[keep], columns[keep], values[keep]
-        return Program(
+        return LinearProgram(
             plan=plan,
             timeline=self.timeline,
             cost=dollars / unit,

@@ -26,7 +26,7 @@ LACKING = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class ServedPairs:
     """Pairs p of accelerator and workload, with what a chip-year of each serves."""
 
     pair_a: Ints
@@ -62,7 +62,7 @@ def demand_wys(plan: Plan) -> Floats:
     return np.asarray(base[:, :, None] * scale[:, None, :])
 
 
-def work_of(plan: Plan) -> Work:
+def work_of(plan: Plan) -> ServedPairs:
     """The numbers of every pair in the plan."""
     years, futures, chips = plan.plan.years, plan.futures, plan.accelerator
     a_of = {chip.name: a for a, chip in enumerate(chips)}
@@ -74,7 +74,7 @@ def work_of(plan: Plan) -> Work:
     ready = np.array([np.broadcast_to(t.readiness, (years,)) for t in plan.throughput], float)
     port = np.array([t.porting_months for t in plan.throughput])
     mtok = tok_s * plan.plan.utilisation * MTOK_PER_TOK_S_YEAR
-    return Work(
+    return ServedPairs(
         pair_a=pair_a,
         pair_w=np.array([w_of[t.workload] for t in plan.throughput], dtype=np.int64),
         mtok_pys=mtok[:, None, None]
@@ -91,7 +91,7 @@ def _ported(plan: Plan) -> np.ndarray:
     return np.array([t.porting_months > 0 or t.porting_usd > 0 for t in plan.throughput])
 
 
-def timeline_of(plan: Plan, work: Work) -> Timeline:
+def timeline_of(plan: Plan, work: ServedPairs) -> Timeline:
     """The plan's time, cut for each chip where one of its workloads becomes ready."""
     scenarios = len(plan.futures)
     ready = [
@@ -101,7 +101,7 @@ def timeline_of(plan: Plan, work: Work) -> Timeline:
     return cut(plan.plan.years, scenarios, ready)
 
 
-def weight_wys(work: Work) -> Floats:
+def weight_wys(work: ServedPairs) -> Floats:
     """Share of each workload in all work: the chips of the fastest accelerator ready within the
     year that its whole demand would take."""
     years = work.demand_wys.shape[1]
@@ -113,7 +113,9 @@ def weight_wys(work: Work) -> Floats:
     return np.asarray(np.divide(chips, total, out=np.zeros_like(chips), where=total > 0))
 
 
-def add_work(builder: Builder, work: Work, capacity: Ints, scale_a: Floats, elastic: bool) -> None:
+def add_work(
+    builder: Builder, work: ServedPairs, capacity: Ints, scale_a: Floats, elastic: bool
+) -> None:
     """Columns of use and porting; rows of demand, porting and vendor shares."""
     plan, timeline = builder.plan, builder.timeline
     shape = work.demand_wys.shape
@@ -174,7 +176,7 @@ def _revenue(builder: Builder, use: Ints, w: Ints, y: Ints, s: Ints, asked: Floa
 
 
 def _porting(
-    builder: Builder, work: Work, use: Ints, pair: Ints, y: Ints, s: Ints, chip_years: Floats
+    builder: Builder, work: ServedPairs, use: Ints, pair: Ints, y: Ints, s: Ints, chip_years: Floats
 ) -> None:
     """Σ f of a year ≤ z for every pair that costs something to port."""
     costly = np.flatnonzero(work.port_usd_p > 0)
@@ -198,7 +200,9 @@ def _porting(
     builder.put(row, of, -1.0)
 
 
-def _vendor_shares(builder: Builder, work: Work, use: Ints, pair: Ints, y: Ints, s: Ints) -> None:
+def _vendor_shares(
+    builder: Builder, work: ServedPairs, use: Ints, pair: Ints, y: Ints, s: Ints
+) -> None:
     """Work of a vendor ≤ share × all work that is served, by year and scenario."""
     plan = builder.plan
     caps = plan.limits.vendor_share

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tpubench.costs.allocation.highs import Optimum, integer, relaxed
-from tpubench.costs.allocation.program import Program
+from tpubench.costs.allocation.program import LinearProgram
 from tpubench.costs.allocation.timeline import Floats, Ints
 
 PORT_LEVELS = (0.05, 1e-4, 0.3)
@@ -36,7 +36,7 @@ SLACK = 1e-6
 class Solved:
     """A whole plan that meets every row, and how far from the best it can be."""
 
-    program: Program
+    program: LinearProgram
     x: Floats
     relaxation: Optimum
     gap: float
@@ -46,7 +46,7 @@ class Solved:
     seconds: float
 
 
-def solve(program: Program, relaxation: Optimum, seconds: float, gap: float) -> Solved | None:
+def solve(program: LinearProgram, relaxation: Optimum, seconds: float, gap: float) -> Solved | None:
     """The best whole plan found in about ``seconds``; None when none was."""
     started = time.monotonic()
     bound = float("-inf")
@@ -96,7 +96,7 @@ def solve(program: Program, relaxation: Optimum, seconds: float, gap: float) -> 
     )
 
 
-def _gap(program: Program, x: Floats | None, bound: float) -> float:
+def _gap(program: LinearProgram, x: Floats | None, bound: float) -> float:
     """Against the whole present cost, what is paid in any case included."""
     if x is None or not np.isfinite(bound):
         return np.inf
@@ -106,7 +106,7 @@ def _gap(program: Program, x: Floats | None, bound: float) -> float:
 
 
 def rounded(
-    program: Program, relaxation: Optimum, level: float, seconds: float, close: float
+    program: LinearProgram, relaxation: Optimum, level: float, seconds: float, close: float
 ) -> list[Floats]:
     """Whole plans near the relaxation, with the pairs used above ``level`` ported, until one is
     within ``close`` of what these ports allow."""
@@ -140,7 +140,7 @@ def rounded(
     return plans
 
 
-def rerented(program: Program, x: Floats, seconds: float, gap: float) -> Floats | None:
+def rerented(program: LinearProgram, x: Floats, seconds: float, gap: float) -> Floats | None:
     """The plan with purchases, commitments, signatures and ports as they are in ``x`` and rent in
     the best whole lots: rounding rent up by itself costs a lot in every year and scenario."""
     low, high = program.low.copy(), program.high.copy()
@@ -150,7 +150,7 @@ def rerented(program: Program, x: Floats, seconds: float, gap: float) -> Floats 
     return integer(replace(program, low=low, high=high), x, seconds, gap)[0]
 
 
-def _settled(program: Program, x: Floats) -> Floats:
+def _settled(program: LinearProgram, x: Floats) -> Floats:
     """The tail of the scenarios follows from the rest once rent is rounded up."""
     tail = program.at.get("tail")
     if tail is None:
@@ -162,7 +162,7 @@ def _settled(program: Program, x: Floats) -> Floats:
     return x
 
 
-def decided_columns(program: Program) -> Ints:
+def decided_columns(program: LinearProgram) -> Ints:
     """Purchases, commitments and signatures: decided before the scenario is known."""
     families = [program.at["buy"].ravel()]
     families += [
@@ -174,7 +174,7 @@ def decided_columns(program: Program) -> Ints:
     return np.asarray(columns[columns >= 0])
 
 
-def _whole_lots(program: Program, x: Floats, decided: Ints, least: float) -> Floats:
+def _whole_lots(program: LinearProgram, x: Floats, decided: Ints, least: float) -> Floats:
     """Down to whole lots, then up again where ``least`` of a lot was lost, the largest parts
     first, as far as budgets and power allow."""
     amounts = np.zeros(len(x))
@@ -197,7 +197,7 @@ def _whole_lots(program: Program, x: Floats, decided: Ints, least: float) -> Flo
     return amounts
 
 
-def _signed(program: Program, amounts: Floats) -> Floats:
+def _signed(program: LinearProgram, amounts: Floats) -> Floats:
     """What is signed already, topped up in the first years that have room."""
     for row, name in enumerate(program.row_names):
         if name[0] != "signed":
@@ -210,7 +210,7 @@ def _signed(program: Program, amounts: Floats) -> Floats:
     return amounts
 
 
-def feasible(program: Program, x: Floats) -> bool:
+def feasible(program: LinearProgram, x: Floats) -> bool:
     """Whether ``x`` meets every row and bound, whole where it must be."""
     rows = program.matrix @ x
     slack = SLACK * np.maximum(1.0, np.abs(program.matrix) @ np.abs(x))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tpubench.costs.allocation.program import CASH, CATEGORIES, PROFIT, Program
+from tpubench.costs.allocation.program import CASH, CATEGORIES, PROFIT, LinearProgram
 from tpubench.costs.allocation.timeline import Floats
 from tpubench.costs.investment import Flow, irr, payback_years_linear
 
@@ -75,7 +75,7 @@ class Whole:
     irr_missing: str | None
 
 
-def amounts(program: Program, x: Floats) -> Floats:
+def amounts(program: LinearProgram, x: Floats) -> Floats:
     """Dollars by category, year and scenario."""
     ledger = program.ledger
     futures = len(program.plan.futures)
@@ -89,7 +89,7 @@ def amounts(program: Program, x: Floats) -> Floats:
     return np.asarray(table + shared[:, :, None])
 
 
-def cash_years(program: Program, x: Floats) -> list[CashYear]:
+def cash_years(program: LinearProgram, x: Floats) -> list[CashYear]:
     """Cash by year: expected, then of every scenario where there are several."""
     plan = program.plan
     years = []
@@ -110,7 +110,7 @@ def cash_years(program: Program, x: Floats) -> list[CashYear]:
     return years
 
 
-def _views(program: Program, x: Floats) -> Iterator[tuple[str, Floats]]:
+def _views(program: LinearProgram, x: Floats) -> Iterator[tuple[str, Floats]]:
     """Dollars by category and year: expected, then of every scenario where there are several."""
     table, futures = amounts(program, x), program.plan.futures
     yield EXPECTED, table @ np.array([s.probability for s in futures])
@@ -118,7 +118,7 @@ def _views(program: Program, x: Floats) -> Iterator[tuple[str, Floats]]:
         yield from ((s.name, table[:, :, i]) for i, s in enumerate(futures))
 
 
-def profit_years(program: Program, x: Floats) -> list[ProfitYear]:
+def profit_years(program: LinearProgram, x: Floats) -> list[ProfitYear]:
     """Profit and loss by year: expected, then of every scenario where there are several."""
     plan = program.plan
     years = []
@@ -145,7 +145,7 @@ def profit_years(program: Program, x: Floats) -> list[ProfitYear]:
     return years
 
 
-def flows(program: Program, x: Floats) -> list[Flow]:
+def flows(program: LinearProgram, x: Floats) -> list[Flow]:
     """Expected cash after tax at every time at which some is paid, received above 0."""
     plan, ledger = program.plan, program.ledger
     chance = np.array([s.probability for s in plan.futures])
@@ -162,7 +162,7 @@ def flows(program: Program, x: Floats) -> list[Flow]:
     return [Flow(years=time, usd=usd) for time, usd in sorted(by_time.items())]
 
 
-def whole(program: Program, x: Floats) -> Whole:
+def whole(program: LinearProgram, x: Floats) -> Whole:
     """Present value, margin, payback and internal rate of return of the whole plan."""
     plan, ledger = program.plan, program.ledger
     chance = np.array([s.probability for s in plan.futures])

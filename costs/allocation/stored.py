@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from tpubench.costs.allocation.answer import Answer
+from tpubench.costs.allocation.answer import PlanAnswer
 from tpubench.costs.userfile import explain, read_text
 from tpubench.errors import TpubenchError, UsageError
 
@@ -28,14 +28,14 @@ class _Kept:
     """A file's content. ``schema`` changes when older programs cannot read it."""
 
     schema: int
-    answer: Answer
+    answer: PlanAnswer
 
 
 SCHEMA = 1
 _FILE = TypeAdapter(_Kept)
 
 
-def keep(answer: Answer, store: Path, now: dt.datetime) -> Path:
+def keep(answer: PlanAnswer, store: Path, now: dt.datetime) -> Path:
     """Store the answer and return its file; UsageError when the folder cannot be written."""
     folder = store / FOLDER
     path = folder / f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}{SUFFIX}"
@@ -51,7 +51,7 @@ def keep(answer: Answer, store: Path, now: dt.datetime) -> Path:
     return path
 
 
-def newest(store: Path) -> tuple[Answer | None, list[str]]:
+def newest(store: Path) -> tuple[PlanAnswer | None, list[str]]:
     """The newest plan of a store that can be read, and a sentence on each newer one that cannot."""
     complaints: list[str] = []
     for path in sorted((store / FOLDER).glob(f"*{SUFFIX}"), reverse=True):
@@ -62,7 +62,7 @@ def newest(store: Path) -> tuple[Answer | None, list[str]]:
     return None, complaints
 
 
-def _read(path: Path) -> Answer:
+def _read(path: Path) -> PlanAnswer:
     try:
         kept = _FILE.validate_json(read_text(path, MAX_BYTES))
     except ValidationError as error:

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tpubench.costs.allocation.flips import Flip, find_flips
+from tpubench.costs.allocation.flips import PlanFlip, find_flips
 from tpubench.costs.allocation.futures import Doubted, Futures, doubts, look_ahead
 from tpubench.costs.allocation.highs import Basis, Optimum, relaxed
 from tpubench.costs.allocation.in_force import LimitInForce, limits_in_force
 from tpubench.costs.allocation.limits import LimitWorth, limit_worths
 from tpubench.costs.allocation.money import SIDES, NextDollar, next_dollar, side_money
 from tpubench.costs.allocation.plan import Plan
-from tpubench.costs.allocation.program import Program
+from tpubench.costs.allocation.program import LinearProgram
 from tpubench.costs.allocation.solve import Solved
 from tpubench.costs.allocation.timeline import Floats
 from tpubench.costs.allocation.tornado import Swing, swings
@@ -34,7 +34,7 @@ ROUNDS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class PlanVerdict:
     """The answer and what it rests on. Money is present US dollars."""
 
     next_dollar: NextDollar | None
@@ -55,7 +55,7 @@ class Verdict:
     probability_how: dict[str, float] | None
     regret_usd: float | None
     futures: Futures | None
-    flips: list[Flip]
+    flips: list[PlanFlip]
     flips_left_out: list[str]
     """Inputs that were not looked at before time ran out."""
     doubts: list[Doubted]
@@ -64,13 +64,13 @@ class Verdict:
 
 def judge(
     plan: Plan,
-    program: Program,
+    program: LinearProgram,
     optimum: Optimum,
     solved: Solved,
     *,
     answer_only: bool,
     seconds: float,
-) -> Verdict:
+) -> PlanVerdict:
     """The verdict on a plan that has been solved; with ``answer_only`` no samples, no flips."""
     deadline = time.process_time() + seconds
     answer = next_dollar(program, optimum.x)
@@ -82,7 +82,7 @@ def judge(
         shares = share_ranges(program, optimum, FLAT)
     doubtful = doubts(plan)
     futures: Futures | None = None
-    flips: list[Flip] = []
+    flips: list[PlanFlip] = []
     left: list[str] = []
     swung: list[Swing] = []
     if not answer_only:
@@ -97,7 +97,7 @@ def judge(
     if answer is not None and not answer_only:
         # Last, since of a large plan not every input may be looked at in time.
         flips, left = find_flips(plan, answer.side, optimum.basis, deadline)
-    return Verdict(
+    return PlanVerdict(
         next_dollar=answer,
         missing=None if answer is not None else "the plan spends no new money: nothing to decide",
         whole_shares={} if whole is None else whole.shares,
@@ -120,7 +120,7 @@ def judge(
 
 
 def _ties(
-    program: Program, optimum: Optimum, answer: NextDollar, whole: NextDollar | None
+    program: LinearProgram, optimum: Optimum, answer: NextDollar, whole: NextDollar | None
 ) -> list[str]:
     """Why the answer is a tie, if it is one."""
     reasons = []
@@ -138,7 +138,7 @@ def _ties(
 
 
 def _least(
-    program: Program, optimum: Optimum, goal: Floats, room: float, start: Basis
+    program: LinearProgram, optimum: Optimum, goal: Floats, room: float, start: Basis
 ) -> Optimum | None:
     """The plan that minimises ``goal``, at no more than ``room`` above the best cost."""
     best = float(program.cost @ optimum.x)
@@ -148,7 +148,9 @@ def _least(
     return relaxed(program, cost=goal / scale, row=row, start=start)
 
 
-def share_ranges(program: Program, optimum: Optimum, room: float) -> dict[str, tuple[float, float]]:
+def share_ranges(
+    program: LinearProgram, optimum: Optimum, room: float
+) -> dict[str, tuple[float, float]]:
     """Lowest and highest share of each side's new money within ``room`` of the best cost.
 
     A share is a ratio of two sums: its extreme is found by minimising numerator − share ×

@@ -11,7 +11,7 @@ from tpubench.costs.allocation.build import build
 from tpubench.costs.allocation.highs import Optimum, relaxed, significant
 from tpubench.costs.allocation.money import SIDES, WAYS, option_usd
 from tpubench.costs.allocation.plan import Plan
-from tpubench.costs.allocation.program import Program
+from tpubench.costs.allocation.program import LinearProgram
 
 TITLES = {"tpu": "TPUs", "gpu": "GPUs", "other": "other chips"}
 
@@ -46,7 +46,7 @@ class Signature:
 
 
 def option_worths(
-    program: Program, optimum: Optimum, chance: Callable[[set[str]], float | None]
+    program: LinearProgram, optimum: Optimum, chance: Callable[[set[str]], float | None]
 ) -> list[OptionWorth]:
     """Sides and vendors as a whole, then every option, dearest to lose first in each part.
 
@@ -90,7 +90,7 @@ def option_worths(
     return worths
 
 
-def _without(program: Program, optimum: Optimum, options: list[int]) -> float | None:
+def _without(program: LinearProgram, optimum: Optimum, options: list[int]) -> float | None:
     """Present cost with these options closed, what is signed of them included."""
     low, high = program.low.copy(), program.high.copy()
     closed = np.isin(program.option, options)
@@ -105,7 +105,7 @@ def _without(program: Program, optimum: Optimum, options: list[int]) -> float | 
     return None if again is None else program.total_usd(again.x)
 
 
-def signatures(plan: Plan, program: Program, optimum: Optimum) -> list[Signature]:
+def signatures(plan: Plan, program: LinearProgram, optimum: Optimum) -> list[Signature]:
     """Every signed minimum against leaving it optional."""
     total = program.total_usd(optimum.x)
     usd = option_usd(program, optimum.x)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tpubench.costs.allocation.plan import read_plan
 from tpubench.costs.drafts import toml
 from tpubench.costs.drafts.questions import Facts, Question, answered
-from tpubench.costs.drafts.works import Work, find_works
+from tpubench.costs.drafts.works import DraftWork, find_works
 from tpubench.costs.owned import Owned
 from tpubench.devices.list_price import middle, newest_of_each_provider
 from tpubench.devices.prices import Price
@@ -36,7 +36,7 @@ class Drafted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class DraftOptions:
     """What the command line says of a draft."""
 
     rows: Sequence[Row]
@@ -57,7 +57,7 @@ class Asked:
     today: dt.date
 
 
-def init(asked: Asked, path: Path) -> Drafted:
+def init(asked: DraftOptions, path: Path) -> Drafted:
     """Write a plan to ``path`` that ``allocate`` takes, and say what it is made of.
 
     UsageError when no row gives a rate of a chip, none of the chips can be had at any price, or
@@ -113,7 +113,7 @@ def init(asked: Asked, path: Path) -> Drafted:
     )
 
 
-def _facts(works: list[Work], prices: Mapping[str, Price]) -> Facts:
+def _facts(works: list[DraftWork], prices: Mapping[str, Price]) -> Facts:
     chips = {speed.device for work in works for speed in work.speeds}
     sold: dict[tuple[str, str], list[Price]] = {}
     for price in prices.values():
@@ -157,7 +157,7 @@ def _to_be_had(facts: Facts, answers: Mapping[str, float]) -> tuple[Facts, list[
     for work in facts.works:
         speeds = tuple(speed for speed in work.speeds if speed.device not in gone)
         if speeds:
-            works.append(Work(name=work.name, speeds=speeds))
+            works.append(DraftWork(name=work.name, speeds=speeds))
         else:
             dropped.append(f"{work.name}: none of its chips has a price")
     left_out = [f"{chip}: no price is known, and none was given" for chip in sorted(gone)] + dropped

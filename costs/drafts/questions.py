@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tpubench.costs.drafts.works import Work
+from tpubench.costs.drafts.works import DraftWork
 from tpubench.costs.owned import Owned
 from tpubench.devices.prices import Price
 from tpubench.devices.sheets import devices
@@ -54,7 +54,7 @@ class Question:
 class Facts:
     """All that was found out without asking."""
 
-    works: list[Work]
+    works: list[DraftWork]
     rents: Mapping[str, Price | None]
     """The on-demand price of every chip in them."""
     commits: Mapping[str, Mapping[int, Price]]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tpubench.costs.allocation.plan import FromStore
 from tpubench.costs.drafts.questions import Answers, Facts, Question
-from tpubench.costs.drafts.works import Speed, Work, case_words
+from tpubench.costs.drafts.works import ChipSpeed, DraftWork, case_words
 from tpubench.costs.owned import Owned
 from tpubench.devices.prices import Price
 from tpubench.devices.sheets import devices
@@ -191,7 +191,7 @@ def _site(draft: Draft, facts: Facts) -> None:
     draft.add("# vendor_share = { NVIDIA = 0.65 }  # most of the work that one maker may serve")
 
 
-def _workload(draft: Draft, work: Work) -> None:
+def _workload(draft: Draft, work: DraftWork) -> None:
     of = f"workload[{work.name}]"
     draft.add("", "[[workload]]", f"name = {text(work.name)}")
     draft.figure(f"{of}.demand_mtok_first")
@@ -281,7 +281,7 @@ def _room(draft: Draft, of: str) -> None:
 
 
 def _throughput(
-    draft: Draft, work: Work, speed: Speed, query: Mapping[str, object], stored: set[str]
+    draft: Draft, work: DraftWork, speed: ChipSpeed, query: Mapping[str, object], stored: set[str]
 ) -> None:
     row, estimate = speed.summary.first, speed.summary.estimate
     assert estimate is not None
@@ -320,7 +320,7 @@ def _rate(estimate: Estimate) -> str:
     return f"{estimate.point:,.4g} tok/s a chip{ends}"
 
 
-def _query(speed: Speed, query: Mapping[str, object]) -> str:
+def _query(speed: ChipSpeed, query: Mapping[str, object]) -> str:
     """What picks exactly this case of this run."""
     row = speed.summary.first
     keys: dict[str, object] = {

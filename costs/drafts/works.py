@@ -28,7 +28,7 @@ NAME_MOST = 90
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Speed:
+class ChipSpeed:
     """The figure of one chip at one piece of work, and what else was known."""
 
     device: str
@@ -38,16 +38,16 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class DraftWork:
     """One piece of work, with the chips that did it."""
 
     name: str
-    speeds: tuple[Speed, ...]
+    speeds: tuple[ChipSpeed, ...]
 
 
 def find_works(
     rows: Sequence[Row], metric: str, max_ttft_s: float | None, max_tpot_s: float | None
-) -> tuple[list[Work], list[str]]:
+) -> tuple[list[DraftWork], list[str]]:
     """The works of some rows, and what was left out and why.
 
     ``metric`` is a rate per chip; the goals are held against the same case's latencies. UsageError
@@ -138,8 +138,8 @@ def _near(a: object, b: object) -> bool:
     return abs(a - b) <= NEAR * max(abs(a), abs(b))
 
 
-def _named(groups: Iterable[list[Summary]]) -> list[Work]:
-    works: list[Work] = []
+def _named(groups: Iterable[list[Summary]]) -> list[DraftWork]:
+    works: list[DraftWork] = []
     names: set[str] = set()
     for group in groups:
         name = title(group[0])
@@ -153,8 +153,8 @@ def _named(groups: Iterable[list[Summary]]) -> list[Work]:
         speeds = []
         for device in sorted(by_device):
             best, *others = sorted(by_device[device], key=_rank)
-            speeds.append(Speed(device=device, summary=best, others=tuple(others)))
-        works.append(Work(name=name, speeds=tuple(speeds)))
+            speeds.append(ChipSpeed(device=device, summary=best, others=tuple(others)))
+        works.append(DraftWork(name=name, speeds=tuple(speeds)))
     return sorted(works, key=lambda work: (-len(work.speeds), work.name))
 
 

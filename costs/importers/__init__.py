@@ -1,7 +1,7 @@
 """Readers of other tools' price catalogues; one module is one format.
 
-A module offers ``read(path, provider, as_of) -> Imported`` and is found by its name. Catalogues
-carry no dates, so the day on which they were downloaded is asked for.
+A module offers ``read(path, provider, as_of) -> ImportedPrices`` and is found by its name.
+Catalogues carry no dates, so the day on which they were downloaded is asked for.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import importlib
 import pkgutil
 from pathlib import Path
 
-from tpubench.costs.importers._catalogue import Imported, Rejected
+from tpubench.costs.importers._catalogue import ImportedPrices, RejectedOffer
 from tpubench.errors import UsageError
 
-__all__ = ["Imported", "Rejected", "formats", "read_catalogue"]
+__all__ = ["ImportedPrices", "RejectedOffer", "formats", "read_catalogue"]
 
 
 def formats() -> list[str]:
@@ -25,7 +25,7 @@ def formats() -> list[str]:
 
 def read_catalogue(
     format_name: str, path: Path, as_of: dt.date | None, provider: str | None = None
-) -> Imported:
+) -> ImportedPrices:
     """The prices of one catalogue file, and every row that was left out, with the reason.
 
     UsageError for an unknown format, an unreadable file or a missing date.
@@ -37,5 +37,5 @@ def read_catalogue(
             f"{path} carries no dates: give the day it was downloaded with --as-of YYYY-MM-DD"
         )
     module = importlib.import_module(f"{__name__}.{format_name}")
-    imported: Imported = module.read(path, provider, as_of)
+    imported: ImportedPrices = module.read(path, provider, as_of)
     return imported

@@ -30,7 +30,7 @@ FORMULA = "=+-@\t\r"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
+class RejectedOffer:
     """A row that gives no price, and why."""
 
     where: str
@@ -38,11 +38,11 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
+class ImportedPrices:
     """What a catalogue gave. Suspicious prices are kept with a note that starts SUSPECT."""
 
     prices: list[Price]
-    rejected: list[Rejected]
+    rejected: list[RejectedOffer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,23 +120,23 @@ def gpu(name: str, instance: str) -> str:
 
 
 def as_prices(
-    offers: Sequence[Offer], rejected: list[Rejected], as_of: dt.date, source: str
-) -> Imported:
+    offers: Sequence[Offer], rejected: list[RejectedOffer], as_of: dt.date, source: str
+) -> ImportedPrices:
     """Offers as prices per chip-hour, after the checks that need the whole catalogue."""
     entries: list[tuple[Offer, Price]] = []
     for offer in offers:
         on_demand, spot = offer.on_demand_usd, offer.spot_usd
         if not offer.region or offer.region[0] in FORMULA or not offer.region.isprintable():
-            rejected.append(Rejected(where=offer.where, reason="no usable region"))
+            rejected.append(RejectedOffer(where=offer.where, reason="no usable region"))
             continue
         if on_demand is None and spot is None:
-            rejected.append(Rejected(where=offer.where, reason="no price: not sold"))
+            rejected.append(RejectedOffer(where=offer.where, reason="no price: not sold"))
             continue
         if on_demand is not None and spot is not None:
             if spot > on_demand:
                 reason = f"spot {spot:g} above on-demand {on_demand:g}"
                 kept = ": the spot price alone is left out" if offer.rate_card else ""
-                rejected.append(Rejected(where=offer.where, reason=reason + kept))
+                rejected.append(RejectedOffer(where=offer.where, reason=reason + kept))
                 if not offer.rate_card:
                     continue
                 spot, offer = None, replace(offer, note=f"left out: {reason}")
@@ -145,7 +145,7 @@ def as_prices(
         for term, usd in (("on_demand", on_demand), ("spot", spot)):
             if usd is not None:
                 entries.append((offer, _price(offer, term, usd / offer.chips, as_of, source)))
-    return Imported(prices=flagged(flag_flex(_named(entries, rejected))), rejected=rejected)
+    return ImportedPrices(prices=flagged(flag_flex(_named(entries, rejected))), rejected=rejected)
 
 
 def line_ranges(lines: Iterable[int]) -> str:
@@ -178,7 +178,7 @@ def different(texts: Iterable[str]) -> list[str]:
     return list(stated.values()) if len(stated) > 1 else []
 
 
-def _named(entries: Sequence[tuple[Offer, Price]], rejected: list[Rejected]) -> list[Price]:
+def _named(entries: Sequence[tuple[Offer, Price]], rejected: list[RejectedOffer]) -> list[Price]:
     """Prices with their ids, in the order of their rows; what id each gets hangs on no order.
 
     Equal prices of several sizes and zones are one entry; different ones carry the instance type,
@@ -197,12 +197,12 @@ def _named(entries: Sequence[tuple[Offer, Price]], rejected: list[Rejected]) -> 
                 break
         else:
             reason = "its name is that of another offer at another price"
-            rejected.append(Rejected(where=offer.where, reason=reason))
+            rejected.append(RejectedOffer(where=offer.where, reason=reason))
     return [price for _, price in sorted(by_id.values(), key=lambda one: one[0])]
 
 
 def _without_conflicts(
-    entries: Sequence[tuple[Offer, Price]], rejected: list[Rejected]
+    entries: Sequence[tuple[Offer, Price]], rejected: list[RejectedOffer]
 ) -> list[tuple[Offer, Price]]:
     """One entry for each offer and term; an offer that is given several prices is left out."""
     same: dict[tuple[str, str, int, str], list[tuple[Offer, Price]]] = defaultdict(list)
@@ -218,7 +218,7 @@ def _without_conflicts(
         where = ", ".join(other.where for other, _ in group)
         prices = " and ".join(f"{rate * offer.chips:g}" for rate in rates)
         reason = f"conflicting prices for one offer, {entry.term} of {offer.instance}: {prices}"
-        rejected.append(Rejected(where=where, reason=reason))
+        rejected.append(RejectedOffer(where=where, reason=reason))
     return alone
 
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tpubench.costs.importers._catalogue import (
-    Imported,
+    ImportedPrices,
     Offer,
-    Rejected,
+    RejectedOffer,
     RejectedRowError,
     amount,
     as_prices,
@@ -34,10 +34,10 @@ from tpubench.errors import UsageError
 _NEEDED = ("instance_name", "location", "price", "gpu_count", "gpu_name", "gpu_memory", "spot")
 
 
-def read(path: Path, provider: str | None, as_of: dt.date) -> Imported:
+def read(path: Path, provider: str | None, as_of: dt.date) -> ImportedPrices:
     """Every accelerator price of one file; see :func:`read_catalogue`."""
     source = f"gpuhunt catalogue {path.name}"
-    rejected: list[Rejected] = []
+    rejected: list[RejectedOffer] = []
     if path.suffix.lower() == ".json":
         offers = _tpu_offers(path, provider or "gcp", rejected)
     else:
@@ -45,7 +45,7 @@ def read(path: Path, provider: str | None, as_of: dt.date) -> Imported:
     return as_prices(offers, rejected, as_of, source)
 
 
-def _tpu_offers(path: Path, provider: str, rejected: list[Rejected]) -> list[Offer]:
+def _tpu_offers(path: Path, provider: str, rejected: list[RejectedOffer]) -> list[Offer]:
     try:
         content = json.loads(read_text(path, MAX_TABLE_BYTES))
     except RecursionError:
@@ -57,14 +57,14 @@ def _tpu_offers(path: Path, provider: str, rejected: list[Rejected]) -> list[Off
     offers = []
     for name, regions in content.items():
         if not isinstance(regions, dict):
-            rejected.append(Rejected(where=repr(name), reason="not an object of regions"))
+            rejected.append(RejectedOffer(where=repr(name), reason="not an object of regions"))
             continue
         for region, rates in regions.items():
             where = f"{name!r} in {region!r}"
             try:
                 offers.append(_tpu_offer(provider, where, name, region, rates))
             except RejectedRowError as error:
-                rejected.append(Rejected(where=where, reason=str(error)))
+                rejected.append(RejectedOffer(where=where, reason=str(error)))
     return offers
 
 
@@ -94,7 +94,7 @@ def _tpu_offer(provider: str, where: str, name: str, region: str, rates: object)
     )
 
 
-def _instances(path: Path, provider: str, rejected: list[Rejected]) -> list[Offer]:
+def _instances(path: Path, provider: str, rejected: list[RejectedOffer]) -> list[Offer]:
     """On-demand and spot rows of one instance and place, joined so that they can be compared."""
     joined: dict[tuple[str, ...], dict[bool, list[tuple[int, dict[str, str]]]]] = {}
     bare = []
@@ -112,11 +112,11 @@ def _instances(path: Path, provider: str, rejected: list[Rejected]) -> list[Offe
         try:
             offers.append(_offer(provider, where, pair))
         except _ConflictError as error:
-            rejected.append(Rejected(where=line_ranges(lines), reason=str(error)))
+            rejected.append(RejectedOffer(where=line_ranges(lines), reason=str(error)))
         except RejectedRowError as error:
-            rejected.append(Rejected(where=where, reason=str(error)))
+            rejected.append(RejectedOffer(where=where, reason=str(error)))
     if bare:
-        rejected.append(Rejected(where=line_ranges(bare), reason="no accelerator"))
+        rejected.append(RejectedOffer(where=line_ranges(bare), reason="no accelerator"))
     return offers
 
 

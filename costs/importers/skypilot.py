@@ -15,9 +15,9 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 
 from tpubench.costs.importers._catalogue import (
-    Imported,
+    ImportedPrices,
     Offer,
-    Rejected,
+    RejectedOffer,
     RejectedRowError,
     amount,
     as_prices,
@@ -55,7 +55,7 @@ _OTHER_HOSTS = {
 """Google's machine types that hold so many of an accelerator (cloud.google.com/compute/docs)."""
 
 
-def read(path: Path, provider: str | None, as_of: dt.date) -> Imported:
+def read(path: Path, provider: str | None, as_of: dt.date) -> ImportedPrices:
     """Every accelerator price of one cloud's file; see :func:`read_catalogue`."""
     cloud = provider or _cloud(path)
     rows = list(records(path, _NEEDED))
@@ -64,7 +64,7 @@ def read(path: Path, provider: str | None, as_of: dt.date) -> Imported:
         if not row["AcceleratorName"]:
             hosts[_machine(row["InstanceType"], row)].append((line, row))
     offers: list[Offer] = []
-    rejected: list[Rejected] = []
+    rejected: list[RejectedOffer] = []
     used: set[_Machine] = set()
     for line, row in rows:
         if not row["AcceleratorName"]:
@@ -73,7 +73,7 @@ def read(path: Path, provider: str | None, as_of: dt.date) -> Imported:
         try:
             offers.append(_offer(cloud, where, row, hosts, used))
         except RejectedRowError as error:
-            rejected.append(Rejected(where=where, reason=str(error)))
+            rejected.append(RejectedOffer(where=where, reason=str(error)))
     rejected += _hosts_left_out(hosts, used)
     return as_prices(offers, rejected, as_of, f"SkyPilot catalogue {path.name}")
 
@@ -97,7 +97,7 @@ def _prices_of(rows: Sequence[tuple[int, Row]]) -> str | None:
     return None
 
 
-def _hosts_left_out(hosts: _Hosts, used: Set[_Machine]) -> list[Rejected]:
+def _hosts_left_out(hosts: _Hosts, used: Set[_Machine]) -> list[RejectedOffer]:
     """Rows without an accelerator that are in no price: conflicts one by one, the rest together."""
     rejected, bare = [], []
     for (instance, *where), rows in hosts.items():
@@ -105,12 +105,14 @@ def _hosts_left_out(hosts: _Hosts, used: Set[_Machine]) -> list[Rejected]:
         if asked is not None:
             place = " ".join(word for word in where if word)
             reason = f"{instance} in {place} has conflicting prices: {asked}"
-            rejected.append(Rejected(where=line_ranges(line for line, _ in rows), reason=reason))
+            rejected.append(
+                RejectedOffer(where=line_ranges(line for line, _ in rows), reason=reason)
+            )
         elif (instance, *where) not in used:
             bare += [line for line, _ in rows]
     if bare:
         reason = "no accelerator: the price of a machine that no accelerator row adds to"
-        rejected.append(Rejected(where=line_ranges(bare), reason=reason))
+        rejected.append(RejectedOffer(where=line_ranges(bare), reason=reason))
     return rejected
 
 

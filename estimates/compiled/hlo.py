@@ -38,7 +38,7 @@ _CYCLES = re.compile(rb'"estimated_cycles":"(\d+)"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Collective:
+class Exchange:
     """An exchange: its kind, the bytes of one device's result, how many devices take part."""
 
     kind: str
@@ -47,7 +47,7 @@ class Collective:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class ProgramCost:
     """The compiler's estimate of one run of a program on one device, and what it leaves out.
 
     cycles: sum over all operations that carry an estimate.
@@ -62,7 +62,7 @@ class Cost:
     streaming_cycles: float
     streaming_bytes: float
     prefetch_bytes: float
-    collectives: tuple[Collective, ...] = ()
+    collectives: tuple[Exchange, ...] = ()
     uncovered: Mapping[str, int] = field(default_factory=dict)
     custom_calls: Mapping[str, int] = field(default_factory=dict)
 
@@ -96,7 +96,7 @@ class _Computation:
     root: int
 
 
-def cost(module: bytes, *, devices: int = 1, elsewhere: Collection[int] = ()) -> Cost:
+def cost(module: bytes, *, devices: int = 1, elsewhere: Collection[int] = ()) -> ProgramCost:
     """The cost of a serialised HloModuleProtoWithConfig; RunFailedError when it is not one.
 
     devices: of the whole slice, for an exchange that does not name its members.
@@ -115,7 +115,7 @@ def cost(module: bytes, *, devices: int = 1, elsewhere: Collection[int] = ()) ->
     cycles = streaming_cycles = streaming_bytes = prefetch_bytes = 0.0
     uncovered: Counter[str] = Counter()
     custom_calls: Counter[str] = Counter()
-    collectives: list[Collective] = []
+    collectives: list[Exchange] = []
     for op in entry.ops:
         called = computations.get(op.calls or 0)
         exchange = _collective(op, computations, devices)
@@ -143,7 +143,7 @@ def cost(module: bytes, *, devices: int = 1, elsewhere: Collection[int] = ()) ->
             if moved:
                 streaming_cycles += op.cycles
                 streaming_bytes += moved
-    return Cost(
+    return ProgramCost(
         cycles=cycles,
         streaming_cycles=streaming_cycles,
         streaming_bytes=streaming_bytes,
@@ -325,16 +325,14 @@ def _read_inside(called: _Computation, index: int, size: float) -> float:
     return picked
 
 
-def _collective(
-    op: _Op, computations: Mapping[int, _Computation], devices: int
-) -> Collective | None:
+def _collective(op: _Op, computations: Mapping[int, _Computation], devices: int) -> Exchange | None:
     """The exchange that an operation is, or that is inside what it calls, however deep."""
     kind = op.opcode.removesuffix("-start")
     if kind in _COLLECTIVES:
         sizes = [array.size for array in op.arrays]
         started = op.opcode != kind  # its result then holds operand and result
         size = max(sizes, default=0.0) if started else sum(sizes)
-        return Collective(kind=kind, bytes=int(size), devices=op.group or devices)
+        return Exchange(kind=kind, bytes=int(size), devices=op.group or devices)
     called = computations.get(op.calls or 0)
     for inner in called.ops if called is not None else ():
         inside = _collective(inner, computations, devices)

@@ -20,8 +20,8 @@ from typing import Any
 
 from tpubench.errors import RunFailedError, UsageError
 from tpubench.estimates.compiled import children
-from tpubench.estimates.compiled.hlo import Cost, cost
-from tpubench.estimates.compiled.request import CompileRequest, Estimated, Fit, PhaseEstimate
+from tpubench.estimates.compiled.hlo import ProgramCost, cost
+from tpubench.estimates.compiled.request import CompileRequest, Estimated, MemoryFit, PhaseEstimate
 from tpubench.estimates.compiled.timing import attention, extrapolate, step_time
 from tpubench.results.fingerprint import canonical_json
 from tpubench.suite import compiling, registry
@@ -80,7 +80,7 @@ def _phase(
     spent = sum(program.get("compile_time_s", 0.0) for program in programs)
     total = None
     if fit.fits:
-        costs: list[Cost] = [program["cost"] for program in programs]
+        costs: list[ProgramCost] = [program["cost"] for program in programs]
         total = costs[0] if len(costs) == 1 else extrapolate(costs[0], costs[1], layers)
     time = None
     if total is not None:
@@ -102,13 +102,13 @@ def _phase(
     )
 
 
-def _fit(program: Mapping[str, Any]) -> Fit:
+def _fit(program: Mapping[str, Any]) -> MemoryFit:
     words = program.get("out_of_memory")
     if words is not None:
         verdict = _VERDICT.search(words)
         if verdict is None:
             raise RunFailedError(f"compiling failed: {' '.join(words.split())[:300]}")
-        return Fit(
+        return MemoryFit(
             fits=False,
             needed=round(float(verdict[1]) * _UNIT[verdict[2]]),
             available=round(float(verdict[3]) * _UNIT[verdict[4]]),
@@ -116,7 +116,9 @@ def _fit(program: Mapping[str, Any]) -> Fit:
         )
     memory = program["memory"]
     needed = memory["arguments"] + memory["outputs"] - memory["aliased"]
-    return Fit(fits=True, needed=needed + memory["temporary"] + memory["code"], available=None)
+    return MemoryFit(
+        fits=True, needed=needed + memory["temporary"] + memory["code"], available=None
+    )
 
 
 def _digests() -> dict[str, str]:

@@ -12,9 +12,9 @@ from typing import Any
 from tpubench.devices.list_price import device_price
 from tpubench.devices.prices import Price
 from tpubench.errors import UsageError
-from tpubench.estimates.compiled.hlo import Cost
+from tpubench.estimates.compiled.hlo import ProgramCost
 from tpubench.estimates.compiled.targets import Target, target
-from tpubench.estimates.compiled.timing import Attention, StepTime
+from tpubench.estimates.compiled.timing import AttentionCost, StepTime
 from tpubench.suite import config, registry
 from tpubench.suite.request import overrides
 from tpubench.suite.workload import Case, Weights
@@ -57,7 +57,7 @@ class CompileRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
+class MemoryFit:
     """The compiler's own verdict on memory, bytes of one device.
 
     available: None when it fits, for then the compiler does not say.
@@ -74,9 +74,9 @@ class PhaseEstimate:
     """One phase of the pass: the compiler's figures and what was added to them."""
 
     phase: str
-    fit: Fit
-    cost: Cost | None
-    attention: Attention
+    fit: MemoryFit
+    cost: ProgramCost | None
+    attention: AttentionCost
     flops: float
     time: StepTime | None
     compile_time_s: float

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from tpubench.devices.names import canonical
-from tpubench.devices.sheets import Device, device
+from tpubench.devices.sheets import DeviceSheet, device
 from tpubench.errors import UsageError
 
 
@@ -34,7 +34,7 @@ class Generation:
     """Whether TorchTPU's attention kernel can be compiled for it."""
 
     @property
-    def sheet(self) -> Device:
+    def sheet(self) -> DeviceSheet:
         return device(self.device)
 
     @property

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tpubench.estimates.compiled.hlo import Collective, Cost
+from tpubench.estimates.compiled.hlo import Exchange, ProgramCost
 from tpubench.estimates.compiled.targets import Target
 
 ATTENTION_HBM_SHARE = 0.55
@@ -34,7 +34,7 @@ HOP_LATENCY_S = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attention:
+class AttentionCost:
     """Attention of one run of a program, over all layers and all chips."""
 
     flops: float
@@ -59,7 +59,7 @@ class StepTime:
 
 def attention(
     calls: Sequence[Mapping[str, int | bool]], context: int | None, layers: float
-) -> Attention:
+) -> AttentionCost:
     """What the recorded calls need; ``layers`` is how often each stands for another one.
 
     Each query attends to each key (half of them when causal): 2 FLOPs a pair in each of the call's
@@ -73,13 +73,13 @@ def attention(
         pairs = call["batch"] * call["heads"] * call["queries"] * keys
         flops += 2 * call["products"] * pairs * call["head_dim"] * (0.5 if call["causal"] else 1)
         cache += call["batch"] * call["kv_heads"] * keys * call["cached"] * call["itemsize"]
-    return Attention(
+    return AttentionCost(
         flops=flops * layers, cache_bytes=cache * layers, calls=round(len(calls) * layers)
     )
 
 
 def step_time(
-    cost: Cost, attended: Attention, *, flops: float, dtype: str, target: Target
+    cost: ProgramCost, attended: AttentionCost, *, flops: float, dtype: str, target: Target
 ) -> StepTime:
     """The time of one run. ``cost`` and ``flops`` are of one device, ``attended`` of them all."""
     clock, bandwidth = target.clock_hz, target.hbm_bytes_s
@@ -103,7 +103,7 @@ def step_time(
     )
 
 
-def exchange_s(collective: Collective, target: Target) -> float:
+def exchange_s(collective: Exchange, target: Target) -> float:
     """Seconds of one collective over the whole slice.
 
     ``bytes`` are those of the result on one chip. A chip of an n-chip group sends (n-1)/n of
@@ -126,7 +126,7 @@ def exchange_s(collective: Collective, target: Target) -> float:
     return phases * (share * result / (links * target.link_bytes_s) + hops * HOP_LATENCY_S)
 
 
-def extrapolate(one: Cost, two: Cost, layers: int) -> Cost:
+def extrapolate(one: ProgramCost, two: ProgramCost, layers: int) -> ProgramCost:
     """The cost with ``layers`` layers, from programs of one and of two.
 
     The second layer's share is what every further layer adds: the first pays for what stands
@@ -137,7 +137,7 @@ def extrapolate(one: Cost, two: Cost, layers: int) -> Cost:
     def line(first: float, second: float) -> float:
         return max(second + more * (second - first), 0.0)
 
-    return Cost(
+    return ProgramCost(
         cycles=line(one.cycles, two.cycles),
         streaming_cycles=line(one.streaming_cycles, two.streaming_cycles),
         streaming_bytes=line(one.streaming_bytes, two.streaming_bytes),
@@ -156,8 +156,8 @@ def _count(one: Mapping[str, int], two: Mapping[str, int], more: int) -> dict[st
 
 
 def _repeat(
-    one: tuple[Collective, ...], two: tuple[Collective, ...], more: int
-) -> tuple[Collective, ...]:
+    one: tuple[Exchange, ...], two: tuple[Exchange, ...], more: int
+) -> tuple[Exchange, ...]:
     added = list(two)
     for each in one:
         if each in added:

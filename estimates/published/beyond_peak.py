@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tpubench.devices.precisions import PRECISIONS
-from tpubench.devices.sheets import Device, devices
+from tpubench.devices.sheets import DeviceSheet, devices
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
 from tpubench.suite import decoders
@@ -121,7 +121,7 @@ def _number(params: Mapping[str, object], name: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _peak(device: Device, dtype: str) -> tuple[float | None, str]:
+def _peak(device: DeviceSheet, dtype: str) -> tuple[float | None, str]:
     stated = device.most(dtype) if dtype == "float32" else device.peak_flop_s.get(dtype)
     if stated is not None:
         return stated, dtype
@@ -134,7 +134,7 @@ def _faster_than_memory(
     row: Row,
     shape: Decoder | None,
     params: Mapping[str, object],
-    device: Device,
+    device: DeviceSheet,
 ) -> str | None:
     """Decoding reads a token's weights once a step, whatever the batch shares."""
     if shape is None or device.hbm_bytes_s is None:
@@ -160,7 +160,9 @@ def _faster_than_memory(
     )
 
 
-def _over(needed: float, peak: float | None, unit: str, what: str, device: Device) -> str | None:
+def _over(
+    needed: float, peak: float | None, unit: str, what: str, device: DeviceSheet
+) -> str | None:
     if peak is None or needed <= peak:
         return None
     return (

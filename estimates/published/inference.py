@@ -106,7 +106,7 @@ def _burst(notes: str) -> list[str]:
     return ["burst"] if re.search(r"queued prefills|output_len=1\b", notes) else []
 
 
-def _samples(row: Mapping[str, str], shared: Problem, work: samples.Work) -> Images:
+def _samples(row: Mapping[str, str], shared: Problem, work: samples.SampleWork) -> Images:
     known = {"samples_s", "samples_s_per_chip", "batch_time_s", "sample_time_s",
              "queries_s"}  # fmt: skip
     if shared.metric not in known:

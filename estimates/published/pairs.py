@@ -18,7 +18,7 @@ ALIKE = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class PredictedLine:
     """A published row beside its prediction."""
 
     line: int
@@ -51,14 +51,14 @@ class Order:
         return self.right / self.pairs if self.pairs else None
 
 
-def order(rows: Sequence[Judged]) -> tuple[Order, Order]:
+def order(rows: Sequence[PredictedLine]) -> tuple[Order, Order]:
     """(faster per chip, cheaper at list prices) over all TPU–GPU pairs of comparable rows.
 
     Comparable: same model, kind of run and scenario, lengths within a factor of 1.5, weights of
     as many bits where both say. Pairs of equal published speed are left out, and for the cheaper
     device pairs without a current on-demand list price on both sides.
     """
-    groups: dict[tuple[str, ...], list[tuple[Judged, float, float]]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[tuple[PredictedLine, float, float]]] = defaultdict(list)
     for row in rows:
         scale = _per_chip(row)
         if scale is not None:
@@ -102,7 +102,7 @@ def _comparable(a: Problem, b: Problem) -> bool:
     return True
 
 
-def _per_chip(row: Judged) -> float | None:
+def _per_chip(row: PredictedLine) -> float | None:
     """Factor from the figure (or its inverse) to speed per chip; None for what is not a speed."""
     problem = row.problem
     metric = problem.metric

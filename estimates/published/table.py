@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tpubench.errors import UsageError
-from tpubench.estimates.problem import Entry
+from tpubench.estimates.problem import MeasuredLine
 from tpubench.estimates.published import inference, shipped_rows
 from tpubench.estimates.published import training as _training
 from tpubench.estimates.published.cells import SkipError, number
@@ -28,7 +28,7 @@ MOST_ROWS = 100_000
 MOST_BYTES = 64 * 2**20
 
 
-def read(path: Path) -> list[Entry]:
+def read(path: Path) -> list[MeasuredLine]:
     """Every line of a published table; UsageError for a file that is not one."""
     try:
         text = regular_file.read_bounded(path, MOST_BYTES).decode("utf-8-sig")
@@ -55,7 +55,7 @@ def read(path: Path) -> list[Entry]:
             continue
         if len(record) != len(header):
             why = f"{len(record)} cells under {len(header)} columns"
-            entries.append(Entry(line=line, source="", device="", skipped=why))
+            entries.append(MeasuredLine(line=line, source="", device="", skipped=why))
             continue
         row = {k: v.strip() for k, v in zip(header, record, strict=True)}
         training = columns is TRAINING_COLUMNS
@@ -77,13 +77,13 @@ def _layout(path: Path, header: Sequence[str]) -> tuple[str, ...]:
     raise UsageError(f"{path}: not a published table, columns missing: {', '.join(missing)}")
 
 
-def entry(line: int, row: Mapping[str, str], *, training: bool) -> Entry:
+def entry(line: int, row: Mapping[str, str], *, training: bool) -> MeasuredLine:
     """One line, parsed as far as it goes."""
     source, device = row["source_id"] or "unnamed", row["device"]
     metric, factor = house(row["metric"])
     value = number(row["value"])
     row = {**row, "metric": metric}
-    parsed = Entry(line=line, source=source[:80], device=device[:80])
+    parsed = MeasuredLine(line=line, source=source[:80], device=device[:80])
     if value is None or value <= 0:
         return replace(parsed, skipped="value is not a positive number")
     try:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from tpubench.errors import UsageError
-from tpubench.estimates.problem import Entry
+from tpubench.estimates.problem import MeasuredLine
 from tpubench.estimates.published import table
-from tpubench.estimates.published.pairs import Judged, Order, order
+from tpubench.estimates.published.pairs import Order, PredictedLine, order
 from tpubench.estimates.regression.model import Model, shipped
 from tpubench.estimates.roofline import physics
 
@@ -56,9 +56,9 @@ class Validation:
 
     path: Path
     version: str
-    judged: tuple[Judged, ...]
-    skipped: tuple[Entry, ...]
-    implausible: tuple[tuple[Entry, str], ...]
+    judged: tuple[PredictedLine, ...]
+    skipped: tuple[MeasuredLine, ...]
+    implausible: tuple[tuple[MeasuredLine, str], ...]
     faster: Order
     cheaper: Order
     known_sources: frozenset[str]
@@ -69,9 +69,9 @@ class Validation:
         """Over all rows used; None when there is none."""
         return accuracy(self.judged)
 
-    def by(self, label: Callable[[Judged], str]) -> dict[str, Accuracy]:
+    def by(self, label: Callable[[PredictedLine], str]) -> dict[str, Accuracy]:
         """Accuracy of each group of rows, most rows first."""
-        groups: dict[str, list[Judged]] = defaultdict(list)
+        groups: dict[str, list[PredictedLine]] = defaultdict(list)
         for row in self.judged:
             groups[label(row)].append(row)
         ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
@@ -110,27 +110,27 @@ class Validation:
         return done
 
 
-def device(row: Judged) -> str:
+def device(row: PredictedLine) -> str:
     """Label: the canonical device."""
     return row.problem.chip.name
 
 
-def source(row: Judged) -> str:
+def source(row: PredictedLine) -> str:
     """Label: the source."""
     return row.source
 
 
-def kind(row: Judged) -> str:
+def kind(row: PredictedLine) -> str:
     """Label: the kind of run."""
     return row.problem.kind
 
 
-def metric(row: Judged) -> str:
+def metric(row: PredictedLine) -> str:
     """Label: the metric."""
     return row.problem.metric
 
 
-def accuracy(rows: Sequence[Judged]) -> Accuracy | None:
+def accuracy(rows: Sequence[PredictedLine]) -> Accuracy | None:
     """Median and 90th percentile of the absolute error, and coverage; None for no rows."""
     if not rows:
         return None
@@ -159,7 +159,7 @@ def validate(path: Path, model: Model | None = None) -> Validation:
             usable.append((entry, entry.problem, entry.value))
     predictions = model.predict([problem for _, problem, _ in usable])
     judged = tuple(
-        Judged(line=e.line, source=e.source, problem=p, value=v, predicted=predicted)
+        PredictedLine(line=e.line, source=e.source, problem=p, value=v, predicted=predicted)
         for (e, p, v), predicted in zip(usable, predictions, strict=True)
     )
     faster, cheaper = order(judged)
@@ -192,7 +192,7 @@ def _order(ordering: Order) -> dict[str, float | None]:
     }
 
 
-def _row(row: Judged) -> dict[str, Any]:
+def _row(row: PredictedLine) -> dict[str, Any]:
     return {
         "line": row.line,
         "source": row.source,

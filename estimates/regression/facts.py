@@ -14,7 +14,7 @@ from math import log
 
 import numpy as np
 
-from tpubench.estimates.problem import Entry, Problem
+from tpubench.estimates.problem import MeasuredLine, Problem
 from tpubench.estimates.regression import features
 from tpubench.estimates.roofline import physics
 from tpubench.estimates.roofline.terms import Terms
@@ -27,7 +27,7 @@ class Fact:
     problem: Problem
     terms: Terms
     log_speed: float
-    entries: tuple[Entry, ...]
+    entries: tuple[MeasuredLine, ...]
 
     @property
     def source(self) -> str:
@@ -44,9 +44,11 @@ _SAME = {"train_tok_s_per_chip": "tokens", "step_time_s": "tokens", "flop_s_per_
          "mfu": "flops", "hfu": "flops"}  # fmt: skip
 
 
-def facts(entries: Sequence[Entry]) -> dict[str, list[Fact]]:
+def facts(entries: Sequence[MeasuredLine]) -> dict[str, list[Fact]]:
     """Facts by group of problems; rows that beat the hardware, or cannot be used, left out."""
-    by_run: dict[tuple[str, ...], list[tuple[Entry, Problem, Terms, float]]] = defaultdict(list)
+    by_run: dict[tuple[str, ...], list[tuple[MeasuredLine, Problem, Terms, float]]] = defaultdict(
+        list
+    )
     for entry in entries:
         problem, value = entry.problem, entry.value
         if problem is None or value is None or physics.implausible(problem, value):

@@ -20,7 +20,7 @@ from tpubench.errors import DamagedError
 from tpubench.estimates.problem import Problem
 from tpubench.estimates.regression import calibration, features, process
 from tpubench.estimates.regression.calibration import Calibration
-from tpubench.estimates.regression.process import Fit, Table
+from tpubench.estimates.regression.process import DesignTable, Fit
 from tpubench.estimates.roofline import physics
 from tpubench.estimates.roofline.terms import Terms
 
@@ -161,7 +161,7 @@ def _fit(group: str, stored: Mapping[str, Any], arrays: Any) -> Fit:
         if f"{key}/points" in arrays:
             points[name] = arrays[f"{key}/points"].astype(np.float64)
     y = arrays[f"{group}//y"].astype(np.float64)
-    table = Table(levels=levels, values=values, points=points, names=names, size=len(y))
+    table = DesignTable(levels=levels, values=values, points=points, names=names, size=len(y))
     return process.assemble(
         table,
         y,

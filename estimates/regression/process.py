@@ -44,7 +44,7 @@ Design = dict[str, Component]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class DesignTable:
     """Designs of many rows as arrays, one entry a component name."""
 
     levels: dict[str, NDArray[np.int64]]
@@ -55,7 +55,7 @@ class Table:
     size: int
 
 
-def tabulate(designs: Sequence[Design], known: Table | None = None) -> Table:
+def tabulate(designs: Sequence[Design], known: DesignTable | None = None) -> DesignTable:
     """Designs as arrays; with ``known``, in its codes, −1 for a level it does not have."""
     names = list(known.names) if known else sorted({n for d in designs for n in d})
     levels, values, points, order = {}, {}, {}, {}
@@ -85,17 +85,19 @@ def tabulate(designs: Sequence[Design], known: Table | None = None) -> Table:
         if width:
             filled = [p if p is not None and len(p) == width else (0.0,) * width for p in place]
             points[name] = np.array(filled, dtype=np.float64)
-    return Table(levels=levels, values=values, points=points, names=order, size=len(designs))
+    return DesignTable(levels=levels, values=values, points=points, names=order, size=len(designs))
 
 
-def covariance(name: str, a: Table, b: Table) -> Array:
+def covariance(name: str, a: DesignTable, b: DesignTable) -> Array:
     """Covariance of one component, at unit deviation, between the rows of two tables."""
     total = np.zeros((a.size, b.size))
     _add_covariance(total, 1.0, name, a, b)
     return total
 
 
-def _add_covariance(total: Array, variance: float, name: str, a: Table, b: Table) -> None:
+def _add_covariance(
+    total: Array, variance: float, name: str, a: DesignTable, b: DesignTable
+) -> None:
     """Only rows of one level touch, so level by level: most blocks are small."""
     smooth = name in a.points and name in b.points
     rows_of = _rows_by_level(b.levels[name])
@@ -124,7 +126,7 @@ def _near(a: Array, b: Array) -> Array:
     return np.asarray(np.exp(-0.5 * np.maximum(squared, 0.0)))
 
 
-def own_variance(name: str, table: Table) -> Array:
+def own_variance(name: str, table: DesignTable) -> Array:
     """Variance of one component at unit deviation, row by row, also for levels never seen."""
     return np.where(table.levels[name] > -2, table.values[name] ** 2, 0.0)
 
@@ -133,7 +135,7 @@ def own_variance(name: str, table: Table) -> Array:
 class Fit:
     """A fitted process: the rows it rests on, and the deviations that were learned."""
 
-    table: Table
+    table: DesignTable
     y: Array
     classes: NDArray[np.int64]
     """Noise class of each row."""
@@ -147,14 +149,14 @@ class Fit:
     """Lower Cholesky factor of the rows' covariance."""
     alpha: Array
 
-    def cross(self, table: Table) -> Array:
+    def cross(self, table: DesignTable) -> Array:
         """Covariance of new rows with the rows of the fit."""
         total = np.zeros((table.size, self.table.size))
         for name, sd in self.sd.items():
             _add_covariance(total, sd**2, name, table, self.table)
         return total
 
-    def predict(self, table: Table, classes: NDArray[np.int64]) -> tuple[Array, Array]:
+    def predict(self, table: DesignTable, classes: NDArray[np.int64]) -> tuple[Array, Array]:
         """(mean, standard deviation) of new figures, noise included."""
         cross = self.cross(table)
         mean = cross @ self.alpha
@@ -179,7 +181,7 @@ class Fit:
 
 
 def assemble(
-    table: Table,
+    table: DesignTable,
     y: Array,
     classes: NDArray[np.int64],
     weights: Array,

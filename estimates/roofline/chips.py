@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tpubench.devices.names import likeliest
-from tpubench.devices.sheets import GOOGLE, Device, device, peak
+from tpubench.devices.sheets import GOOGLE, DeviceSheet, device, peak
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def resolve(raw: str) -> Chip | None:
     return None if chip is None else _adjusted(chip, raw, sheet.tdp_w)
 
 
-def from_sheet(sheet: Device, assumed: str | None = None) -> Chip | None:
+def from_sheet(sheet: DeviceSheet, assumed: str | None = None) -> Chip | None:
     """The limits of a data sheet; None when peak or bandwidth is missing."""
     if not sheet.peak_flop_s.get("bfloat16") or not sheet.hbm_bytes_s:
         return None

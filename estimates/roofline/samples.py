@@ -12,7 +12,7 @@ _TABLE = Path(__file__).with_name("samples.csv")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class SampleWork:
     """Arithmetic of one sample, forward only. ``steps`` is 1 where the work is not iterated."""
 
     name: str
@@ -24,7 +24,7 @@ class Work:
     """Whether the figures are for a training sample: forward and backward."""
 
 
-def find(name: str) -> Work | None:
+def find(name: str) -> SampleWork | None:
     """The entry of that name; None when it is a language model or not in the table."""
     low = name.lower()[:200]
     for pattern, work in _table():
@@ -34,12 +34,12 @@ def find(name: str) -> Work | None:
 
 
 @functools.cache
-def _table() -> tuple[tuple[re.Pattern[str], Work], ...]:
+def _table() -> tuple[tuple[re.Pattern[str], SampleWork], ...]:
     with _TABLE.open(encoding="utf-8", newline="") as stream:
         return tuple(
             (
                 re.compile(r["match"]),
-                Work(
+                SampleWork(
                     name=r["name"],
                     flops_per_step=float(r["gflops_per_step"]) * 1e9,
                     steps=float(r["steps"]),

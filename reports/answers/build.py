@@ -11,11 +11,11 @@ from tpubench.devices.prices import STALE_AFTER_DAYS
 from tpubench.reports.answers import gaps, service
 from tpubench.reports.answers.gaps import Gap
 from tpubench.reports.answers.service import Curve
-from tpubench.reports.answers.settings import Settings
+from tpubench.reports.answers.settings import ReportSettings
 from tpubench.reports.answers.verdicts import WorkAnswer, answer
 from tpubench.reports.answers.works import KINDS, LONE, kind_of, works
 from tpubench.reports.findings import Findings
-from tpubench.reports.pairs import Pair, pairs
+from tpubench.reports.pairs import DevicePair, pairs
 from tpubench.results.calibration import results_of
 from tpubench.results.summary import case_key
 
@@ -46,7 +46,7 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class AnswerLine:
     """One kind of work: its answer or why there is none."""
 
     kind: str
@@ -61,8 +61,8 @@ class Line:
 class Answers:
     """Everything the first screen says, as plain data."""
 
-    settings: Settings
-    lines: tuple[Line, ...]
+    settings: ReportSettings
+    lines: tuple[AnswerLine, ...]
     answers: tuple[WorkAnswer, ...]
     trust: Trust
     curves: tuple[Curve, ...] = ()
@@ -82,9 +82,9 @@ class Answers:
         }
 
 
-def build(findings: Findings, settings: Settings | None = None) -> Answers:
+def build(findings: Findings, settings: ReportSettings | None = None) -> Answers:
     """The first screen of these findings under ``settings``, the neutral ones by default."""
-    settings = settings or Settings()
+    settings = settings or ReportSettings()
     today = findings.now.date()
     matched = pairs(findings)
     answers = tuple(answer(work, settings, today) for work in works(matched, findings.prices))
@@ -96,12 +96,12 @@ def build(findings: Findings, settings: Settings | None = None) -> Answers:
         if mine:
             mine.sort(key=lambda i: not answers[i].verdicts)
             lines.append(
-                Line(kind=kind, title=title, answer=mine[0], others=tuple(mine[1:]), gap=None)
+                AnswerLine(kind=kind, title=title, answer=mine[0], others=tuple(mine[1:]), gap=None)
             )
         elif kind in _MAIN and (kinds[kind] or findings.survey or bare):
             near = [p for p in matched if not p.like and _kind(p) == kind]
             missing = gaps.gap(kind, kinds[kind], near)
-            lines.append(Line(kind=kind, title=title, answer=None, others=(), gap=missing))
+            lines.append(AnswerLine(kind=kind, title=title, answer=None, others=(), gap=missing))
     return Answers(
         settings=settings,
         lines=tuple(lines),
@@ -112,11 +112,11 @@ def build(findings: Findings, settings: Settings | None = None) -> Answers:
     )
 
 
-def _kind(pair: Pair) -> str:
+def _kind(pair: DevicePair) -> str:
     return kind_of(pair.tpu.rate.first, pair.tpu.rate.params.get("scenario"))
 
 
-def _trust(findings: Findings, answers: tuple[WorkAnswer, ...], lines: list[Line]) -> Trust:
+def _trust(findings: Findings, answers: tuple[WorkAnswer, ...], lines: list[AnswerLine]) -> Trust:
     counts: Counter[str] = Counter()
     good = [row for row in results_of(findings.rows) if row.status == "ok"]
     for row in {(case_key(row), row.device): row for row in good}.values():
@@ -149,7 +149,7 @@ def _trust(findings: Findings, answers: tuple[WorkAnswer, ...], lines: list[Line
     )
 
 
-def _hole(counts: Counter[str], answers: tuple[WorkAnswer, ...], lines: list[Line]) -> str:
+def _hole(counts: Counter[str], answers: tuple[WorkAnswer, ...], lines: list[AnswerLine]) -> str:
     if not counts or set(counts) == {"fake"}:
         return "nothing was measured: made-up times of a scripted clock"
     empty = [line.title.lower() for line in lines if line.gap is not None]

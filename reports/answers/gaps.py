@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tpubench.devices.vendors import is_gpu, is_tpu, label
 from tpubench.reports.answers.works import KINDS, kind_of
 from tpubench.reports.findings import Findings, short
-from tpubench.reports.pairs import RATES, TIME, Pair, title
+from tpubench.reports.pairs import RATES, TIME, DevicePair, title
 from tpubench.results.model_names import model_key
 from tpubench.results.summary import Summary
 
@@ -53,7 +53,7 @@ def by_kind(findings: Findings) -> dict[str, list[Summary]]:
     return groups
 
 
-def gap(kind: str, summaries: Sequence[Summary], near: Sequence[Pair]) -> Gap:
+def gap(kind: str, summaries: Sequence[Summary], near: Sequence[DevicePair]) -> Gap:
     """Why ``summaries`` of this kind give no verdict. ``near`` are its pairs that are not like."""
     tpus = _devices(s for s in summaries if is_tpu(s.first.device))
     gpus = _devices(s for s in summaries if is_gpu(s.first.device))
@@ -90,7 +90,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names)
 
 
-def _nearest(summaries: Sequence[Summary], near: Sequence[Pair]) -> str:
+def _nearest(summaries: Sequence[Summary], near: Sequence[DevicePair]) -> str:
     if near:
         pair = min(near, key=lambda p: len(p.differences))
         names = f"{label(pair.tpu.rate.first.device)} and {label(pair.gpu.rate.first.device)}"

@@ -10,7 +10,7 @@ from tpubench.devices.vendors import colour_name
 from tpubench.reports.answers import money, words
 from tpubench.reports.answers.build import Answers
 from tpubench.reports.answers.service import Curve
-from tpubench.reports.answers.settings import RANGES, Settings
+from tpubench.reports.answers.settings import RANGES, ReportSettings
 from tpubench.reports.answers.verdicts import WorkAnswer, answer_with
 
 GRID = (0.6, 1.0, 1.4)
@@ -74,7 +74,7 @@ def _work(one: WorkAnswer) -> dict[str, Any]:
     }
 
 
-def _curve(curve: Curve, settings: Settings) -> dict[str, Any]:
+def _curve(curve: Curve, settings: ReportSettings) -> dict[str, Any]:
     given = dict(settings.given)
     usd = given.get(curve.device, curve.usd_per_chip_hour)
     power = 0.0 if curve.device in given else curve.power_usd

@@ -40,7 +40,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
+class CostRatio:
     """A TPU's cost against a GPU's. ``ratio`` is GPU ÷ TPU: above 1 the TPU is cheaper."""
 
     ratio: float
@@ -87,7 +87,7 @@ def cost(
     )
 
 
-def compare(tpu: Cost, gpu: Cost) -> Compared:
+def compare(tpu: Cost, gpu: Cost) -> CostRatio:
     """The two costs as one ratio, how sure it is, and the word for it."""
     difference = math.log(gpu.point / tpu.point)
     both = tpu.spread + gpu.spread
@@ -99,7 +99,7 @@ def compare(tpu: Cost, gpu: Cost) -> Compared:
     if abs(difference) <= Z95 * both:
         word = "close"
     half = Z95 * both
-    return Compared(
+    return CostRatio(
         ratio=gpu.point / tpu.point,
         low=math.exp(difference - half),
         high=math.exp(difference + half),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tpubench.costs.allocation.answer import Answer
+from tpubench.costs.allocation.answer import PlanAnswer
 from tpubench.costs.allocation.variants import NO_RESALE
 from tpubench.devices.vendors import colour_name, label
 from tpubench.reports import plan_words
@@ -65,7 +65,7 @@ class PlanView:
     rests_on: tuple[str, ...]
 
 
-def plan_view(answer: Answer) -> PlanView:
+def plan_view(answer: PlanAnswer) -> PlanView:
     """The first screen of ``answer``."""
     verdict = answer.verdict
     dollar = verdict.next_dollar
@@ -130,7 +130,7 @@ def _value(placed: Scale, percent: float) -> float:
     return float(f"{axis.low + (axis.high - axis.low) * percent / 100:.3g}")
 
 
-def _workloads(answer: Answer) -> Iterable[WorkloadView]:
+def _workloads(answer: PlanAnswer) -> Iterable[WorkloadView]:
     for cost in answer.tokens:
         parts = sorted(cost.by_accelerator.items(), key=lambda item: -item[1])
         served = ", ".join(f"{label(chip)} {part:.0%}" for chip, part in parts if part >= 0.005)
@@ -142,7 +142,7 @@ def _workloads(answer: Answer) -> Iterable[WorkloadView]:
         )
 
 
-def _rests_on(answer: Answer) -> Iterable[str]:
+def _rests_on(answer: PlanAnswer) -> Iterable[str]:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(answer.evidence.items()))
     yield f"throughputs: {kinds}"
     if answer.gap is not None:

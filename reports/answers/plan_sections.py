@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tpubench.costs.allocation.answer import Answer
+from tpubench.costs.allocation.answer import PlanAnswer
 from tpubench.costs.allocation.statements import EXPECTED, SPENT
 from tpubench.devices.vendors import label
 from tpubench.reports import plan_words
@@ -19,7 +19,7 @@ _ROOM = 1.15
 """Part by which the money axis goes beyond its highest mark."""
 
 
-def plan_sections(answer: Answer) -> list[Section]:
+def plan_sections(answer: PlanAnswer) -> list[Section]:
     """The plan by year, what it rests on, and what else it could be."""
     return [
         Section(
@@ -51,7 +51,7 @@ def plan_sections(answer: Answer) -> list[Section]:
     ]
 
 
-def money_chart(answer: Answer) -> Chart:
+def money_chart(answer: PlanAnswer) -> Chart:
     """Capex, all other spending and revenue by year, expected, on one axis."""
     years = [row for row in answer.cash if row.scenario == EXPECTED]
     other = [part for part in SPENT if part not in {"capex", "shortfall"}]
@@ -109,7 +109,7 @@ def _by_year(title: str, heading: str, rows: dict[str, dict[int, str]], *, folde
     )
 
 
-def _amounts(answer: Answer) -> Block:
+def _amounts(answer: PlanAnswer) -> Block:
     rows: dict[str, dict[int, str]] = {}
     for amount in answer.amounts:
         text = f"{amount.chips:,.0f}"
@@ -119,14 +119,14 @@ def _amounts(answer: Answer) -> Block:
     return _by_year("Chips to buy, commit to and rent", "Chip and way", rows, folded=False)
 
 
-def _power(answer: Answer) -> Block:
+def _power(answer: PlanAnswer) -> Block:
     rows = {"drawn": {power.year: f"{power.mw:,.1f}" for power in answer.power}}
     limits = {p.year: f"{p.limit_mw:,.1f}" for p in answer.power if p.limit_mw is not None}
     allowed = {"allowed": limits} if limits else {}
     return _by_year("Megawatts at the meter", "Power", rows | allowed, folded=False)
 
 
-def _limits(answer: Answer) -> Block:
+def _limits(answer: PlanAnswer) -> Block:
     limits = answer.verdict.limits_in_force
     if not limits:
         return Text(text="No limit is set on budget, power or any vendor's share.")
@@ -138,7 +138,7 @@ def _limits(answer: Answer) -> Block:
     )
 
 
-def _cash(answer: Answer, scenario: str) -> Block:
+def _cash(answer: PlanAnswer, scenario: str) -> Block:
     mine = [row for row in answer.cash if row.scenario == scenario]
     rows: dict[str, dict[int, str]] = {}
     for part in _CASH:
@@ -151,7 +151,7 @@ def _cash(answer: Answer, scenario: str) -> Block:
     return _by_year(title, "Item", rows, folded=not expected)
 
 
-def _profit(answer: Answer, scenario: str) -> Block:
+def _profit(answer: PlanAnswer, scenario: str) -> Block:
     mine = [row for row in answer.profit if row.scenario == scenario]
     rows: dict[str, dict[int, str]] = {}
     for part, name in plan_words.PROFIT.items():
@@ -163,7 +163,7 @@ def _profit(answer: Answer, scenario: str) -> Block:
     return _by_year(f"Profit and loss, {of}", "Item", rows, folded=not expected)
 
 
-def _scenarios(answer: Answer) -> Iterable[Block]:
+def _scenarios(answer: PlanAnswer) -> Iterable[Block]:
     names = list(dict.fromkeys(row.scenario for row in answer.cash if row.scenario != EXPECTED))
     for name in names[: plan_words.SCENARIOS_SHOWN]:
         yield _cash(answer, name)
@@ -173,7 +173,7 @@ def _scenarios(answer: Answer) -> Iterable[Block]:
         yield Text(text=f"{more} more scenarios: tpubench allocate PLAN.toml --json")
 
 
-def _variants(answer: Answer) -> Iterable[Block]:
+def _variants(answer: PlanAnswer) -> Iterable[Block]:
     rows: list[tuple[Cell, ...]] = [
         (
             variant.name,
@@ -194,7 +194,7 @@ def _variants(answer: Answer) -> Iterable[Block]:
         )
 
 
-def _worths(answer: Answer) -> Block:
+def _worths(answer: PlanAnswer) -> Block:
     rows: list[tuple[Cell, ...]] = [
         (
             option.name,
@@ -214,7 +214,7 @@ def _worths(answer: Answer) -> Block:
     )
 
 
-def _doubts(answer: Answer) -> Iterable[Block]:
+def _doubts(answer: PlanAnswer) -> Iterable[Block]:
     swings = {swing.path: swing for swing in answer.verdict.tornado}
     doubtful = {doubt.path: doubt for doubt in answer.verdict.doubts}
     rows: list[tuple[Cell, ...]] = []

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tpubench.costs.price_files import published_owned
 from tpubench.devices.sheets import devices
 from tpubench.devices.vendors import is_tpu, label
-from tpubench.reports.answers.settings import Settings
+from tpubench.reports.answers.settings import ReportSettings
 from tpubench.reports.findings import Findings
 from tpubench.reports.pairs import title
 from tpubench.results.model_names import model_key
@@ -115,7 +115,7 @@ def _capex(device: str, findings: Findings) -> float | None:
     return None if chosen is None or chosen.owned is None else chosen.owned.capex_usd
 
 
-def at_level(curve: Curve, settings: Settings) -> AtLevel:
+def at_level(curve: Curve, settings: ReportSettings) -> AtLevel:
     """The most that the device makes where every user gets ``settings.slo`` tokens a second."""
     share = settings.readiness if curve.tpu else 1.0
     # A chip that does a share of its figure serves each user that much slower as well.
@@ -157,7 +157,7 @@ def _rate(points: Sequence[tuple[float, float]], level: float) -> tuple[float | 
     return best, "measured"
 
 
-def record(measured: Sequence[Curve], settings: Settings) -> list[Mapping[str, object]]:
+def record(measured: Sequence[Curve], settings: ReportSettings) -> list[Mapping[str, object]]:
     """Every curve and what it gives at the level, as JSON values."""
     listed: list[Mapping[str, object]] = []
     for curve in measured:

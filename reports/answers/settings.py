@@ -24,7 +24,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class ReportSettings:
     """All at their neutral value: prices as listed, every hour used, full readiness."""
 
     tpu_price: float = 1.0
@@ -79,7 +79,7 @@ _FORMS = (
 )
 
 
-def parse(arguments: Sequence[str]) -> Settings:
+def parse(arguments: Sequence[str]) -> ReportSettings:
     """The settings of several ``--set`` arguments, the last one of a path winning.
 
     UsageError naming the argument that is no setting of a report.
@@ -98,7 +98,7 @@ def parse(arguments: Sequence[str]) -> Settings:
             turned[names[path]] = value
         else:
             (factor if path.endswith("*") else given)[_device(text, path)] = _number(text, right)
-    return Settings(
+    return ReportSettings(
         given=tuple(sorted(given.items())),
         factor=tuple(sorted(factor.items())),
         tpu_price=turned.get("tpu_price", 1.0),
@@ -107,7 +107,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         readiness=turned.get("readiness", 1.0),
         electricity=turned.get("electricity", 1.0),
         token_price=turned.get("token_price"),
-        slo=turned.get("slo", Settings().slo),
+        slo=turned.get("slo", ReportSettings().slo),
     )
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tpubench.reports.answers import money
-from tpubench.reports.answers.settings import Settings
+from tpubench.reports.answers.settings import ReportSettings
 from tpubench.reports.answers.ways import Way
-from tpubench.reports.answers.works import Contender, Work
+from tpubench.reports.answers.works import ComparedWork, Contender
 
 TERMS = {"default": "on demand", "1y": "1-year contract", "3y": "3-year contract"}
 """What each verdict of a piece of work is about; the default is on demand or one's own price."""
@@ -47,7 +47,7 @@ class WayCost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class PairVerdict:
     """The cheapest TPU against the cheapest GPU at one term; a device that has no price of that
     term stands at its default one."""
 
@@ -55,7 +55,7 @@ class Verdict:
     tpu: int
     gpu: int
     """Indices into the ways of the work."""
-    compared: money.Compared
+    compared: money.CostRatio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +82,9 @@ class Flip:
 class WorkAnswer:
     """One piece of work, answered."""
 
-    work: Work
+    work: ComparedWork
     ways: tuple[WayCost, ...]
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[PairVerdict, ...]
     flips: tuple[Flip, ...]
     ratio_range: tuple[float, float] | None
     """GPU ÷ TPU cost from the worst to the best that any list price makes of the deciding pair."""
@@ -94,12 +94,12 @@ class WorkAnswer:
     """The day that its prices' ages are counted to."""
 
 
-def answer_with(one: WorkAnswer, settings: Settings) -> WorkAnswer:
+def answer_with(one: WorkAnswer, settings: ReportSettings) -> WorkAnswer:
     """The same piece of work under other settings."""
     return answer(one.work, settings, one.today)
 
 
-def answer(work: Work, settings: Settings, today: dt.date) -> WorkAnswer:
+def answer(work: ComparedWork, settings: ReportSettings, today: dt.date) -> WorkAnswer:
     """The work under ``settings``; ``today`` dates its prices."""
     ways = tuple(_ways(work, settings, today))
     verdicts = tuple(_verdicts(work, ways))
@@ -119,7 +119,7 @@ def answer(work: Work, settings: Settings, today: dt.date) -> WorkAnswer:
     )
 
 
-def _ways(work: Work, settings: Settings, today: dt.date) -> Iterable[WayCost]:
+def _ways(work: ComparedWork, settings: ReportSettings, today: dt.date) -> Iterable[WayCost]:
     given, factors = dict(settings.given), dict(settings.factor)
     for number, contender in enumerate(work.contenders):
         factor = settings.tpu_price if contender.tpu else settings.gpu_price
@@ -156,7 +156,7 @@ def _cost(
     index: int,
     way: Way,
     factor: float,
-    settings: Settings,
+    settings: ReportSettings,
     today: dt.date,
     *,
     default: bool,
@@ -195,7 +195,7 @@ def _cost(
     )
 
 
-def _verdicts(work: Work, ways: tuple[WayCost, ...]) -> Iterable[Verdict]:
+def _verdicts(work: ComparedWork, ways: tuple[WayCost, ...]) -> Iterable[PairVerdict]:
     for term, at in TERMS.items():
         if term != "default" and not any(way.term == term for way in ways):
             continue
@@ -212,7 +212,7 @@ def _verdicts(work: Work, ways: tuple[WayCost, ...]) -> Iterable[Verdict]:
                 best[side] = index
         if len(best) < 2:
             continue
-        yield Verdict(
+        yield PairVerdict(
             at=_at(ways, best) if term == "default" else at,
             tpu=best[True],
             gpu=best[False],
@@ -226,7 +226,7 @@ def _at(ways: tuple[WayCost, ...], best: dict[bool, int]) -> str:
     return " and ".join(labels)
 
 
-def _range(ways: tuple[WayCost, ...], verdict: Verdict) -> tuple[float, float]:
+def _range(ways: tuple[WayCost, ...], verdict: PairVerdict) -> tuple[float, float]:
     tpu, gpu = ways[verdict.tpu], ways[verdict.gpu]
     ends = {
         side: [
@@ -241,7 +241,7 @@ def _range(ways: tuple[WayCost, ...], verdict: Verdict) -> tuple[float, float]:
 
 
 def _flips(
-    work: Work, ways: tuple[WayCost, ...], verdict: Verdict, settings: Settings
+    work: ComparedWork, ways: tuple[WayCost, ...], verdict: PairVerdict, settings: ReportSettings
 ) -> Iterable[Flip]:
     tpu, gpu = ways[verdict.tpu], ways[verdict.gpu]
     ratio = verdict.compared.ratio
@@ -296,6 +296,6 @@ def _flips(
         )
 
 
-def _doubt(work: Work, way: WayCost) -> float:
+def _doubt(work: ComparedWork, way: WayCost) -> float:
     contender = work.contenders[way.contender]
     return contender.high / contender.chip_hours - 1

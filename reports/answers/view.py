@@ -8,11 +8,11 @@ from tpubench.devices.prices import STALE_AFTER_DAYS
 from tpubench.devices.vendors import colour_name
 from tpubench.reports import quantity
 from tpubench.reports.answers import words
-from tpubench.reports.answers.build import Answers, Line
+from tpubench.reports.answers.build import AnswerLine, Answers
 from tpubench.reports.answers.gaps import Gap
 from tpubench.reports.answers.service import at_level
-from tpubench.reports.answers.settings import RANGES, Settings
-from tpubench.reports.answers.verdicts import TERMS, Verdict, WayCost, WorkAnswer
+from tpubench.reports.answers.settings import RANGES, ReportSettings
+from tpubench.reports.answers.verdicts import TERMS, PairVerdict, WayCost, WorkAnswer
 from tpubench.reports.tracks import Scale, log_scale
 
 _MOST_CHOSEN = 4
@@ -33,7 +33,7 @@ class VerdictView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LineView:
+class AnswerLineView:
     """One kind of work on the first screen."""
 
     title: str
@@ -157,7 +157,7 @@ class SliderView:
     value: float
 
 
-def slider_views(settings: Settings) -> list[SliderView]:
+def slider_views(settings: ReportSettings) -> list[SliderView]:
     """The sliders under these settings; one beyond an end of its range widens it."""
     record = settings.record()
     views = []
@@ -176,7 +176,7 @@ def slider_views(settings: Settings) -> list[SliderView]:
     return views
 
 
-def line_views(answers: Answers) -> list[LineView]:
+def line_views(answers: Answers) -> list[AnswerLineView]:
     """The rows of the verdict table."""
     return [_line(answers, line) for line in answers.lines]
 
@@ -188,9 +188,9 @@ def work_views(answers: Answers) -> list[WorkView]:
     return [work_view(i, answers.answers[i]) for i in order]
 
 
-def _line(answers: Answers, line: Line) -> LineView:
+def _line(answers: Answers, line: AnswerLine) -> AnswerLineView:
     one = None if line.answer is None else answers.answers[line.answer]
-    return LineView(
+    return AnswerLineView(
         title=line.title,
         work=line.answer,
         about="" if one is None else words.about(one).removeprefix(f"{line.title}: "),
@@ -209,7 +209,7 @@ def _shown(one: WorkAnswer) -> tuple[VerdictView, ...]:
     return tuple(every[:1] + every[1:][-1:])
 
 
-def _verdict(one: WorkAnswer, index: int, verdict: Verdict) -> VerdictView:
+def _verdict(one: WorkAnswer, index: int, verdict: PairVerdict) -> VerdictView:
     return VerdictView(
         index=index,
         at=verdict.at,
@@ -220,7 +220,7 @@ def _verdict(one: WorkAnswer, index: int, verdict: Verdict) -> VerdictView:
     )
 
 
-def tone(one: WorkAnswer, verdict: Verdict) -> str:
+def tone(one: WorkAnswer, verdict: PairVerdict) -> str:
     """The colour that a verdict's words take: the winner's, or none."""
     if verdict.compared.word == "close":
         return "close"
@@ -228,7 +228,7 @@ def tone(one: WorkAnswer, verdict: Verdict) -> str:
     return f"c-{colour_name(one.ways[deciding].device)}"
 
 
-def _more(answers: Answers, line: Line) -> str:
+def _more(answers: Answers, line: AnswerLine) -> str:
     """What the other pieces of work of this kind say, counted."""
     if not line.others:
         return ""

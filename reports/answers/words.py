@@ -8,7 +8,7 @@ from __future__ import annotations
 from tpubench.devices.prices import STALE_AFTER_DAYS
 from tpubench.reports import quantity
 from tpubench.reports.answers.build import Answers
-from tpubench.reports.answers.verdicts import Flip, Verdict, WayCost, WorkAnswer
+from tpubench.reports.answers.verdicts import Flip, PairVerdict, WayCost, WorkAnswer
 
 _VENDORS = {"NVIDIA": "Nvidia", "AMD": "AMD"}
 _CLOSE = "Too close to call"
@@ -37,20 +37,20 @@ def maker(vendor: str, *, tpu: bool) -> str:
     return "TPU" if tpu else _VENDORS.get(vendor, vendor)
 
 
-def winner(one: WorkAnswer, verdict: Verdict) -> str:
+def winner(one: WorkAnswer, verdict: PairVerdict) -> str:
     """Whose chip is cheaper on the figures."""
     way = one.ways[verdict.tpu if verdict.compared.ratio > 1 else verdict.gpu]
     return maker(way.vendor, tpu=way.tpu)
 
 
-def head(one: WorkAnswer, verdict: Verdict) -> str:
+def head(one: WorkAnswer, verdict: PairVerdict) -> str:
     """The verdict in four words."""
     if verdict.compared.word == "close":
         return _CLOSE
     return f"{winner(one, verdict)} {quantity.number(verdict.compared.times)} × cheaper"
 
 
-def sure(one: WorkAnswer, verdict: Verdict) -> str:
+def sure(one: WorkAnswer, verdict: PairVerdict) -> str:
     """How sure it is; where it is too close, what the bare figures say."""
     text = f"P(TPU cheaper) {chance(verdict.compared.p_tpu_cheaper)}"
     if verdict.compared.word == "close":
@@ -61,7 +61,7 @@ def sure(one: WorkAnswer, verdict: Verdict) -> str:
     return f"{interval(verdict)}; {text}"
 
 
-def interval(verdict: Verdict) -> str:
+def interval(verdict: PairVerdict) -> str:
     """Ends of how many times cheaper it is."""
     low, high = verdict.compared.low, verdict.compared.high
     if verdict.compared.ratio < 1:
@@ -69,12 +69,12 @@ def interval(verdict: Verdict) -> str:
     return f"{quantity.number(low)} to {quantity.number(high)} ×"
 
 
-def sides(one: WorkAnswer, verdict: Verdict) -> str:
+def sides(one: WorkAnswer, verdict: PairVerdict) -> str:
     """Which two are compared, each with its price."""
     return ", ".join(side(one.ways[i], verdict) for i in (verdict.tpu, verdict.gpu))
 
 
-def side(way: WayCost, verdict: Verdict) -> str:
+def side(way: WayCost, verdict: PairVerdict) -> str:
     """A device with the price it is paid at, and the way where the verdict does not say it."""
     how = "" if way.label in verdict.at else f" {way.label}"
     return f"{device(way.name)} {usd(way.usd_per_chip_hour)}/h{how}"

@@ -15,7 +15,7 @@ from tpubench.devices.sheets import devices
 from tpubench.devices.vendors import label, vendor
 from tpubench.reports.answers.money import spread
 from tpubench.reports.answers.ways import Way, as_run, ways_of
-from tpubench.reports.pairs import RATES, TIME, UNIT_OF, Pair, Side
+from tpubench.reports.pairs import RATES, TIME, UNIT_OF, DevicePair, PairSide
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
 from tpubench.results.serving import SERVED
@@ -71,7 +71,7 @@ class Contender:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class ComparedWork:
     """One piece of work and everyone who did it in the same way."""
 
     kind: str
@@ -98,9 +98,9 @@ def kind_of(row: Row, scenario: object) -> str:
     return "serving" if serving else "batch"
 
 
-def works(pairs: list[Pair], table: Mapping[str, Price]) -> list[Work]:
+def works(pairs: list[DevicePair], table: Mapping[str, Price]) -> list[ComparedWork]:
     """The like pairs as pieces of work, the most telling first within each kind."""
-    groups: dict[tuple[str, ...], list[Pair]] = {}
+    groups: dict[tuple[str, ...], list[DevicePair]] = {}
     for pair in pairs:
         row = pair.tpu.rate.first
         if pair.like and row.backend != "fake" and pair.gpu.rate.first.backend != "fake":
@@ -109,7 +109,7 @@ def works(pairs: list[Pair], table: Mapping[str, Price]) -> list[Work]:
     return sorted((_work(group, table) for group in groups.values()), key=_order)
 
 
-def _work(group: list[Pair], table: Mapping[str, Price]) -> Work:
+def _work(group: list[DevicePair], table: Mapping[str, Price]) -> ComparedWork:
     first = group[0].tpu.rate
     contenders: dict[str, Contender] = {}
     for side in (side for pair in group for side in (pair.tpu, pair.gpu)):
@@ -117,7 +117,7 @@ def _work(group: list[Pair], table: Mapping[str, Price]) -> Work:
         held = contenders.get(sides.device)
         if held is None or sides.chip_hours < held.chip_hours:
             contenders[sides.device] = sides
-    return Work(
+    return ComparedWork(
         kind=kind_of(first.first, first.params.get("scenario")),
         title=group[0].title,
         dtype=first.first.dtype,
@@ -129,7 +129,7 @@ def _work(group: list[Pair], table: Mapping[str, Price]) -> Work:
     )
 
 
-def contender(side: Side, table: Mapping[str, Price]) -> Contender:
+def contender(side: PairSide, table: Mapping[str, Price]) -> Contender:
     """One side of a pair with its chip-hours for a unit of work and its ways to pay."""
     summary, row = side.rate, side.rate.first
     estimate = summary.estimate
@@ -173,7 +173,7 @@ def _chip_hours(summary: Summary, value: float) -> float:
     return METRICS[RATES[metric][0]].usd_items / (_SECONDS_PER_HOUR * value)
 
 
-def _order(work: Work) -> tuple[object, ...]:
+def _order(work: ComparedWork) -> tuple[object, ...]:
     """By kind; then what was measured, the newest TPU, and the most devices to choose from."""
     newest = max(devices()[c.device].on_sale for c in work.contenders if c.tpu)
     measured = work.evidence != "measured"

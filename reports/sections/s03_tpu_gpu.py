@@ -7,7 +7,7 @@ from tpubench.reports import quantity
 from tpubench.reports.answers.words import usd
 from tpubench.reports.blocks import Block, Cell, Section, Table, columns
 from tpubench.reports.findings import Findings
-from tpubench.reports.pairs import Pair, Side, pairs
+from tpubench.reports.pairs import DevicePair, PairSide, pairs
 from tpubench.reports.sections._shared import badge, distinct, plural
 
 _NEAR_ROWS = 30
@@ -35,7 +35,7 @@ def section(findings: Findings) -> Section | None:
     )
 
 
-def _like_table(like: list[Pair]) -> Table:
+def _like_table(like: list[DevicePair]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for pair in like:
         tpu, gpu = pair.tpu.rate.first, pair.gpu.rate.first
@@ -64,11 +64,11 @@ def _like_table(like: list[Pair]) -> Table:
     )
 
 
-def _money(side: Side) -> str:
+def _money(side: PairSide) -> str:
     return quantity.MISSING if side.cost is None else usd(side.cost)
 
 
-def _near_table(near: list[Pair]) -> Table:
+def _near_table(near: list[DevicePair]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for pair in near[:_NEAR_ROWS]:
         tpu, gpu = pair.tpu.rate.first, pair.gpu.rate.first
@@ -93,7 +93,7 @@ def _near_table(near: list[Pair]) -> Table:
     )
 
 
-def _price_table(matched: list[Pair], findings: Findings) -> Table:
+def _price_table(matched: list[DevicePair], findings: Findings) -> Table:
     rows: list[tuple[Cell, ...]] = []
     seen = {}
     rules: set[str] = set()
@@ -130,7 +130,7 @@ def _price_table(matched: list[Pair], findings: Findings) -> Table:
     )
 
 
-def _sources(matched: list[Pair]) -> Table:
+def _sources(matched: list[DevicePair]) -> Table:
     rows: dict[tuple[str, ...], None] = {}
     for pair in matched:
         for side in (pair.tpu, pair.gpu):

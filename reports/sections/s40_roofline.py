@@ -16,7 +16,7 @@ from tpubench.reports.figure import (
     axis,
 )
 from tpubench.reports.findings import Findings, Names, run_name, short
-from tpubench.reports.roofline import Placement, Roof, Unplaced, place
+from tpubench.reports.roofline import Roof, RooflinePoint, Unplaced, place
 from tpubench.reports.sections._shared import (
     TABLE_ROWS,
     badge,
@@ -58,17 +58,17 @@ def section(findings: Findings) -> Section | None:
     return Section(title="Roofline", lead=lead, blocks=tuple(blocks))
 
 
-def _summaries(placed: Sequence[Placement]) -> list[Summary]:
+def _summaries(placed: Sequence[RooflinePoint]) -> list[Summary]:
     return [placement.summary for placement in placed]
 
 
-def _phase(placement: Placement) -> str:
+def _phase(placement: RooflinePoint) -> str:
     """The phase, or the workload where it has only one."""
     workload = placement.summary.first.workload
     return short(workload if placement.phase == "pass" else placement.phase, 24)
 
 
-def _roofs(placed: Sequence[Placement]) -> list[Roof]:
+def _roofs(placed: Sequence[RooflinePoint]) -> list[Roof]:
     return list(dict.fromkeys(p.roof for p in placed if p.roof is not None))
 
 
@@ -79,14 +79,14 @@ def _roof_name(roof: Roof) -> str:
     return short(f"roof of {chips}{label(roof.device)}, {roof.dtype}{run} ({kind})", 60)
 
 
-def _chart(placed: Sequence[Placement], names: Names) -> Chart:
+def _chart(placed: Sequence[RooflinePoint], names: Names) -> Chart:
     chosen = list(placed)[:MAX_CASES]
     # Made-up times have no place under a real roof.
     real = [p for p in chosen if p.summary.first.backend != "fake"]
     chosen = real or chosen
     label_each = len(chosen) <= _LABELLED
     devices = {p.summary.first.device for p in chosen}
-    groups: dict[tuple[str, str], list[Placement]] = {}
+    groups: dict[tuple[str, str], list[RooflinePoint]] = {}
     for placement in chosen:
         row = placement.summary.first
         program = label(row.device) if placement.phase == "pass" else series_name(row)
@@ -143,7 +143,7 @@ def _chart(placed: Sequence[Placement], names: Names) -> Chart:
     )
 
 
-def _point(placement: Placement, names: Names, *, label_each: bool) -> Point:
+def _point(placement: RooflinePoint, names: Names, *, label_each: bool) -> Point:
     rate, row = placement.flop_s, placement.summary.first
     ends = None if rate.low is None or rate.high is None else (rate.low, rate.high)
     label = names.label(placement.summary, most=44)
@@ -160,7 +160,7 @@ def _point(placement: Placement, names: Names, *, label_each: bool) -> Point:
     )
 
 
-def _table(placed: Sequence[Placement], names: Names) -> Table:
+def _table(placed: Sequence[RooflinePoint], names: Names) -> Table:
     rows: list[tuple[Cell, ...]] = []
     shown = placed[:TABLE_ROWS]
     for placement in shown:
@@ -225,7 +225,7 @@ def _roof_text(roof: Roof) -> str:
     )
 
 
-def _beyond(placed: Sequence[Placement]) -> list[Note]:
+def _beyond(placed: Sequence[RooflinePoint]) -> list[Note]:
     """Faster than a published peak is not a feat but a mistake somewhere."""
     beyond = [p for p in placed if p.roof and not p.roof.measured and (p.share() or 0.0) > 1]
     if not beyond:

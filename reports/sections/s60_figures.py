@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from tpubench.devices.vendors import label
 from tpubench.reports import quantity
-from tpubench.reports.blocks import Badge, Block, FigureRow, Figures, Note, Section
+from tpubench.reports.blocks import Badge, Block, FigureRow, FigureTable, Note, Section
 from tpubench.reports.findings import Findings, Names, short
 from tpubench.reports.sections._shared import badge, plural, spread
 from tpubench.results.summary import Summary
@@ -31,7 +31,7 @@ def section(findings: Findings) -> Section | None:
         )
     names = Names(shown)
     blocks.append(
-        Figures(
+        FigureTable(
             summary=f"All figures: {len(shown):,}",
             open=len(shown) <= _OPEN,
             rows=tuple(_row(summary, names) for summary in shown),

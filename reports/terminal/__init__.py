@@ -19,7 +19,7 @@ from tpubench.reports.console import console as console
 from tpubench.reports.console import next_step
 from tpubench.reports.row_json import cells, json_value
 from tpubench.reports.row_json import records as records
-from tpubench.reports.tables import Table
+from tpubench.reports.tables import FoldingTable
 from tpubench.results import plain_text
 from tpubench.results.calibration import is_calibration, results_of
 from tpubench.results.events import RunReport
@@ -51,7 +51,7 @@ def show_plan(plan: Mapping[str, Any], *, as_json: bool) -> None:
         return
     out = console()
     _notes(out, plan["notes"])
-    table = Table(title=f"{plan['workload']} on {plan['backend']} ({plan['compile_mode']})")
+    table = FoldingTable(title=f"{plan['workload']} on {plan['backend']} ({plan['compile_mode']})")
     for heading in ("case", "preset", "FLOPs a pass", "bytes a pass", "items a pass"):
         table.add_column(heading)
     for case in (*plan["limits"], *plan["cases"]):
@@ -119,7 +119,7 @@ def show_catalogue(title: str, listed: Sequence[Mapping[str, Any]], *, as_json: 
     if as_json:
         print_json(list(listed))
         return
-    table = Table(title=title)
+    table = FoldingTable(title=title)
     for heading in listed[0]:
         table.add_column(_HEADINGS.get(heading, heading.replace("_", " ")))
     for record in listed:
@@ -221,7 +221,7 @@ def _table(out: Console, cases: Sequence[str], summaries: Sequence[Summary]) -> 
     # Not as the table's title: that would break over lines where the table is narrow.
     title = f"{title} · {first.evidence} · run {first.run_id}"
     out.print(title, markup=False, soft_wrap=True, style="italic")
-    table = Table()
+    table = FoldingTable()
     table.add_column("metric", no_wrap=True)
     by_cell = {(s.first.params, s.first.metric): s for s in summaries}
     for case in cases:

@@ -12,7 +12,7 @@ from rich.console import Console
 from tpubench.devices.prices import Price
 from tpubench.devices.vendors import is_gpu, is_tpu
 from tpubench.reports.answers import words
-from tpubench.reports.answers.build import Answers, Line
+from tpubench.reports.answers.build import AnswerLine, Answers
 from tpubench.reports.answers.verdicts import WorkAnswer
 from tpubench.reports.terminal import console
 from tpubench.reports.terminal.plan import narrow, say
@@ -40,7 +40,7 @@ def show_answers(out: Console, answers: Answers) -> None:
     say(out, f"rests on: {'; '.join(words.trust(answers))}")
 
 
-def lines(answers: Answers, line: Line) -> Iterable[tuple[str, bool]]:
+def lines(answers: Answers, line: AnswerLine) -> Iterable[tuple[str, bool]]:
     """One kind of work in lines of text, and whether each is the answer itself."""
     if line.gap is not None:
         yield f"{line.title}: none", True

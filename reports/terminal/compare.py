@@ -9,9 +9,9 @@ from rich.markup import escape
 
 from tpubench.reports import definitions, quantity
 from tpubench.reports.markdown_facts import letters, of_sides, ratio, short
-from tpubench.reports.tables import Table
+from tpubench.reports.tables import FoldingTable
 from tpubench.reports.terminal import console, print_json, warn_unreadable
-from tpubench.results.compare import Compared, Comparison, Side
+from tpubench.results.compare import Compared, ComparedSide, Comparison
 from tpubench.results.statistics import Estimate
 from tpubench.results.store import Unreadable
 
@@ -19,7 +19,7 @@ _STYLE = {"better": "green", "worse": "red", "unclear": "dim"}
 
 
 def show(
-    sides: Sequence[Side],
+    sides: Sequence[ComparedSide],
     unreadable: Sequence[Unreadable],
     *,
     as_json: bool,
@@ -54,7 +54,7 @@ def show(
 
 
 def _two(out: Console, compared: Compared) -> None:
-    table = Table(title="B ÷ A")
+    table = FoldingTable(title="B ÷ A")
     for heading in ("case", "metric", "A", "B", "B ÷ A", "B is"):
         table.add_column(
             heading,
@@ -78,12 +78,12 @@ def _two(out: Console, compared: Compared) -> None:
     _differences(out, compared, "B")
 
 
-def _several(out: Console, sides: Sequence[Side]) -> None:
+def _several(out: Console, sides: Sequence[ComparedSide]) -> None:
     """A column for each side, its ratio to A and the verdict; intervals are in --format md."""
     names = letters(len(sides))
     for letter, side in zip(names, sides, strict=True):
         out.print(f"{letter}: {side.name}", markup=False, soft_wrap=True)
-    table = Table(title="against A")
+    table = FoldingTable(title="against A")
     table.add_column("case")
     table.add_column("metric", no_wrap=True)
     for letter in names:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tpubench.reports import definitions, quantity
-from tpubench.reports.tables import Table
+from tpubench.reports.tables import FoldingTable
 from tpubench.reports.terminal import console, price_words, print_json, records
 from tpubench.results.row import Row
 
@@ -43,8 +43,8 @@ def show(rows: Sequence[Row], store: Path | None, *, as_json: bool, explain: boo
         out.print(f"stored in {store}", soft_wrap=True, markup=False)
 
 
-def _figures(title: str, rows: Iterable[Row]) -> Table:
-    table = Table(title=title)
+def _figures(title: str, rows: Iterable[Row]) -> FoldingTable:
+    table = FoldingTable(title=title)
     for heading in ("metric", "compiled", "note"):
         table.add_column(heading)
     for row in rows:
@@ -53,8 +53,8 @@ def _figures(title: str, rows: Iterable[Row]) -> Table:
     return table
 
 
-def _phases(compiled: dict[str, Any]) -> Table:
-    table = Table(title="parts of each phase, one run")
+def _phases(compiled: dict[str, Any]) -> FoldingTable:
+    table = FoldingTable(title="parts of each phase, one run")
     for heading in (
         "phase",
         "memory a device",

@@ -10,7 +10,7 @@ from typing import Any
 from rich.markup import escape
 
 from tpubench.reports import definitions, quantity
-from tpubench.reports.tables import Table
+from tpubench.reports.tables import FoldingTable
 from tpubench.reports.terminal import console, price_words, print_json, records
 from tpubench.results.row import Row
 
@@ -48,11 +48,11 @@ def show(
         out.print(f"run {', '.join(by_run)} is stored in {store}", markup=False, soft_wrap=True)
 
 
-def _table(rows: Sequence[Row]) -> Table:
+def _table(rows: Sequence[Row]) -> FoldingTable:
     """The figures of one device."""
     first = rows[0]
     plural = "s" * (first.chips > 1)
-    table = Table(
+    table = FoldingTable(
         title=f"{first.workload} {first.preset} on {first.chips} {first.device} chip{plural}"
         f" ({first.evidence})"
     )
@@ -134,8 +134,8 @@ def show_validation(validation: Mapping[str, Any], *, as_json: bool) -> None:
         )
 
 
-def _groups(title: str, groups: Mapping[str, Mapping[str, float]]) -> Table:
-    table = Table(title=title)
+def _groups(title: str, groups: Mapping[str, Mapping[str, float]]) -> FoldingTable:
+    table = FoldingTable(title=title)
     table.add_column(title.removeprefix("by "))
     for heading in ("rows", "median error", "90th percentile", "in the 90 % interval"):
         table.add_column(heading, justify="right")

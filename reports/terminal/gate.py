@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from rich.markup import escape
 
 from tpubench.reports import quantity
-from tpubench.reports.tables import Table
+from tpubench.reports.tables import FoldingTable
 from tpubench.reports.terminal import console, print_json, warn, warn_unreadable
 from tpubench.results.gate.looks import LOOKS, Judged
 from tpubench.results.gate.report import Finding, GateReport
@@ -30,7 +30,7 @@ STYLE = {
 }
 
 
-class Taken(Protocol):
+class PairProgress(Protocol):
     """What the progress line needs to know of a pair."""
 
     @property
@@ -79,7 +79,7 @@ def _too_noisy(report: GateReport) -> list[str]:
 
 
 def _table(out: Any, report: GateReport, *, explain: bool) -> None:
-    table = Table(title=escape(report.title))
+    table = FoldingTable(title=escape(report.title))
     for heading in ("case", "metric", "baseline", "candidate", "worse by", "σ", "detectable", "n"):
         right = heading not in {"case", "metric"}
         table.add_column(heading, justify="right" if right else "left")
@@ -210,7 +210,7 @@ def show_contest(planned: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 @contextmanager
-def watcher(*, show: bool) -> Iterator[Callable[[Taken], None]]:
+def watcher(*, show: bool) -> Iterator[Callable[[PairProgress], None]]:
     """Something to call after each pair: a moving line on a terminal, a line a look elsewhere.
 
     It draws between pairs only, never while a block is timed.
@@ -224,16 +224,16 @@ def watcher(*, show: bool) -> Iterator[Callable[[Taken], None]]:
         yield _at_looks
 
 
-def _moving(taken: Taken) -> None:
+def _moving(taken: PairProgress) -> None:
     print(f"\r\x1b[2K{one_line(_line(taken))}", end="", file=sys.stderr, flush=True)
 
 
-def _at_looks(taken: Taken) -> None:
+def _at_looks(taken: PairProgress) -> None:
     if taken.number in LOOKS or taken.judged.final:
         print(one_line(_line(taken)), file=sys.stderr, flush=True)
 
 
-def _line(taken: Taken) -> str:
+def _line(taken: PairProgress) -> str:
     judged = taken.judged
     again = " (confirming)" if taken.confirming else ""
     sigma = "" if judged.sigma is None else f", σ {100 * judged.sigma:.2f} %"

@@ -7,7 +7,7 @@ from typing import Any
 
 from tpubench.reports.quantity import estimate, quantity
 from tpubench.reports.terminal import console, print_json, warn_unreadable
-from tpubench.results.history import Point, Series
+from tpubench.results.history import HistoryPoint, MetricHistory
 from tpubench.results.store import Unreadable
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -15,7 +15,9 @@ SHOWN = 60
 """Most recent runs drawn in the line."""
 
 
-def show(histories: Sequence[Series], unreadable: Sequence[Unreadable], *, as_json: bool) -> None:
+def show(
+    histories: Sequence[MetricHistory], unreadable: Sequence[Unreadable], *, as_json: bool
+) -> None:
     """Each series; files left out are named on stderr."""
     warn_unreadable(unreadable)
     if as_json:
@@ -27,7 +29,7 @@ def show(histories: Sequence[Series], unreadable: Sequence[Unreadable], *, as_js
     out.print("Advisory: change points by Apache Otava; a verdict comes from tpubench ab or gate.")
 
 
-def _one(out: Any, series: Series) -> None:
+def _one(out: Any, series: MetricHistory) -> None:
     points = series.points
     out.print(
         f"{series.metric} of {series.case} ({series.evidence}), {len(points)}"
@@ -68,14 +70,14 @@ def line(values: Sequence[float]) -> str:
     return "".join(_BLOCKS[round((v - low) / (high - low) * top)] for v in values)
 
 
-def _name(point: Point) -> str:
+def _name(point: HistoryPoint) -> str:
     when = f"{point.started_at:%Y-%m-%d %H:%M}"
     if point.commit is None:
         return f"run {point.run_id} ({when})"
     return f"commit {point.commit[:10]}{'+' if point.dirty else ''} ({when})"
 
 
-def _record(series: Series) -> dict[str, Any]:
+def _record(series: MetricHistory) -> dict[str, Any]:
     return {
         "case": series.case,
         "metric": series.metric,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from rich.markup import escape
 
 from tpubench.costs.import_files import ImportReport
-from tpubench.reports.tables import Table
+from tpubench.reports.tables import FoldingTable
 from tpubench.reports.terminal import console, print_json, records
 from tpubench.results import plain_text
 from tpubench.results.row import Row
@@ -21,7 +21,7 @@ def show_formats(formats: Mapping[str, str], *, as_json: bool) -> None:
     if as_json:
         print_json([{"format": name, "files": title} for name, title in formats.items()])
         return
-    table = Table(title="Formats of tpubench import")
+    table = FoldingTable(title="Formats of tpubench import")
     for heading in ("format", "files"):
         table.add_column(heading)
     for name, title in formats.items():
@@ -68,8 +68,8 @@ def show(report: ImportReport, *, as_json: bool) -> None:
         out.print(f"{len(report.rows)} figures; nothing was stored")
 
 
-def _table(rows: list[Row]) -> Table:
-    table = Table(title="Imported")
+def _table(rows: list[Row]) -> FoldingTable:
+    table = FoldingTable(title="Imported")
     for heading in ("workload", "model", "device", "chips", "precision", "figures", "missing"):
         right = heading in {"chips", "figures", "missing"}
         table.add_column(heading, justify="right" if right else "left")

@@ -9,12 +9,12 @@ from typing import Any
 
 from rich.markup import escape
 
-from tpubench.costs.importers import Rejected
-from tpubench.costs.price_diff import Change, partial
+from tpubench.costs.importers import RejectedOffer
+from tpubench.costs.price_diff import OfferChange, partial
 from tpubench.devices.prices import GIVEN, STALE_AFTER_DAYS, Price, today
 from tpubench.reports.console import console, next_step
 from tpubench.reports.quantity import MISSING, number
-from tpubench.reports.tables import Table
+from tpubench.reports.tables import FoldingTable
 from tpubench.reports.terminal import print_json
 
 REJECTED_SHOWN = 10
@@ -32,7 +32,7 @@ def show_prices(prices: Sequence[Price], on: dt.date, *, as_json: bool) -> None:
     if not prices:
         console().print("no price matches")
         return
-    table = Table(title="US dollars a chip-hour")
+    table = FoldingTable(title="US dollars a chip-hour")
     for heading in ("id", "accelerator", "term", "layer", "as of"):
         table.add_column(heading)
     table.add_column("$/chip-hour", justify="right")
@@ -74,7 +74,7 @@ def price_record(price: Price, on: dt.date) -> dict[str, Any]:
 
 
 def show_import(
-    prices: Sequence[Price], rejected: Sequence[Rejected], path: Path, *, as_json: bool
+    prices: Sequence[Price], rejected: Sequence[RejectedOffer], path: Path, *, as_json: bool
 ) -> None:
     """What was imported, and the rows that were not, with reasons."""
     if as_json:
@@ -98,7 +98,7 @@ def show_import(
     out.print(f"use them with --prices {path}, or TPUBENCH_PRICES", markup=False, soft_wrap=True)
 
 
-def show_diff(changes: Sequence[Change], before: str, after: str, *, as_json: bool) -> None:
+def show_diff(changes: Sequence[OfferChange], before: str, after: str, *, as_json: bool) -> None:
     """Offers that changed between two tables, and which of them leaves out whole kinds of offer."""
     if as_json:
         print_json(
@@ -123,7 +123,7 @@ def show_diff(changes: Sequence[Change], before: str, after: str, *, as_json: bo
         console().print("no offer changed")
         return
     out = console()
-    table = Table(title="Changed offers, US dollars a chip-hour")
+    table = FoldingTable(title="Changed offers, US dollars a chip-hour")
     for heading in ("provider", "region", "accelerator", "term"):
         table.add_column(heading)
     for heading in ("before", "after", "change"):

@@ -13,19 +13,19 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 
-from tpubench.costs.allocation.answer import Answer
+from tpubench.costs.allocation.answer import PlanAnswer
 from tpubench.costs.allocation.statements import EXPECTED, SPENT
 from tpubench.costs.allocation.variants import AS_PLANNED, NO_RESALE
 from tpubench.reports import plan_words
 from tpubench.reports.plan_words import NAMES, dollars
 from tpubench.reports.quantity import MISSING, number
-from tpubench.reports.tables import Table
+from tpubench.reports.tables import FoldingTable
 from tpubench.reports.terminal import console, print_json
 
 WIDTH = 80
 
 
-def show_plan(answer: Answer, *, as_json: bool, kept: Path | None = None) -> None:
+def show_plan(answer: PlanAnswer, *, as_json: bool, kept: Path | None = None) -> None:
     """The whole answer, its assumptions beside it, and where it is ``kept``."""
     from tpubench.reports.terminal.verdict import show_verdict
 
@@ -69,7 +69,7 @@ def show_plan(answer: Answer, *, as_json: bool, kept: Path | None = None) -> Non
         say(out, f"kept in {kept}: tpubench report --store {kept.parent.parent} shows it")
 
 
-def _without_resale(out: Console, answer: Answer) -> None:
+def _without_resale(out: Console, answer: PlanAnswer) -> None:
     """How much of the answer is what chips are said to be worth at the end."""
     relaxed = {variant.name: variant for variant in answer.variants}
     planned, none = relaxed.get(AS_PLANNED), relaxed.get(NO_RESALE)
@@ -95,9 +95,9 @@ def say(out: Console, text: str, *, bold: bool = False) -> None:
     out.print(text, markup=False, style="bold" if bold else None)
 
 
-def table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
+def table(title: str, left: Sequence[str], right: Sequence[str]) -> FoldingTable:
     """A table whose figures on the right are never cut: words on the left fold instead."""
-    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = FoldingTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in left:
         grid.add_column(heading)
     for heading in right:
@@ -137,7 +137,7 @@ def by_year(
         start = end
 
 
-def _amounts(out: Console, answer: Answer) -> None:
+def _amounts(out: Console, answer: PlanAnswer) -> None:
     years = sorted({cash.year for cash in answer.cash})
     rows: dict[tuple[str, ...], dict[int, str]] = {}
     spread: dict[tuple[str, ...], dict[int, str]] = {}
@@ -169,7 +169,7 @@ def _amounts(out: Console, answer: Answer) -> None:
         say(out, f"port {port.workload} to {port.accelerator}: {dollars(port.usd)}")
 
 
-def _cash(out: Console, answer: Answer) -> None:
+def _cash(out: Console, answer: PlanAnswer) -> None:
     expected = [cash for cash in answer.cash if cash.scenario == EXPECTED]
     years = [cash.year for cash in expected]
     rows: dict[tuple[str, ...], dict[int, str]] = {}
@@ -187,7 +187,7 @@ def _cash(out: Console, answer: Answer) -> None:
         by_year(out, "Net spent in each scenario", ("scenario",), years, nets)
 
 
-def _profit(out: Console, answer: Answer) -> None:
+def _profit(out: Console, answer: PlanAnswer) -> None:
     for scenario in list(dict.fromkeys(row.scenario for row in answer.profit))[
         : plan_words.SCENARIOS_SHOWN + 1
     ]:
@@ -198,7 +198,7 @@ def _profit(out: Console, answer: Answer) -> None:
     say(out, plan_words.venture(answer.whole))
 
 
-def _profit_of(out: Console, answer: Answer, scenario: str) -> None:
+def _profit_of(out: Console, answer: PlanAnswer, scenario: str) -> None:
     mine = [row for row in answer.profit if row.scenario == scenario]
     rows: dict[tuple[str, ...], dict[int, str]] = {}
     for part, name in plan_words.PROFIT.items():
@@ -209,7 +209,7 @@ def _profit_of(out: Console, answer: Answer, scenario: str) -> None:
     by_year(out, title, ("item",), [row.year for row in mine], rows)
 
 
-def _variants(out: Console, answer: Answer) -> None:
+def _variants(out: Console, answer: PlanAnswer) -> None:
     if not answer.variants:
         return
     shown = table("The plan under other assumptions", ("change",), ("cost", "next", "TPU share"))
@@ -223,7 +223,7 @@ def _variants(out: Console, answer: Answer) -> None:
     out.print(shown)
 
 
-def _tokens(out: Console, answer: Answer) -> None:
+def _tokens(out: Console, answer: PlanAnswer) -> None:
     shown = table(
         "Cost of a million tokens, over the plan",
         ("workload", "served by"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tpubench.costs.allocation.answer import Answer, allocate
+from tpubench.costs.allocation.answer import PlanAnswer, allocate
 from tpubench.costs.allocation.stored import newest
 from tpubench.costs.published_cost import with_list_prices
 from tpubench.devices.prices import Price, today
@@ -26,7 +26,7 @@ from tpubench.results.store import default_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ReportOptions:
     """What the command line asks of a report."""
 
     selectors: Sequence[str]
@@ -39,7 +39,7 @@ class Asked:
     as_json: bool
 
 
-def facts(asked: Asked) -> Path:
+def facts(asked: ReportOptions) -> Path:
     """Write the report of stored facts and print its first screen; the path of its first file."""
     turned = parse(asked.settings)
     folder = asked.store or default_store()
@@ -74,7 +74,7 @@ def facts(asked: Asked) -> Path:
     return written.paths[0]
 
 
-def plan(path: Path, asked: Asked) -> Path:
+def plan(path: Path, asked: ReportOptions) -> Path:
     """Solve the plan, write its report and print its verdict; the path of its first file."""
     if asked.selectors:
         raise UsageError("--plan takes its facts from the plan: leave the selectors out")
@@ -82,7 +82,7 @@ def plan(path: Path, asked: Asked) -> Path:
     return _show_plan(allocate(path, asked.table, folder, today(), settings=asked.settings), asked)
 
 
-def _show_plan(answer: Answer, asked: Asked) -> Path:
+def _show_plan(answer: PlanAnswer, asked: ReportOptions) -> Path:
     written = page.write_plan(answer, asked.out, pngs=asked.pngs, formats=asked.formats)
     if asked.as_json:
         print_json({"written": [str(one) for one in written], "plan": answer.to_json()})
@@ -93,7 +93,7 @@ def _show_plan(answer: Answer, asked: Asked) -> Path:
     return written[0]
 
 
-def _say_plan(answer: Answer) -> None:
+def _say_plan(answer: PlanAnswer) -> None:
     terminal = _out()
     say(terminal, answer.name, bold=True)
     for sentence in plan_words.answer(answer.verdict):

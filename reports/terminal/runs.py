@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from tpubench.reports.tables import Table
+from tpubench.reports.tables import FoldingTable
 from tpubench.reports.terminal import console, print_json
 from tpubench.results.compact import Compacted
 from tpubench.results.labels import Labels
@@ -32,7 +32,7 @@ def show(
     if not runs:
         out.print("no runs match")
         return
-    table = Table()
+    table = FoldingTable()
     table.add_column("run", no_wrap=True)
     for heading in ("workload", "device", "tags"):
         table.add_column(heading)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from tpubench.reports import quantity, terminal
 from tpubench.reports.console import console, next_step
 from tpubench.reports.row_json import json_object
-from tpubench.reports.tables import Table
+from tpubench.reports.tables import FoldingTable
 from tpubench.results.events import RunReport
 from tpubench.results.row import Row
 from tpubench.results.summary import Summary, summarise
@@ -37,7 +37,7 @@ def show_plan(plan: Mapping[str, Any], *, as_json: bool) -> None:
     for note in plan["notes"]:
         out.print(note, markup=False, soft_wrap=True)
     to = plan["server"] or f"{plan['engine']} started here"
-    table = Table(title=escape(f"{plan['workload']} on {to}"))
+    table = FoldingTable(title=escape(f"{plan['workload']} on {to}"))
     table.add_column("load")
     table.add_column("requests", justify="right")
     table.add_column("in → out", justify="right")
@@ -79,8 +79,8 @@ def _cases(rows: Sequence[Row]) -> list[Case]:
     return [cases[params] for params in sorted(cases, key=order.__getitem__)]
 
 
-def _latencies(cases: Sequence[Case]) -> Table:
-    table = Table()
+def _latencies(cases: Sequence[Case]) -> FoldingTable:
+    table = FoldingTable()
     table.add_column("load")
     for name in _LATENCIES:
         table.add_column(f"{name.upper()}, ms", justify="right")
@@ -93,8 +93,8 @@ def _latencies(cases: Sequence[Case]) -> Table:
     return table
 
 
-def _rates(cases: Sequence[Case]) -> Table:
-    table = Table()
+def _rates(cases: Sequence[Case]) -> FoldingTable:
+    table = FoldingTable()
     table.add_column("load")
     table.add_column("sent/s", justify="right")
     for _, heading in _RATES:

@@ -11,10 +11,10 @@ from typing import Any
 from rich.markup import escape
 
 from tpubench.reports.console import console
-from tpubench.reports.tables import Table
+from tpubench.reports.tables import FoldingTable
 from tpubench.reports.terminal import print_json
 from tpubench.results.plain_text import plain
-from tpubench.results.sweep_report import Entry, SweepReport, Watch
+from tpubench.results.sweep_report import CellReport, SweepReport, Watch
 
 _STYLE = {"failed": "red", "refused": "red", "ran": "green", "done": "green"}
 
@@ -22,7 +22,7 @@ _STYLE = {"failed": "red", "refused": "red", "ran": "green", "done": "green"}
 def watcher(*, show: bool) -> Watch:
     """Prints a line when a cell begins, and one when it has ended badly."""
 
-    def watch(entry: Entry, number: int, total: int, left_s: float | None) -> None:
+    def watch(entry: CellReport, number: int, total: int, left_s: float | None) -> None:
         if not show:
             return
         ended = entry.took_s is not None
@@ -42,7 +42,7 @@ def show(report: SweepReport, *, as_json: bool, planned: bool) -> None:
         print_json(_document(report))
         return
     out = console()
-    table = Table(title=escape(f"sweep {report.name} · {report.store}"))
+    table = FoldingTable(title=escape(f"sweep {report.name} · {report.store}"))
     table.add_column("cell", no_wrap=True)
     table.add_column("what")
     table.add_column("state", no_wrap=True)
@@ -71,7 +71,7 @@ def show(report: SweepReport, *, as_json: bool, planned: bool) -> None:
         out.print(f"{report.cut_short}; --resume goes on", markup=False, soft_wrap=True)
 
 
-def show_written(paths: Sequence[Path], left: Sequence[Entry], *, as_json: bool) -> None:
+def show_written(paths: Sequence[Path], left: Sequence[CellReport], *, as_json: bool) -> None:
     """What to submit, and which cells are not in it."""
     if as_json:
         print_json(
@@ -96,7 +96,7 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _expected(entry: Entry) -> str:
+def _expected(entry: CellReport) -> str:
     if entry.expected_s is None or not entry.to_run:
         return "–"
     at_least = "≥ " if entry.basis == "at least" else ""

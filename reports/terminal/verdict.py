@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from tpubench.costs.allocation.futures import Doubted
-from tpubench.costs.allocation.verdict import Verdict
+from tpubench.costs.allocation.verdict import PlanVerdict
 from tpubench.reports import plan_words
 from tpubench.reports.plan_words import dollars
 from tpubench.reports.quantity import MISSING
@@ -15,7 +15,7 @@ from tpubench.reports.terminal.plan import say, table
 FLIPS_SHOWN = 25
 
 
-def show_verdict(out: Console, verdict: Verdict) -> None:
+def show_verdict(out: Console, verdict: PlanVerdict) -> None:
     """The answer first, then everything it rests on."""
     for number, sentence in enumerate(plan_words.answer(verdict)):
         say(out, f"{'' if number else chr(10)}{sentence.text}", bold=sentence.strong)
@@ -25,7 +25,7 @@ def show_verdict(out: Console, verdict: Verdict) -> None:
     _tornado(out, verdict)
 
 
-def _options(out: Console, verdict: Verdict) -> None:
+def _options(out: Console, verdict: PlanVerdict) -> None:
     shown = table(
         "Worth of each option: what the plan would cost more without it",
         ("without",),
@@ -53,7 +53,7 @@ def _options(out: Console, verdict: Verdict) -> None:
         )
 
 
-def _in_force(out: Console, verdict: Verdict) -> None:
+def _in_force(out: Console, verdict: PlanVerdict) -> None:
     if not verdict.limits_in_force:
         return
     shown = table("Limits in force, and what each costs", ("limit",), ("allowed", "costs"))
@@ -62,7 +62,7 @@ def _in_force(out: Console, verdict: Verdict) -> None:
     out.print(shown)
 
 
-def _limits(out: Console, verdict: Verdict) -> None:
+def _limits(out: Console, verdict: PlanVerdict) -> None:
     _in_force(out, verdict)
     if not verdict.limits:
         say(out, "\nNo limit binds: one more dollar, megawatt or chip is worth nothing.")
@@ -73,7 +73,7 @@ def _limits(out: Console, verdict: Verdict) -> None:
     out.print(shown)
 
 
-def _flips(out: Console, verdict: Verdict) -> None:
+def _flips(out: Console, verdict: PlanVerdict) -> None:
     turning = [flip for flip in verdict.flips if flip.at is not None]
     if turning:
         shown = table(
@@ -106,7 +106,7 @@ def _flips(out: Console, verdict: Verdict) -> None:
         )
 
 
-def _tornado(out: Console, verdict: Verdict) -> None:
+def _tornado(out: Console, verdict: PlanVerdict) -> None:
     if not verdict.doubts:
         return
     swings = {swing.path: swing for swing in verdict.tornado}

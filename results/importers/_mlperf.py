@@ -35,7 +35,7 @@ class System:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class LogPlace:
     """Where a log stands in its tree: parts of the path after ``results``, and the tree's root."""
 
     top: Path
@@ -43,16 +43,18 @@ class Place:
     rest: tuple[str, ...]
 
 
-def place(log: Path) -> Place | None:
+def place(log: Path) -> LogPlace | None:
     """The place of a log by the last ``results`` folder above it; None outside of a tree."""
     parts = log.absolute().parts
     for index in range(len(parts) - 3, 0, -1):
         if parts[index] == "results":
-            return Place(top=Path(*parts[:index]), system=parts[index + 1], rest=parts[index + 2 :])
+            return LogPlace(
+                top=Path(*parts[:index]), system=parts[index + 1], rest=parts[index + 2 :]
+            )
     return None
 
 
-def system_of(place: Place | None) -> System:
+def system_of(place: LogPlace | None) -> System:
     """The system of a log, from its file; only its name where there is none."""
     if place is None:
         return System()
@@ -135,6 +137,6 @@ def round_of(path: Path) -> str | None:
     return None
 
 
-def source(place: Place) -> str:
+def source(place: LogPlace) -> str:
     """Where a log stands, from the division or round downwards."""
     return "/".join((*place.top.parts[-2:], "results", place.system, *place.rest))

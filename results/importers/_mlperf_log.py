@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tpubench.errors import UsageError
 from tpubench.results.importers._document import read_text
-from tpubench.results.importers._mlperf import Place, place, round_of, source, system_of
+from tpubench.results.importers._mlperf import LogPlace, place, round_of, source, system_of
 from tpubench.results.importers._mlperf_tree import no_result, precision
 from tpubench.results.importers._mlperf_units import (
     PERCENTILE,
@@ -22,7 +22,7 @@ from tpubench.results.importers._mlperf_units import (
     joined,
     scenario_name,
 )
-from tpubench.results.importers._record import Figure, Record
+from tpubench.results.importers._record import ImportedFigure, Record
 from tpubench.results.importers._serving import MEAN_NOT_MEDIAN, rate
 
 LOG = "mlperf_log_summary.txt"
@@ -137,12 +137,12 @@ def _scenario(written: str | None, folder: str | None) -> tuple[str, str | None]
     return log, None
 
 
-def _folder(where: Place | None) -> str | None:
+def _folder(where: LogPlace | None) -> str | None:
     name = scenario_name(where.rest[1]) if where is not None and len(where.rest) > 1 else ""
     return name if name in _SCENARIOS else None
 
 
-def _benchmark(where: Place | None) -> tuple[str, int]:
+def _benchmark(where: LogPlace | None) -> tuple[str, int]:
     """Model and run number, from the path."""
     if where is None or len(where.rest) < 2:
         return "benchmark-not-stated", 0
@@ -150,7 +150,7 @@ def _benchmark(where: Place | None) -> tuple[str, int]:
     return where.rest[0], int(run[1]) - 1 if run and int(run[1]) > 0 else 0
 
 
-def _figures(log: _Log, scenario: str, note: str | None) -> list[Figure]:
+def _figures(log: _Log, scenario: str, note: str | None) -> list[ImportedFigure]:
     figures = [*_tokens(log), *rate("samples_s", _samples(log))]
     figures = [_noted(figure, bounded(scenario)) for figure in figures]
     # With everything queued at once, latency is only how long the run took.
@@ -171,7 +171,7 @@ def _samples(log: _Log) -> float | None:
     )
 
 
-def _tokens(log: _Log) -> list[Figure]:
+def _tokens(log: _Log) -> list[ImportedFigure]:
     counted = log.number("Completed tokens per second", "Tokens per second")
     if counted is not None:
         return rate("output_tok_s", counted)
@@ -179,7 +179,7 @@ def _tokens(log: _Log) -> list[Figure]:
     return [_noted(figure, _INFERRED) for figure in rate("output_tok_s", inferred)]
 
 
-def _latency(log: _Log, metric: str, percentile: str, mean: str) -> list[Figure]:
+def _latency(log: _Log, metric: str, percentile: str, mean: str) -> list[ImportedFigure]:
     """A latency from its median, or failing that from its mean, which is then said."""
     middle = log.number(f"50.00 percentile {percentile} (ns)", scale=_NS)
     if middle is not None:
@@ -188,17 +188,17 @@ def _latency(log: _Log, metric: str, percentile: str, mean: str) -> list[Figure]
     return [_noted(figure, MEAN_NOT_MEDIAN) for figure in rate(metric, average)]
 
 
-def _high_percentile(log: _Log) -> list[Figure]:
+def _high_percentile(log: _Log) -> list[ImportedFigure]:
     """A run whose log has the tail alone: no figure of ours, and what there is."""
     for name in log.lines:
         match = _HIGH.fullmatch(name)
         value = log.number(name, scale=_NS) if match else None
         if match and value is not None:
             why = f"{PERCENTILE.format(file='log')}: {value:g} s at {match['percent']} %"
-            return [Figure(metric="e2e_s", reason=why)]
+            return [ImportedFigure(metric="e2e_s", reason=why)]
     return []
 
 
-def _noted(figure: Figure, note: str | None) -> Figure:
+def _noted(figure: ImportedFigure, note: str | None) -> ImportedFigure:
     """A figure with one more remark."""
     return figure if note is None else replace(figure, reason=joined(figure.reason, note))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node, one_line, read_json
-from tpubench.results.importers._mlperf import Place
+from tpubench.results.importers._mlperf import LogPlace
 from tpubench.results.importers._names import precision_in
 
 _TEST = re.compile(r"TEST\d{2}", re.I)
@@ -57,7 +57,7 @@ def outside_of_results(log: Path, root: Path) -> bool:
     return "results" not in log.absolute().parts[len(root.absolute().parts) - 1 :]
 
 
-def precision(log: Path, place: Place | None) -> tuple[str | None, str | None]:
+def precision(log: Path, place: LogPlace | None) -> tuple[str | None, str | None]:
     """Weights' precision of a log and, if there is none, why; from notes, else from names."""
     if place is None:
         return None, None
@@ -75,7 +75,7 @@ def precision(log: Path, place: Place | None) -> tuple[str | None, str | None]:
     return next(iter(said), None) or next((word for word in named if word), None), None
 
 
-def _notes(log: Path, place: Place) -> Iterator[Path]:
+def _notes(log: Path, place: LogPlace) -> Iterator[Path]:
     """Files that may state the precision, the nearest kind alone."""
     for folder in list(log.absolute().parents)[:4]:
         if folder == place.top / "results":

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node, parse, plain_files, read_text
-from tpubench.results.importers._mlperf import Place, place, round_of, source, system_of
+from tpubench.results.importers._mlperf import LogPlace, place, round_of, source, system_of
 from tpubench.results.importers._names import device_in
-from tpubench.results.importers._record import Figure, Imported, Record, Rejected
+from tpubench.results.importers._record import Imported, ImportedFigure, Record, Rejected
 from tpubench.results.statistics import median
 
 FORMAT = "mlperf-training"
@@ -134,7 +134,7 @@ def _log(path: Path) -> Record:
     )
 
 
-def _device(where: Place | None, platform: str | None) -> str | None:
+def _device(where: LogPlace | None, platform: str | None) -> str | None:
     """Device without a system file: a TPU's system name, which the platform may contradict."""
     if where is not None and re.search(r"tpu|trillium|ironwood", where.system, re.I):
         return where.system
@@ -175,21 +175,23 @@ def _number(events: Sequence[_Event], key: str) -> float | None:
 
 def _figures(
     events: Sequence[_Event], took: float, batch: float | None, length: float | None
-) -> list[Figure]:
-    figures = [Figure(metric="time_to_train_s", value=took)]
+) -> list[ImportedFigure]:
+    figures = [ImportedFigure(metric="time_to_train_s", value=took)]
     steps = _steps(events, batch, length)
     if not steps or not batch:
         reason = "the log does not say how many steps its blocks of training have"
-        return [*figures, Figure(metric="step_time_s", reason=reason)]
+        return [*figures, ImportedFigure(metric="step_time_s", reason=reason)]
     middle = median(steps)
     figures += [
-        Figure(metric="step_time_s", samples=steps),
-        Figure(metric="samples_s", value=batch / middle, reason="batch ÷ median step time"),
+        ImportedFigure(metric="step_time_s", samples=steps),
+        ImportedFigure(metric="samples_s", value=batch / middle, reason="batch ÷ median step time"),
     ]
     if length:
         rate = batch * length / middle
         figures.append(
-            Figure(metric="train_tok_s", value=rate, reason="batch × length ÷ median step time")
+            ImportedFigure(
+                metric="train_tok_s", value=rate, reason="batch × length ÷ median step time"
+            )
         )
     return figures
 

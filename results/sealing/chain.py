@@ -36,7 +36,7 @@ _PENDING = ".event.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class StoreEvent:
     """A run that a command took out of the store, or put back. id: of this event alone."""
 
     schema_version: Literal[1]
@@ -62,7 +62,7 @@ class _Kind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
+class SealedBlock:
     """signed_by: an allowed signer, or the fingerprint of a key that nobody vouches for."""
 
     number: int
@@ -72,7 +72,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class ManifestPlace:
     """Where the line of a manifest stands."""
 
     path: Path
@@ -84,9 +84,9 @@ class Place:
 class Chain:
     """What the blocks of a store say. problems: sentences. lines: SHA-256 of each."""
 
-    blocks: list[Block] = field(default_factory=list)
-    runs: dict[str, list[Place]] = field(default_factory=dict)
-    events: list[Event] = field(default_factory=list)
+    blocks: list[SealedBlock] = field(default_factory=list)
+    runs: dict[str, list[ManifestPlace]] = field(default_factory=dict)
+    events: list[StoreEvent] = field(default_factory=list)
     lines: set[bytes] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
@@ -137,7 +137,7 @@ def _add(chain: Chain, number: int, path: Path, allowed: Path | None) -> None:
             if head is None:
                 head = parsed(_Head, line)
             else:
-                _line(chain, line, Place(path=path, offset=offset, bytes=len(line)))
+                _line(chain, line, ManifestPlace(path=path, offset=offset, bytes=len(line)))
             offset += len(line)
     if head is None or head.number != number:
         raise NoManifestError("it does not say its number")
@@ -145,10 +145,10 @@ def _add(chain: Chain, number: int, path: Path, allowed: Path | None) -> None:
         chain.problems.append(f"{path} does not follow from the block before it")
     whole = sha.hexdigest()
     signed_by = _signer(chain, path, whole, allowed)
-    chain.blocks.append(Block(number=number, sha256=whole, at=head.at, signed_by=signed_by))
+    chain.blocks.append(SealedBlock(number=number, sha256=whole, at=head.at, signed_by=signed_by))
 
 
-def _line(chain: Chain, line: bytes, place: Place) -> None:
+def _line(chain: Chain, line: bytes, place: ManifestPlace) -> None:
     kind = parsed(_Kind, line)
     chain.lines.add(sha256(line))
     if not is_plain(kind.run_id):
@@ -156,7 +156,7 @@ def _line(chain: Chain, line: bytes, place: Place) -> None:
     if kind.kind == "run":
         chain.runs.setdefault(kind.run_id, []).append(place)
     else:
-        chain.events.append(parsed(Event, line))
+        chain.events.append(parsed(StoreEvent, line))
 
 
 def _signer(chain: Chain, path: Path, sha256: str, allowed: Path | None) -> str | None:
@@ -181,7 +181,7 @@ def sha256(line: bytes) -> bytes:
     return hashlib.sha256(line).digest()
 
 
-def manifest_at(place: Place) -> Manifest:
+def manifest_at(place: ManifestPlace) -> Manifest:
     """OSError or NoManifestError when it has gone since it was looked up."""
     with regular_file.open_regular(place.path) as stream:
         stream.seek(place.offset)
@@ -196,14 +196,14 @@ def covered(chain: Chain, run_id: str) -> dict[str, str]:
     return listed
 
 
-def pending_events(folder: Path, chain: Chain) -> list[tuple[Path, Event, bytes]]:
+def pending_events(folder: Path, chain: Chain) -> list[tuple[Path, StoreEvent, bytes]]:
     """What was deleted and restored since the last block, oldest first."""
     pending = []
     known = {event.id for event in chain.events}
     for path in sorted((folder / FOLDER).glob(f"*{_PENDING}")):
         with contextlib.suppress(OSError, NoManifestError):
             line = regular_file.read_bounded(path, 1 << 16)
-            event = parsed(Event, line)
+            event = parsed(StoreEvent, line)
             if event.id not in known:
                 pending.append((path, event, line))
     return pending
@@ -228,7 +228,7 @@ def record(folder: Path, kind: Literal["deleted", "restored"], run_id: str) -> N
     store.write_once(folder / FOLDER / name, _json_line(event))
 
 
-def append(folder: Path, chain: Chain, lines: Sequence[bytes], key: Path | None) -> Block:
+def append(folder: Path, chain: Chain, lines: Sequence[bytes], key: Path | None) -> SealedBlock:
     """A further block of these lines, on disk when this returns.
 
     UsageError when it cannot be signed, or when another block was appended meanwhile.
@@ -257,7 +257,7 @@ def append(folder: Path, chain: Chain, lines: Sequence[bytes], key: Path | None)
         beside.unlink(missing_ok=True)
         raise UsageError(f"cannot seal {folder}: {regular_file.why(error)}") from None
     signed_by = None if key is None else signature.key_of(_message(whole), beside)
-    return Block(number=number, sha256=whole, at=now, signed_by=signed_by)
+    return SealedBlock(number=number, sha256=whole, at=now, signed_by=signed_by)
 
 
 def _signature_of(path: Path, sha256: str) -> Path:
@@ -272,7 +272,7 @@ def _json_line(document: Mapping[str, object]) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode("ascii") + b"\n"
 
 
-def deleted_now(events: Sequence[Event]) -> set[str]:
+def deleted_now(events: Sequence[StoreEvent]) -> set[str]:
     """Runs whose last event took them away."""
     gone: dict[str, bool] = {}
     for event in events:

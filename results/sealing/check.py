@@ -94,7 +94,7 @@ def check(
     events = chains.pending_events(folder, chain)
     gone = chains.deleted_now([*chain.events, *(event for _, event, _ in events)])
     unsealed = chains.deleted_now([event for _, event, _ in events])
-    known = _Known(chain=chain)
+    known = _SealedStore(chain=chain)
     strays: list[Stray] = []
     unread: list[Unread] = []
     for run_id in sorted({*by_run, *chain.runs, *_with_manifests(folder)}):
@@ -119,7 +119,7 @@ def _with_manifests(folder: Path) -> Iterator[str]:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Known:
+class _SealedStore:
     """Everything that was sealed in a store, read a run at a time. listed: files that agree with
     a manifest that no block holds; their rows may be sealed elsewhere too.
     """
@@ -155,7 +155,7 @@ class _Run:
     """The files of one run beside its seals."""
 
     run: Path
-    known: _Known
+    known: _SealedStore
     done: SealCheck
     strays: list[Stray]
     unread: list[Unread]
@@ -280,7 +280,9 @@ class _Run:
         self.done.tampered.append(Tampering(kind=kind, where=where, detail=detail))
 
 
-def _name(strays: list[Stray], unread: Sequence[Unread], known: _Known, done: SealCheck) -> None:
+def _name(
+    strays: list[Stray], unread: Sequence[Unread], known: _SealedStore, done: SealCheck
+) -> None:
     """Name what was done to these strays, and which rows of other files have homes elsewhere."""
     if not known.chain.runs and not done.pending:
         return

@@ -12,7 +12,7 @@ from tpubench.results.listing import files
 from tpubench.results.sealing import chain as chains
 from tpubench.results.sealing import manifest as manifests
 from tpubench.results.sealing import signature
-from tpubench.results.sealing.chain import Block
+from tpubench.results.sealing.chain import SealedBlock
 from tpubench.results.sealing.check import NotCovered, SealCheck, check
 from tpubench.results.sealing.naming import Tampering
 
@@ -24,7 +24,7 @@ BLOCK_BYTES = 64 << 20
 class Sealed:
     """What was sealed. left_out: runs that do not agree with their manifests."""
 
-    blocks: list[Block] = field(default_factory=list)
+    blocks: list[SealedBlock] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     events: int = 0
     head: str | None = None

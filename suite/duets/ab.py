@@ -29,7 +29,7 @@ from tpubench.results.row import Row
 from tpubench.results.sealing import manifest
 from tpubench.suite import cores, facts, registry
 from tpubench.suite.duets import refs, sides
-from tpubench.suite.duets.duet import Taken, design_for, stage
+from tpubench.suite.duets.duet import TakenPair, design_for, stage
 from tpubench.suite.duets.partner import Side
 from tpubench.suite.duets.proof import Witness
 from tpubench.suite.duets.refs import Built
@@ -217,7 +217,7 @@ def _case(
     policy: Policy = contest.rules.policy(case.workload, facts_of_duet.METRIC)
     label = f"{case.workload} {case.preset} {case.label()}"
     evidence = registry.backend(b.job.backend).evidence
-    taken: list[Taken] = []
+    taken: list[TakenPair] = []
     logs_of_alarm = [log_ratio(pair) for pair in alarm]
     judged = judge([], policy)
     witness = recorder.witnesses.setdefault(index, Witness(sides=(a, b)))
@@ -285,7 +285,7 @@ class _Recorder:
     def keep(
         self,
         index: int,
-        taken: Taken,
+        taken: TakenPair,
         pair: Sequence[Side],
         code: Sequence[str],
         *,
@@ -319,7 +319,7 @@ class _Recorder:
             self.files.append(store.write(self.where, f"{name}-{number:03d}", [row]))
         self.stored += 1
 
-    def _row(self, place: int, side: Side, taken: Taken, number: int) -> Row:
+    def _row(self, place: int, side: Side, taken: TakenPair, number: int) -> Row:
         prepared = taken.prepared["B" if place else "A"]
         outcome = Outcome(
             status="ok",
@@ -332,7 +332,7 @@ class _Recorder:
         )
         backend = registry.backend(side.job.backend)
         workload = registry.workload(side.job.case.workload)
-        context = facts.Context(
+        context = facts.RunContext(
             run_id=self.contest.runs[place],
             started_at=dt.datetime.now(dt.UTC),
             price=None,

@@ -39,7 +39,7 @@ Who = Literal["A", "B"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class TakenPair:
     """A pair, what its two processes said of themselves, and every pass by block."""
 
     pair: Pair
@@ -63,7 +63,7 @@ class Duet:
     checked: set[Who] = field(default_factory=set)
     """Sides whose output has been held against the reference: once each, in their first process."""
 
-    def pair(self) -> Taken:
+    def pair(self) -> TakenPair:
         """One pair of new processes. RunFailedError when one dies; NotComparableError when the
         two run different versions of the workload."""
         if self.taken % PAIRS_AN_INTERPRETER == 0:
@@ -74,7 +74,7 @@ class Duet:
         self.taken += 1
         return self._in_turns() if self.design == "duet" else self._in_runs()
 
-    def _in_turns(self) -> Taken:
+    def _in_turns(self) -> TakenPair:
         first: list[Who] = ["A", "B"]
         self.chance.shuffle(first)
         prepared = {first[0]: self._prepare(first[0])}
@@ -95,7 +95,7 @@ class Duet:
             self.partners[who].end()
         return self._taken(order, prepared, blocks)
 
-    def _in_runs(self) -> Taken:
+    def _in_runs(self) -> TakenPair:
         order: list[Who] = ["A", "B"]
         if self.passes is not None:  # the baseline goes first once, to say how long a pass takes
             self.chance.shuffle(order)
@@ -145,14 +145,14 @@ class Duet:
         order: str,
         prepared: Mapping[Who, Mapping[str, Any]],
         blocks: Mapping[Who, list[list[float]]],
-    ) -> Taken:
+    ) -> TakenPair:
         pair = Pair(
             order=order,
             baseline_s=[block_time_s(block) for block in blocks["A"]],
             candidate_s=[block_time_s(block) for block in blocks["B"]],
             design=self.design,
         )
-        return Taken(pair=pair, prepared=prepared, passes_s=blocks)
+        return TakenPair(pair=pair, prepared=prepared, passes_s=blocks)
 
 
 def too_large(prepared: Mapping[str, Any]) -> str | None:

@@ -23,7 +23,7 @@ from tpubench.suite.duets.partner import Side
 from tpubench.suite.duets.refs import Built
 from tpubench.suite.job import Job
 from tpubench.suite.request import Request
-from tpubench.suite.run import Plan, make_plan
+from tpubench.suite.run import RunPlan, make_plan
 from tpubench.suite.timing import Pace
 
 DUET_PACE = Pace(warm_up_s=0.1, most_warm_up_s=1.0)
@@ -95,7 +95,7 @@ def _with(spec: Spec, kind: str, value: str) -> Spec:
     return replace(spec, settings=settings)
 
 
-def plan(spec: Spec, request: Request) -> Plan:
+def plan(spec: Spec, request: Request) -> RunPlan:
     """What this side would run, before anything runs."""
     overrides = {**request.overrides, **{key: [value] for key, value in spec.settings.items()}}
     return make_plan(
@@ -128,7 +128,7 @@ def built(specs: Sequence[Spec]) -> list[Built | None]:
     return sides
 
 
-def sides(spec: Spec, planned: Plan, name: str, tree: Built | None) -> list[Side]:
+def sides(spec: Spec, planned: RunPlan, name: str, tree: Built | None) -> list[Side]:
     """One side for each case of its plan."""
     weights = planned.weights
     if weights.path is not None:  # a side may run in another folder

@@ -10,7 +10,7 @@ from typing import Literal
 
 from tpubench.devices.clusters import OnClusters, on_clusters
 from tpubench.devices.sheets import GOOGLE, devices
-from tpubench.results.sweep_report import Entry
+from tpubench.results.sweep_report import CellReport
 from tpubench.suite.sweep_spec import Cell, Sweep
 
 Kind = Literal["gpu", "tpu", "cpu"]
@@ -39,10 +39,10 @@ class Group:
         return on_clusters().get(self.device or "")
 
 
-def groups(sweep: Sweep, entries: Sequence[Entry]) -> list[Group]:
+def groups(sweep: Sweep, entries: Sequence[CellReport]) -> list[Group]:
     """Cells that are missing here or belong on another machine, by the node that they want."""
     cells = {cell.id: cell for cell in sweep.cells}
-    by_machine: dict[tuple[Kind, str | None, int], list[tuple[Cell, Entry]]] = {}
+    by_machine: dict[tuple[Kind, str | None, int], list[tuple[Cell, CellReport]]] = {}
     for entry in entries:
         if entry.state in {"missing", "elsewhere"}:
             cell = cells[entry.id]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tpubench.errors import RunFailedError
-from tpubench.results.sweep_report import Entry, SweepReport, Watch
+from tpubench.results.sweep_report import CellReport, SweepReport, Watch
 from tpubench.suite.executors.jobs import Group
 from tpubench.suite.sweep_spec import Sweep
 
@@ -47,7 +47,7 @@ class Shipped:
 
 def execute(
     sweep: Sweep,
-    entries: Sequence[Entry],
+    entries: Sequence[CellReport],
     groups: Sequence[Group],
     shipped: Shipped,
     watch: Watch,
@@ -74,14 +74,14 @@ def execute(
 def _execute(
     ray: Any,
     sweep: Sweep,
-    entries: Sequence[Entry],
+    entries: Sequence[CellReport],
     groups: Sequence[Group],
     shipped: Shipped,
     watch: Watch,
 ) -> SweepReport:
     by_id = {entry.id: entry for entry in entries}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    running: dict[Any, Entry] = {}
+    running: dict[Any, CellReport] = {}
     task = ray.remote(run_cell)
     for group in groups:
         options = wanted(group, nodes)
@@ -113,7 +113,7 @@ def _execute(
     )
 
 
-def _ended(ray: Any, reference: Any, entry: Entry) -> None:
+def _ended(ray: Any, reference: Any, entry: CellReport) -> None:
     """Take over what the node said of its cell."""
     try:
         said: Mapping[str, Any] = ray.get(reference)

@@ -29,7 +29,7 @@ from tpubench.suite.serving.cores import held_to
 from tpubench.suite.serving.generator import checkout
 
 if TYPE_CHECKING:
-    from tpubench.suite.serving.plan import Request
+    from tpubench.suite.serving.plan import ServingRequest
 
 NAMES = "vllm"
 VARIABLE = "TPUBENCH_VLLM_PYTHON"
@@ -62,7 +62,7 @@ class Engine:
     dtype: str | None
 
 
-def find(request: Request) -> Engine:
+def find(request: ServingRequest) -> Engine:
     """The engine asked for. UsageError for an unknown one, or without a model; RunFailedError with
     the command that installs it where it is missing.
     """

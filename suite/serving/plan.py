@@ -30,7 +30,7 @@ MOST_TOKENS = 200_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class ServingRequest:
     """A serving run as typed. None means: choose, and say why."""
 
     service: Service
@@ -57,7 +57,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ServingPlan:
     """What will run. engine: None where the server runs already, at ``server``."""
 
     run_id: str
@@ -109,7 +109,7 @@ class Plan:
         }
 
 
-def make_plan(request: Request, *, look_only: bool = False) -> Plan:
+def make_plan(request: ServingRequest, *, look_only: bool = False) -> ServingPlan:
     """Everything decided before anything is sent. UsageError or RunFailedError, never a surprise.
 
     look_only: a plan that is shown and not run needs no generator.
@@ -142,7 +142,7 @@ def make_plan(request: Request, *, look_only: bool = False) -> Plan:
     driver = None if look_only else generator.find(request.python)
     if driver is not None and not driver.tested:
         notes.append(f"AIPerf {driver.version}: its log is read as {generator.TESTED} writes it")
-    plan = Plan(
+    plan = ServingPlan(
         run_id=f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
         service=service,
         loads=loads,
@@ -172,7 +172,7 @@ def make_plan(request: Request, *, look_only: bool = False) -> Plan:
     return plan
 
 
-def _settings(request: Request) -> dict[str, Sequence[str]]:
+def _settings(request: ServingRequest) -> dict[str, Sequence[str]]:
     settings = dict(request.settings)
     if request.seed is not None:
         if "seed" in settings:
@@ -201,7 +201,7 @@ def _check(load: Load, slo: Slo) -> None:
         )
 
 
-def _place(request: Request, started: engine.Engine | None) -> tuple[str, int]:
+def _place(request: ServingRequest, started: engine.Engine | None) -> tuple[str, int]:
     """Canonical device and physical chips of the server; ``unknown`` and 0 where nobody says."""
     if request.device is None:
         if started is None:

@@ -29,7 +29,7 @@ NO_CHIPS = "the server's chips are not known: give --device and --chips"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class ServingContext:
     """What all rows of a run share."""
 
     run_id: str
@@ -72,14 +72,14 @@ class Measured:
 
 
 def rows(
-    context: Context,
+    context: ServingContext,
     params: Mapping[str, Plain],
     repetition: int,
     started_at: dt.datetime,
     measured: Measured,
 ) -> list[Row]:
     """Every row of one repetition; one with the reason where it failed or is invalid."""
-    template = _Template(context, params, repetition, started_at, measured)
+    template = _ServedTemplate(context, params, repetition, started_at, measured)
     if measured.figures is None:
         return [template(METRICS[PRIMARY], None, measured.reason)]
     samples, reasons = dict(measured.figures.samples), dict(measured.figures.reasons)
@@ -113,12 +113,12 @@ def case_params(load: Load, slo: Slo) -> dict[str, Plain]:
     return {**load.params, **({"slo": str(slo)} if slo.goals else {})}
 
 
-class _Template:
+class _ServedTemplate:
     """Everything that the rows of one repetition share; called once for each metric."""
 
     def __init__(
         self,
-        context: Context,
+        context: ServingContext,
         params: Mapping[str, Plain],
         repetition: int,
         started_at: dt.datetime,
@@ -162,7 +162,7 @@ class _Template:
         return replace(row, evidence="modelled") if metric.name == ENERGY and samples else row
 
 
-def _must_match(context: Context, params: Mapping[str, Plain]) -> dict[str, Any]:
+def _must_match(context: ServingContext, params: Mapping[str, Plain]) -> dict[str, Any]:
     server = context.server
     host = fingerprint.host() if server.here else {}
     return {

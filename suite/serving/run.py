@@ -22,8 +22,8 @@ from tpubench.suite.serving import arrivals, engine, generator, proof, server
 from tpubench.suite.serving.endpoint import COMPLETIONS
 from tpubench.suite.serving.figures import Figures, figures
 from tpubench.suite.serving.load import Ask, Load, Plain
-from tpubench.suite.serving.plan import Plan
-from tpubench.suite.serving.rows import Context, Measured, case_params, rows
+from tpubench.suite.serving.plan import ServingPlan
+from tpubench.suite.serving.rows import Measured, ServingContext, case_params, rows
 
 
 class ServerGoneError(RunFailedError):
@@ -34,8 +34,8 @@ class ServerGoneError(RunFailedError):
 class Bench:
     """A server that is up, and what was measured of it so far."""
 
-    plan: Plan
-    context: Context
+    plan: ServingPlan
+    context: ServingContext
     where: Path
     observe: Observer
     rows: list[Row] = field(default_factory=list)
@@ -133,7 +133,7 @@ class Bench:
         return None
 
 
-def drawn(plan: Plan, load: Load, repetition: int) -> list[Ask]:
+def drawn(plan: ServingPlan, load: Load, repetition: int) -> list[Ask]:
     """Every request of one repetition, with the time of each where the load has a rate."""
     seed = load.seed_of(repetition)
     asks = plan.service.asks(load, seed)
@@ -143,7 +143,7 @@ def drawn(plan: Plan, load: Load, repetition: int) -> list[Ask]:
     return [replace(ask, at_s=at) for ask, at in zip(asks, at_s, strict=True)]
 
 
-def execute(plan: Plan, where: Path, observe: Observer) -> RunReport:
+def execute(plan: ServingPlan, where: Path, observe: Observer) -> RunReport:
     """Run the plan, storing each load as it ends.
 
     Cut short (by an interruption, a full disk, a server that died) it reports what had ended.
@@ -197,7 +197,7 @@ def _about(target: server.Server) -> list[str]:
 
 
 @contextlib.contextmanager
-def _opened(plan: Plan) -> Iterator[tuple[server.Server, Mapping[str, Any]]]:
+def _opened(plan: ServingPlan) -> Iterator[tuple[server.Server, Mapping[str, Any]]]:
     """The server, started if need be, once it has answered a request."""
     shortest, longest = _extremes(plan)
     if plan.engine is None:
@@ -216,7 +216,7 @@ def _opened(plan: Plan) -> Iterator[tuple[server.Server, Mapping[str, Any]]]:
         yield target, {**launch, "cold_start_s": time.monotonic() - began}
 
 
-def _extremes(plan: Plan) -> tuple[int, int]:
+def _extremes(plan: ServingPlan) -> tuple[int, int]:
     """Tokens of the shortest prompt, and of the longest prompt and answer together."""
     shortest, longest = [], []
     for load in plan.loads:
@@ -226,7 +226,7 @@ def _extremes(plan: Plan) -> tuple[int, int]:
     return min(shortest), max(longest)
 
 
-def _ready(plan: Plan, target: server.Server, shortest: int) -> server.Server:
+def _ready(plan: ServingPlan, target: server.Server, shortest: int) -> server.Server:
     """Once a short request of the same kind was answered, whose prompt no load repeats."""
     first = plan.service.asks(replace(plan.loads[0], requests=1, warm_up=0), 0)[0]
     ready = server.ready(target, plan.endpoint, Ask(prompt=first.prompt[:16], output_len=2))
@@ -235,10 +235,14 @@ def _ready(plan: Plan, target: server.Server, shortest: int) -> server.Server:
 
 
 def _bench(
-    plan: Plan, target: server.Server, launch: Mapping[str, Any], where: Path, observe: Observer
+    plan: ServingPlan,
+    target: server.Server,
+    launch: Mapping[str, Any],
+    where: Path,
+    observe: Observer,
 ) -> Bench:
     assert plan.generator is not None, "a plan that is run has a generator"
-    context = Context(
+    context = ServingContext(
         run_id=plan.run_id,
         service=plan.service,
         server=target,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tpubench.costs.importers import read_catalogue
-from tpubench.costs.importers._catalogue import Imported, line_ranges
+from tpubench.costs.importers._catalogue import ImportedPrices, line_ranges
 from tpubench.costs.price_diff import diff, partial
 from tpubench.devices.prices import price
 
@@ -23,14 +23,14 @@ OTHER = "a2-highgpu-8g,,,11.90,3.10,us-central1,us-central1-a"
 GPU = ",A100,8,21.87,8.0,us-central1,us-central1-a"
 
 
-def skypilot(folder: Path, cloud: str, *lines: str) -> Imported:
+def skypilot(folder: Path, cloud: str, *lines: str) -> ImportedPrices:
     path = folder / cloud / "vms.csv"
     path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join([HEADER, *lines]) + "\n", encoding="utf-8")
     return read_catalogue("skypilot", path, DAY)
 
 
-def rates(imported: Imported) -> dict[str, float]:
+def rates(imported: ImportedPrices) -> dict[str, float]:
     return {entry.id: round(entry.usd_per_chip_hour, 4) for entry in imported.prices}
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tpubench.costs.allocation.answer import Answer, allocate
+from tpubench.costs.allocation.answer import PlanAnswer, allocate
 from tpubench.devices.prices import prices
 
 PLANS = Path(__file__).parent / "plans"
 
 
-def answer(name: str, tmp_path: Path) -> Answer:
+def answer(name: str, tmp_path: Path) -> PlanAnswer:
     day = dt.date(2026, 11, 28)
     return allocate(PLANS / name, prices(), tmp_path, day, answer_only=True, force=False)
 

@@ -13,14 +13,14 @@ from tpubench.costs.import_files import ImportReport, import_files, settings
 from tpubench.costs.imported import Given, Origin, place, precision, to_rows
 from tpubench.errors import UsageError
 from tpubench.estimates.published.beyond_peak import beyond_peak
-from tpubench.results.importers import Figure, Record
+from tpubench.results.importers import ImportedFigure, Record
 from tpubench.results.row import Row
 from tpubench.results.store import files, iter_rows, scan
 from tpubench.results.verify import verify_store
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 ORIGIN = Origin(format_name="vllm-bench", file="x.json", sha256="0" * 64)
-RATE = Figure(metric="output_tok_s", value=800.0)
+RATE = ImportedFigure(metric="output_tok_s", value=800.0)
 
 
 def record(**changes: Any) -> Record:

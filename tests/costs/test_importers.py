@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tpubench.costs.importers import formats, read_catalogue
-from tpubench.costs.importers._catalogue import Imported
+from tpubench.costs.importers._catalogue import ImportedPrices
 from tpubench.costs.price_files import read_prices, write_prices
 from tpubench.errors import UsageError
 
@@ -26,20 +26,20 @@ AWS = (
 HUNT = "instance_name,location,price,cpu,memory,gpu_count,gpu_name,gpu_memory,spot,disk_size"
 
 
-def skypilot(folder: Path, cloud: str, header: str, *lines: str) -> Imported:
+def skypilot(folder: Path, cloud: str, header: str, *lines: str) -> ImportedPrices:
     path = folder / cloud / "vms.csv"
     path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
     return read_catalogue("skypilot", path, DAY)
 
 
-def gpuhunt(folder: Path, name: str, text: str) -> Imported:
+def gpuhunt(folder: Path, name: str, text: str) -> ImportedPrices:
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return read_catalogue("gpuhunt", path, DAY)
 
 
-def rates(found: Imported) -> dict[tuple[str, str, str], float]:
+def rates(found: ImportedPrices) -> dict[tuple[str, str, str], float]:
     return {(p.accelerator, p.region, p.term): round(p.usd_per_chip_hour, 5) for p in found.prices}
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sample_rows import make_row
 
-from tpubench.costs.allocation.answer import Answer, allocate
+from tpubench.costs.allocation.answer import PlanAnswer, allocate
 from tpubench.costs.allocation.evidence import find_speeds
 from tpubench.costs.allocation.infeasible import InfeasibleError
 from tpubench.costs.allocation.plan import read_plan
@@ -96,7 +96,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def answer(folder: Path, text: str) -> Answer:
+def answer(folder: Path, text: str) -> PlanAnswer:
     return allocate(write(folder, text), prices(), folder / "store", TODAY, answer_only=True)
 
 

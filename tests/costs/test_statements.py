@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from random_plans import random_plan
 
-from tpubench.costs.allocation.answer import Answer, allocate, answer
+from tpubench.costs.allocation.answer import PlanAnswer, allocate, answer
 from tpubench.costs.allocation.plan import plan_of
 from tpubench.costs.allocation.statements import OPERATING
 from tpubench.errors import UsageError
@@ -68,7 +68,7 @@ demand = {{ chat = 1.5 }}
 """
 
 
-def solved(folder: Path, text: str = PLAN) -> Answer:
+def solved(folder: Path, text: str = PLAN) -> PlanAnswer:
     path = folder / "plan.toml"
     path.write_text(text, encoding="utf-8")
     return allocate(path, {}, folder / "store", TODAY, answer_only=True)

@@ -12,7 +12,7 @@ from command_line import Call, caller
 from random_plans import random_plan, toml
 from sample_rows import make_row
 
-from tpubench.costs.allocation.answer import Answer, answer
+from tpubench.costs.allocation.answer import PlanAnswer, answer
 from tpubench.costs.allocation.plan import plan_of
 from tpubench.costs.allocation.stored import keep, newest
 from tpubench.results import store as facts
@@ -27,7 +27,7 @@ def content() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def solved() -> Answer:
+def solved() -> PlanAnswer:
     return answer(plan_of(content(), "plan"), ["a remark"])
 
 
@@ -40,7 +40,7 @@ def call(
     return caller(monkeypatch, capfd)
 
 
-def test_what_is_kept_is_what_was_solved(solved: Answer, tmp_path: Path) -> None:
+def test_what_is_kept_is_what_was_solved(solved: PlanAnswer, tmp_path: Path) -> None:
     assert newest(tmp_path) == (None, [])
     keep(solved, tmp_path, NOW - dt.timedelta(days=1))
     path = keep(solved, tmp_path, NOW)
@@ -63,7 +63,7 @@ def test_a_plan_is_solved_kept_and_shown(call: Call) -> None:
     assert len([*Path("facts/plans").glob("*.plan.json")]) == 2
 
 
-def test_the_plan_stands_below_what_was_measured(call: Call, solved: Answer) -> None:
+def test_the_plan_stands_below_what_was_measured(call: Call, solved: PlanAnswer) -> None:
     facts.write(Path("facts"), "run", [make_row("output_tok_s", [9.0], device="tpu-v6e")])
     keep(solved, Path("facts"), NOW)
     document = call("report", "--store", "facts", "--json", "--format", "html", "--format", "md")
@@ -87,7 +87,7 @@ def test_the_plan_stands_below_what_was_measured(call: Call, solved: Answer) -> 
     ],
 )
 def test_a_damaged_plan_is_named_and_hides_nothing(
-    call: Call, solved: Answer, text: str, said: str
+    call: Call, solved: PlanAnswer, text: str, said: str
 ) -> None:
     Path("facts").mkdir()
     keep(solved, Path("facts"), NOW)
@@ -98,7 +98,7 @@ def test_a_damaged_plan_is_named_and_hides_nothing(
     assert json.loads(done.out)["plan"]["name"] == solved.name
 
 
-def test_a_plan_with_a_figure_that_is_none_is_named(solved: Answer, tmp_path: Path) -> None:
+def test_a_plan_with_a_figure_that_is_none_is_named(solved: PlanAnswer, tmp_path: Path) -> None:
     path = keep(solved, tmp_path, NOW)
     document = json.loads(path.read_text(encoding="utf-8"))
     document["answer"]["objective_usd"] = float("nan")

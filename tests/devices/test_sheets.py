@@ -8,7 +8,7 @@ import math
 import pytest
 
 from tpubench.devices.precisions import PEAKS
-from tpubench.devices.sheets import Device, device, devices
+from tpubench.devices.sheets import DeviceSheet, device, devices
 from tpubench.errors import UsageError
 
 ASKED = [
@@ -38,7 +38,7 @@ def test_every_promised_device_is_in_the_table(name: str) -> None:
 
 
 @pytest.mark.parametrize("entry", devices().values(), ids=lambda d: d.name)
-def test_every_figure_is_plausible(entry: Device) -> None:
+def test_every_figure_is_plausible(entry: DeviceSheet) -> None:
     assert set(entry.peak_flop_s) <= set(PEAKS)
     numbers = [entry.hbm_bytes, entry.hbm_bytes_s, entry.interconnect_bytes_s, entry.tdp_w]
     for number in (*numbers, *entry.peak_flop_s.values()):
@@ -50,7 +50,7 @@ def test_every_figure_is_plausible(entry: Device) -> None:
 
 
 @pytest.mark.parametrize("entry", devices().values(), ids=lambda d: d.name)
-def test_every_figure_has_its_own_source_and_date(entry: Device) -> None:
+def test_every_figure_has_its_own_source_and_date(entry: DeviceSheet) -> None:
     for name, figure in entry.figures.items():
         assert figure.source, name
         assert dt.date(2026, 1, 1) <= figure.as_of <= dt.date(2026, 11, 28), name
@@ -58,7 +58,7 @@ def test_every_figure_has_its_own_source_and_date(entry: Device) -> None:
 
 
 @pytest.mark.parametrize("entry", devices().values(), ids=lambda d: d.name)
-def test_narrower_arithmetic_is_never_slower(entry: Device) -> None:
+def test_narrower_arithmetic_is_never_slower(entry: DeviceSheet) -> None:
     """But for Blackwell Ultra, which gave up its int8 units."""
     peaks = entry.peak_flop_s
     order = [name for name in ("float32", "tf32", "bfloat16", "fp8", "fp4") if name in peaks]

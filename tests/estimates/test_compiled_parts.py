@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tpubench.devices.sheets import device
 from tpubench.errors import RunFailedError, UsageError
 from tpubench.estimates.compiled import children, timing
-from tpubench.estimates.compiled.hlo import Collective, Cost, cost
+from tpubench.estimates.compiled.hlo import Exchange, ProgramCost, cost
 from tpubench.estimates.compiled.targets import target
 from tpubench.suite.compiling.stablehlo import annotated
 from tpubench.suite.compiling.wire import fields, message, varint
@@ -134,7 +134,7 @@ def test_costs_are_counted_by_where_the_bytes_live() -> None:
     )
     assert (found.cycles, found.streaming_cycles) == (1200, 1000)
     assert (found.streaming_bytes, found.prefetch_bytes) == (2 * 1024**2, 2 * 1024**2)
-    assert found.collectives == (Collective(kind="all-reduce", bytes=4 * 8 * 1024, devices=4),)
+    assert found.collectives == (Exchange(kind="all-reduce", bytes=4 * 8 * 1024, devices=4),)
     assert found.custom_calls == {"tpu_custom_call": 1}
     assert found.uncovered == {"copy-start": 1, "custom-call": 1, "all-reduce": 1}
 
@@ -184,7 +184,7 @@ def test_an_exchange_is_found_inside_what_hides_it() -> None:
         ),
         devices=8,
     )
-    assert found.collectives == (Collective(kind="all-gather", bytes=128, devices=8),)
+    assert found.collectives == (Exchange(kind="all-gather", bytes=128, devices=8),)
 
 
 def test_traffic_of_the_caches_can_be_left_to_the_attention() -> None:
@@ -198,19 +198,19 @@ def test_traffic_of_the_caches_can_be_left_to_the_attention() -> None:
     assert cost(module(entry), elsewhere=[3]).prefetch_bytes == 0
 
 
-def plain(cycles: float, **more: float) -> Cost:
+def plain(cycles: float, **more: float) -> ProgramCost:
     base = {"streaming_cycles": 0.0, "streaming_bytes": 0.0, "prefetch_bytes": 0.0}
-    return Cost(cycles=cycles, **{**base, **more})
+    return ProgramCost(cycles=cycles, **{**base, **more})
 
 
-NOTHING = timing.Attention(flops=0, cache_bytes=0, calls=0)
+NOTHING = timing.AttentionCost(flops=0, cache_bytes=0, calls=0)
 
 
 def test_the_dense_part_is_the_largest_of_its_bounds() -> None:
     v6e = target("v6e")
     peak, bandwidth = v6e.peak_flop_s("bfloat16"), v6e.hbm_bytes_s
 
-    def dense(cost_: Cost, flops: float = 0) -> tuple[float, str]:
+    def dense(cost_: ProgramCost, flops: float = 0) -> tuple[float, str]:
         time = timing.step_time(cost_, NOTHING, flops=flops, dtype="bfloat16", target=v6e)
         return time.dense_s, time.bound
 
@@ -240,21 +240,21 @@ def test_attention_of_a_decode_step_is_its_cache_over_the_bandwidth() -> None:
 def test_an_all_reduce_is_a_reduce_scatter_and_an_all_gather() -> None:
     v6e = target("v6e", 4)  # 2x2: one link on each of two axes, 100 GB/s each way
     assert v6e.link_bytes_s == pytest.approx(800e9 / 8)
-    gather = Collective(kind="all-gather", bytes=2**20, devices=4)
+    gather = Exchange(kind="all-gather", bytes=2**20, devices=4)
     once = 0.75 * 2**20 / 200e9 + 2 * timing.HOP_LATENCY_S
     assert timing.exchange_s(gather, v6e) == pytest.approx(once)
-    reduce = Collective(kind="all-reduce", bytes=2**20, devices=4)
+    reduce = Exchange(kind="all-reduce", bytes=2**20, devices=4)
     assert timing.exchange_s(reduce, v6e) == pytest.approx(2 * once)
-    scatter = Collective(kind="reduce-scatter", bytes=2**18, devices=4)
+    scatter = Exchange(kind="reduce-scatter", bytes=2**18, devices=4)
     assert timing.exchange_s(scatter, v6e) == pytest.approx(once)
-    alone = Collective(kind="all-reduce", bytes=2**20, devices=1)
+    alone = Exchange(kind="all-reduce", bytes=2**20, devices=1)
     assert timing.exchange_s(alone, v6e) == 0
 
 
 def test_rings_have_twice_the_links_and_half_the_way() -> None:
     line, ring = target("v6e", topology="1x8"), target("v6e", topology="1x16")
-    gather = Collective(kind="all-gather", bytes=2**30, devices=8)
-    wide = Collective(kind="all-gather", bytes=2**30, devices=16)
+    gather = Exchange(kind="all-gather", bytes=2**30, devices=8)
+    wide = Exchange(kind="all-gather", bytes=2**30, devices=16)
     assert timing.exchange_s(wide, ring) < timing.exchange_s(gather, line) * 0.6
 
 
@@ -262,11 +262,16 @@ def test_rings_have_twice_the_links_and_half_the_way() -> None:
 def test_layers_beyond_the_second_cost_what_the_second_added(
     layers: int, head: float, layer: float
 ) -> None:
-    each = Collective(kind="all-reduce", bytes=1024, devices=4)
-    one = Cost(cycles=head + layer, streaming_cycles=0, streaming_bytes=0, prefetch_bytes=0,
-               collectives=(each,) * 3, uncovered={"copy": 5}, custom_calls={"k": 1})  # fmt: skip
-    two = Cost(cycles=head + 2 * layer, streaming_cycles=0, streaming_bytes=0, prefetch_bytes=0,
-               collectives=(each,) * 5, uncovered={"copy": 8}, custom_calls={"k": 2})  # fmt: skip
+    each = Exchange(kind="all-reduce", bytes=1024, devices=4)
+    nothing = {"streaming_cycles": 0, "streaming_bytes": 0, "prefetch_bytes": 0}
+    one = ProgramCost(
+        cycles=head + layer, collectives=(each,) * 3, uncovered={"copy": 5},
+        custom_calls={"k": 1}, **nothing,
+    )  # fmt: skip
+    two = ProgramCost(
+        cycles=head + 2 * layer, collectives=(each,) * 5, uncovered={"copy": 8},
+        custom_calls={"k": 2}, **nothing,
+    )  # fmt: skip
     whole = timing.extrapolate(one, two, layers)
     assert math.isclose(whole.cycles, head + layers * layer, rel_tol=1e-6, abs_tol=1e-3)
     assert len(whole.collectives) == 1 + 2 * layers

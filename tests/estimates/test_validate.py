@@ -9,7 +9,7 @@ import pytest
 
 from tpubench.devices.list_price import device_price
 from tpubench.errors import UsageError
-from tpubench.estimates.published.pairs import Judged, order
+from tpubench.estimates.published.pairs import PredictedLine, order
 from tpubench.estimates.published.validate import Validation, accuracy, validate
 
 TABLE = Path(__file__).with_name("table.csv")
@@ -63,7 +63,7 @@ def test_what_was_never_seen_has_a_wider_interval(found: Validation) -> None:
 
 def test_a_pair_is_judged_by_the_published_order(found: Validation) -> None:
     gpu, tpu, _ = found.judged
-    swapped = Judged(line=3, source="made-up", problem=tpu.problem, value=1e6 * gpu.value,
+    swapped = PredictedLine(line=3, source="made-up", problem=tpu.problem, value=1e6 * gpu.value,
                      predicted=tpu.predicted)  # fmt: skip
     faster, cheaper = order([gpu, swapped])
     assert (faster.pairs, faster.right) == (1, 0)

@@ -19,7 +19,7 @@ from tpubench.reports.answers import view, words
 from tpubench.reports.answers.build import Answers
 from tpubench.reports.answers.model import grid
 from tpubench.reports.answers.service import at_level
-from tpubench.reports.answers.settings import RANGES, Settings, parse
+from tpubench.reports.answers.settings import RANGES, ReportSettings, parse
 from tpubench.reports.answers.verdicts import answer_with
 from tpubench.results.select import select
 
@@ -102,7 +102,7 @@ def link(browser: Any, arguments: list[str]) -> Any:
     return browser.execute_script(READ)
 
 
-def expected(answers: Answers, settings: Settings) -> Answers:
+def expected(answers: Answers, settings: ReportSettings) -> Answers:
     return Answers(
         settings=settings,
         lines=answers.lines,

@@ -8,11 +8,11 @@ import pytest
 from page_rows import PEAKS, WORK, environment, inference, limits, scan
 
 from tpubench.reports.findings import find
-from tpubench.reports.roofline import Placement, Roof, Unplaced, place
+from tpubench.reports.roofline import Roof, RooflinePoint, Unplaced, place
 from tpubench.results.row import Row
 
 
-def placed(rows: list[Row]) -> tuple[list[Placement], list[Unplaced]]:
+def placed(rows: list[Row]) -> tuple[list[RooflinePoint], list[Unplaced]]:
     return place(find(scan(rows), dt.datetime(2026, 1, 2, tzinfo=dt.UTC)).summaries)
 
 

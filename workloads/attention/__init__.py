@@ -47,7 +47,7 @@ _HEADS = {
 _PHASES = ("prefill", "decode")
 
 
-class Attention(Workload):
+class AttentionOnly(Workload):
     """Attention by itself: causal over a prompt, or one token over a filled cache."""
 
     name = "attention"

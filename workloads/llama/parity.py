@@ -25,7 +25,7 @@ from tpubench.workloads.llama import reference as reference
 from tpubench.workloads.llama.config import LlamaConfig
 from tpubench.workloads.llama.observed import Observed, observe
 from tpubench.workloads.llama.quantized import FLOAT32, STORED, Held, held
-from tpubench.workloads.llama.recall import Asked, eager, floor, place, recalled
+from tpubench.workloads.llama.recall import ToForce, eager, floor, place, recalled
 from tpubench.workloads.llama.reference import Forced, Place, Task
 from tpubench.workloads.llama.step import LlamaStep
 from tpubench.workloads.llama.weights import Drawn
@@ -179,11 +179,11 @@ def _judged(case: Case, step: LlamaStep, seen: Observed, means: Means) -> Iterat
     keep = tuple(seen.kept)
     narrow = case.dtype == "fp8"
     asked = [
-        Asked(rows=seen.drawn, dtype=torch.float32, keep=keep, exact=True),
-        Asked(
+        ToForce(rows=seen.drawn, dtype=torch.float32, keep=keep, exact=True),
+        ToForce(
             rows=[] if exact else seen.drawn, dtype=dtype, keep=keep, exact=as_stated, narrow=narrow
         ),
-        Asked(rows=rest, dtype=dtype, keep=(), exact=as_stated, narrow=narrow),
+        ToForce(rows=rest, dtype=dtype, keep=(), exact=as_stated, narrow=narrow),
     ]
     truth, usual, others = recalled(
         held(case), step.weights, seen.ids, seen.judged_from, asked, means, seen.routing
@@ -264,7 +264,7 @@ def _routes(passes: Sequence[Forced]) -> list[Tensor]:
 
 def _against_bfloat16(step: LlamaStep, seen: Observed, means: Means) -> Iterator[Parity]:
     """What the quantised program says, against its weights in bfloat16 computed in float32."""
-    asked = [Asked(rows=seen.drawn, dtype=torch.float32, keep=tuple(seen.kept), exact=True)]
+    asked = [ToForce(rows=seen.drawn, dtype=torch.float32, keep=tuple(seen.kept), exact=True)]
     plain = Held(dtype=torch.bfloat16)
     (truth,) = recalled(plain, step.weights, seen.ids, seen.judged_from, asked, means)
     assert truth is not None

@@ -17,7 +17,7 @@ from tpubench.workloads.llama.weights import Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ToForce:
     """Sequences to be forced, and how."""
 
     rows: Sequence[int]
@@ -32,7 +32,7 @@ def recalled(
     weights: Source,
     ids_BL: Tensor,
     judged_from: int,
-    asked: Sequence[Asked],
+    asked: Sequence[ToForce],
     means: Means,
     routing: Tensor | None = None,
 ) -> list[Forced | None]:

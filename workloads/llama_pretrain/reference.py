@@ -26,7 +26,7 @@ Get = Callable[[str], Tensor]
 """One weight by name: float32, on the device of the computation."""
 
 
-class FeedForward(Protocol):
+class MixedFeedForward(Protocol):
     """What a layer has in place of one feed-forward; kept until the layer is done."""
 
     def __call__(self, x_BLD: Tensor) -> Tensor: ...
@@ -41,7 +41,7 @@ class Mixing(Protocol):
     def identity(self) -> dict[str, object]:
         """What tells it from others, as JSON values."""
 
-    def ffn(self, index: int, layer: Layer, rows: slice, *, judge: bool) -> FeedForward | None:
+    def ffn(self, index: int, layer: Layer, rows: slice, *, judge: bool) -> MixedFeedForward | None:
         """That of a layer for some of the sequences; None where the layer is dense. judge: whether
         the route is judged on the way."""
 
@@ -266,5 +266,5 @@ def _names(config: LlamaConfig, index: int) -> list[str]:
 
 def _ffn(
     mixing: Mixing | None, index: int, layer: Layer, rows: slice, *, judge: bool
-) -> FeedForward | None:
+) -> MixedFeedForward | None:
     return None if mixing is None else mixing.ffn(index, layer, rows, judge=judge)

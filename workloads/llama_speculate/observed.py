@@ -24,7 +24,7 @@ class Logits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
+class ObservedRounds:
     """What a pass gave, on the CPU.
 
     ids: [B, L + new], prompts and kept tokens. ending: the same up to the newest token before the
@@ -46,7 +46,7 @@ class Observed:
 
 
 @torch.no_grad()
-def observe(step: SpeculativeStep, drawn: Sequence[int]) -> Observed:
+def observe(step: SpeculativeStep, drawn: Sequence[int]) -> ObservedRounds:
     """Run rounds again; ``drawn``: sequences whose logits are kept.
 
     The last round goes first: each round overwrites the slots from its own position on.
@@ -71,7 +71,7 @@ def observe(step: SpeculativeStep, drawn: Sequence[int]) -> Observed:
     origins = [True]
     for done in step.rounds[:-1]:
         origins += [False] * done.kept + [True]
-    return Observed(
+    return ObservedRounds(
         ids=ids,
         ending=torch.cat((ids[:, : ends + 1], last.drafts.cpu()), dim=1),
         by_target=torch.tensor([*origins, *[False] * last.kept, True]),

@@ -24,10 +24,10 @@ from tpubench.workloads.llama import parity as single
 from tpubench.workloads.llama import reference
 from tpubench.workloads.llama.parity import TWIN_TOLERANCE, worst_row
 from tpubench.workloads.llama.quantized import FLOAT32, held
-from tpubench.workloads.llama.recall import Asked, eager, floor, place, recalled
+from tpubench.workloads.llama.recall import ToForce, eager, floor, place, recalled
 from tpubench.workloads.llama.reference import Task
 from tpubench.workloads.llama.weights import Source
-from tpubench.workloads.llama_speculate.observed import Logits, Observed, observe
+from tpubench.workloads.llama_speculate.observed import Logits, ObservedRounds, observe
 from tpubench.workloads.llama_speculate.step import FIRST_LAYERS, SpeculativeStep
 
 TWIN_OUTPUT = 16
@@ -109,7 +109,7 @@ def _twin(case: Case, means: Means) -> Parity:
     )
 
 
-def _acceptance(case: Case, seen: Observed, pinned: Sequence[int]) -> Parity:
+def _acceptance(case: Case, seen: ObservedRounds, pinned: Sequence[int]) -> Parity:
     """That the pinned work was done: rounds, kept proposals, tokens."""
     off = abs(len(seen.kept) - len(pinned))
     off += sum(one != other for one, other in zip(seen.kept, pinned, strict=False))
@@ -127,7 +127,7 @@ def _judged(
     case: Case,
     means: Means,
     weights: Source,
-    seen: Observed,
+    seen: ObservedRounds,
     observed: Logits,
     drawn: list[int],
     by_target: bool,
@@ -137,8 +137,8 @@ def _judged(
     dtype, as_stated = measured or (torch.float32, True)
     keep = tuple(observed.kept)
     asked = [
-        Asked(rows=drawn, dtype=torch.float32, keep=keep, exact=True),
-        Asked(rows=drawn if measured else [], dtype=dtype, keep=keep, exact=as_stated),
+        ToForce(rows=drawn, dtype=torch.float32, keep=keep, exact=True),
+        ToForce(rows=drawn if measured else [], dtype=dtype, keep=keep, exact=as_stated),
     ]
     truth, usual = recalled(held(case), weights, seen.ending, seen.length, asked, means)
     assert truth is not None
@@ -163,7 +163,7 @@ def _judged(
     together = [("regret", "float32", torch.cat(regrets, dim=1))]
     rest = [row for row in range(len(seen.ids)) if row not in drawn]
     if rest:
-        ask = [Asked(rows=rest, dtype=dtype, keep=(), exact=as_stated)]
+        ask = [ToForce(rows=rest, dtype=dtype, keep=(), exact=as_stated)]
         (others,) = recalled(held(case), weights, seen.ids, seen.length, ask, means)
         assert others is not None
         mine = others.regret[:, seen.by_target == by_target]

@@ -26,7 +26,7 @@ from tpubench.workloads.llama.weights import Piece, Source, fill, source
 from tpubench.workloads.llama_speculate.acceptance import positions
 
 
-class Pair(nn.Module):
+class TargetAndDraft(nn.Module):
     """Target and draft as one module, either of which a call runs."""
 
     def __init__(self, target: Llama, draft: Llama | None) -> None:
@@ -98,7 +98,7 @@ class SpeculativeStep(Step):
 
     def __init__(
         self,
-        pair: Pair,
+        pair: TargetAndDraft,
         caches: tuple[KVCache, KVCache | None],
         prompt_BL: Tensor,
         *,
@@ -334,7 +334,7 @@ def build(
     prompt_BL = torch.randint(0, config.vocab, (batch, length), generator=generator)
     free = [torch.randint(0, config.vocab, (batch, k), generator=generator) for _ in kept]
     return SpeculativeStep(
-        Pair(target, drafting).eval(),
+        TargetAndDraft(target, drafting).eval(),
         (target_cache, draft_cache),
         prompt_BL.to(where),
         kept=kept,

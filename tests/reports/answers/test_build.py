@@ -16,7 +16,7 @@ from tpubench.devices.prices import Price, prices
 from tpubench.errors import UsageError
 from tpubench.reports.answers import words
 from tpubench.reports.answers.build import Answers, build
-from tpubench.reports.answers.settings import Settings, parse
+from tpubench.reports.answers.settings import ReportSettings, parse
 from tpubench.reports.findings import find
 from tpubench.results.row import Row, to_table
 from tpubench.results.select import select
@@ -42,7 +42,9 @@ def measured(device: str, *rates: float, **changes: Any) -> list[Row]:
 
 
 def answers(
-    *groups: list[Row], settings: Settings | None = None, table: dict[str, Price] | None = None
+    *groups: list[Row],
+    settings: ReportSettings | None = None,
+    table: dict[str, Price] | None = None,
 ) -> Answers:
     rows = [row for group in groups for row in group]
     return build(find(Scan(table=to_table(rows), unreadable=[]), NOW, table), settings)

@@ -14,7 +14,7 @@ from sample_rows import make_row
 from tpubench.costs.price_files import all_prices, published_owned
 from tpubench.devices.prices import Price
 from tpubench.reports.answers.build import Answers, build
-from tpubench.reports.answers.settings import Settings, parse
+from tpubench.reports.answers.settings import ReportSettings, parse
 from tpubench.reports.answers.verdicts import WayCost
 from tpubench.reports.findings import find
 from tpubench.results.row import Row, to_table
@@ -48,7 +48,9 @@ def rows(device: str, *rates: float) -> list[Row]:
     ]
 
 
-def answers(settings: Settings | None = None, table: dict[str, Price] | None = None) -> Answers:
+def answers(
+    settings: ReportSettings | None = None, table: dict[str, Price] | None = None
+) -> Answers:
     both = [*rows("tpu-v7", 1000, 1010, 990), *rows("nvidia-gb200", 1500, 1510, 1490)]
     return build(find(Scan(table=to_table(both), unreadable=[]), NOW, table), settings)
 
@@ -98,7 +100,7 @@ def test_owning_at_published_figures_is_shown_and_decides_nothing() -> None:
     )
     from tpubench.reports.answers.verdicts import answer
 
-    bare = answer(without, Settings(), NOW.date())
+    bare = answer(without, ReportSettings(), NOW.date())
     assert bare.flips == one.flips
     assert bare.ratio_range == one.ratio_range
     assert [v.compared for v in bare.verdicts] == [v.compared for v in one.verdicts]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tpubench.costs.allocation.answer import Answer, allocate
+from tpubench.costs.allocation.answer import PlanAnswer, allocate
 from tpubench.devices.prices import prices
 from tpubench.reports import page, plan_words
 from tpubench.reports.answers.plan import plan_view
@@ -77,13 +77,13 @@ evidence = "published"
 
 
 @pytest.fixture(scope="module")
-def answer(tmp_path_factory: pytest.TempPathFactory) -> Answer:
+def answer(tmp_path_factory: pytest.TempPathFactory) -> PlanAnswer:
     path = tmp_path_factory.mktemp("plan") / "plan.toml"
     path.write_text(PLAN, encoding="utf-8")
     return allocate(path, prices(), path.parent, dt.date(2026, 11, 28))
 
 
-def test_the_first_screen_says_what_the_terminal_says(answer: Answer) -> None:
+def test_the_first_screen_says_what_the_terminal_says(answer: PlanAnswer) -> None:
     view = plan_view(answer)
     sentences = [one.text for one in plan_words.answer(answer.verdict)]
     assert view.detail == sentences[0]
@@ -97,13 +97,13 @@ def test_the_first_screen_says_what_the_terminal_says(answer: Answer) -> None:
     )
 
 
-def test_every_flip_comes_with_the_setting_that_goes_there(answer: Answer) -> None:
+def test_every_flip_comes_with_the_setting_that_goes_there(answer: PlanAnswer) -> None:
     view = plan_view(answer)
     assert view.flips
     assert all(command.startswith("--set '") for _, command in view.flips)
 
 
-def test_the_power_by_year_is_that_of_the_chips_bought(answer: Answer) -> None:
+def test_the_power_by_year_is_that_of_the_chips_bought(answer: PlanAnswer) -> None:
     bought = {"tpu-v7": 1.0, "nvidia-gb300": 1.9}
     by_hand, standing = [], 0.0
     for power in answer.power:
@@ -117,7 +117,9 @@ def test_the_power_by_year_is_that_of_the_chips_bought(answer: Answer) -> None:
     assert {power.limit_mw for power in answer.power} == {500.0}
 
 
-def test_the_page_is_written_and_a_plans_name_is_only_text(answer: Answer, tmp_path: Path) -> None:
+def test_the_page_is_written_and_a_plans_name_is_only_text(
+    answer: PlanAnswer, tmp_path: Path
+) -> None:
     (path,) = page.write_plan(answer, tmp_path)
     html = path.read_text(encoding="utf-8")
     assert "Two chips &lt;b&gt;" in html
@@ -136,13 +138,13 @@ PRICED = PLAN.replace(
 
 
 @pytest.fixture(scope="module")
-def priced(tmp_path_factory: pytest.TempPathFactory) -> Answer:
+def priced(tmp_path_factory: pytest.TempPathFactory) -> PlanAnswer:
     path = tmp_path_factory.mktemp("priced") / "plan.toml"
     path.write_text(PRICED, encoding="utf-8")
     return allocate(path, prices(), path.parent, dt.date(2026, 11, 28))
 
 
-def test_capex_and_revenue_stand_on_one_chart(priced: Answer) -> None:
+def test_capex_and_revenue_stand_on_one_chart(priced: PlanAnswer) -> None:
     (panel,) = money_chart(priced).panels
     assert isinstance(panel, Plane)
     drawn = {one.name: [point.y for point in one.points] for one in panel.series}
@@ -154,7 +156,7 @@ def test_capex_and_revenue_stand_on_one_chart(priced: Answer) -> None:
     assert max(map(max, drawn.values())) <= panel.y.high
 
 
-def test_money_is_there_by_year_and_by_scenario(priced: Answer, tmp_path: Path) -> None:
+def test_money_is_there_by_year_and_by_scenario(priced: PlanAnswer, tmp_path: Path) -> None:
     tables = [
         block
         for section in plan_sections(priced)

@@ -10,7 +10,7 @@ from sample_rows import make_row
 
 from tpubench.reports.answers.build import build
 from tpubench.reports.answers.service import Curve, at_level
-from tpubench.reports.answers.settings import Settings, parse
+from tpubench.reports.answers.settings import ReportSettings, parse
 from tpubench.reports.findings import find
 from tpubench.results.row import to_table
 from tpubench.results.store import Scan
@@ -23,7 +23,7 @@ CURVE = Curve(
 
 
 def test_at_a_load_that_was_served_it_is_the_measured_figure() -> None:
-    found = at_level(CURVE, Settings(slo=20.0))
+    found = at_level(CURVE, ReportSettings(slo=20.0))
     assert (found.rate, found.how) == (800.0, "measured")
     assert found.usd_per_mtok == pytest.approx(3.6e6 / 3600 / 800)
     assert found.tok_s_per_mw == pytest.approx(800 / 500 * 1e6)
@@ -31,28 +31,28 @@ def test_at_a_load_that_was_served_it_is_the_measured_figure() -> None:
 
 
 def test_electricity_is_a_part_of_what_an_owned_chip_costs() -> None:
-    found = at_level(CURVE, Settings(slo=20.0, electricity=2.0, tpu_price=0.5))
+    found = at_level(CURVE, ReportSettings(slo=20.0, electricity=2.0, tpu_price=0.5))
     assert found.usd_per_mtok == pytest.approx((3.6 + 0.6) * 0.5 * 1e6 / 3600 / 800)
 
 
 def test_between_two_loads_it_is_interpolated_on_logarithms() -> None:
-    found = at_level(CURVE, Settings(slo=math.sqrt(20 * 40)))
+    found = at_level(CURVE, ReportSettings(slo=math.sqrt(20 * 40)))
     assert found.how == "interpolated"
     assert found.rate == pytest.approx(math.sqrt(800 * 200))
 
 
 def test_beyond_the_quickest_nothing_is_said() -> None:
-    found = at_level(CURVE, Settings(slo=41.0))
+    found = at_level(CURVE, ReportSettings(slo=41.0))
     assert (found.rate, found.usd_per_mtok) == (None, None)
     assert found.how == "not reached: 40 tok/s a user at most"
 
 
 def test_below_the_slowest_it_is_the_slowest_that_was_served() -> None:
-    assert at_level(CURVE, Settings(slo=1.0)).rate == 1000.0
+    assert at_level(CURVE, ReportSettings(slo=1.0)).rate == 1000.0
 
 
 def test_readiness_slows_users_and_chips_alike() -> None:
-    found = at_level(CURVE, Settings(slo=20.0, readiness=0.5))
+    found = at_level(CURVE, ReportSettings(slo=20.0, readiness=0.5))
     assert (found.rate, found.how) == (100.0, "measured")
 
 
@@ -63,7 +63,7 @@ def test_a_measured_sweep_becomes_a_curve() -> None:
         for metric, value, power in (("tpot_s", 0.02, 0.5), ("output_tok_s_per_chip", 50.0, 0.5))
     ]
     scan = Scan(table=to_table(rows), unreadable=[])
-    found = build(find(scan, dt.datetime(2026, 1, 2, tzinfo=dt.UTC)), Settings(slo=30.0))
+    found = build(find(scan, dt.datetime(2026, 1, 2, tzinfo=dt.UTC)), ReportSettings(slo=30.0))
     (curve,) = found.curves
     assert [pace for pace, _ in curve.points] == pytest.approx([50 / math.sqrt(8), 50])
     (record,) = found.to_json()["service"]

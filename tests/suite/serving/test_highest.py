@@ -14,8 +14,8 @@ from tpubench.suite.serving import highest
 from tpubench.suite.serving.figures import Figures
 from tpubench.suite.serving.generator import Generator
 from tpubench.suite.serving.load import Load
-from tpubench.suite.serving.plan import Plan
-from tpubench.suite.serving.rows import Context, Measured
+from tpubench.suite.serving.plan import ServingPlan
+from tpubench.suite.serving.rows import Measured, ServingContext
 from tpubench.suite.serving.run import Bench
 from tpubench.suite.serving.server import Server
 from tpubench.suite.serving.slo import parse
@@ -64,7 +64,7 @@ def bench(answer: Answer, store: Path, repeats: int = 3) -> Scripted:
     service = registry.services()["llama-serve"]
     server = Server(url="http://h", model="m", engine="mock", version=None, max_len=None, here=True)
     generator = Generator(python="python", version="0.13.0")
-    plan = Plan(
+    plan = ServingPlan(
         run_id="20260101T000000-abcdef",
         service=service,
         loads=service.loads("tiny", {}),
@@ -81,7 +81,7 @@ def bench(answer: Answer, store: Path, repeats: int = 3) -> Scripted:
         price=None,
         notes=[],
     )
-    context = Context(
+    context = ServingContext(
         run_id=plan.run_id,
         service=service,
         server=server,
