@@ -36,12 +36,13 @@ def measure(way: str, layers: int) -> dict[str, float]:
 
     from tpubench.suite.backends import _dynamo
     from tpubench.workloads.llama.config import LlamaConfig
-    from tpubench.workloads.llama.model import KVCache, Llama, initialise
+    from tpubench.workloads.llama.model import KVCache, Llama
+    from tpubench.workloads.llama.weights import Drawn, fill
 
     torch.set_num_threads(1)
     config = LlamaConfig.from_json({**SHAPE, "n_layers": layers})
     model = Llama(config, 32, torch.float32)
-    initialise(model, 0)
+    fill(model, Drawn(config, 0))
     cache = KVCache(config, 1, 32, torch.float32)
     tokens, positions = torch.tensor([[7]]), torch.tensor([3])
 

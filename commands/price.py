@@ -70,7 +70,7 @@ def price_import(
     as_json: Json = False,
 ) -> None:
     """Import another tool's price catalogue; rows that make no sense are left out and named."""
-    from tpubench.costs.price_files import import_prices
+    from tpubench.costs.importers import import_prices
     from tpubench.reports.terminal import money as terminal_money
 
     imported, written = import_prices(format_name, path, as_of, provider, out)

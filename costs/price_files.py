@@ -21,7 +21,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator, model_validator
 
@@ -32,9 +31,6 @@ from tpubench.devices.names import canonical
 from tpubench.devices.prices import OwnedPart, Price, Term, given, price, prices
 from tpubench.devices.sheets import device, devices
 from tpubench.errors import UsageError
-
-if TYPE_CHECKING:
-    from tpubench.costs.importers import ImportedPrices
 
 MAX_TABLE_BYTES = 64 << 20
 PRICES_VARIABLE = "TPUBENCH_PRICES"
@@ -289,25 +285,6 @@ def table(name: str) -> list[Price]:
     if not listed:
         raise UsageError(f"{name} holds no price: an empty table would show every offer as gone")
     return listed
-
-
-def import_prices(
-    format_name: str, path: Path, as_of: str | None, provider: str | None, out: Path | None
-) -> tuple[ImportedPrices, Path]:
-    """Read a catalogue and write its prices as a table; returns both."""
-    from tpubench.costs.importers import read_catalogue
-
-    day: dt.date | None = None
-    if as_of is not None:
-        try:
-            day = dt.date.fromisoformat(as_of)
-        except ValueError:
-            raise UsageError(f"--as-of {as_of!r} is not a date such as 2026-10-01") from None
-    imported = read_catalogue(format_name, path, day, provider)
-    name = path.parent.name if path.stem == "vms" else path.stem
-    written = out or Path(f"prices-{format_name}-{name}-{as_of}.csv")
-    write_prices(written, imported.prices)
-    return imported, written
 
 
 def _read_csv(path: Path) -> list[Price]:

@@ -8,7 +8,6 @@ without a verdict. MLPerf results pair within a round, since its rules fix what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TypeGuard
 
@@ -248,11 +247,3 @@ def title(summary: Summary) -> str:
     if params.get("input_len"):
         extra.append(f"{params['input_len']} in, {params.get('output_len', '?')} out")
     return f"{text}{', ' + ', '.join(extra) if extra else ''}"
-
-
-def by_title(matched: Iterable[DevicePair]) -> dict[str, list[DevicePair]]:
-    """Pairs of the same work together."""
-    groups: dict[str, list[DevicePair]] = {}
-    for pair in matched:
-        groups.setdefault(pair.title, []).append(pair)
-    return groups

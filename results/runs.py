@@ -113,11 +113,6 @@ def _is_folder_of(store: Path, run_id: str) -> bool:
     return plain and (store / run_id).is_dir() and not (store / run_id).is_symlink()
 
 
-def size_bytes(store: Path, run_id: str) -> int:
-    """Bytes of a run's files."""
-    return sum(path.lstat().st_size for path in (store / run_id).rglob("*") if path.is_file())
-
-
 def delete(store: Path, run_id: str) -> Path:
     """Move a run out of sight; returns where it is kept. UsageError where the disk refuses."""
     aside = store / DELETED

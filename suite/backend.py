@@ -294,10 +294,3 @@ class Backend(ABC):
     @abstractmethod
     def describe(self) -> dict[str, str | int | float | bool | None]:
         """Versions and settings that must match between compared rows."""
-
-
-def to_cpu_float32(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy on the host in float32, for parity checks."""
-    import torch
-
-    return tensor.detach().to("cpu", torch.float32)

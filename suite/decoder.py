@@ -186,7 +186,8 @@ class Decoder:
         return self.kv_per_token * self.seen(context) * value_bytes
 
     def experts_touched(self, tokens: float) -> float:
-        """Share of the routed experts that ``tokens`` tokens read, routed evenly."""
+        """Share of the routed experts that ``tokens`` tokens read: 1 − (1 − k/E)ᵀ, each taking
+        k of E evenly and independently of the others."""
         if not self.experts:
             return 0.0
         return float(1 - (1 - self.top_k / self.experts) ** max(tokens, 1.0))

@@ -26,7 +26,6 @@ from tpubench.costs.userfile import Checked, read_toml
 from tpubench.errors import UsageError
 
 Value = int | float | str
-Several = Annotated[list[Value], Field(min_length=1)]
 
 _INSTEAD = (
     ("preset", "weights"),

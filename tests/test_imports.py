@@ -6,6 +6,8 @@ import ast
 import json
 import subprocess
 import sys
+from collections.abc import Collection
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,36 @@ def test_a_room_imports_only_what_it_may(path: Path) -> None:
         assert any(target == a or target.startswith(f"{a}.") for a in allowed), (
             f"{path.relative_to(ROOT)} imports tpubench.{target}"
         )
+
+
+DEFINES = {"workloads/forward/__init__.py", "workloads/_tokenizer/__init__.py"}
+"""Torch-free definitions that import their own program only when it is built."""
+
+
+def needs(path: Path, modules: Collection[str]) -> set[str]:
+    """Modules of ours that a file imports to run, in functions too: not for type checkers alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    taken = [
+        (node.module, f"{node.module}.{alias.name}")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    ]
+    return {inner if inner in modules else outer for outer, inner in taken} & set(modules)
+
+
+def test_no_import_leads_back_to_where_it_came_from() -> None:
+    """Not in functions either, where a circle hides."""
+    names = {path: f"tpubench.{path.relative_to(ROOT).with_suffix('')}" for path in FILES}
+    modules = {
+        name.replace("/", ".").removesuffix(".__init__"): path
+        for path, name in names.items()
+        if str(path.relative_to(ROOT)) not in DEFINES
+    }
+    TopologicalSorter({name: needs(path, modules) for name, path in modules.items()}).prepare()
 
 
 def loaded_by(*arguments: str) -> set[str]:

@@ -76,7 +76,6 @@ class Resolver:
 
     plan: Plan
     basis: Basis | None = None
-    solves: int = 0
 
     def answer(self, candidate: Candidate, value: float) -> Answer:
         setting = Setting(path=candidate.path, value=value, times=candidate.several)
@@ -84,7 +83,6 @@ class Resolver:
             plan = apply(self.plan, [setting])
         except UsageError:
             return None
-        self.solves += 1
         program = build(plan)
         optimum = relaxed(program, start=self.basis)
         if optimum is None:

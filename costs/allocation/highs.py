@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from tpubench.costs.allocation.program import LinearProgram
-from tpubench.costs.allocation.timeline import Floats, Ints
+from tpubench.costs.allocation.timeline import Floats
 
 TOLERANCE = 1e-8
 """Of duals: below the secondary objective's size, which must count."""
@@ -226,8 +226,3 @@ def _model(
     model.a_matrix_.index_ = matrix.indices
     model.a_matrix_.value_ = matrix.data
     return model
-
-
-def reduced_of(optimum: Optimum, columns: Ints) -> Floats:
-    """Reduced costs of some columns: what one more of an upper bound would save, if negative."""
-    return np.asarray(optimum.column_duals[columns])

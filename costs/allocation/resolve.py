@@ -18,8 +18,6 @@ from tpubench.costs.readiness import readiness_of
 from tpubench.devices.prices import STALE_AFTER_DAYS, Price
 from tpubench.errors import UsageError
 
-STALE = f"older than {STALE_AFTER_DAYS} days"
-
 
 def resolve(
     plan: Plan, table: Mapping[str, Price], folder: Path, today: dt.date

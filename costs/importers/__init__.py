@@ -12,9 +12,10 @@ import pkgutil
 from pathlib import Path
 
 from tpubench.costs.importers._catalogue import ImportedPrices, RejectedOffer
+from tpubench.costs.price_files import write_prices
 from tpubench.errors import UsageError
 
-__all__ = ["ImportedPrices", "RejectedOffer", "formats", "read_catalogue"]
+__all__ = ["ImportedPrices", "RejectedOffer", "formats", "import_prices", "read_catalogue"]
 
 
 def formats() -> list[str]:
@@ -39,3 +40,20 @@ def read_catalogue(
     module = importlib.import_module(f"{__name__}.{format_name}")
     imported: ImportedPrices = module.read(path, provider, as_of)
     return imported
+
+
+def import_prices(
+    format_name: str, path: Path, as_of: str | None, provider: str | None, out: Path | None
+) -> tuple[ImportedPrices, Path]:
+    """Read a catalogue and write its prices as a table; returns both."""
+    day: dt.date | None = None
+    if as_of is not None:
+        try:
+            day = dt.date.fromisoformat(as_of)
+        except ValueError:
+            raise UsageError(f"--as-of {as_of!r} is not a date such as 2026-10-01") from None
+    imported = read_catalogue(format_name, path, day, provider)
+    name = path.parent.name if path.stem == "vms" else path.stem
+    written = out or Path(f"prices-{format_name}-{name}-{as_of}.csv")
+    write_prices(written, imported.prices)
+    return imported, written

@@ -22,13 +22,6 @@ from tpubench.estimates.published.pairs import Order, PredictedLine, order
 from tpubench.estimates.regression.model import Model, shipped
 from tpubench.estimates.roofline import physics
 
-TARGETS: Mapping[str, tuple[float, float]] = {
-    "median_abs_pct_err": (0.0, 10.0),
-    "p90_abs_pct_err": (0.0, 30.0),
-    "coverage_90": (0.85, 0.95),
-}
-"""What is aimed at on rows never seen."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:

@@ -20,9 +20,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-CLASSES = ("matmul", "experts", "attention", "memory", "decode", "weights",
-           "cache", "link", "host", "arrival")  # fmt: skip
-
 BOUND = {
     "matmul": "compute",
     "experts": "compute",

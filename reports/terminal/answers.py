@@ -15,7 +15,7 @@ from tpubench.reports.answers import words
 from tpubench.reports.answers.build import AnswerLine, Answers
 from tpubench.reports.answers.verdicts import WorkAnswer
 from tpubench.reports.terminal import console
-from tpubench.reports.terminal.plan import narrow, say
+from tpubench.reports.terminal.narrow import narrow, say
 from tpubench.results.store import Scan
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tpubench.costs.drafts.init import Drafted
 from tpubench.reports.console import next_step
 from tpubench.reports.terminal import print_json
-from tpubench.reports.terminal.plan import narrow, say
+from tpubench.reports.terminal.narrow import narrow, say
 
 LEFT_OUT_SHOWN = 10
 

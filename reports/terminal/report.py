@@ -18,7 +18,7 @@ from tpubench.reports import page, plan_words
 from tpubench.reports.answers.settings import parse
 from tpubench.reports.terminal import console, print_json, warn_unreadable
 from tpubench.reports.terminal.answers import show_answers
-from tpubench.reports.terminal.plan import narrow, say
+from tpubench.reports.terminal.narrow import narrow, say
 from tpubench.results.listing import files
 from tpubench.results.plain_text import warn
 from tpubench.results.select import select_for_report

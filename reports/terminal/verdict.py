@@ -10,7 +10,7 @@ from tpubench.costs.allocation.verdict import PlanVerdict
 from tpubench.reports import plan_words
 from tpubench.reports.plan_words import dollars
 from tpubench.reports.quantity import MISSING
-from tpubench.reports.terminal.plan import say, table
+from tpubench.reports.terminal.narrow import say, table
 
 FLIPS_SHOWN = 25
 

@@ -36,13 +36,6 @@ class Experts:
     dense_layers: int = 0
     """First layers that have one ordinary feed-forward, of the model's ``d_ffn``."""
 
-    def touched(self, tokens: int) -> float:
-        """Routed experts of one layer that are expected to get any of so many tokens.
-
-        E·(1 − (1 − k/E)ᵀ): each token takes k of E, evenly and independently of the others.
-        """
-        return self.routed * (1.0 - (1.0 - self.top_k / self.routed) ** tokens)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latent:
