@@ -33,16 +33,16 @@ def run(file: Path | None, given: Mapping[str, Any]) -> int:
     if _serve.served(asked["workload"]):
         return _serve.run(asked)
     _serve.refuse(asked)
-    wanted = request.parse(
+    wanted = request.Request(
         workload=asked["workload"],
         backend=asked["backend"] or "auto",
         preset=asked["preset"],
-        settings=asked["settings"] or [],
+        overrides=request.overrides(asked["settings"] or []),
         repeats=asked["repeats"],
         weights=asked["weights"],
         prompt=asked["prompt"],
-        prompt_ids=asked["prompt_ids"],
-        python=asked["python"],
+        prompt_ids=request.token_ids(asked["prompt_ids"]),
+        python=request.interpreter(asked["python"]),
         compile_mode=asked["compile_mode"],
         timeout_s=request.timeout(asked["timeout"]),
         chips=1 if asked["chips"] is None else asked["chips"],

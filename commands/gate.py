@@ -83,21 +83,14 @@ def ab(
     from tpubench.suite.duets import ab as contest
 
     rules = gate_policy.load(policy)
-    asked = request.parse(
+    asked = request.Request(
         workload=workload,
         backend=backend,
         preset=preset,
-        settings=settings or [],
-        repeats=None,
+        overrides=request.overrides(settings or []),
         weights=weights,
-        prompt=None,
-        prompt_ids=None,
-        python=None,
         compile_mode=compile_mode,
         timeout_s=timeout,
-        chips=1,
-        price=None,
-        seed=None,
     )
     processes.adopt_orphans()
     arranged = contest.arrange(

@@ -17,7 +17,7 @@ DEFAULT_TIMEOUT_S = 900.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A run as asked for. None means: choose, and say why."""
+    """A run as asked for. None means: choose, and say why. UsageError for what makes no sense."""
 
     workload: str
     backend: str = "auto"
@@ -36,47 +36,13 @@ class Request:
     pace: Pace | None = None
     """The backend's own, unless it is given."""
 
-
-def parse(
-    *,
-    workload: str,
-    backend: str,
-    preset: str | None,
-    settings: Sequence[str],
-    repeats: int | None,
-    weights: Path | None,
-    prompt: str | None,
-    prompt_ids: str | None,
-    python: Path | None,
-    compile_mode: str | None,
-    timeout_s: float,
-    chips: int,
-    price: prices.Price | None,
-    seed: int | None,
-) -> Request:
-    """The request behind the options of ``tpubench run``; UsageError for what makes no sense."""
-    at_least_one(repeats)
-    timeout(timeout_s)
-    if chips < 1:
-        raise UsageError(f"--chips {chips} is below 1")
-    if prompt is not None and prompt_ids is not None:
-        raise UsageError("give --prompt or --prompt-ids, not both")
-    return Request(
-        workload=workload,
-        backend=backend,
-        preset=preset,
-        overrides=overrides(settings),
-        repeats=repeats,
-        weights=weights,
-        prompt=prompt,
-        prompt_ids=None if prompt_ids is None else _ids(prompt_ids),
-        python=None if python is None else executable(python, "--python"),
-        compile_mode=compile_mode,
-        timeout_s=timeout_s,
-        chips=chips,
-        price=price,
-        seed=seed,
-    )
+    def __post_init__(self) -> None:
+        at_least_one(self.repeats)
+        timeout(self.timeout_s)
+        if self.chips < 1:
+            raise UsageError(f"--chips {self.chips} is below 1")
+        if self.prompt is not None and self.prompt_ids is not None:
+            raise UsageError("give --prompt or --prompt-ids, not both")
 
 
 def timeout(seconds: float | None) -> float:
@@ -109,8 +75,16 @@ def overrides(settings: Sequence[str]) -> dict[str, list[str]]:
     return by_name
 
 
-def _ids(text: str) -> tuple[int, ...]:
+def token_ids(text: str | None) -> tuple[int, ...] | None:
+    """Ids of ``--prompt-ids``; UsageError for what is no list of whole numbers."""
+    if text is None:
+        return None
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"--prompt-ids {text!r}: write whole numbers, e.g. 1,2,3") from None
+
+
+def interpreter(path: Path | None) -> str | None:
+    """The interpreter of ``--python``; UsageError for a file that is none."""
+    return None if path is None else executable(path, "--python")
