@@ -64,7 +64,8 @@ def commit_quantity(
 
     The last committed unit costs k always and saves p when it is used, so the best Q is where
     P(D > Q) = k/p: the smallest demand level with P(D > Q) ≤ k/p (the newsvendor quantile).
-    0 when the commitment costs as much as on-demand.
+    0 when the commitment costs as much as on-demand. UsageError without demand, for demand below
+    0 or a price that is not above 0.
     """
     if not demand:
         raise UsageError("demand needs at least one value")

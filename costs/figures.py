@@ -30,7 +30,8 @@ def cloud(
     """$/M tokens of rented chips; with prefill and decode rates also input and output apart.
 
     With the ``traffic`` of a day (tokens a second in each part of it) at the utilisation that it
-    leaves: of replicas for its peak, and of as many as each part needs.
+    leaves: of replicas for its peak, and of as many as each part needs. UsageError for rates that
+    are missing, given by halves or not above 0.
     """
     if tok_s is None and (prefill_tok_s is None or decode_tok_s is None):
         raise UsageError("give --tok-s, or --prefill-tok-s and --decode-tok-s")
@@ -130,6 +131,8 @@ def margin(
     """Gross margin; with capex, volume, years and wacc also payback, NPV and IRR.
 
     With ``capex`` the cost per Mtoken is the cash cost only: capex must not be in it as well.
+    Prices are US dollars a million tokens, ``capex`` and ``residual`` dollars, the others shares.
+    UsageError for ``capex`` without what else it needs, or a number out of range.
     """
     figures: Figures = {
         "gross_margin": investment.gross_margin(usd_per_mtok, price_per_mtok),

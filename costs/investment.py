@@ -98,7 +98,7 @@ def flows(venture: Venture) -> list[Flow]:
 
 
 def npv(cash: Sequence[Flow], rate: float) -> float:
-    """Σ cash ÷ (1+rate)^t, US dollars of today."""
+    """Σ cash ÷ (1+rate)^t, US dollars of today; UsageError for a rate that is not above −1."""
     if not math.isfinite(rate) or rate <= -1:
         raise UsageError(f"discount rate must be above -1, not {rate}")
     return finite("net present value", math.fsum(_present(flow, rate) for flow in cash))

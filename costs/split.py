@@ -88,7 +88,8 @@ def blended_usd_per_mtok(
     """One price over a mix: [r((1−q)p_in + q·p_cached) + p_out]/(r+1).
 
     ``in_out_ratio`` r is input tokens per output token, ``cache_hits`` q the share of the input
-    read from a prefix cache; with hits a cached price is needed.
+    read from a prefix cache; with hits a cached price is needed. UsageError without it, and for
+    what is below 0 or no share.
     """
     not_negative("input price", input_usd_per_mtok)
     not_negative("output price", output_usd_per_mtok)

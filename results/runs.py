@@ -168,7 +168,10 @@ def restore(store: Path, run_id: str) -> int:
 
 
 def stored_runs(store: Path, selectors: Sequence[str]) -> tuple[list[Run], list[str]]:
-    """Runs that the selectors pick (all without any), and what was left out, in words."""
+    """Runs that the selectors pick (all without any), and what was left out, in words.
+
+    UsageError for an empty store, and for selectors that pick nothing.
+    """
     listing = files(store)
     if not listing:
         raise UsageError(

@@ -118,7 +118,7 @@ def write_table(store: Path, name: str, table: pa.Table) -> Path:
 
 
 def write_into(folder: Path, name: str, table: pa.Table) -> Path:
-    """As :func:`write_table`, into a folder."""
+    """As :func:`write_table`, into a folder; NotStoredError and UsageError as there."""
     import pyarrow.parquet as pq
 
     why = row_check.problem(table)
@@ -302,6 +302,7 @@ def _json_value(value: Any) -> str:
 
 
 def publish(temporary: Path, final: Path) -> None:
+    """Give a whole file its name. FileExistsError where that is taken; OSError of the disk."""
     try:
         final.hardlink_to(temporary)
     except OSError as error:

@@ -57,7 +57,8 @@ def interpreter(backend: str) -> Interpreter:
 
 
 def interpreters() -> dict[str, Interpreter]:
-    """The Python of every backend that the configuration names."""
+    """The Python of every backend that the configuration names; UsageError, naming the key, for a
+    file that makes no sense."""
     path = find()
     if path is None:
         return {}

@@ -266,7 +266,8 @@ class Workload(ABC):
         return case
 
     def encode(self, prompt: str, weights: Weights) -> tuple[int, ...]:
-        """Token ids of ``prompt``, by the checkpoint's own tokenizer and chat template."""
+        """Token ids of ``prompt``, by the checkpoint's own tokenizer and chat template; UsageError
+        where there is none, or it does not take the prompt."""
         del prompt, weights
         raise UsageError(f"{self.name} takes no prompt")
 

@@ -131,7 +131,11 @@ def allocate(
 def answer(
     plan: Plan, notes: list[str], *, settings: Sequence[str] = (), answer_only: bool = False
 ) -> PlanAnswer:
-    """The outcome of a plan whose numbers are all in it."""
+    """The outcome of a plan whose numbers are all in it.
+
+    InfeasibleError, with what stands in the way, when no plan meets every limit; OutOfTimeError
+    when none in whole lots was seen in ``plan.seconds``.
+    """
     started, computed = time.monotonic(), time.process_time()
     program = build(plan)
     relaxation = relaxed(program, seconds=plan.plan.seconds)

@@ -106,7 +106,8 @@ def _given(content: dict[str, Any], path: str) -> None:
 
 
 def change(content: dict[str, Any], setting: Setting) -> None:
-    """One setting in a plan's content."""
+    """One setting in a plan's content. UsageError where its path leads to nothing, or to something
+    that cannot be multiplied."""
     for place in places(content, setting.path):
         old = place.value
         if not setting.times:

@@ -76,7 +76,12 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearProgram:
-    """min cost·x with row_low ≤ A·x ≤ row_high, low ≤ x ≤ high; some x whole."""
+    """min cost·x with row_low ≤ A·x ≤ row_high, low ≤ x ≤ high; some x whole.
+
+    Of n columns and m rows: matrix [m, n], sparse; row_low, row_high, row_names [m]; the others
+    [n], as every solution x is. A suffix names the axes of an array: a accelerators, w workloads,
+    p pairs of both, k commitments, y years of the plan, s scenarios.
+    """
 
     plan: Plan
     timeline: Timeline

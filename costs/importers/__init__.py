@@ -45,7 +45,11 @@ def read_catalogue(
 def import_prices(
     format_name: str, path: Path, as_of: str | None, provider: str | None, out: Path | None
 ) -> tuple[ImportedPrices, Path]:
-    """Read a catalogue and write its prices as a table; returns both."""
+    """Read a catalogue and write its prices as a table; returns both.
+
+    UsageError for a day that is no date, a catalogue that cannot be read, or a table that is not
+    written.
+    """
     day: dt.date | None = None
     if as_of is not None:
         try:

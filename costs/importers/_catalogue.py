@@ -83,7 +83,8 @@ def records(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, 
 
 
 def amount(name: str, text: str) -> float | None:
-    """A cell as a price; None when it is empty, which means: not sold."""
+    """A cell as a price; None when it is empty, which means: not sold. RejectedRowError for
+    anything else that is no number above 0."""
     if not text:
         return None
     try:
@@ -96,7 +97,7 @@ def amount(name: str, text: str) -> float | None:
 
 
 def count(name: str, text: str) -> int:
-    """A cell as a whole number of devices, 1 to 100,000."""
+    """A cell as a whole number of devices, 1 to 100,000. RejectedRowError when it is none."""
     try:
         value = float(text)
     except ValueError:

@@ -27,7 +27,8 @@ def efficiencies(path: Path) -> dict[str, dict[str, dict[str, float]]]:
 
     ``gemm:PRECISION`` over products of at least 2048 rows, ``link`` the all-reduce of at least
     64 MB over all chips measured. Figures above the peak are
-    left out: such a line is wrong or is another operator than it says.
+    left out: such a line is wrong or is another operator than it says. UsageError for a file that
+    cannot be read as such a table.
     """
     by_operator: dict[tuple[str, str], list[tuple[float, float, float]]] = defaultdict(list)
     try:

@@ -89,7 +89,8 @@ def tabulate(designs: Sequence[Design], known: DesignTable | None = None) -> Des
 
 
 def covariance(name: str, a: DesignTable, b: DesignTable) -> Array:
-    """Covariance of one component, at unit deviation, between the rows of two tables."""
+    """Covariance of one component, at unit deviation, between the rows of two tables:
+    [rows of a, rows of b]."""
     total = np.zeros((a.size, b.size))
     _add_covariance(total, 1.0, name, a, b)
     return total
@@ -127,7 +128,7 @@ def _near(a: Array, b: Array) -> Array:
 
 
 def own_variance(name: str, table: DesignTable) -> Array:
-    """Variance of one component at unit deviation, row by row, also for levels never seen."""
+    """Variance of one component at unit deviation, [rows], also for levels never seen."""
     return np.where(table.levels[name] > -2, table.values[name] ** 2, 0.0)
 
 
@@ -150,14 +151,15 @@ class Fit:
     alpha: Array
 
     def cross(self, table: DesignTable) -> Array:
-        """Covariance of new rows with the rows of the fit."""
+        """Covariance of new rows with the rows of the fit: [rows of table, rows of the fit]."""
         total = np.zeros((table.size, self.table.size))
         for name, sd in self.sd.items():
             _add_covariance(total, sd**2, name, table, self.table)
         return total
 
     def predict(self, table: DesignTable, classes: NDArray[np.int64]) -> tuple[Array, Array]:
-        """(mean, standard deviation) of new figures, noise included."""
+        """(mean, standard deviation) of new figures, noise included: each [rows of table], natural
+        logarithms. classes: the noise class of each row."""
         cross = self.cross(table)
         mean = cross @ self.alpha
         solved = solve_triangular(self.factor, cross.T, lower=True)
@@ -188,7 +190,11 @@ def assemble(
     sd: dict[str, float],
     noise: Array,
 ) -> Fit:
-    """The process of given deviations: nothing is learned here but the rows themselves."""
+    """The process of given deviations: nothing is learned here but the rows themselves.
+
+    Of n rows: y [n], natural logarithms; classes [n], of noise; one deviation a component in
+    ``sd``, one a class in ``noise``.
+    """
     total = np.diag(noise[classes] ** 2 / weights)
     for name, deviation in sd.items():
         _add_covariance(total, deviation**2, name, table, table)
@@ -241,7 +247,8 @@ def learn(
     The loss is the negative logarithm of the density that the other rows give to each held-out
     figure, with Student's t in place of the normal so that a misprint does not bend the fit
     (cross-validation: Rasmussen and Williams, chapter 5.4.2; for blocks instead of single rows).
-    ``expected`` gives the deviation that is expected of a component.
+    ``expected`` gives the deviation that is expected of a component. Of n rows: y [n], natural
+    logarithms of what was left unexplained; classes [n], of noise; each block covers all n.
     """
     table = tabulate(designs)
     names = list(table.names)

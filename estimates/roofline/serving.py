@@ -36,7 +36,7 @@ SERVER_SHARE = {"mlperf-server": 0.92, "mlperf-interactive": 0.55}
 
 
 def terms(problem: Serving) -> Terms:
-    """The prediction of a serving figure."""
+    """The prediction of a serving figure: seconds by class of work, and how they become it."""
     problem = replace(problem, tensor=group_size(problem))
     kind = problem.kind
     if problem.metric == "e2e_s":

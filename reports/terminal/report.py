@@ -75,7 +75,10 @@ def facts(asked: ReportOptions) -> Path:
 
 
 def plan(path: Path, asked: ReportOptions) -> Path:
-    """Solve the plan, write its report and print its verdict; the path of its first file."""
+    """Solve the plan, write its report and print its verdict; the path of its first file.
+
+    UsageError with selectors, or for a plan that cannot be read or solved.
+    """
     if asked.selectors:
         raise UsageError("--plan takes its facts from the plan: leave the selectors out")
     folder = asked.store or default_store()

@@ -34,7 +34,8 @@ _MOST_REPETITIONS = 200
 
 
 def gate(baseline: Iterable[Row], candidate: Iterable[Row], rules: Rules) -> GateReport:
-    """Every case of the baseline, judged. UsageError when the two sides are the same rows."""
+    """Every case of the baseline, judged. UsageError when the two sides are the same rows, or no
+    case has a metric that the rules gate."""
     left, right = _Side(baseline), _Side(candidate)
     _refuse_itself(left, right)
     tried = [

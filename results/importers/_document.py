@@ -71,7 +71,7 @@ def _read_once(path: Path, changed_ns: int, size: int) -> Node | UsageError:
 
 
 def parse(text: str, path: Path, where: str = "") -> Node:
-    """JSON text found at ``where`` in ``path``."""
+    """JSON text found at ``where`` in ``path``; UsageError, naming both, when it is none."""
     try:
         value = json.loads(text, object_pairs_hook=_object)
     except RecursionError:

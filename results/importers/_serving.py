@@ -60,7 +60,10 @@ def gaps(
 
 
 def every(root: Node, record: Callable[[Node], Record]) -> Imported:
-    """The runs of a file, an object or a list of them; of a list, what fails is left out, named."""
+    """The runs of a file, an object or a list of them; of a list, what fails is left out, named.
+
+    UsageError, the first run's, when all fail.
+    """
     if not isinstance(root.value, list):
         return Imported(records=(record(root),))
     records, rejected = [], []

@@ -35,7 +35,7 @@ def reads(path: Path) -> bool:
 
 
 def read(path: Path) -> Imported:
-    """Every result of a summary, of one log, or of all logs in a tree."""
+    """Every result of a summary, of one log, or of all logs in a tree; UsageError without any."""
     if path.is_dir():
         logs = list(plain_files(path, LOG))
         if logs:

@@ -41,7 +41,8 @@ def reads(path: Path) -> bool:
 
 
 def read(path: Path) -> Imported:
-    """One log, or every ``result_*.txt`` of a tree."""
+    """One log, or every ``result_*.txt`` of a tree; UsageError for a log that makes no sense, and
+    for a tree without any."""
     if not path.is_dir():
         return Imported(records=(_log(path),))
     records, rejected = [], []

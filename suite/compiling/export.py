@@ -212,7 +212,8 @@ def open_client(cache: Path) -> None:
 
 
 def trace_client(cache: Path) -> Path:
-    """The library of ``trace_client.c``, built into ``cache`` once."""
+    """The library of ``trace_client.c``, built into ``cache`` once; UsageError without a compiler
+    that can."""
     source = Path(__file__).with_name("trace_client.c")
     built = cache / f"trace-client-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}.so"
     if built.exists():

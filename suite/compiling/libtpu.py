@@ -80,7 +80,8 @@ def compile_all(request: dict[str, Any]) -> dict[str, Any]:
     ``resident_bytes`` as exported, and ``hlo``, the file to write).
     The answer: ``versions`` and ``programs``, in order, each with ``compile_time_s`` and
     ``memory`` (bytes a device, by kind), or ``out_of_memory``, the compiler's own words, or
-    ``error``. UsageError for a topology that libtpu does not know.
+    ``error``. UsageError for a topology that libtpu does not know, RunFailedError where it has
+    other devices than asked for.
     """
     plugin = Plugin(_library())
     try:

@@ -28,6 +28,7 @@ def annotated(
     ``becomes`` (number of the output that replaces it, or None). result_cut: of the outputs that
     replace nothing. ``resident`` bytes a device are
     added as arguments that nothing reads: layers that are not in the program still fill memory.
+    RunFailedError for a text that is not as TorchTPU exports programs.
     """
     main = _MAIN.search(text)
     if main is None:

@@ -88,7 +88,7 @@ def find(request: ServingRequest) -> Engine:
 
 
 def installed() -> tuple[str, str, str]:
-    """Python, distribution and version of vLLM."""
+    """Python, distribution and version of vLLM; RunFailedError where there is none."""
     named = os.environ.get(VARIABLE)
     own = checkout() / FOLDER / "bin" / "python"
     if named is None and not own.is_file():
