@@ -129,7 +129,11 @@ def _number(text: str) -> Plain:
 
 
 def _sha256(imported: Imported, given: Given) -> str:
-    """Hash of the records themselves: the folder a file lies in makes no other result of it."""
+    """Hash of the records themselves: the folder a file lies in makes no other result of it.
+
+    In the words of ``repr``: a class or a field of theirs that is renamed would let every file be
+    imported once more.
+    """
     return fingerprint.sha256([repr(imported.records), repr(given)])
 
 

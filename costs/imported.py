@@ -20,9 +20,9 @@ from tpubench.devices.precisions import named
 from tpubench.devices.sheets import devices
 from tpubench.errors import UsageError
 from tpubench.results import fingerprint
-from tpubench.results.figure import Figure, Shared, following
+from tpubench.results.figure import SampledValue, Shared, following
 from tpubench.results.importers import NO_MODEL, Plain, Record, one_line
-from tpubench.results.importers import ImportedFigure as Stated
+from tpubench.results.importers import Figure as Stated
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
 from tpubench.results.summary import IMPORTED
@@ -108,7 +108,9 @@ def to_rows(
         if record.status != "ok":
             name = record.figures[0].metric if record.figures else "output_tok_s"
             rows.append(
-                shared.row(METRICS[name], Figure(), reason=record.reason, status=record.status)
+                shared.row(
+                    METRICS[name], SampledValue(), reason=record.reason, status=record.status
+                )
             )
             continue
         for stated in record.figures:
@@ -217,13 +219,19 @@ def _plain(value: Plain) -> Plain:
 
 def _figure_rows(shared: Shared, stated: Stated) -> list[Row]:
     metric = METRICS[stated.metric]
-    figure = Figure.of(metric, stated.samples) if stated.samples else Figure(value=stated.value)
+    figure = (
+        SampledValue.of(metric, stated.samples)
+        if stated.samples
+        else SampledValue(value=stated.value)
+    )
     rows = [shared.row(metric, figure, reason=stated.reason)]
     for derived in (each for each in following(metric.name) if each.per_chip_of):
         if figure.value is None:
-            rows.append(shared.row(derived, Figure(), reason=stated.reason))
+            rows.append(shared.row(derived, SampledValue(), reason=stated.reason))
         elif not shared.chips:
-            rows.append(shared.row(derived, Figure(), reason="the number of chips is not stated"))
+            rows.append(
+                shared.row(derived, SampledValue(), reason="the number of chips is not stated")
+            )
         else:
             each = figure.derived(derived, shared.chips)
             rows.append(shared.row(derived, each, reason=stated.reason))

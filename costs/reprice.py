@@ -18,7 +18,7 @@ from typing import Any
 from tpubench.devices.prices import Price
 from tpubench.errors import UsageError
 from tpubench.results import published, store
-from tpubench.results.figure import Figure, new_run_id, priced_at
+from tpubench.results.figure import SampledValue, new_run_id, priced_at
 from tpubench.results.fingerprint import canonical_json
 from tpubench.results.listing import Unreadable, naming
 from tpubench.results.metrics import METRICS, Metric
@@ -122,7 +122,7 @@ def _case(row: Row) -> tuple[object, ...]:
 def priced_row(row: Row, metric: Metric, price: Price, **changes: Any) -> Row:
     """The $ figure of a stored rate at ``price``; ``changes`` replace fields of the row."""
 
-    rate = Figure(value=row.value, low=row.ci_low, high=row.ci_high, samples=row.samples)
+    rate = SampledValue(value=row.value, low=row.ci_low, high=row.ci_high, samples=row.samples)
     figure = rate.derived(metric, row.chips, price)
     return replace(
         row,

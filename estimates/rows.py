@@ -12,7 +12,7 @@ from tpubench.devices.list_price import NO_PRICE
 from tpubench.estimates.regression.calibration import NORMAL_90
 from tpubench.estimates.request import EstimateRequest
 from tpubench.results import fingerprint
-from tpubench.results.figure import Figure, Shared, following, new_run_id
+from tpubench.results.figure import SampledValue, Shared, following, new_run_id
 from tpubench.results.metrics import Metric
 from tpubench.results.own_metrics import own
 from tpubench.results.row import Row
@@ -80,9 +80,9 @@ def _rows_of(
         environment=fingerprint.canonical_json({"estimate": how}),
     )
     if one.value is None or one.low is None or one.high is None:
-        return [shared.row(metric, Figure(), reason=one.reason)]
+        return [shared.row(metric, SampledValue(), reason=one.reason)]
 
-    def row(of: Metric, wide: Figure, narrow: Figure, reason: str | None) -> Row:
+    def row(of: Metric, wide: SampledValue, narrow: SampledValue, reason: str | None) -> Row:
         ends = {"low_90": narrow.low, "high_90": narrow.high}
         environment = fingerprint.canonical_json({"estimate": how | ends} | own(of))
         price = request.price
@@ -90,12 +90,12 @@ def _rows_of(
 
     wider = NORMAL_95 / NORMAL_90
     low_95, high_95 = (one.value * (end / one.value) ** wider for end in (one.low, one.high))
-    narrow = Figure(value=one.value, low=one.low, high=one.high)
+    narrow = SampledValue(value=one.value, low=one.low, high=one.high)
     wide = replace(narrow, low=low_95, high=high_95)
     rows = [row(metric, wide, narrow, one.reason)]
     for derived in following(metric.name):
         if derived.usd_of and request.price is None:
-            rows.append(shared.row(derived, Figure(), reason=NO_PRICE.format(request.device)))
+            rows.append(shared.row(derived, SampledValue(), reason=NO_PRICE.format(request.device)))
             continue
         ends_95, ends_90 = (
             each.derived(derived, request.chips, request.price) for each in (wide, narrow)

@@ -1,7 +1,7 @@
 """From what was seen to stored rows: the one place where a row is put together.
 
 Measured, estimated, compiled, imported and published figures differ in where they come from. What
-all figures of a case share stands in :class:`Shared`; a :class:`Figure` is one value with its
+all figures of a case share stands in :class:`Shared`; a :class:`SampledValue` is one value with its
 interval and samples; per-chip and $ figures follow from a rate by :meth:`Figure.derived`.
 """
 
@@ -29,7 +29,7 @@ def new_run_id(started: dt.datetime) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
+class SampledValue:
     """A value in its metric's unit, its 95 % interval and its samples; None where there is none."""
 
     value: float | None = None
@@ -38,14 +38,14 @@ class Figure:
     samples: Sequence[float] | None = None
 
     @classmethod
-    def of(cls, metric: Metric, samples: Sequence[float] | None) -> Figure:
+    def of(cls, metric: Metric, samples: Sequence[float] | None) -> SampledValue:
         """What samples give, put together as ``metric`` says; nothing where there are none."""
         if not samples:
             return cls()
         estimate = within(metric.aggregate, samples)
         return cls(value=estimate.point, low=estimate.low, high=estimate.high, samples=samples)
 
-    def derived(self, metric: Metric, chips: int, price: Price | None = None) -> Figure:
+    def derived(self, metric: Metric, chips: int, price: Price | None = None) -> SampledValue:
         """The figure of ``metric``, which follows from this rate: per chip, or $ at ``price``.
 
         Sample by sample where there are samples, else value and interval. UsageError where a $
@@ -53,12 +53,12 @@ class Figure:
         """
         follows = derivation(metric, chips, price.usd_per_chip_hour if price else None)
         if self.samples:
-            return Figure.of(metric, [follows(sample) for sample in self.samples])
+            return SampledValue.of(metric, [follows(sample) for sample in self.samples])
         low, high = (None if end is None else follows(end) for end in (self.low, self.high))
         if metric.usd_of:  # the faster, the cheaper
             low, high = high, low
         value = None if self.value is None else follows(self.value)
-        return Figure(value=value, low=low, high=high)
+        return SampledValue(value=value, low=low, high=high)
 
 
 def derivation(
@@ -141,7 +141,7 @@ class Shared:
     def row(
         self,
         metric: Metric,
-        figure: Figure,
+        figure: SampledValue,
         *,
         reason: str | None = None,
         price: Price | None = None,

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from tpubench.devices import prices
 from tpubench.devices.sheets import devices
 from tpubench.results import fingerprint
-from tpubench.results.figure import Figure, Shared, derived_samples
+from tpubench.results.figure import SampledValue, Shared, derived_samples
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.own_metrics import own
 from tpubench.results.row import Row
@@ -273,7 +273,7 @@ class _Template:
     def __call__(self, metric: Metric, samples: list[float] | None, reason: str | None) -> Row:
         return self.shared.row(
             metric,
-            Figure.of(metric, samples),
+            SampledValue.of(metric, samples),
             reason=reason,
             price=self.price,
             environment=self._own_environment(metric),

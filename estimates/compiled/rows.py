@@ -17,7 +17,7 @@ from tpubench.estimates import pass_times
 from tpubench.estimates.compiled import timing
 from tpubench.estimates.compiled.request import CompileRequest, Estimated, PhaseEstimate
 from tpubench.results import fingerprint
-from tpubench.results.figure import Figure, Shared, derived_samples, new_run_id
+from tpubench.results.figure import SampledValue, Shared, derived_samples, new_run_id
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.own_metrics import own
 from tpubench.results.row import Row
@@ -155,7 +155,7 @@ class _Maker:
     def __call__(
         self, metric: Metric, samples: list[float] | None, reason: str | None, status: str = "ok"
     ) -> Row:
-        figure = Figure.of(metric, samples)
+        figure = SampledValue.of(metric, samples)
         environment = fingerprint.canonical_json(self.environment | own(metric))
         return self.shared.row(
             metric, figure, reason=reason, price=self.price, status=status, environment=environment

@@ -27,8 +27,8 @@ from tpubench.errors import UsageError
 from tpubench.results.importers._document import one_line, read_json
 from tpubench.results.importers._record import (
     NO_MODEL,
+    Figure,
     Imported,
-    ImportedFigure,
     Plain,
     Record,
     Rejected,
@@ -37,8 +37,8 @@ from tpubench.results.importers._record import (
 __all__ = [
     "AUTO",
     "NO_MODEL",
+    "Figure",
     "Imported",
-    "ImportedFigure",
     "Plain",
     "Record",
     "Rejected",

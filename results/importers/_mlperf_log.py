@@ -22,7 +22,7 @@ from tpubench.results.importers._mlperf_units import (
     joined,
     scenario_name,
 )
-from tpubench.results.importers._record import ImportedFigure, Record
+from tpubench.results.importers._record import Figure, Record
 from tpubench.results.importers._serving import MEAN_NOT_MEDIAN, rate
 
 LOG = "mlperf_log_summary.txt"
@@ -150,7 +150,7 @@ def _benchmark(where: LogPlace | None) -> tuple[str, int]:
     return where.rest[0], int(run[1]) - 1 if run and int(run[1]) > 0 else 0
 
 
-def _figures(log: _Log, scenario: str, note: str | None) -> list[ImportedFigure]:
+def _figures(log: _Log, scenario: str, note: str | None) -> list[Figure]:
     figures = [*_tokens(log), *rate("samples_s", _samples(log))]
     figures = [_noted(figure, bounded(scenario)) for figure in figures]
     # With everything queued at once, latency is only how long the run took.
@@ -171,7 +171,7 @@ def _samples(log: _Log) -> float | None:
     )
 
 
-def _tokens(log: _Log) -> list[ImportedFigure]:
+def _tokens(log: _Log) -> list[Figure]:
     counted = log.number("Completed tokens per second", "Tokens per second")
     if counted is not None:
         return rate("output_tok_s", counted)
@@ -179,7 +179,7 @@ def _tokens(log: _Log) -> list[ImportedFigure]:
     return [_noted(figure, _INFERRED) for figure in rate("output_tok_s", inferred)]
 
 
-def _latency(log: _Log, metric: str, percentile: str, mean: str) -> list[ImportedFigure]:
+def _latency(log: _Log, metric: str, percentile: str, mean: str) -> list[Figure]:
     """A latency from its median, or failing that from its mean, which is then said."""
     middle = log.number(f"50.00 percentile {percentile} (ns)", scale=_NS)
     if middle is not None:
@@ -188,17 +188,17 @@ def _latency(log: _Log, metric: str, percentile: str, mean: str) -> list[Importe
     return [_noted(figure, MEAN_NOT_MEDIAN) for figure in rate(metric, average)]
 
 
-def _high_percentile(log: _Log) -> list[ImportedFigure]:
+def _high_percentile(log: _Log) -> list[Figure]:
     """A run whose log has the tail alone: no figure of ours, and what there is."""
     for name in log.lines:
         match = _HIGH.fullmatch(name)
         value = log.number(name, scale=_NS) if match else None
         if match and value is not None:
             why = f"{PERCENTILE.format(file='log')}: {value:g} s at {match['percent']} %"
-            return [ImportedFigure(metric="e2e_s", reason=why)]
+            return [Figure(metric="e2e_s", reason=why)]
     return []
 
 
-def _noted(figure: ImportedFigure, note: str | None) -> ImportedFigure:
+def _noted(figure: Figure, note: str | None) -> Figure:
     """A figure with one more remark."""
     return figure if note is None else replace(figure, reason=joined(figure.reason, note))

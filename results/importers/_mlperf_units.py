@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-from tpubench.results.importers._record import ImportedFigure
+from tpubench.results.importers._record import Figure
 
 UNDER_BOUND = "served within the benchmark's latency bounds"
 PERCENTILE = "the {file} has a high percentile only, which is no median"
@@ -69,21 +69,21 @@ def summary_figure(
     value: float,
     *,
     inferred: bool,
-) -> ImportedFigure:
+) -> Figure:
     """The one figure of a summary's entry, in what it really counts."""
     bound = bounded(scenario)
     known = unit.lower().partition(" ")[0]
     if known not in {"tokens/s", "samples/s", "queries/s"}:
         why = PERCENTILE.format(file="summary")
-        return ImportedFigure(metric="e2e_s", reason=f"{why}: {value:g} in {unit}")
+        return Figure(metric="e2e_s", reason=f"{why}: {value:g} in {unit}")
     if value == 0:
-        return ImportedFigure(metric="samples_s", reason="the summary gives a rate of zero")
+        return Figure(metric="samples_s", reason="the summary gives a rate of zero")
     if inferred and scenario == "offline":
         # The checker takes a SingleStream run's queries a second, whatever the benchmark counts.
-        return ImportedFigure(metric="samples_s", value=value, reason=_INFERRED)
+        return Figure(metric="samples_s", value=value, reason=_INFERRED)
     if known == "tokens/s":
-        return ImportedFigure(metric="output_tok_s", value=value, reason=bound)
+        return Figure(metric="output_tok_s", value=value, reason=bound)
     if counts_tokens(benchmark, round_name):
         why = _WRONG_UNIT.format(unit=unit)
-        return ImportedFigure(metric="output_tok_s", value=value, reason=joined(bound, why))
-    return ImportedFigure(metric="samples_s", value=value, reason=bound)
+        return Figure(metric="output_tok_s", value=value, reason=joined(bound, why))
+    return Figure(metric="samples_s", value=value, reason=bound)

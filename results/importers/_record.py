@@ -17,7 +17,7 @@ Plain = str | int | float | bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImportedFigure:
+class Figure:
     """One metric of one case, in the metric's own unit, over all chips together.
 
     ``value`` None needs a ``reason``; with a value, ``reason`` says how it was converted or what
@@ -51,7 +51,7 @@ class Record:
 
     workload: str
     model: str
-    figures: tuple[ImportedFigure, ...]
+    figures: tuple[Figure, ...]
     params: Mapping[str, Plain] = field(default_factory=lambda: MappingProxyType({}))
     device: str | None = None
     chips: int | None = None

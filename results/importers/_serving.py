@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node
-from tpubench.results.importers._record import Imported, ImportedFigure, Record, Rejected
+from tpubench.results.importers._record import Figure, Imported, Record, Rejected
 from tpubench.results.statistics import median
 
 MEAN_NOT_MEDIAN = "mean over requests; the file has no median"
@@ -18,7 +18,7 @@ SEVERAL_TOKENS_A_GAP = (
 )
 
 
-def latency(metric: str, middle: Node, mean: Node, scale: float = 1.0) -> list[ImportedFigure]:
+def latency(metric: str, middle: Node, mean: Node, scale: float = 1.0) -> list[Figure]:
     """A latency metric from its median, or failing that from its mean, which is then said.
 
     A time of zero is what tools write where they have no sample: it is no figure.
@@ -29,11 +29,11 @@ def latency(metric: str, middle: Node, mean: Node, scale: float = 1.0) -> list[I
     if value is None:
         return []
     if value == 0:
-        return [ImportedFigure(metric=metric, reason="the file gives a time of zero")]
-    return [ImportedFigure(metric=metric, value=value, reason=reason)]
+        return [Figure(metric=metric, reason="the file gives a time of zero")]
+    return [Figure(metric=metric, value=value, reason=reason)]
 
 
-def measured(run: Node, figures: Iterable[ImportedFigure]) -> tuple[ImportedFigure, ...]:
+def measured(run: Node, figures: Iterable[Figure]) -> tuple[Figure, ...]:
     """The figures of a run; UsageError when none has a value, since then no request succeeded."""
     kept = tuple(figures)
     if kept and all(figure.value is None and not figure.samples for figure in kept):
@@ -41,21 +41,19 @@ def measured(run: Node, figures: Iterable[ImportedFigure]) -> tuple[ImportedFigu
     return kept
 
 
-def sampled(metric: str, samples: tuple[float, ...]) -> list[ImportedFigure]:
+def sampled(metric: str, samples: tuple[float, ...]) -> list[Figure]:
     """A metric from the file's own samples."""
-    return [ImportedFigure(metric=metric, samples=samples)] if samples and min(samples) > 0 else []
+    return [Figure(metric=metric, samples=samples)] if samples and min(samples) > 0 else []
 
 
-def gaps(
-    figures: list[ImportedFigure], mean_gap: float | None, mean_tpot: float | None
-) -> list[ImportedFigure]:
+def gaps(figures: list[Figure], mean_gap: float | None, mean_tpot: float | None) -> list[Figure]:
     """``itl_s`` as given, or refused where its gaps are not gaps between tokens.
 
     A chunk may carry several tokens (speculative decoding, bundling) or none; the mean gap then
     differs from the mean time per output token, which counts tokens.
     """
     if mean_gap and mean_tpot and abs(mean_gap / mean_tpot - 1) > AGREEMENT:
-        return [ImportedFigure(metric="itl_s", reason=SEVERAL_TOKENS_A_GAP)]
+        return [Figure(metric="itl_s", reason=SEVERAL_TOKENS_A_GAP)]
     return figures
 
 
@@ -78,13 +76,13 @@ def every(root: Node, record: Callable[[Node], Record]) -> Imported:
     return Imported(records=tuple(records), rejected=tuple(rejected))
 
 
-def rate(metric: str, value: float | None) -> list[ImportedFigure]:
+def rate(metric: str, value: float | None) -> list[Figure]:
     """A rate; nothing where the file has none, a reason where it is zero."""
     if value is None:
         return []
     if value == 0:
-        return [ImportedFigure(metric=metric, reason="the file gives a rate of zero")]
-    return [ImportedFigure(metric=metric, value=value)]
+        return [Figure(metric=metric, reason="the file gives a rate of zero")]
+    return [Figure(metric=metric, value=value)]
 
 
 def tokens_a_request(total: float | None, requests: float | None) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node, one_line, read_json
-from tpubench.results.importers._record import NO_MODEL, Imported, ImportedFigure, Record
+from tpubench.results.importers._record import NO_MODEL, Figure, Imported, Record
 from tpubench.results.importers._serving import gaps, latency, measured, rate
 
 FORMAT = "aiperf"
@@ -115,7 +115,7 @@ def _metrics(document: Node) -> Node:
     return document
 
 
-def _figures(metrics: Node) -> list[ImportedFigure]:
+def _figures(metrics: Node) -> list[Figure]:
     chunk, token = metrics["inter_chunk_latency"], metrics["inter_token_latency"]
     total = _rate(metrics["total_token_throughput"])
     outputs, inputs = (
@@ -148,7 +148,7 @@ def _seconds(metric: Node, key: str) -> float | None:
     return None if metric.value is None else metric[key].number(_scale(metric))
 
 
-def _time(name: str, metric: Node) -> list[ImportedFigure]:
+def _time(name: str, metric: Node) -> list[Figure]:
     if metric.value is None:
         return []
     return latency(name, metric["p50"], metric["avg"], _scale(metric))

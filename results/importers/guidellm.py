@@ -15,8 +15,8 @@ from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node, read_json
 from tpubench.results.importers._record import (
     NO_MODEL,
+    Figure,
     Imported,
-    ImportedFigure,
     Plain,
     Record,
     Rejected,
@@ -107,7 +107,7 @@ def _record(root: Node, run: Node) -> Record:
             *_time("ttft_s", run, "time_to_first_token_ms"),
             *_time("tpot_s", run, "inter_token_latency_ms"),
             *_time("e2e_s", run, "request_latency", 1.0),
-            ImportedFigure(metric="itl_s", reason=_NO_GAPS),
+            Figure(metric="itl_s", reason=_NO_GAPS),
         ),
         stated={
             "concurrency_mean": _mean(metrics["request_concurrency"]),
@@ -136,7 +136,7 @@ def _mean(metric: Node) -> float | None:
     return None if metric.value is None else _good(metric)["mean"].number()
 
 
-def _time(name: str, run: Node, key: str, scale: float = _MS) -> list[ImportedFigure]:
+def _time(name: str, run: Node, key: str, scale: float = _MS) -> list[Figure]:
     metrics = run["metrics"]
     if metrics[key].value is None:
         return []

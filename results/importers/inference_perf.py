@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node, read_json
-from tpubench.results.importers._record import NO_MODEL, Imported, ImportedFigure, Record
+from tpubench.results.importers._record import NO_MODEL, Figure, Imported, Record
 from tpubench.results.importers._serving import AGREEMENT, latency, measured, rate
 
 FORMAT = "inference-perf"
@@ -93,11 +93,11 @@ def _length(summary: Node) -> float | None:
     return None if mean is None else round(mean, 1)
 
 
-def _time(metric: str, summary: Node) -> list[ImportedFigure]:
+def _time(metric: str, summary: Node) -> list[Figure]:
     return latency(metric, summary.first("median", "p50"), summary["mean"])
 
 
-def _paces(good: Node, times: Node) -> list[ImportedFigure]:
+def _paces(good: Node, times: Node) -> list[Figure]:
     """Time per output token and gaps, as far as the file's own means bear them out."""
     stated = times["time_per_output_token"]
     own, whole = stated["mean"].number(), times["request_latency"]["mean"].number()
@@ -111,7 +111,7 @@ def _paces(good: Node, times: Node) -> list[ImportedFigure]:
         means = (whole - first) / (tokens - 1)
         if abs(own / means - 1) > AGREEMENT:
             return [
-                ImportedFigure(metric="tpot_s", value=means, reason=_FROM_MEANS),
-                ImportedFigure(metric="itl_s", reason=_NOT_TOKENS),
+                Figure(metric="tpot_s", value=means, reason=_FROM_MEANS),
+                Figure(metric="itl_s", reason=_NOT_TOKENS),
             ]
     return [*_time("tpot_s", stated), *_time("itl_s", times["inter_token_latency"])]

@@ -14,7 +14,7 @@ from tpubench.errors import UsageError
 from tpubench.results.importers import vllm_bench
 from tpubench.results.importers._document import Node, read_json
 from tpubench.results.importers._names import device_in, precision_in, read_name
-from tpubench.results.importers._record import NO_MODEL, Imported, ImportedFigure, Record
+from tpubench.results.importers._record import NO_MODEL, Figure, Imported, Record
 from tpubench.results.importers._serving import (
     every,
     gaps,
@@ -177,7 +177,7 @@ def _board(hardware: str | None) -> str | None:
     return _BOARDS.get(chip.lower(), chip)
 
 
-def _latencies(run: Node) -> list[ImportedFigure]:
+def _latencies(run: Node) -> list[Figure]:
     given = latency("itl_s", run["median_itl"], run["mean_itl"])
     return [
         *latency("ttft_s", run["median_ttft"], run["mean_ttft"]),

@@ -19,7 +19,7 @@ from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node, parse, plain_files, read_text
 from tpubench.results.importers._mlperf import LogPlace, place, round_of, source, system_of
 from tpubench.results.importers._names import device_in
-from tpubench.results.importers._record import Imported, ImportedFigure, Record, Rejected
+from tpubench.results.importers._record import Figure, Imported, Record, Rejected
 from tpubench.results.statistics import median
 
 FORMAT = "mlperf-training"
@@ -176,23 +176,21 @@ def _number(events: Sequence[_Event], key: str) -> float | None:
 
 def _figures(
     events: Sequence[_Event], took: float, batch: float | None, length: float | None
-) -> list[ImportedFigure]:
-    figures = [ImportedFigure(metric="time_to_train_s", value=took)]
+) -> list[Figure]:
+    figures = [Figure(metric="time_to_train_s", value=took)]
     steps = _steps(events, batch, length)
     if not steps or not batch:
         reason = "the log does not say how many steps its blocks of training have"
-        return [*figures, ImportedFigure(metric="step_time_s", reason=reason)]
+        return [*figures, Figure(metric="step_time_s", reason=reason)]
     middle = median(steps)
     figures += [
-        ImportedFigure(metric="step_time_s", samples=steps),
-        ImportedFigure(metric="samples_s", value=batch / middle, reason="batch ÷ median step time"),
+        Figure(metric="step_time_s", samples=steps),
+        Figure(metric="samples_s", value=batch / middle, reason="batch ÷ median step time"),
     ]
     if length:
         rate = batch * length / middle
         figures.append(
-            ImportedFigure(
-                metric="train_tok_s", value=rate, reason="batch × length ÷ median step time"
-            )
+            Figure(metric="train_tok_s", value=rate, reason="batch × length ÷ median step time")
         )
     return figures
 

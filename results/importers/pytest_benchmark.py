@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node, read_json
-from tpubench.results.importers._record import Imported, ImportedFigure, Plain, Record, Rejected
+from tpubench.results.importers._record import Figure, Imported, Plain, Record, Rejected
 
 FORMAT = "pytest-benchmark"
 TITLE = "pytest-benchmark runs (JSON)"
@@ -60,7 +60,7 @@ def _record(root: Node, test: Node) -> Record:
         model=name,
         params=_params(test),
         figures=(
-            ImportedFigure(
+            Figure(
                 metric="step_time_s",
                 value=None if samples else middle,
                 reason=reason,

@@ -15,7 +15,7 @@ from pathlib import Path
 from tpubench.errors import UsageError
 from tpubench.results.importers._document import Node, read_json
 from tpubench.results.importers._names import precision_in, read_name
-from tpubench.results.importers._record import NO_MODEL, Imported, ImportedFigure, Record
+from tpubench.results.importers._record import NO_MODEL, Figure, Imported, Record
 from tpubench.results.importers._serving import (
     every,
     gaps,
@@ -150,7 +150,7 @@ def _request_rate(run: Node) -> float | str | None:
     return node.number()
 
 
-def _ttft(run: Node) -> list[ImportedFigure]:
+def _ttft(run: Node) -> list[Figure]:
     samples = run["ttfts"].numbers()
     # Requests that failed are kept as zeros.
     good = tuple(sample for sample in samples if sample > 0)
@@ -159,7 +159,7 @@ def _ttft(run: Node) -> list[ImportedFigure]:
     )
 
 
-def _itl(run: Node) -> list[ImportedFigure]:
+def _itl(run: Node) -> list[Figure]:
     mean_gap, mean_tpot = run["mean_itl_ms"].number(), run["mean_tpot_ms"].number()
     nested = run["itls"].items()
     samples = tuple(gap for one in nested for gap in one.numbers())
@@ -181,7 +181,7 @@ def _throughput(run: Node) -> Record:
             (
                 *rate("total_tok_s", run["tokens_per_second"].number()),
                 *rate("requests_s", run["requests_per_second"].number()),
-                ImportedFigure(metric="output_tok_s", reason=_TOGETHER),
+                Figure(metric="output_tok_s", reason=_TOGETHER),
             ),
         ),
         stated={"elapsed_s": elapsed, "tokens": run["total_num_tokens"].number()},

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tpubench.results.figure import Figure, Shared, following
+from tpubench.results.figure import SampledValue, Shared, following
 from tpubench.results.metrics import METRICS
 from tpubench.results.row import Row
 from tpubench.results.summary import IMPORTED
@@ -99,7 +99,7 @@ def rows() -> tuple[Row, ...]:
 
 
 def _rows(line: dict[str, str]) -> list[Row]:
-    metric, figure = METRICS[line["metric"]], Figure(value=float(line["value"]))
+    metric, figure = METRICS[line["metric"]], SampledValue(value=float(line["value"]))
     second = second_figures().get(figure_key(line))
     shared = _shared(line, second)
     remarks = (line["note"], None if second else SINGLE_SOURCE)

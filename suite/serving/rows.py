@@ -10,7 +10,7 @@ from typing import Any
 
 from tpubench.devices.prices import Price
 from tpubench.results import fingerprint
-from tpubench.results.figure import Figure, Shared, derived_samples
+from tpubench.results.figure import SampledValue, Shared, derived_samples
 from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.row import Row
 from tpubench.results.statistics import within
@@ -157,7 +157,7 @@ class _ServedTemplate:
         )
 
     def __call__(self, metric: Metric, samples: list[float] | None, reason: str | None) -> Row:
-        figure, price = Figure.of(metric, samples), self.price if samples else None
+        figure, price = SampledValue.of(metric, samples), self.price if samples else None
         row = self.shared.row(metric, figure, reason=reason, price=price)
         return replace(row, evidence="modelled") if metric.name == ENERGY and samples else row
 

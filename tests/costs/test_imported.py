@@ -13,14 +13,15 @@ from tpubench.costs.import_files import ImportReport, import_files, settings
 from tpubench.costs.imported import Given, Origin, place, precision, to_rows
 from tpubench.errors import UsageError
 from tpubench.estimates.published.beyond_peak import beyond_peak
-from tpubench.results.importers import ImportedFigure, Record
+from tpubench.results.importers import Figure, Record
 from tpubench.results.row import Row
 from tpubench.results.store import files, iter_rows, scan
 from tpubench.results.verify import verify_store
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 ORIGIN = Origin(format_name="vllm-bench", file="x.json", sha256="0" * 64)
-RATE = ImportedFigure(metric="output_tok_s", value=800.0)
+GUIDELLM = Path(__file__).parent.parent / "results" / "fixtures" / "guidellm-0.8.1.json"
+RATE = Figure(metric="output_tok_s", value=800.0)
 
 
 def record(**changes: Any) -> Record:
@@ -31,6 +32,13 @@ def record(**changes: Any) -> Record:
 def rows_of(one: Record, given: Given | None = None) -> dict[str, Row]:
     made = to_rows([one], given or Given(), ORIGIN, run_id="r", now=NOW)
     return {row.metric: row for row in made}
+
+
+def test_what_an_earlier_version_imported_is_known_again(tmp_path: Path) -> None:
+    """The name of 2026-11-28: it would change with the name of a class or a field of a record."""
+    import_files("guidellm", [GUIDELLM], Given(), tmp_path, NOW)
+    names = [path.name for path in tmp_path.glob("*/*.parquet")]
+    assert names == ["import-6a5826d7474896b9.parquet"]
 
 
 @pytest.mark.parametrize(

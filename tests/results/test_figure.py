@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tpubench.costs.token_cost import usd_per_items
 from tpubench.devices.prices import given as at
 from tpubench.errors import UsageError
-from tpubench.results.figure import Figure, Shared, following
+from tpubench.results.figure import SampledValue, Shared, following
 from tpubench.results.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ def test_a_row_is_constructed_in_one_place() -> None:
 
 
 def test_an_hour_of_four_chips_at_two_dollars() -> None:
-    rate = Figure(value=1000.0, low=800.0, high=1250.0)
+    rate = SampledValue(value=1000.0, low=800.0, high=1250.0)
     cost = rate.derived(USD, 4, at(2.0))
     # 4 × $2 buy 3.6 M tokens.
     assert cost.value == pytest.approx(8 / 3.6)
@@ -51,7 +51,7 @@ def test_an_hour_of_four_chips_at_two_dollars() -> None:
 
 @given(st.lists(RATES, min_size=1, max_size=8), st.integers(1, 4096))
 def test_samples_are_divided_and_priced_one_by_one(samples: list[float], chips: int) -> None:
-    rate = Figure.of(METRICS["output_tok_s"], samples)
+    rate = SampledValue.of(METRICS["output_tok_s"], samples)
     each, cost = rate.derived(PER_CHIP, chips), rate.derived(USD, chips, at(3.0))
     assert each.samples == [sample / chips for sample in samples]
     assert cost.samples == [usd_per_items(3.0, chips, sample, 1e6) for sample in samples]
@@ -62,18 +62,18 @@ def test_samples_are_divided_and_priced_one_by_one(samples: list[float], chips: 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
 def test_no_price_of_a_rate_that_is_none(rate: float) -> None:
     with pytest.raises(UsageError, match="a price figure of a output_tok_s of"):
-        Figure(value=rate).derived(USD, 1, at(1.0))
+        SampledValue(value=rate).derived(USD, 1, at(1.0))
 
 
 def test_no_figure_of_no_chips_and_no_price() -> None:
     with pytest.raises(UsageError, match="no chips"):
-        Figure(value=1.0).derived(PER_CHIP, 0)
+        SampledValue(value=1.0).derived(PER_CHIP, 0)
     with pytest.raises(UsageError, match="without its price"):
-        Figure(value=1.0).derived(USD, 1)
+        SampledValue(value=1.0).derived(USD, 1)
 
 
 def test_a_price_stands_with_a_dollar_figure_alone() -> None:
-    rate = Figure.of(METRICS["output_tok_s"], [10.0, 12.0])
+    rate = SampledValue.of(METRICS["output_tok_s"], [10.0, 12.0])
     assert shared().row(METRICS["output_tok_s"], rate, price=at(2.0)).usd_per_chip_hour is None
     assert shared().row(USD, rate.derived(USD, 4, at(2.0)), price=at(2.0)).usd_per_chip_hour == 2
 

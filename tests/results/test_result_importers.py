@@ -9,7 +9,7 @@ import other_tools as tools
 import pytest
 
 from tpubench.errors import UsageError
-from tpubench.results.importers import ImportedFigure, Record, formats, read_results
+from tpubench.results.importers import Figure, Record, formats, read_results
 
 
 def read_one(tmp_path: Path, document: Any, name: str = "result.json") -> Record:
@@ -21,7 +21,7 @@ def values(record: Record) -> dict[str, float | None]:
     return {figure.metric: figure.value for figure in record.figures}
 
 
-def figure(record: Record, metric: str) -> ImportedFigure:
+def figure(record: Record, metric: str) -> Figure:
     (found,) = [figure for figure in record.figures if figure.metric == metric]
     return found
 
