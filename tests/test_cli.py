@@ -236,9 +236,9 @@ def test_compare_takes_published_results_of_two_devices(call) -> None:  # type: 
     kind = "published,workload=mlperf-inference,device"
     done = call("compare", f"{kind}=tpu-v6e", f"{kind}=nvidia-h100-sxm", "--json")
     assert done.code == 0, done.err
-    found = json.loads(done.out)["comparisons"]
-    assert {one["preset"] for one in found} == {"stable-diffusion-xl"}
-    assert {tuple(one["evidence"]) for one in found} == {("published", "published")}
+    comparisons = json.loads(done.out)["comparisons"]
+    assert {one["preset"] for one in comparisons} == {"stable-diffusion-xl"}
+    assert {tuple(one["evidence"]) for one in comparisons} == {("published", "published")}
 
 
 @pytest.mark.parametrize("how", ["option", "environment"])

@@ -359,9 +359,9 @@ def test_a_workload_runs_under_pytest_benchmark(tmp_path: Path) -> None:
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    (found,) = json.loads((tmp_path / "b.json").read_text())["benchmarks"]
-    assert found["extra_info"]["tpubench"]["workload"] == "gemm"
-    assert found["stats"]["data"]
+    (benchmark,) = json.loads((tmp_path / "b.json").read_text())["benchmarks"]
+    assert benchmark["extra_info"]["tpubench"]["workload"] == "gemm"
+    assert benchmark["stats"]["data"]
     without = subprocess.run(
         [*command, "-p", "no:benchmark", "-c", "/dev/null", "test_it.py"], cwd=tmp_path,
         capture_output=True, text=True, check=False,

@@ -31,14 +31,14 @@ TORCH_ROOMS = {"suite", "workloads"}
 
 def imports(path: Path) -> set[str]:
     """Every module imported anywhere in a file, TYPE_CHECKING blocks included."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: relative import"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
 FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
@@ -146,14 +146,14 @@ def second_homes(path: Path) -> list[str]:
     from tpubench.devices.precisions import PRECISIONS
     from tpubench.devices.sheets import devices
 
-    names, found = set(devices()), []
+    names, homes = set(devices()), []
     makers = ("tpu", "nvidia", "amd")
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             texts = [a.value for a in node.args if isinstance(a, ast.Constant)]
             asked = node.func.attr == "startswith"
             if asked and any(str(t).rstrip("-") in makers for t in texts):
-                found.append(f"{path.name}:{node.lineno} asks a name whose the device is")
+                homes.append(f"{path.name}:{node.lineno} asks a name whose the device is")
         elif isinstance(node, ast.Dict):
             widths = [
                 key.value
@@ -162,13 +162,13 @@ def second_homes(path: Path) -> list[str]:
                 and isinstance(value, ast.Constant) and value.value in PRECISION_WIDTHS
             ]  # fmt: skip
             if len(widths) > 1:
-                found.append(f"{path.name}:{node.lineno} gives precisions their widths")
+                homes.append(f"{path.name}:{node.lineno} gives precisions their widths")
         if isinstance(node, ast.Dict | ast.Set | ast.Tuple | ast.List):
             parts = node.values if isinstance(node, ast.Dict) else node.elts
             listed = {p.value for p in parts if isinstance(p, ast.Constant)} & names
             if len(listed) > 2:
-                found.append(f"{path.name}:{node.lineno} lists devices")
-    return found
+                homes.append(f"{path.name}:{node.lineno} lists devices")
+    return homes
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -77,9 +77,9 @@ def test_a_file_with_its_rounds_and_one_without(tmp_path: Path) -> None:
 def test_a_test_that_makes_no_sense_is_left_out_and_named(
     tmp_path: Path, test: dict[str, Any], reason: str
 ) -> None:
-    found = read_results("pytest-benchmark", put(tmp_path / "a.json", document(1.0, **test)))
-    assert not found.records
-    assert reason in found.rejected[0].reason and "benchmarks[0]" in found.rejected[0].where
+    imported = read_results("pytest-benchmark", put(tmp_path / "a.json", document(1.0, **test)))
+    assert not imported.records
+    assert reason in imported.rejected[0].reason and "benchmarks[0]" in imported.rejected[0].where
 
 
 def test_another_file_is_a_clear_error(tmp_path: Path) -> None:

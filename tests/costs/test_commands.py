@@ -40,17 +40,17 @@ def test_cloud(call: Call) -> None:
 def test_a_days_traffic_says_the_utilisation_that_a_rate_is_paid_at(call: Call) -> None:
     """By hand: a replica makes 100 tokens/s and costs 3.6 $/h, so 10 $ a million when busy."""
     asked = ["cost", "cloud", "--usd-per-chip-hour", "0.9", "--chips", "4", "--tok-s", "100"]
-    found = call(*asked, "--traffic", "50,350,0,200", "--json").json()
+    document = call(*asked, "--traffic", "50,350,0,200", "--json").json()
     # Wanted: 150 on the mean. Four replicas for the peak; or 1, 4, 1 and 2, which is 2 on the mean.
-    assert (found["replicas"], found["replicas_scaled"]) == (4, 2)
-    assert found["utilisation"] == pytest.approx(150 / 400)
-    assert found["utilisation_scaled"] == pytest.approx(150 / 200)
-    assert found["usd_per_mtok"] == pytest.approx(10 / 0.375)
-    assert found["usd_per_mtok_scaled"] == pytest.approx(10 / 0.75)
+    assert (document["replicas"], document["replicas_scaled"]) == (4, 2)
+    assert document["utilisation"] == pytest.approx(150 / 400)
+    assert document["utilisation_scaled"] == pytest.approx(150 / 200)
+    assert document["usd_per_mtok"] == pytest.approx(10 / 0.375)
+    assert document["usd_per_mtok_scaled"] == pytest.approx(10 / 0.75)
     flat = call(*asked, "--traffic", "100", "--json").json()
     assert flat["usd_per_mtok"] == flat["usd_per_mtok_scaled"] == pytest.approx(10)
-    told = call(*asked, "--traffic", "50,350,0,200").out
-    assert "utilisation: 37.5%" in told and "\nreplicas: 4\n" in told
+    text = call(*asked, "--traffic", "50,350,0,200").out
+    assert "utilisation: 37.5%" in text and "\nreplicas: 4\n" in text
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def test_owned(call: Call) -> None:
     asked = ["cost", "owned", "--capex", "47222.22", "--wacc", "0.087", "--years", "5.5"]
     asked += ["--kw", "1.667", "--pue", "1.08", "--usd-per-kwh", "0.0821"]
     asked += ["--colo-usd-per-kw-month", "184.06"]
-    found = call(*asked, "--json").json()
-    assert found["usd_per_chip_hour"] == pytest.approx(1.84, abs=0.005)
-    assert found["usd_per_mtok"] is None
-    assert found["reasons"]["usd_per_mtok"] == "no --tok-s given"
+    document = call(*asked, "--json").json()
+    assert document["usd_per_chip_hour"] == pytest.approx(1.84, abs=0.005)
+    assert document["usd_per_mtok"] is None
+    assert document["reasons"]["usd_per_mtok"] == "no --tok-s given"
     held = call(*asked, "--tok-s", "1000", "--cloud-usd-per-chip-hour", "5", "--json").json()
     assert 0 < held["break_even_utilisation"] < 1
     dear = call(*asked, "--cloud-usd-per-chip-hour", "1", "--json").json()
@@ -92,9 +92,9 @@ def test_margin(call: Call) -> None:
     assert alone["gross_margin"] == pytest.approx(5 / 6)
     assert alone["npv"] is None
     more = ["--capex", "1000", "--mtok-per-year", "100", "--years", "4", "--wacc", "0.1"]
-    found = call(*asked, *more, "--json").json()
-    assert found["payback_years"] == 2
-    assert found["npv"] == pytest.approx(584.93, abs=0.01)
+    document = call(*asked, *more, "--json").json()
+    assert document["payback_years"] == 2
+    assert document["npv"] == pytest.approx(584.93, abs=0.01)
     loss = call("cost", "margin", "--usd-per-mtok", "7", "--price-per-mtok", "6", *more, "--json")
     assert loss.json()["irr"] is None
     assert loss.json()["reasons"]["irr"].startswith("none")

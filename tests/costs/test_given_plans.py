@@ -25,11 +25,11 @@ def test_verdict_and_plan_agree_where_gpu_rent_falls(tmp_path: Path) -> None:
     assert rented == {2027: "tpu-v7"} | dict.fromkeys(range(2028, 2033), "nvidia-gb200")
     tpu = 5.0 / 1.08
     gpu = sum(5.2 * 0.7**y / 1.08 ** (y + 1) for y in range(1, 6))
-    found = outcome.verdict.next_dollar
-    assert found is not None
-    assert (found.side, found.how) == ("gpu", "rent")
-    assert found.shares["gpu"] == pytest.approx(gpu / (tpu + gpu), rel=1e-3)
-    assert outcome.verdict.whole_shares["gpu"] == pytest.approx(found.shares["gpu"], rel=1e-3)
+    next_dollar = outcome.verdict.next_dollar
+    assert next_dollar is not None
+    assert (next_dollar.side, next_dollar.how) == ("gpu", "rent")
+    assert next_dollar.shares["gpu"] == pytest.approx(gpu / (tpu + gpu), rel=1e-3)
+    assert outcome.verdict.whole_shares["gpu"] == pytest.approx(next_dollar.shares["gpu"], rel=1e-3)
 
 
 def test_delivery_and_porting_overlap(tmp_path: Path) -> None:

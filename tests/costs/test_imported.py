@@ -30,8 +30,8 @@ def record(**changes: Any) -> Record:
 
 
 def rows_of(one: Record, given: Given | None = None) -> dict[str, Row]:
-    made = to_rows([one], given or Given(), ORIGIN, run_id="r", now=NOW)
-    return {row.metric: row for row in made}
+    imported = to_rows([one], given or Given(), ORIGIN, run_id="r", now=NOW)
+    return {row.metric: row for row in imported}
 
 
 def test_what_an_earlier_version_imported_is_known_again(tmp_path: Path) -> None:
@@ -86,9 +86,9 @@ def test_figures_per_chip_need_a_number_of_chips() -> None:
 def test_rows_are_published_and_keep_where_they_come_from() -> None:
     row = rows_of(record(source="a paper", stated={"ttft_p99_s": 0.5}))["output_tok_s"]
     assert (row.evidence, row.backend, row.source) == ("published", "imported", "a paper")
-    told = json.loads(row.environment)["import"]
-    assert (told["format"], told["file"]) == ("vllm-bench", "x.json")
-    assert told["stated"] == {"ttft_p99_s": 0.5}
+    origin = json.loads(row.environment)["import"]
+    assert (origin["format"], origin["file"]) == ("vllm-bench", "x.json")
+    assert origin["stated"] == {"ttft_p99_s": 0.5}
     assert "vllm-bench file x.json" in str(rows_of(record())["output_tok_s"].source)
 
 
@@ -98,11 +98,11 @@ def test_an_invalid_result_has_no_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "spelling"),
     [("BF16", "bfloat16"), ("NVFP4", "fp4"), (None, "not-stated"), ("UNSET", "not-stated")],
 )
-def test_precision_has_one_spelling(text: str | None, found: str) -> None:
-    assert precision(text) == found
+def test_precision_has_one_spelling(text: str | None, spelling: str) -> None:
+    assert precision(text) == spelling
 
 
 def test_bad_additions_are_refused() -> None:

@@ -39,8 +39,10 @@ def gpuhunt(folder: Path, name: str, text: str) -> ImportedPrices:
     return read_catalogue("gpuhunt", path, DAY)
 
 
-def rates(found: ImportedPrices) -> dict[tuple[str, str, str], float]:
-    return {(p.accelerator, p.region, p.term): round(p.usd_per_chip_hour, 5) for p in found.prices}
+def rates(catalogue: ImportedPrices) -> dict[tuple[str, str, str], float]:
+    return {
+        (p.accelerator, p.region, p.term): round(p.usd_per_chip_hour, 5) for p in catalogue.prices
+    }
 
 
 def test_the_formats() -> None:
@@ -48,7 +50,7 @@ def test_the_formats() -> None:
 
 
 def test_google_host_row_and_accelerator_row_are_added(tmp_path: Path) -> None:
-    found = skypilot(
+    catalogue = skypilot(
         tmp_path,
         "gcp",
         GCP,
@@ -56,20 +58,20 @@ def test_google_host_row_and_accelerator_row_are_added(tmp_path: Path) -> None:
         ",,,H100,8,,us-central1,us-central1-a,78.4,16.0",
         ",,,H100,8,,us-west1,us-west1-b,78.4,16.0",
     )
-    assert rates(found) == {
+    assert rates(catalogue) == {
         ("nvidia-h100-sxm", "us-central1", "on_demand"): round((9.46 + 78.4) / 8, 5),
         ("nvidia-h100-sxm", "us-central1", "spot"): round((2.89 + 16.0) / 8, 5),
         ("nvidia-h100-sxm", "us-west1", "on_demand"): 9.8,
         ("nvidia-h100-sxm", "us-west1", "spot"): 2.0,
     }
-    assert {p.region: p.includes_host for p in found.prices} == {
+    assert {p.region: p.includes_host for p in catalogue.prices} == {
         "us-central1": True,
         "us-west1": False,
     }
 
 
 def test_seven_hundred_is_no_price_for_v6e_and_691_is_one(tmp_path: Path) -> None:
-    found = skypilot(
+    catalogue = skypilot(
         tmp_path,
         "gcp",
         GCP,
@@ -77,24 +79,24 @@ def test_seven_hundred_is_no_price_for_v6e_and_691_is_one(tmp_path: Path) -> Non
         "TPU-VM,,,tpu-v6e-256,1,,us-east5,us-east5-a,691.2,700.0",
         "TPU-VM,,,tpu-v6e-16,1,,us-east5,us-east5-b,700.0,700.0",
     )
-    assert rates(found) == {
+    assert rates(catalogue) == {
         ("tpu-v6e", "us-south1", "on_demand"): 2.7,
         ("tpu-v6e", "us-east5", "on_demand"): 2.7,
     }
-    assert [r.reason for r in found.rejected] == ["no price: not sold"]
+    assert [r.reason for r in catalogue.rejected] == ["no price: not sold"]
 
 
 def test_spot_above_on_demand_is_rejected(tmp_path: Path) -> None:
-    found = skypilot(
+    catalogue = skypilot(
         tmp_path, "gcp", GCP, ",,,H200,8,,us-south1,us-south1-a,36.60258,43.9512"
     )  # fmt: skip
-    assert found.prices == []
-    assert found.rejected[0].where == "line 2"
-    assert "above on-demand" in found.rejected[0].reason
+    assert catalogue.prices == []
+    assert catalogue.rejected[0].where == "line 2"
+    assert "above on-demand" in catalogue.rejected[0].reason
 
 
 def test_an_on_demand_price_that_looks_like_flex_is_flagged(tmp_path: Path) -> None:
-    found = skypilot(
+    catalogue = skypilot(
         tmp_path,
         "gcp",
         GCP,
@@ -103,7 +105,7 @@ def test_an_on_demand_price_that_looks_like_flex_is_flagged(tmp_path: Path) -> N
             for i, usd in enumerate((90.216, 90.216, 90.216, 64.44))
         ),
     )
-    flagged = [p for p in found.prices if p.suspect]
+    flagged = [p for p in catalogue.prices if p.suspect]
     assert [(p.region, p.usd_per_chip_hour, p.term) for p in flagged] == [
         ("us-3", 8.055, "on_demand")
     ]
@@ -111,7 +113,7 @@ def test_an_on_demand_price_that_looks_like_flex_is_flagged(tmp_path: Path) -> N
 
 
 def test_v5p_counts_cores_and_v6e_counts_chips(tmp_path: Path) -> None:
-    found = skypilot(
+    catalogue = skypilot(
         tmp_path,
         "gcp",
         GCP,
@@ -119,7 +121,7 @@ def test_v5p_counts_cores_and_v6e_counts_chips(tmp_path: Path) -> None:
         "TPU-VM,,,tpu-v5litepod-8,1,,us-east5,us-east5-a,9.6,",
         "TPU-VM,,,tpu-v6e-4,1,,us-east5,us-east5-a,10.8,",
     )
-    assert rates(found) == {
+    assert rates(catalogue) == {
         ("tpu-v5p", "us-east5", "on_demand"): 4.2,
         ("tpu-v5e", "us-east5", "on_demand"): 1.2,
         ("tpu-v6e", "us-east5", "on_demand"): 2.7,
@@ -127,16 +129,18 @@ def test_v5p_counts_cores_and_v6e_counts_chips(tmp_path: Path) -> None:
 
 
 def test_spot_equal_to_on_demand_means_no_spot_market(tmp_path: Path) -> None:
-    found = skypilot(
+    catalogue = skypilot(
         tmp_path, "aws", AWS, "p5.48xlarge,H100,8,192,2048,,55.04,55.04,us-east-1,use1-az1"
     )
-    assert list(rates(found)) == [("nvidia-h100-sxm", "us-east-1", "on_demand")]
+    assert list(rates(catalogue)) == [("nvidia-h100-sxm", "us-east-1", "on_demand")]
 
 
 def test_an_empty_price_means_not_sold(tmp_path: Path) -> None:
-    found = skypilot(tmp_path, "aws", AWS, "p6-b200.48xlarge,B200,8,192,2048,,,,us-east-1,use1-az1")
-    assert found.prices == []
-    assert found.rejected[0].reason == "no price: not sold"
+    catalogue = skypilot(
+        tmp_path, "aws", AWS, "p6-b200.48xlarge,B200,8,192,2048,,,,us-east-1,use1-az1"
+    )
+    assert catalogue.prices == []
+    assert catalogue.rejected[0].reason == "no price: not sold"
 
 
 @pytest.mark.parametrize(
@@ -156,23 +160,23 @@ def test_an_empty_price_means_not_sold(tmp_path: Path) -> None:
 def test_the_variant_comes_from_the_machine_type(
     tmp_path: Path, cloud: str, instance: str, name: str, device: str
 ) -> None:
-    found = skypilot(tmp_path, cloud, AWS, f"{instance},{name},1,8,80,,2.5,,any,")
-    assert [p.accelerator for p in found.prices] == [device]
+    catalogue = skypilot(tmp_path, cloud, AWS, f"{instance},{name},1,8,80,,2.5,,any,")
+    assert [p.accelerator for p in catalogue.prices] == [device]
 
 
 def test_a_variant_that_nobody_says_is_rejected_rather_than_guessed(tmp_path: Path) -> None:
-    found = skypilot(tmp_path, "fluidstack", AWS, "node-7,H100,1,8,80,,2.5,,any,")
-    assert found.prices == []
-    assert "SXM, PCIe or NVL not said" in found.rejected[0].reason
+    catalogue = skypilot(tmp_path, "fluidstack", AWS, "node-7,H100,1,8,80,,2.5,,any,")
+    assert catalogue.prices == []
+    assert "SXM, PCIe or NVL not said" in catalogue.rejected[0].reason
 
 
 def test_mega_is_an_sxm_board(tmp_path: Path) -> None:
-    found = skypilot(tmp_path, "gcp", GCP, ",,,H100-MEGA,8,,us-east4,us-east4-b,82.75,14.9")
-    assert {p.accelerator for p in found.prices} == {"nvidia-h100-sxm"}
+    catalogue = skypilot(tmp_path, "gcp", GCP, ",,,H100-MEGA,8,,us-east4,us-east4-b,82.75,14.9")
+    assert {p.accelerator for p in catalogue.prices} == {"nvidia-h100-sxm"}
 
 
 def test_gpuhunts_tpu_rates_are_per_chip(tmp_path: Path) -> None:
-    found = gpuhunt(
+    catalogue = gpuhunt(
         tmp_path,
         "tpu_pricing.json",
         """{"TPU v6e": {"us-east5": {"On Demand (USD)": 2.7, "Spot (USD)": 1.89}},
@@ -180,21 +184,23 @@ def test_gpuhunts_tpu_rates_are_per_chip(tmp_path: Path) -> None:
             "TPU v99": {"moon": {"On Demand (USD)": 1}}, "odd": 3}""",
     )
     # Old chips cost more on the spot than on demand: the rate card's own price still holds.
-    assert rates(found) == {
+    assert rates(catalogue) == {
         ("tpu-v6e", "us-east5", "on_demand"): 2.7,
         ("tpu-v6e", "us-east5", "spot"): 1.89,
         ("tpu-v4", "us-central2", "on_demand"): 3.22,
     }
-    assert sorted(r.reason for r in found.rejected) == [
+    assert sorted(r.reason for r in catalogue.rejected) == [
         "not an object of regions",
         "spot 3.686 above on-demand 3.22: the spot price alone is left out",
         "unknown TPU",
     ]
-    assert [p.note for p in found.prices if p.note] == ["left out: spot 3.686 above on-demand 3.22"]
+    assert [p.note for p in catalogue.prices if p.note] == [
+        "left out: spot 3.686 above on-demand 3.22"
+    ]
 
 
 def test_gpuhunts_spot_and_on_demand_rows_are_joined(tmp_path: Path) -> None:
-    found = gpuhunt(
+    catalogue = gpuhunt(
         tmp_path,
         "aws.csv",
         "\n".join(
@@ -208,18 +214,18 @@ def test_gpuhunts_spot_and_on_demand_rows_are_joined(tmp_path: Path) -> None:
             ]
         ),
     )
-    assert rates(found) == {
+    assert rates(catalogue) == {
         ("nvidia-a100-sxm-40gb", "us-east-1", "on_demand"): 2.745,
         ("nvidia-a100-sxm-40gb", "us-east-1", "spot"): 1.2,
     }
-    assert {r.where: r.reason for r in found.rejected} == {
+    assert {r.where: r.reason for r in catalogue.rejected} == {
         "line 4": "spot 60 above on-demand 55.04",
         "line 6": "no accelerator",
     }
 
 
 def test_equal_sizes_are_one_price_and_unequal_ones_keep_their_instance(tmp_path: Path) -> None:
-    found = skypilot(
+    catalogue = skypilot(
         tmp_path,
         "lambda",
         AWS,
@@ -227,16 +233,16 @@ def test_equal_sizes_are_one_price_and_unequal_ones_keep_their_instance(tmp_path
         "gpu_8x_h100_sxm5,H100-SXM,8,8,80,,31.92,,any,",
         "gpu_4x_h100_sxm5,H100-SXM,4,8,80,,17.16,,any,",
     )
-    ids = [p.id for p in found.prices]
+    ids = [p.id for p in catalogue.prices]
     assert len(ids) == 2
     assert ids[1].endswith("gpu-8x-h100-sxm5-x8")
 
 
 @pytest.mark.parametrize("region", ["", "=cmd()", "@x", "-1", "us\x07east"])
 def test_a_region_that_a_spreadsheet_would_run_is_left_out(tmp_path: Path, region: str) -> None:
-    found = skypilot(tmp_path, "aws", AWS, f"p5.48xlarge,H100,8,1,1,,55.04,20,{region},a")
-    assert found.prices == []
-    assert [row.reason for row in found.rejected] == ["no usable region"]
+    catalogue = skypilot(tmp_path, "aws", AWS, f"p5.48xlarge,H100,8,1,1,,55.04,20,{region},a")
+    assert catalogue.prices == []
+    assert [row.reason for row in catalogue.rejected] == ["no usable region"]
 
 
 def test_a_date_is_needed(tmp_path: Path) -> None:
@@ -274,12 +280,12 @@ def test_a_hundred_megabytes_are_refused_unread(tmp_path: Path) -> None:
 
 
 def test_an_import_is_written_once_and_reads_back_the_same(tmp_path: Path) -> None:
-    found = skypilot(tmp_path, "aws", AWS, "p5.48xlarge,H100,8,1,1,,55.04,20,us-east-1,a")
+    catalogue = skypilot(tmp_path, "aws", AWS, "p5.48xlarge,H100,8,1,1,,55.04,20,us-east-1,a")
     table = tmp_path / "aws-2026-11-01.csv"
-    write_prices(table, found.prices)
-    assert read_prices(table) == found.prices
+    write_prices(table, catalogue.prices)
+    assert read_prices(table) == catalogue.prices
     with pytest.raises(UsageError, match="never overwritten"):
-        write_prices(table, found.prices)
+        write_prices(table, catalogue.prices)
 
 
 CELL = st.one_of(

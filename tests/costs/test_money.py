@@ -73,15 +73,15 @@ def test_npv_is_numpy_financials(cash: list[float], rate: float) -> None:
 @given(USD, st.lists(st.floats(1, 1e8), min_size=1, max_size=15))
 def test_irr_is_numpy_financials_and_makes_npv_zero(capex: float, income: list[float]) -> None:
     cash = [-capex, *income]
-    found = irr([Flow(years=t, usd=usd) for t, usd in enumerate(cash)])
-    assert found.rate is not None
-    assume(found.rate > -0.99)  # nearer to -1, 1 + rate has no digits left to compare
+    rate = irr([Flow(years=t, usd=usd) for t, usd in enumerate(cash)])
+    assert rate.rate is not None
+    assume(rate.rate > -0.99)  # nearer to -1, 1 + rate has no digits left to compare
     timed = [Flow(years=t, usd=usd) for t, usd in enumerate(cash)]
-    scale = sum(abs(f.usd) / (1 + found.rate) ** f.years for f in timed)
-    assert abs(npv(timed, found.rate)) <= 1e-9 * scale
+    scale = sum(abs(f.usd) / (1 + rate.rate) ** f.years for f in timed)
+    assert abs(npv(timed, rate.rate)) <= 1e-9 * scale
     theirs = npf.irr(cash)
     assume(not math.isnan(theirs) and -0.9 < theirs < 10)
-    assert found.rate == pytest.approx(theirs, rel=1e-6, abs=1e-8)
+    assert rate.rate == pytest.approx(theirs, rel=1e-6, abs=1e-8)
 
 
 def test_irr_says_none_or_multiple() -> None:
@@ -131,11 +131,11 @@ def test_a_half_year_earns_half() -> None:
 @given(st.floats(0.2, 1), st.floats(1.5, 30))
 def test_break_even_is_where_owning_and_renting_cost_the_same(idle: float, rent: float) -> None:
     owned = chip(idle_power_share=idle, availability=0.97)
-    found = break_even_utilisation(owned, rent)
-    if found is None:
+    utilisation = break_even_utilisation(owned, rent)
+    if utilisation is None:
         assert owned_usd_per_mtok(owned, 100, 1.0) > usd_per_mtok(rent, 1, 100)
     else:
-        owning = owned_usd_per_mtok(owned, 100, found)
+        owning = owned_usd_per_mtok(owned, 100, utilisation)
         assert owning == pytest.approx(usd_per_mtok(rent, 1, 100))
 
 

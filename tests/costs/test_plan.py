@@ -155,9 +155,9 @@ def test_margin_is_maximised_by_serving_what_pays(tmp_path: Path) -> None:
     priced = text.replace(
         "demand_mtok = [4e6, 6e6]", "demand_mtok = [4e6, 6e6]\nprice_usd_per_mtok = 3.0"
     )
-    found = answer(tmp_path, priced)
-    assert found.objective_usd > 0
-    (chat,) = found.tokens
+    solved = answer(tmp_path, priced)
+    assert solved.objective_usd > 0
+    (chat,) = solved.tokens
     assert chat.served_share == pytest.approx(1, abs=1e-6)
     nothing = answer(tmp_path, priced.replace("mtok = 3.0", "mtok = 0.01"))
     assert nothing.objective_usd == pytest.approx(0, abs=1e-6)
@@ -182,8 +182,8 @@ def test_throughput_from_the_store_carries_its_evidence(tmp_path: Path) -> None:
     text = PLAN.replace('tok_s = 1100\nevidence = "assumed"\nsource = "test"', query)
     assert answer(tmp_path, text).evidence == {"assumed": 1, "measured": 1}
     late = text.replace("0.03", "0.01").replace(", Google = 0.8", "").replace("NVIDIA = 0.7", "")
-    found = answer(tmp_path, late)
-    assert any("tpot_s 0.02 s misses 0.01 s" in line for line in found.assumptions)
+    solved = answer(tmp_path, late)
+    assert any("tpot_s 0.02 s misses 0.01 s" in line for line in solved.assumptions)
     with pytest.raises(UsageError, match=r"throughput\[1\]\.from_store .* no stored row"):
         answer(tmp_path, text.replace(rows[0].workload, "nothing"))
 

@@ -44,8 +44,8 @@ def test_what_is_kept_is_what_was_solved(solved: PlanAnswer, tmp_path: Path) -> 
     assert newest(tmp_path) == (None, [])
     keep(solved, tmp_path, NOW - dt.timedelta(days=1))
     path = keep(solved, tmp_path, NOW)
-    found, complaints = newest(tmp_path)
-    assert (found, complaints) == (solved, [])
+    newest_plan, complaints = newest(tmp_path)
+    assert (newest_plan, complaints) == (solved, [])
     assert path.name.startswith("20261128T120000-")
 
 
@@ -103,6 +103,6 @@ def test_a_plan_with_a_figure_that_is_none_is_named(solved: PlanAnswer, tmp_path
     document = json.loads(path.read_text(encoding="utf-8"))
     document["answer"]["objective_usd"] = float("nan")
     path.write_text(json.dumps(document), encoding="utf-8")
-    found, (complaint,) = newest(tmp_path)
-    assert found is None
+    newest_plan, (complaint,) = newest(tmp_path)
+    assert newest_plan is None
     assert "no finite number" in complaint or "objective_usd" in complaint

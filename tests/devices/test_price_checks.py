@@ -19,9 +19,9 @@ def test_no_shipped_price_is_dated_before_its_chip_was_sold(entry: Price) -> Non
 
 
 def test_every_shipped_windows_price_says_so() -> None:
-    found = windows_licences(prices().values())
-    assert len(found) == 2
-    for price_id, why in found.items():
+    licences = windows_licences(prices().values())
+    assert len(licences) == 2
+    for price_id, why in licences.items():
         assert prices()[price_id].suspect, f"{price_id}: {why}"
 
 

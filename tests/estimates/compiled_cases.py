@@ -46,7 +46,7 @@ def request(
 
 def said(name: str, python: str, cache: Path) -> tuple[str, dict[str, Any]]:
     """The version of libtpu, and its figures for each phase of a case."""
-    found = run(request(*CASES[name], python=python, cache=cache))
+    estimated = run(request(*CASES[name], python=python, cache=cache))
     figures = {
         phase.phase: {
             "cycles": phase.cost.cycles,
@@ -56,10 +56,10 @@ def said(name: str, python: str, cache: Path) -> tuple[str, dict[str, Any]]:
             "collectives": len(phase.cost.collectives),
             "bytes_a_device": phase.fit.needed,
         }
-        for phase in found.phases
+        for phase in estimated.phases
         if phase.cost is not None
     }
-    return found.versions["libtpu"], figures
+    return estimated.versions["libtpu"], figures
 
 
 def main() -> None:

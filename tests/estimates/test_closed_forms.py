@@ -44,11 +44,11 @@ def test_a_prompt_costs_two_flops_a_parameter_and_the_causal_half_of_attention()
 
 def test_a_first_token_waits_for_half_of_the_running_step_and_for_its_own() -> None:
     problem = make_serving(kind="server", metric="ttft_s", qps=0.01, batch=None)
-    found = serving.terms(problem)
-    step = replica.decode_step(problem, found.batch, 1000 + 0.5 * 48)
+    terms = serving.terms(problem)
+    step = replica.decode_step(problem, terms.batch, 1000 + 0.5 * 48)
     own = replica.prefill(problem, 1000.0, 1000.0)
-    assert found.batch == 1  # a request every hundred seconds meets no other
-    assert found.total_s == pytest.approx(sum(own.values()) + 1.5 * sum(step.values()), rel=1e-3)
+    assert terms.batch == 1  # a request every hundred seconds meets no other
+    assert terms.total_s == pytest.approx(sum(own.values()) + 1.5 * sum(step.values()), rel=1e-3)
 
 
 def test_training_flops_of_a_token_by_both_conventions() -> None:
@@ -144,14 +144,14 @@ def test_memory_left_by_the_weights_limits_the_batch() -> None:
 
 
 def test_chips_beyond_the_cached_heads_each_keep_a_copy() -> None:
-    found = {}
+    cache_s = {}
     for tensor in (4, 8):
         problem = make_serving(
             model="qwen3-235b-a22b", kind="offline", precision="fp8", kv_precision="fp8",
             tensor=tensor, chips=tensor, batch=None,
         )  # fmt: skip
-        found[tensor] = replica.decode_step(problem, 64.0, 4096.0)["cache"]
-    assert found[4] == pytest.approx(found[8])  # four heads: eight chips read no less each
+        cache_s[tensor] = replica.decode_step(problem, 64.0, 4096.0)["cache"]
+    assert cache_s[4] == pytest.approx(cache_s[8])  # four heads: eight chips read no less each
 
 
 def test_tensor_parallel_exchange_of_a_training_step() -> None:
@@ -215,9 +215,9 @@ def test_better_hardware_is_never_slower(device: str, kind: str) -> None:
         replace(chip, peak_flop_s={k: 1.3 * v for k, v in chip.peak_flop_s.items()}),
         replace(chip, hbm_bytes=1.3 * chip.hbm_bytes),
     ):
-        found = model.shipped().predict([replace(problem, chip=better)])[0]
-        ratio = found.value / base.value
-        assert (ratio if found.terms.rate else 1 / ratio) > 0.995
+        prediction = model.shipped().predict([replace(problem, chip=better)])[0]
+        ratio = prediction.value / base.value
+        assert (ratio if prediction.terms.rate else 1 / ratio) > 0.995
 
 
 @pytest.mark.parametrize("chips_", [1, 2, 4, 8, 16, 64])
@@ -268,11 +268,11 @@ def test_requests_sent_at_once_are_worked_off_and_the_longest_replies_end_alone(
     problem = make_serving(
         kind="server", metric="output_tok_s", qps=None, batch=None, output_len=200.0
     )
-    found = serving.terms(problem)
+    terms = serving.terms(problem)
     request = serving.terms(replace(problem, kind="offline", batch=serving.REQUESTS))
     alone = sum(replica.decode_step(problem, 1.0, 1000 + 100).values())
     tail = (serving.TAIL - 1) * 200 / serving.REQUESTS * alone
-    assert found.total_s == pytest.approx(request.total_s + tail)
+    assert terms.total_s == pytest.approx(request.total_s + tail)
     cut = replace(problem, output_len=256.0)  # a length at which replies are cut: no tail
     request = serving.terms(replace(cut, kind="offline", batch=serving.REQUESTS))
     assert serving.terms(cut).total_s == pytest.approx(request.total_s)
@@ -280,9 +280,9 @@ def test_requests_sent_at_once_are_worked_off_and_the_longest_replies_end_alone(
 
 def test_a_slow_flow_is_bound_by_its_arrivals() -> None:
     problem = make_serving(kind="server", metric="output_tok_s", qps=0.5, batch=None)
-    found = serving.terms(problem)
-    assert found.shares()["arrival"] > 0.99 and found.bound == "request rate"
-    assert found.value() == pytest.approx(0.5 * 48, rel=0.01)
+    terms = serving.terms(problem)
+    assert terms.shares()["arrival"] > 0.99 and terms.bound == "request rate"
+    assert terms.value() == pytest.approx(0.5 * 48, rel=0.01)
 
 
 def test_early_tensorrt_llm_reads_a_cached_head_for_every_two_query_heads() -> None:

@@ -60,10 +60,10 @@ def test_what_is_estimated_is_labelled_and_says_what_was_added(python: str, cach
     assert ttft is not None
     assert by_metric["output_tok_s"].value == pytest.approx(2 * 128 / (ttft + 127 * tpot))
     assert by_metric["usd_per_mtok_out"].reason
-    told = json.loads(rows[0].environment)["compiled"]
-    assert told["clock_hz"] == 1.5e9
-    assert told["topology"] == "v5e:1x1"
-    decode = told["phases"]["decode"]
+    compiled_facts = json.loads(rows[0].environment)["compiled"]
+    assert compiled_facts["clock_hz"] == 1.5e9
+    assert compiled_facts["topology"] == "v5e:1x1"
+    decode = compiled_facts["phases"]["decode"]
     assert (decode["attention"]["calls"], decode["custom_calls"]) == (2, {"tpu_custom_call": 2})
     assert decode["dense_s"] + decode["attention_s"] == pytest.approx(tpot)
 
@@ -130,8 +130,8 @@ def test_a_training_step_over_chips_gathers_weights_and_reduces_gradients(
 def test_what_is_computed_again_is_not_merged(python: str, cache: Path) -> None:
     def step(recompute: str) -> PhaseEstimate:
         settings = {"batch": ["4"], "seq_len": ["512"], "recompute": [recompute]}
-        found = run(request("llama-pretrain", "tiny", 1, settings, python=python, cache=cache))
-        (phase,) = found.phases
+        estimated = run(request("llama-pretrain", "tiny", 1, settings, python=python, cache=cache))
+        (phase,) = estimated.phases
         return phase
 
     kept, again = step("none"), step("full")
@@ -143,8 +143,8 @@ def test_what_is_computed_again_is_not_merged(python: str, cache: Path) -> None:
 def test_a_mixture_of_experts_compiles_with_its_routing(python: str, cache: Path) -> None:
     """At few tokens every expert runs over all of them; a prompt is sorted and cut into blocks."""
     settings = {"batch": ["2"], "input_len": ["384"], "output_len": ["16"]}
-    found = run(request("moe-infer", "tiny", 1, settings, python=python, cache=cache))
-    phases = {phase.phase: phase for phase in found.phases}
+    estimated = run(request("moe-infer", "tiny", 1, settings, python=python, cache=cache))
+    phases = {phase.phase: phase for phase in estimated.phases}
     assert set(phases) == {"prefill", "decode"}
     for phase in phases.values():
         assert phase.cost is not None and phase.cost.cycles > 0

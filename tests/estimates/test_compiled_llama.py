@@ -52,8 +52,8 @@ def test_the_layout_for_chips_computes_the_same(one_thread: None, length: int) -
     positions = torch.arange(length)
     with torch.no_grad():
         expected = Llama.forward(plain.model, tokens, positions, plain.cache, length)
-        found = Llama.forward(laid.model, tokens, positions, laid.cache, length)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        logits = Llama.forward(laid.model, tokens, positions, laid.cache, length)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
     names = {name for name, _ in [*laid.named_parameters(), *laid.named_buffers()]}
     assert {name for name in split if name not in names} <= {
         "model.head.weight",  # tied

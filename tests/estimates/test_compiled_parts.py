@@ -91,21 +91,21 @@ def several(*shapes: bytes) -> bytes:
 def op(
     known: int, opcode: str, of: bytes, *operands: int, cycles: int | None = None, **more: int | str
 ) -> bytes:
-    told: dict[int, list[int | bytes]] = {2: [opcode.encode()], 3: [of]}
+    fields: dict[int, list[int | bytes]] = {2: [opcode.encode()], 3: [of]}
     if "number" in more:
-        told[9] = [int(more["number"])]
+        fields[9] = [int(more["number"])]
     if "target" in more:
-        told[28] = [str(more["target"]).encode()]
-    told[35] = [known]
+        fields[28] = [str(more["target"]).encode()]
+    fields[35] = [known]
     if operands:
-        told[36] = [b"".join(varint(operand) for operand in operands)]
+        fields[36] = [b"".join(varint(operand) for operand in operands)]
     if "calls" in more:
-        told[38] = [varint(int(more["calls"]))]
+        fields[38] = [varint(int(more["calls"]))]
     if cycles is not None:
-        told[43] = [f'{{"window_config":{{"estimated_cycles":"{cycles}"}}}}'.encode()]
+        fields[43] = [f'{{"window_config":{{"estimated_cycles":"{cycles}"}}}}'.encode()]
     if "group" in more:
-        told[49] = [message({1: [b"".join(varint(i) for i in range(int(more["group"])))]})]
-    return message(told)
+        fields[49] = [message({1: [b"".join(varint(i) for i in range(int(more["group"])))]})]
+    return message(fields)
 
 
 def module(entry: list[bytes], *called: tuple[int, int, list[bytes]]) -> bytes:
@@ -117,7 +117,7 @@ def module(entry: list[bytes], *called: tuple[int, int, list[bytes]]) -> bytes:
 
 def test_costs_are_counted_by_where_the_bytes_live() -> None:
     weights, x = shape(BF16, 1024, 1024), shape(BF16, 8, 1024, space=1)
-    found = cost(
+    program_cost = cost(
         module(
             [
                 op(10, "parameter", weights, number=0),
@@ -132,11 +132,11 @@ def test_costs_are_counted_by_where_the_bytes_live() -> None:
             ]
         )
     )
-    assert (found.cycles, found.streaming_cycles) == (1200, 1000)
-    assert (found.streaming_bytes, found.prefetch_bytes) == (2 * 1024**2, 2 * 1024**2)
-    assert found.collectives == (Exchange(kind="all-reduce", bytes=4 * 8 * 1024, devices=4),)
-    assert found.custom_calls == {"tpu_custom_call": 1}
-    assert found.uncovered == {"copy-start": 1, "custom-call": 1, "all-reduce": 1}
+    assert (program_cost.cycles, program_cost.streaming_cycles) == (1200, 1000)
+    assert (program_cost.streaming_bytes, program_cost.prefetch_bytes) == (2 * 1024**2, 2 * 1024**2)
+    assert program_cost.collectives == (Exchange(kind="all-reduce", bytes=4 * 8 * 1024, devices=4),)
+    assert program_cost.custom_calls == {"tpu_custom_call": 1}
+    assert program_cost.uncovered == {"copy-start": 1, "custom-call": 1, "all-reduce": 1}
 
 
 def test_a_gather_reads_what_it_picks_and_an_update_writes_what_is_new() -> None:
@@ -176,7 +176,7 @@ def test_a_gather_reads_what_it_picks_and_an_update_writes_what_is_new() -> None
 
 def test_an_exchange_is_found_inside_what_hides_it() -> None:
     small = shape(BF16, 64)
-    found = cost(
+    program_cost = cost(
         module(
             [op(10, "parameter", small, number=0), op(11, "async-start", small, 10, calls=2)],
             (2, 20, [op(20, "custom-call", small, calls=3, target="SparseCore")]),
@@ -184,7 +184,7 @@ def test_an_exchange_is_found_inside_what_hides_it() -> None:
         ),
         devices=8,
     )
-    assert found.collectives == (Exchange(kind="all-gather", bytes=128, devices=8),)
+    assert program_cost.collectives == (Exchange(kind="all-gather", bytes=128, devices=8),)
 
 
 def test_traffic_of_the_caches_can_be_left_to_the_attention() -> None:

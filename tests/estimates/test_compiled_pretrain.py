@@ -37,8 +37,10 @@ def program(
 def test_the_exported_step_clips_schedules_and_accumulates_as_the_program_does() -> None:
     settings = {**SETTINGS, "dtype": ["float32"], "clip": ["0.1"], "schedule": ["cosine"],
                 "warmup": ["2"], "accumulate": ["2"]}  # fmt: skip
-    found = case(settings)
-    step = registry.workload("llama-pretrain").build(found, Device(torch_device="cpu"), Weights())
+    small_case = case(settings)
+    step = registry.workload("llama-pretrain").build(
+        small_case, Device(torch_device="cpu"), Weights()
+    )
     assert isinstance(step, TrainStep)
     model = TracedLlama(step.model.config, 24, torch.float32, recompute=False)
     model.load_state_dict(step.model.state_dict())
@@ -114,22 +116,24 @@ def test_nothing_is_allocated_and_the_optimizer_is_twice_the_weights() -> None:
 
 def test_attention_is_noted_forward_and_backward_in_each_layer() -> None:
     with recorded_attention(kernel=False) as calls:
-        made = program(depth=2)
+        exported = program(depth=2)
     assert [call["products"] for call in calls] == [2, 2, 5, 5]
     assert all(call["causal"] and call["queries"] == 24 for call in calls)
-    assert made.module(*made.inputs).shape == ()
+    assert exported.module(*exported.inputs).shape == ()
 
 
 def test_a_block_that_is_computed_again_runs_twice_and_attends_twice() -> None:
     again = {**SETTINGS, "recompute": ["full"]}
     with recorded_attention(kernel=False) as calls:
-        made = program(settings=again)
+        exported = program(settings=again)
     assert [call["products"] for call in calls] == [2, 2, 2, 5, 2, 5]
 
-    def products(made: Program) -> int:
-        return sum(str(node.target) == "aten.mm.default" for node in made.module.graph.graph.nodes)
+    def products(exported: Program) -> int:
+        return sum(
+            str(node.target) == "aten.mm.default" for node in exported.module.graph.graph.nodes
+        )
 
-    assert products(made) == products(program()) + 4 * 2  # linear layers of two blocks
+    assert products(exported) == products(program()) + 4 * 2  # linear layers of two blocks
 
 
 def test_each_further_layer_adds_the_same() -> None:

@@ -38,10 +38,12 @@ def test_rows_say_that_they_are_modelled_and_what_binds(call: Call) -> None:
     for row in rows.values():
         assert (row["evidence"], row["device"], row["chips"]) == ("modelled", "tpu-v6e", 8)
     tpot = rows["tpot_s"]
-    told = tpot["environment"]["estimate"]
-    assert told["bound"] == "HBM"
-    assert tpot["ci_low"] < told["low_90"] < tpot["value"] < told["high_90"] < tpot["ci_high"]
-    assert sum(told["share_of_time"].values()) == pytest.approx(1, abs=0.001)
+    estimate = tpot["environment"]["estimate"]
+    assert estimate["bound"] == "HBM"
+    assert (
+        tpot["ci_low"] < estimate["low_90"] < tpot["value"] < estimate["high_90"] < tpot["ci_high"]
+    )
+    assert sum(estimate["share_of_time"].values()) == pytest.approx(1, abs=0.001)
     rate = rows["output_tok_s"]["value"]
     assert rows["output_tok_s_per_chip"]["value"] == pytest.approx(rate / 8)
 
@@ -103,8 +105,8 @@ def test_training_and_crossed_cases(call: Call) -> None:
 def test_a_device_never_fitted_has_a_wider_interval_and_a_note(call: Call) -> None:
     def width(device: str) -> float:
         _, out, _ = call(*BASIC[:-1], device, "--json")
-        told = rows_of(out)["tpot_s"]["environment"]["estimate"]
-        return float(told["high_90"] / told["low_90"])
+        estimate = rows_of(out)["tpot_s"]["environment"]["estimate"]
+        return float(estimate["high_90"] / estimate["low_90"])
 
     _, out, _ = call(*BASIC[:-1], "mi355x", "--json")
     assert any("no published row" in note for note in json.loads(out)["notes"])
@@ -129,13 +131,13 @@ def test_a_stored_estimate_keeps_its_interval_and_has_no_repetitions(
         "tp=8",
         registry.workload("llama-infer").version,
     )
-    (found,) = [
+    (summary,) = [
         s
         for s in summarise(store.iter_rows(store.scan(store.files(Path(where))).table))
         if s.first.metric == "tpot_s"
     ]
-    assert found.estimate is not None
-    assert (found.estimate.low, found.estimate.high) == (row["ci_low"], row["ci_high"])
+    assert summary.estimate is not None
+    assert (summary.estimate.low, summary.estimate.high) == (row["ci_low"], row["ci_high"])
     _, out, _ = call("show", "--store", where)
     assert "repetition\n" not in out and "1 repetition" not in out
 
@@ -212,9 +214,9 @@ def test_a_device_or_software_that_was_never_fitted_for_this_kind_of_run_is_name
     assert not [note for note in json.loads(out)["notes"] if "no published row" in note]
     # v5p has training rows and no serving rows.
     _, out, _ = call(*BASIC[:-1], "v5p", "--set", "software=zork", "--json")
-    told = " ".join(json.loads(out)["notes"])
-    assert "tpu-v5p: no published row was fitted" in told
-    assert "software zork: no published row was fitted" in told
+    notes = " ".join(json.loads(out)["notes"])
+    assert "tpu-v5p: no published row was fitted" in notes
+    assert "software zork: no published row was fitted" in notes
 
 
 def test_several_devices_are_estimated_and_none_is_dropped(call: Call) -> None:

@@ -201,9 +201,9 @@ def test_a_scan_moves_more_than_a_block() -> None:
     scans = shape.scan_layers
     moved = training.SCAN_BYTES * scans + training.ACTIVATION_BYTES / 2 * (52 - scans)
     moved += training.ROUTED_BYTES * shape.routed_layers * shape.top_k
-    found = training.terms(replace(hybrid, global_batch=None)).seconds["memory"]
+    memory_s = training.terms(replace(hybrid, global_batch=None)).seconds["memory"]
     rate = hybrid.chip.hbm_bytes_s * training.STREAM
-    assert found == pytest.approx(activations.UNKNOWN * moved * 2688 / rate)
+    assert memory_s == pytest.approx(activations.UNKNOWN * moved * 2688 / rate)
 
 
 def test_each_chip_carries_the_gradients_of_its_own_experts_across_hosts() -> None:

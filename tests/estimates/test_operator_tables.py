@@ -34,8 +34,8 @@ def test_a_curve_over_widths_is_found_again(tmp_path: Path) -> None:
     shapes = [(4096, n, k, 0.8 / (1 + 900 / n + 300 / k)) for n in sides for k in sides]
     shapes.append((4096, 4096, 4096, 0.1))  # one line that is off moves it little
     shapes.append((4096, 4096, 4096, 1.2))  # and one above the peak not at all
-    found = operator_tables.efficiencies(table(tmp_path, shapes))
-    products = found["nvidia-h100-sxm"]["gemm:bfloat16"]
+    efficiencies = operator_tables.efficiencies(table(tmp_path, shapes))
+    products = efficiencies["nvidia-h100-sxm"]["gemm:bfloat16"]
     assert products["limit"] == pytest.approx(0.8, rel=0.05)
     assert products["by_n"] == pytest.approx(900, rel=0.2)
     assert products["by_k"] == pytest.approx(300, rel=0.2)
@@ -43,8 +43,8 @@ def test_a_curve_over_widths_is_found_again(tmp_path: Path) -> None:
 
 
 def test_few_shapes_make_no_curve(tmp_path: Path) -> None:
-    found = operator_tables.efficiencies(table(tmp_path, [(8192, 8192, 8192, 0.7)] * 3))
-    assert set(found["nvidia-h100-sxm"]["gemm:bfloat16"]) == {"point", "low", "high", "n"}
+    efficiencies = operator_tables.efficiencies(table(tmp_path, [(8192, 8192, 8192, 0.7)] * 3))
+    assert set(efficiencies["nvidia-h100-sxm"]["gemm:bfloat16"]) == {"point", "low", "high", "n"}
 
 
 def test_what_is_no_table_is_one_error(tmp_path: Path) -> None:

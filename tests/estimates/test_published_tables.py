@@ -46,9 +46,9 @@ def test_cells() -> None:
 
 def test_what_is_said_of_a_serving_run() -> None:
     changed = {"tensor_parallel": "8 devices, ep 8", "chips": "4", "device": "TPU v7x (Ironwood)"}
-    found = table.entry(2, SERVING | changed, training=False)
-    assert found.problem is not None
-    assert (found.problem.tensor, found.problem.expert) == (4, 4)
+    entry = table.entry(2, SERVING | changed, training=False)
+    assert entry.problem is not None
+    assert (entry.problem.tensor, entry.problem.expert) == (4, 4)
     changed = {"scenario": "server (fixed QPS)", "batch_or_concurrency": "QPS=8"}
     rate = table.entry(2, SERVING | changed, training=False)
     assert rate.problem is not None and (rate.problem.kind, rate.problem.qps) == ("server", 8)
@@ -61,16 +61,16 @@ def test_what_is_said_of_a_serving_run() -> None:
 )  # fmt: skip
 def test_requests_of_a_run(notes: str, requests: float | None) -> None:
     changed = {"scenario": "serving-concurrency", "batch_or_concurrency": "64", "notes": notes}
-    found = table.entry(2, SERVING | changed, training=False).problem
-    assert found is not None and found.requests == requests
+    problem = table.entry(2, SERVING | changed, training=False).problem
+    assert problem is not None and problem.requests == requests
 
 
 def test_what_is_said_of_a_training_run() -> None:
     layout = "FSDP=0 TP=4 PP=16 CP=2 VP=8 EP=n/a MBS=1"
-    found = table.entry(2, TRAINING | {"parallelism": layout}, training=True).problem
-    assert found is not None
-    assert (found.tensor, found.pipeline, found.context, found.virtual) == (4, 16, 2, 8)
-    assert (found.expert, found.microbatch, found.sharded) == (1, 1, False)
+    problem = table.entry(2, TRAINING | {"parallelism": layout}, training=True).problem
+    assert problem is not None
+    assert (problem.tensor, problem.pipeline, problem.context, problem.virtual) == (4, 16, 2, 8)
+    assert (problem.expert, problem.microbatch, problem.sharded) == (1, 1, False)
 
 
 @pytest.mark.parametrize(
@@ -88,16 +88,16 @@ def test_what_is_said_of_a_training_run() -> None:
     ],
 )
 def test_a_row_that_cannot_be_used_says_why(changes: dict[str, str], why: str) -> None:
-    found = table.entry(2, SERVING | changes, training=False)
-    assert found.problem is None
-    assert why in (found.skipped or "")
+    entry = table.entry(2, SERVING | changes, training=False)
+    assert entry.problem is None
+    assert why in (entry.skipped or "")
 
 
 def test_an_unknown_scenario_is_told_by_its_batch() -> None:
     for batch, kind in (("64", "concurrency"), ("QPS=4", "server"), ("max", "offline")):
         row = SERVING | {"scenario": "novel way", "batch_or_concurrency": batch}
-        found = table.entry(2, row, training=False).problem
-        assert found is not None and found.kind == kind
+        problem = table.entry(2, row, training=False).problem
+        assert problem is not None and problem.kind == kind
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_a_missing_file_and_a_folder_are_errors(tmp_path: Path) -> None:
 def test_a_line_of_another_width_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text(",".join(TRAINING_COLUMNS) + "\n1,2\n", encoding="utf-8")
-    (found,) = table.read(path)
-    assert found.skipped == f"2 cells under {len(TRAINING_COLUMNS)} columns"
+    (entry,) = table.read(path)
+    assert entry.skipped == f"2 cells under {len(TRAINING_COLUMNS)} columns"
 
 
 HOSTILE = st.one_of(
@@ -155,10 +155,10 @@ def test_hostile_cells_give_a_reason_or_a_finite_prediction(
     writer = csv.DictWriter(stream, fieldnames=list(base))
     writer.writeheader()
     writer.writerow(base | changed)
-    found = table.entry(2, {k: v.strip() for k, v in (base | changed).items()}, training=training)
-    if found.problem is None or found.value is None:
-        assert found.skipped
+    entry = table.entry(2, {k: v.strip() for k, v in (base | changed).items()}, training=training)
+    if entry.problem is None or entry.value is None:
+        assert entry.skipped
         return
-    physics.implausible(found.problem, found.value)
-    (made,) = model.shipped().predict([found.problem])
-    assert 0 < made.low <= made.value <= made.high < float("inf")
+    physics.implausible(entry.problem, entry.value)
+    (prediction,) = model.shipped().predict([entry.problem])
+    assert 0 < prediction.low <= prediction.value <= prediction.high < float("inf")

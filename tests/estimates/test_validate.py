@@ -16,22 +16,22 @@ TABLE = Path(__file__).with_name("table.csv")
 
 
 @pytest.fixture(scope="module")
-def found() -> Validation:
+def validation() -> Validation:
     return validate(TABLE)
 
 
-def test_every_row_is_used_skipped_or_implausible(found: Validation) -> None:
-    assert [row.line for row in found.judged] == [2, 3, 4]
-    assert {entry.line: entry.skipped for entry in found.skipped} == {
+def test_every_row_is_used_skipped_or_implausible(validation: Validation) -> None:
+    assert [row.line for row in validation.judged] == [2, 3, 4]
+    assert {entry.line: entry.skipped for entry in validation.skipped} == {
         5: "no data sheet for the device",
         6: "metric 'happiness' is not modelled",
     }
-    ((entry, why),) = found.implausible
+    ((entry, why),) = validation.implausible
     assert entry.line == 7 and "peak" in why
 
 
-def test_json_keys_are_the_contract(found: Validation) -> None:
-    document = json.loads(json.dumps(found.to_json(rows=True), allow_nan=False))
+def test_json_keys_are_the_contract(validation: Validation) -> None:
+    document = json.loads(json.dumps(validation.to_json(rows=True), allow_nan=False))
     assert {"rows_used", "rows_skipped", "median_abs_pct_err", "p90_abs_pct_err", "coverage_90",
             "by_device", "by_source", "by_kind", "pairs", "skipped", "implausible", "fit",
             "rows_of_fitted_sources"} <= set(document)  # fmt: skip
@@ -45,24 +45,24 @@ def test_json_keys_are_the_contract(found: Validation) -> None:
     assert document["pairs"]["faster"] == {"pairs": 1, "right": 1, "share": 1.0}
 
 
-def test_errors_are_those_of_the_predictions(found: Validation) -> None:
-    overall = accuracy(found.judged)
+def test_errors_are_those_of_the_predictions(validation: Validation) -> None:
+    overall = accuracy(validation.judged)
     assert overall is not None
-    errors = sorted(abs(r.predicted.value / r.value - 1) * 100 for r in found.judged)
+    errors = sorted(abs(r.predicted.value / r.value - 1) * 100 for r in validation.judged)
     assert overall.median_abs_pct_err == pytest.approx(errors[1])
-    assert overall.coverage_90 == sum(r.covered for r in found.judged) / 3
-    for row in found.judged:
+    assert overall.coverage_90 == sum(r.covered for r in validation.judged) / 3
+    for row in validation.judged:
         assert row.predicted.low < row.predicted.value < row.predicted.high
 
 
-def test_what_was_never_seen_has_a_wider_interval(found: Validation) -> None:
-    known, _, unknown = found.judged
+def test_what_was_never_seen_has_a_wider_interval(validation: Validation) -> None:
+    known, _, unknown = validation.judged
     wide, narrow = (r.predicted.high / r.predicted.low for r in (unknown, known))
     assert wide > narrow**1.2
 
 
-def test_a_pair_is_judged_by_the_published_order(found: Validation) -> None:
-    gpu, tpu, _ = found.judged
+def test_a_pair_is_judged_by_the_published_order(validation: Validation) -> None:
+    gpu, tpu, _ = validation.judged
     swapped = PredictedLine(line=3, source="made-up", problem=tpu.problem, value=1e6 * gpu.value,
                      predicted=tpu.predicted)  # fmt: skip
     faster, cheaper = order([gpu, swapped])
@@ -73,9 +73,9 @@ def test_a_pair_is_judged_by_the_published_order(found: Validation) -> None:
 def test_the_rows_that_ship_can_be_judged_too() -> None:
     from tpubench.results.published import TABLE as SHIPPED
 
-    found = validate(SHIPPED)
-    assert len(found.judged) > 0.95 * (len(found.judged) + len(found.skipped))
-    overall = accuracy(found.judged)
+    validation = validate(SHIPPED)
+    assert len(validation.judged) > 0.95 * (len(validation.judged) + len(validation.skipped))
+    overall = accuracy(validation.judged)
     assert overall is not None and overall.median_abs_pct_err < 10
 
 

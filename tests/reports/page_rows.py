@@ -48,19 +48,19 @@ def inference(
 ) -> list[Row]:
     """The rows of one case of llama-infer: latencies, rates and cost, a repetition each."""
     params = json.dumps({"batch": batch, "dtype": "bfloat16", "input_len": 16})
-    found = []
+    rows = []
     for repetition in range(repetitions):
         factor = 1 + 0.01 * repetition
         common: dict[str, Any] = {"params": params, "repetition": repetition}
         common |= {"environment": environment()} | changes
         for metric, seconds in LATENCIES.items():
-            found.append(make_row(metric, [seconds * factor] * 30, **common))
+            rows.append(make_row(metric, [seconds * factor] * 30, **common))
         for metric, rate in RATES.items():
-            found.append(make_row(metric, [batch * rate / factor] * 5, **common))
+            rows.append(make_row(metric, [batch * rate / factor] * 5, **common))
         if priced:
             cost = 1e6 * 2.0 / (3600 * batch * RATES["output_tok_s"]) * factor
-            found.append(make_row("usd_per_mtok_out", [cost] * 5, **common, **PRICE))
-    return found
+            rows.append(make_row("usd_per_mtok_out", [cost] * 5, **common, **PRICE))
+    return rows
 
 
 def limits(**changes: Any) -> list[Row]:

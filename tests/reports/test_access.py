@@ -52,8 +52,8 @@ def published() -> Scan:
 def test_axe_finds_nothing(
     browser: Any, tmp_path: Path, store: str, width: int, scheme: str
 ) -> None:
-    found = published() if store == "published" else scan(both_sides())
-    written = page.write(found, tmp_path)
+    facts = published() if store == "published" else scan(both_sides())
+    written = page.write(facts, tmp_path)
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     try:

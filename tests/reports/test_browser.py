@@ -65,8 +65,8 @@ def test_the_page_never_scrolls_sideways(browser: Any, plain: Path, width: int) 
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_published_results_fit_the_screen(browser: Any, tmp_path: Path, width: int) -> None:
-    found = with_list_prices(select(tmp_path / "none", ["published"]))
-    written = page.write(found, tmp_path / "page").paths
+    published = with_list_prices(select(tmp_path / "none", ["published"]))
+    written = page.write(published, tmp_path / "page").paths
     visit(browser, written[0], width)
     unfold = "for (const part of document.querySelectorAll('details')) part.open = true;"
     sizes = "const e = document.documentElement; return [e.scrollWidth, e.clientWidth]"
@@ -96,17 +96,17 @@ def test_without_scripts_every_chart_is_still_there(browser: Any, plain: Path) -
 def test_the_keyboard_reaches_every_mark_of_a_chart(browser: Any, plain: Path) -> None:
     visit(browser, plain)
     area = browser.find_element("css selector", "[data-chart=cost] [data-plane]")
-    told = []
+    readouts = []
     for _ in range(2):
         area.send_keys("\ue014")  # arrow right
-        told.append(browser.find_element("css selector", "[data-chart=cost] .readout").text)
-    assert len(set(told)) == 2
-    assert all("per million output tokens" in text for text in told)
+        readouts.append(browser.find_element("css selector", "[data-chart=cost] .readout").text)
+    assert len(set(readouts)) == 2
+    assert all("per million output tokens" in text for text in readouts)
 
 
 def test_the_published_results_print_on_a_dozen_pages(browser: Any, tmp_path: Path) -> None:
-    found = with_list_prices(select(tmp_path / "none", ["published"]))
-    visit(browser, page.write(found, tmp_path / "page").paths[0])
+    published = with_list_prices(select(tmp_path / "none", ["published"]))
+    visit(browser, page.write(published, tmp_path / "page").paths[0])
     printed = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {})["data"])
     assert len(re.findall(rb"/Type\s*/Page\b", printed)) <= 12
 
@@ -115,10 +115,10 @@ def test_the_published_results_print_on_a_dozen_pages(browser: Any, tmp_path: Pa
 def test_nothing_on_the_first_screen_covers_anything_else(
     browser: Any, tmp_path: Path, width: int
 ) -> None:
-    found = with_list_prices(select(tmp_path / "none", ["published"]))
+    published = with_list_prices(select(tmp_path / "none", ["published"]))
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print" if width < 800 else ""})
     try:
-        visit(browser, page.write(found, tmp_path / "page").paths[0], width)
+        visit(browser, page.write(published, tmp_path / "page").paths[0], width)
         boxes = browser.execute_script(
             "return ['.first .ways', '.first .side'].map(selector => {"
             "  const box = document.querySelector(selector).getBoundingClientRect();"
@@ -134,11 +134,11 @@ def test_nothing_on_the_first_screen_covers_anything_else(
 def test_the_answer_fits_the_first_screen_in_both_colours(
     browser: Any, tmp_path: Path, dark: bool
 ) -> None:
-    found = with_list_prices(select(tmp_path / "none", ["published"]))
+    published = with_list_prices(select(tmp_path / "none", ["published"]))
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
     try:
-        visit(browser, page.write(found, tmp_path / "page").paths[0])
+        visit(browser, page.write(published, tmp_path / "page").paths[0])
         bottom = "return document.querySelector('.trust').getBoundingClientRect().bottom"
         assert browser.execute_script(bottom) <= 900
         paper = "return getComputedStyle(document.body).backgroundColor"
@@ -183,14 +183,14 @@ def test_no_hostile_text_runs(
         path = tmp_path / "unguarded.html"
         path.write_text(html.replace(POLICY, "x-none"), encoding="utf-8")
     visit(browser, path)
-    found = browser.execute_script(SURVEY)
-    assert found["hits"] == []
-    assert found["charts"] == 7
-    assert found["handlers"] == 0
-    assert found["scripts"] == 2
-    assert found["links"] == []
-    assert found["foreign"] == 0
-    assert "<" in found["shown"], "hostile text is shown as it stands"
+    survey = browser.execute_script(SURVEY)
+    assert survey["hits"] == []
+    assert survey["charts"] == 7
+    assert survey["handlers"] == 0
+    assert survey["scripts"] == 2
+    assert survey["links"] == []
+    assert survey["foreign"] == 0
+    assert "<" in survey["shown"], "hostile text is shown as it stands"
     assert complaints(browser) == []
     assert requests(browser) == []
 

@@ -197,32 +197,32 @@ def test_hostile_labels_are_drawn_as_they_stand() -> None:
 
 
 def test_cases_are_named_by_what_tells_them_apart() -> None:
-    found = findings(*inference(batch=1), *inference(batch=8)).of("ttft_s")
-    names = Names(found)
-    assert [names.label(summary) for summary in found] == ["batch=1", "batch=8"]
+    waits = findings(*inference(batch=1), *inference(batch=8)).of("ttft_s")
+    names = Names(waits)
+    assert [names.label(summary) for summary in waits] == ["batch=1", "batch=8"]
     assert names.shared() == "llama-infer, tiny, cpu, 1 chip, bfloat16, input_len=16"
 
 
 def test_a_device_is_told_wherever_it_differs() -> None:
     other = inference(device="tpu-v6e", backend="tpu")
-    found = findings(*inference(), *inference(batch=8), *other).of("ttft_s")
-    names = Names(found)
-    labels = [names.label(summary) for summary in found]
+    waits = findings(*inference(), *inference(batch=8), *other).of("ttft_s")
+    names = Names(waits)
+    labels = [names.label(summary) for summary in waits]
     assert labels == ["cpu · batch=1", "cpu · batch=8", "TPU v6e · batch=1"]
 
 
 def test_the_same_case_run_twice_is_told_apart_by_its_run() -> None:
     runs = ("20260101T000000-aaaaaa", "20260102T000000-bbbbbb")
-    found = findings(*(row for run in runs for row in inference(run_id=run))).of("ttft_s")
-    names = Names(found)
-    assert [names.label(summary) for summary in found] == ["run aaaaaa", "run bbbbbb"]
+    waits = findings(*(row for run in runs for row in inference(run_id=run))).of("ttft_s")
+    names = Names(waits)
+    assert [names.label(summary) for summary in waits] == ["run aaaaaa", "run bbbbbb"]
 
 
 def test_shortened_names_stay_different() -> None:
     rows = [row for n in range(3) for row in inference(preset=f"{'a' * 50}{n}{'b' * 50}")]
-    found = findings(*rows).of("ttft_s")
-    names = Names(found)
-    labels = {names.label(summary, most=20) for summary in found}
+    waits = findings(*rows).of("ttft_s")
+    names = Names(waits)
+    labels = {names.label(summary, most=20) for summary in waits}
     assert len(labels) == 3
     assert all(len(label) <= 20 for label in labels)
 

@@ -72,8 +72,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> page.Written:
-    found = with_list_prices(select(Path("nowhere"), ["published"]))
-    return page.write(found, tmp_path_factory.mktemp("published"))
+    published_facts = with_list_prices(select(Path("nowhere"), ["published"]))
+    return page.write(published_facts, tmp_path_factory.mktemp("published"))
 
 
 def turned(random_: random.Random) -> list[str]:
@@ -130,48 +130,48 @@ def test_fifty_settings_answer_as_the_command_line_does(
 def assert_same(seen: Any, right: Answers) -> None:
     """Every verdict, cost, flip and sentence of the page against the builder's."""
     assert seen["verdicts"]
-    for key, found in seen["verdicts"].items():
+    for key, on_page in seen["verdicts"].items():
         work, index = map(int, key.split("-"))
         one = right.answers[work]
         verdict = one.verdicts[index]
-        assert found["ratio"] == pytest.approx(verdict.compared.ratio, rel=DIGITS)
-        assert found["p"] == pytest.approx(verdict.compared.p_tpu_cheaper, rel=DIGITS)
-        assert found["head"] == words.head(one, verdict)
-        assert found["tone"] == f"head {view.tone(one, verdict)}"
-        assert found["sure"] == f"{verdict.at}: {words.sure(one, verdict)}"
-        assert found["sides"] == words.sides(one, verdict)
+        assert on_page["ratio"] == pytest.approx(verdict.compared.ratio, rel=DIGITS)
+        assert on_page["p"] == pytest.approx(verdict.compared.p_tpu_cheaper, rel=DIGITS)
+        assert on_page["head"] == words.head(one, verdict)
+        assert on_page["tone"] == f"head {view.tone(one, verdict)}"
+        assert on_page["sure"] == f"{verdict.at}: {words.sure(one, verdict)}"
+        assert on_page["sides"] == words.sides(one, verdict)
     views = {work.index: work for work in view.work_views(right)}
     ways = {f"{work.index}-{way.index}": way for work in views.values() for way in work.ways}
     assert set(seen["costs"]) == set(ways)
-    for key, found in seen["costs"].items():
-        assert found["usd"] == pytest.approx(ways[key].cost_usd, rel=DIGITS)
-        assert (found["cost"], found["hour"]) == (ways[key].cost, ways[key].per_hour)
-        assert (found["spoken"], found["decides"]) == (ways[key].spoken, ways[key].decides)
-        assert found["dot"] == pytest.approx(ways[key].dot, abs=0.01)
-    for key, found in seen["flips"].items():
+    for key, on_page in seen["costs"].items():
+        assert on_page["usd"] == pytest.approx(ways[key].cost_usd, rel=DIGITS)
+        assert (on_page["cost"], on_page["hour"]) == (ways[key].cost, ways[key].per_hour)
+        assert (on_page["spoken"], on_page["decides"]) == (ways[key].spoken, ways[key].decides)
+        assert on_page["dot"] == pytest.approx(ways[key].dot, abs=0.01)
+    for key, on_page in seen["flips"].items():
         one, shown = right.answers[int(key)], views[int(key)]
-        assert found["at"] == pytest.approx([flip.at for flip in one.flips], rel=DIGITS)
-        assert found["likely"] == ["likely" if f.plausible else "unlikely" for f in shown.flips]
-        for text, flip in zip(found["text"], shown.flips, strict=True):
+        assert on_page["at"] == pytest.approx([flip.at for flip in one.flips], rel=DIGITS)
+        assert on_page["likely"] == ["likely" if f.plausible else "unlikely" for f in shown.flips]
+        for text, flip in zip(on_page["text"], shown.flips, strict=True):
             assert text.startswith(flip.text)
             assert f"--set '{flip.setting}'" in text
-        assert found["span"] == f"{shown.price_span}."
-    for key, found in seen["basis"].items():
-        assert found == words.basis(right.answers[int(key)])
-    for found, curve in zip(seen["service"], view.curve_views(right), strict=True):
-        assert found["texts"] == [curve.cost, curve.rate, curve.per_mw, curve.per_musd, curve.how]
+        assert on_page["span"] == f"{shown.price_span}."
+    for key, on_page in seen["basis"].items():
+        assert on_page == words.basis(right.answers[int(key)])
+    for on_page, curve in zip(seen["service"], view.curve_views(right), strict=True):
+        assert on_page["texts"] == [curve.cost, curve.rate, curve.per_mw, curve.per_musd, curve.how]
         exact = at_level(right.curves[curve.index], right.settings).usd_per_mtok
         if exact is None:
-            assert found["usd"] == ""
+            assert on_page["usd"] == ""
         else:
-            assert float(found["usd"]) == pytest.approx(exact, rel=DIGITS)
+            assert float(on_page["usd"]) == pytest.approx(exact, rel=DIGITS)
     assert seen["more"] == [line.more for line in view.line_views(right) if line.more]
 
 
 def test_a_page_of_settings_opens_at_them_and_resets(browser: Any, tmp_path: Path) -> None:
-    found = with_list_prices(select(Path("nowhere"), ["published"]))
+    published_facts = with_list_prices(select(Path("nowhere"), ["published"]))
     arguments = ["price[tpu]*=0.4567", "readiness=0.75", "price[v7]=9"]
-    written = page.write(found, tmp_path, table=prices(), settings=parse(arguments))
+    written = page.write(published_facts, tmp_path, table=prices(), settings=parse(arguments))
     visit(browser, written.paths[0])
     seen = browser.execute_script(READ)
     assert_same(seen, written.answers)

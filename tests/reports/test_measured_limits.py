@@ -21,16 +21,22 @@ def held(rows: list[Row]) -> dict[str, Against]:
 
 def test_the_lesser_limit_counts_and_says_which_it_is() -> None:
     # gemm reached 1e11 FLOP/s and hbm 1e10 byte/s; a prefill does 100 FLOPs a byte, a decode one.
-    found = held([*inference(repetitions=1), *limits()])
-    assert (found["prefill"].bound, found["prefill"].possible_flop_s) == ("gemm", approx(1e11))
-    assert (found["decode"].bound, found["decode"].possible_flop_s) == ("hbm", approx(1e10))
+    limit_by_phase = held([*inference(repetitions=1), *limits()])
+    assert (limit_by_phase["prefill"].bound, limit_by_phase["prefill"].possible_flop_s) == (
+        "gemm",
+        approx(1e11),
+    )
+    assert (limit_by_phase["decode"].bound, limit_by_phase["decode"].possible_flop_s) == (
+        "hbm",
+        approx(1e10),
+    )
     attained = 400 / 28 * 1e8
-    assert found["decode"].share == approx(attained / 1e10)
+    assert limit_by_phase["decode"].share == approx(attained / 1e10)
 
 
 def test_several_chips_have_the_limits_of_as_many() -> None:
-    found = held([*inference(chips=4), *limits()])
-    assert found["prefill"].possible_flop_s == approx(4e11)
+    limit_by_phase = held([*inference(chips=4), *limits()])
+    assert limit_by_phase["prefill"].possible_flop_s == approx(4e11)
 
 
 @pytest.mark.parametrize("changes", [{"device": "tpu-v6e"}, {"dtype": "int8"}, {"chips": 8}])

@@ -80,7 +80,7 @@ class Reader(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def made(rows: Sequence[Row], unreadable: Sequence[Unreadable] = ()) -> Reader:
+def page_of(rows: Sequence[Row], unreadable: Sequence[Unreadable] = ()) -> Reader:
     """The page of these rows."""
     findings = find(scan(rows, unreadable), NOW)
     parts = sections.sections(findings)
@@ -122,10 +122,10 @@ def test_the_page_is_one_small_file_that_loads_nothing(tmp_path: Path) -> None:
 
 
 def test_the_policy_allows_exactly_the_one_script_of_the_page() -> None:
-    found = made(inference())
-    metas = [a for tag, a in found.tags if tag == "meta"]
+    reader = page_of(inference())
+    metas = [a for tag, a in reader.tags if tag == "meta"]
     policy = next(a["content"] or "" for a in metas if "Content-Security" in str(a))
-    data, script = found.scripts
+    data, script = reader.scripts
     json.loads(data)
     sha256 = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert re.findall(r"sha256-[A-Za-z0-9+/=]+", policy) == [f"sha256-{sha256}"]
@@ -135,7 +135,7 @@ def test_the_policy_allows_exactly_the_one_script_of_the_page() -> None:
 
 
 def test_the_headline_gives_the_key_figures_with_their_intervals() -> None:
-    text = made([*inference(batch=1), *inference(batch=8)]).text
+    text = page_of([*inference(batch=1), *inference(batch=8)]).text
     assert "llama-infer on cpu" in text
     assert (
         "llama-infer tiny on cpu (A processor, 2 cores) makes 2,770 output tokens a second, at"
@@ -149,34 +149,34 @@ def test_the_headline_gives_the_key_figures_with_their_intervals() -> None:
 
 def test_what_measured_the_machine_is_in_no_title_and_no_count() -> None:
     context = [as_calibration(row) for row in limits()]
-    page_text = made([*inference(batch=1), *context]).text
+    page_text = page_of([*inference(batch=1), *context]).text
     assert "llama-infer on cpu" in page_text and "gemm and hbm on" not in page_text
     assert "1 run of 1 case," in page_text and "cases: 1 measured" in page_text
     assert "The hardware's own limits" in page_text
     once = [row for row in context if row.repetition == 0]
-    warned = made([*inference(batch=1), *once]).text
+    warned = page_of([*inference(batch=1), *once]).text
     assert "one repetition: no interval" not in warned
 
 
 def test_one_repetition_has_no_interval_and_the_page_says_so() -> None:
-    text = made(inference(repetitions=1)).text
+    text = page_of(inference(repetitions=1)).text
     assert "Every case has one repetition: no interval" in text
     assert "a single value: no interval" in text
 
 
 def test_one_kind_of_device_allows_no_comparison() -> None:
     sentence = "No TPU–GPU comparison can be made from these results alone."
-    assert sentence in made(inference()).text
-    assert "tpubench report published" in made(inference()).text
-    assert sentence in made(inference(device="tpu-v6e")).text
+    assert sentence in page_of(inference()).text
+    assert "tpubench report published" in page_of(inference()).text
+    assert sentence in page_of(inference(device="tpu-v6e")).text
     both = [*inference(device="tpu-v6e"), *inference(device="nvidia-h100-sxm")]
-    assert sentence not in made(both).text
+    assert sentence not in page_of(both).text
 
 
 def test_without_a_price_there_is_no_cost_and_the_way_to_get_it(tmp_path: Path) -> None:
     page.write(scan(inference(priced=False)), tmp_path, now=NOW, pngs=True)
     assert not (tmp_path / "cost.png").exists()
-    text = made(inference(priced=False)).text
+    text = page_of(inference(priced=False)).text
     assert "No cost among these results" in text
     assert "--usd-per-chip-hour X" in text
 
@@ -195,7 +195,7 @@ def test_a_pair_of_which_some_have_no_price_has_its_page_all_the_same(
         make_row("train_tok_s_per_chip", [900.0], device=device, workload="llama-pretrain")
         for device in trained
     ]
-    text = made(rows).text
+    text = page_of(rows).text
     unpriced = {"tpu-v4", "nvidia-gh200-96gb"}
     assert ("no price with the host" in text) == bool(unpriced & {tpu, gpu, *trained})
     assert ("Way to pay" in text) == (not {tpu, gpu, *trained} <= unpriced)
@@ -214,18 +214,18 @@ def test_a_price_names_its_date_and_source_and_says_when_it_is_old() -> None:
         )
         for sha in (entry.sha256, "0" * 64)
     ]
-    text = made(rows).text
+    text = page_of(rows).text
     assert f"{entry.id}: 375 days old, of 2024-12-23" in text
     assert entry.source in text
     assert "this version's price table has another entry of that name" in text
 
 
 def test_a_price_given_by_hand_is_marked() -> None:
-    assert "A price was given by hand" in made(inference()).text
+    assert "A price was given by hand" in page_of(inference()).text
 
 
 def test_a_scripted_clock_is_called_what_it_is() -> None:
-    text = made(inference(backend="fake", device="fake", evidence="modelled")).text
+    text = page_of(inference(backend="fake", device="fake", evidence="modelled")).text
     assert "Made-up times, no measurement" in text
     assert "Never use them." in text
     assert "modelled, fake" in text
@@ -233,7 +233,7 @@ def test_a_scripted_clock_is_called_what_it_is() -> None:
 
 def test_evidence_is_never_mixed_silently() -> None:
     rows = [*inference(), *inference(device="tpu-v6e", evidence="compiled", backend="tpu")]
-    text = made(rows).text
+    text = page_of(rows).text
     assert "Not every number here was measured." in text
     assert "compiled: the compiler's own estimate, nothing was executed" in text
     assert "TPU v6e" in text
@@ -241,14 +241,14 @@ def test_evidence_is_never_mixed_silently() -> None:
 
 def test_failed_and_invalid_repetitions_are_listed_with_their_reasons() -> None:
     rows = [*inference(), failure(), failure("it recompiled", status="invalid", repetition=1)]
-    text = made(rows).text
+    text = page_of(rows).text
     assert "2 repetitions gave no figure." in text
     assert "batch=99, repetition 1: failed: killed by SIGKILL" in text
     assert "batch=99, repetition 2: invalid: it recompiled" in text
 
 
 def test_a_report_of_nothing_but_failures_says_so() -> None:
-    assert "Every repetition failed or was invalid." in made([failure()]).text
+    assert "Every repetition failed or was invalid." in page_of([failure()]).text
 
 
 def test_missing_figures_are_grouped_under_their_reason() -> None:
@@ -256,44 +256,44 @@ def test_missing_figures_are_grouped_under_their_reason() -> None:
         make_row("mfu", value=None, samples=None, reason="no known peak of cpu", repetition=n)
         for n in range(3)
     ]
-    text = made([*inference(), *rows]).text
+    text = page_of([*inference(), *rows]).text
     assert "mfu not obtained no known peak of cpu 3 repetitions of llama-infer" in text
 
 
 def test_speed_that_had_not_settled_is_said() -> None:
     text = environment(timing={"steadiness": "slowing"})
-    assert "Speed had not settled" in made(inference(environment=text)).text
+    assert "Speed had not settled" in page_of(inference(environment=text)).text
 
 
 def test_faster_than_a_published_peak_is_called_wrong() -> None:
     slow = environment(peaks={"flop_s": 1e9, "bytes_s": 1e9, "source": "a sheet"})
     sentence = "Above a published roof: faster than the device can be."
-    assert sentence in made(inference(environment=slow)).text
-    assert sentence not in made(inference()).text
+    assert sentence in page_of(inference(environment=slow)).text
+    assert sentence not in page_of(inference()).text
 
 
 def test_damaged_files_are_named() -> None:
     bad = Unreadable(path=Path("run/a.parquet"), error=DamagedError("run/a.parquet is damaged"))
-    text = made(inference(), [bad]).text
+    text = page_of(inference(), [bad]).text
     assert "1 file could not be read and is left out." in text
     assert "run/a.parquet is damaged" in text
 
 
 def test_percentiles_that_the_samples_cannot_support_are_refused() -> None:
-    text = made(inference()).text
+    text = page_of(inference()).text
     assert "needs 662" in text  # a p99 of 90 samples
 
 
 def test_every_metric_on_the_page_is_defined() -> None:
     rows = [*inference(), *limits()]
-    text = made(rows).text
+    text = page_of(rows).text
     for name in {row.metric for row in rows}:
         assert METRICS[name].formula in text
 
 
 def test_environments_that_differ_are_set_side_by_side() -> None:
     other = environment(fingerprint={"cpu_model": "Another", "usable_cores": 2})
-    text = made([*inference(), *inference(batch=8, environment=other)]).text
+    text = page_of([*inference(), *inference(batch=8, environment=other)]).text
     assert "2 different environments." in text
     assert "What differs: cpu_model." in text
 
@@ -306,17 +306,17 @@ def test_a_new_file_is_a_new_section(tmp_path: Path, monkeypatch: pytest.MonkeyP
         encoding="utf-8",
     )
     monkeypatch.setattr(sections, "__path__", [*sections.__path__, str(tmp_path)])
-    assert "Written by a test." in made(inference()).text
+    assert "Written by a test." in page_of(inference()).text
 
 
 def test_hostile_text_makes_no_element_and_no_attribute() -> None:
-    found = made(hostile(ATTACKS[::5]))
-    assert {tag for tag, _ in found.tags} <= ALLOWED
-    assert len(found.scripts) == 2
-    for tag, attributes in found.tags:
+    reader = page_of(hostile(ATTACKS[::5]))
+    assert {tag for tag, _ in reader.tags} <= ALLOWED
+    assert len(reader.scripts) == 2
+    for tag, attributes in reader.tags:
         assert not any(name.startswith("on") or name == "style" for name in attributes), tag
     # ... and is there for the reader to see, as it stands.
-    assert "<script>alert(1)</script>" in found.text
+    assert "<script>alert(1)</script>" in reader.text
 
 
 def test_json_in_a_script_element_has_no_character_with_a_meaning() -> None:
@@ -373,13 +373,13 @@ def test_programs_without_a_card_are_named() -> None:
         for number in range(8)
         for row in inference(preset=f"model-{number}", run_id=f"20260101T00000{number}-aaaaaa")
     ]
-    text = made(rows).text
+    text = page_of(rows).text
     assert "2 programs more without a card here" in text
     assert "llama-infer model-7 (bfloat16) on cpu (A processor, 2 cores), measured" in text
 
 
 def test_nothing_measured_is_not_nothing_missing() -> None:
-    text = made(inference(evidence="published", backend="imported")).text
+    text = page_of(inference(evidence="published", backend="imported")).text
     assert "nothing here was measured by this suite" in text
     assert "every figure of every repetition is there" not in text
 

@@ -103,8 +103,10 @@ def priced(device: str, value: float, rate: float) -> list[Row]:
 
 
 def test_the_verdict_names_cost_and_what_would_flip_it() -> None:
-    found = build(findings(*priced("tpu-v6e", 100.0, 2.0), *priced("nvidia-h100-sxm", 200.0, 8.0)))
-    (one,) = found.answers
+    answered = build(
+        findings(*priced("tpu-v6e", 100.0, 2.0), *priced("nvidia-h100-sxm", 200.0, 8.0))
+    )
+    (one,) = answered.answers
     verdict = one.verdicts[0]
     assert words.head(one, verdict) == "TPU 2.00 × cheaper"
     assert words.sides(one, verdict) == "TPU v6e $2.00/h, H100 SXM $8.00/h"
@@ -114,7 +116,7 @@ def test_the_verdict_names_cost_and_what_would_flip_it() -> None:
 
 def test_a_training_to_a_target_is_compared_by_its_chip_hours() -> None:
     mlperf = {"workload": "mlperf-training", "preset": "gpt3", "dtype": "not-stated"}
-    made = pairs(
+    matched = pairs(
         findings(
             row(
                 "tpu-v6e", 7200.0, "time_to_train_s", chips=512, params={"round": "v4.1"}, **mlperf
@@ -129,7 +131,7 @@ def test_a_training_to_a_target_is_compared_by_its_chip_hours() -> None:
             ),
         )
     )
-    (pair,) = made
+    (pair,) = matched
     assert pair.like
     assert (pair.tpu.text, pair.gpu.text) == ("1,020 chip-hours", "512 chip-hours")
     assert pair.tpu.value / pair.gpu.value == pytest.approx(0.5)
@@ -151,15 +153,15 @@ def test_a_users_own_price_is_what_the_page_compares_at() -> None:
         for metric, chips in (("train_tok_s_per_chip", 1), ("train_tok_s", 8))
     ]
     scan = with_list_prices(Scan(table=to_table(rates), unreadable=[]), table)
-    found = find(scan, NOW, table)
-    made = s03_tpu_gpu.section(found)
-    assert made is not None
-    shown = [block for block in made.blocks if isinstance(block, Table) and block.foot]
+    report_findings = find(scan, NOW, table)
+    section = s03_tpu_gpu.section(report_findings)
+    assert section is not None
+    shown = [block for block in section.blocks if isinstance(block, Table) and block.foot]
     (listed,) = [block for block in shown if "own price" in str(block.foot)]
     assert any("deal" in str(line) and "order form" in str(line) for line in listed.rows)
     h100 = device_price("nvidia-h100-sxm")
     assert h100 is not None
-    (one,) = build(found).answers
+    (one,) = build(report_findings).answers
     times = h100.price.usd_per_chip_hour / 200 / (1.0 / 100)
     assert one.verdicts[0].compared.ratio == pytest.approx(times)
 
@@ -210,11 +212,11 @@ def static(evidence: str, value: float, **changes: Any) -> Row:
 
 
 def test_kinds_of_evidence_stand_side_by_side_with_their_ratio() -> None:
-    made = s06_evidence.section(
+    section = s06_evidence.section(
         findings(static("measured", 100.0), static("modelled", 120.0), static("compiled", 90.0))
     )
-    assert made is not None
-    text, table = made.blocks
+    assert section is not None
+    text, table = section.blocks
     assert isinstance(text, Text)
     assert isinstance(table, Table)
     assert "modelled ÷ measured over 1 figure: median 1.20, from 1.20 to 1.20" in text.items
@@ -235,9 +237,9 @@ def test_a_published_result_of_the_same_case_joins_from_the_shipped_set() -> Non
         chips=256,
         params={"seq_len": 8192, "global_batch": 1024},
     )
-    made = s06_evidence.section(findings(modelled))
-    assert made is not None
-    table = made.blocks[1]
+    section = s06_evidence.section(findings(modelled))
+    assert section is not None
+    table = section.blocks[1]
     assert isinstance(table, Table)
     assert table.rows[0][3] == "1,850,000 tok/s"  # 256 × 7,207.336, tpu-recipes, 2025
 

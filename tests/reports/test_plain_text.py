@@ -121,8 +121,8 @@ def test_no_command_prints_what_a_stored_text_says_to_a_terminal(
         run(*command, "--store", store)
         shown = capsys.readouterr()
         styled = re.sub("\x1b\\[[0-9;]*m", "", shown.out) if terminal else shown.out
-        found = FORBIDDEN.search(styled.replace("\r\n", "\n") + shown.err)
-        assert not found, (command, found)
+        forbidden = FORBIDDEN.search(styled.replace("\r\n", "\n") + shown.err)
+        assert not forbidden, (command, forbidden)
 
 
 @pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "＝"])

@@ -47,8 +47,8 @@ def test_units_of_a_sensible_size(value: float | None, unit: str, text: str) -> 
 
 
 def test_an_interval_shares_the_unit_of_its_point() -> None:
-    found = Estimate(point=0.0142, low=0.0139, high=0.0146, n=5)
-    assert quantity.estimate(found, "s") == "14.2 ms [13.9, 14.6]"
+    estimate = Estimate(point=0.0142, low=0.0139, high=0.0146, n=5)
+    assert quantity.estimate(estimate, "s") == "14.2 ms [13.9, 14.6]"
     alone = Estimate(point=0.0142, low=None, high=None, n=1)
     assert quantity.estimate(alone, "s") == "14.2 ms"
     assert quantity.estimate(None, "s") == "—"

@@ -17,8 +17,8 @@ def placed(rows: list[Row]) -> tuple[list[RooflinePoint], list[Unplaced]]:
 
 
 def test_each_phase_is_placed_by_its_own_work_and_rate() -> None:
-    found, missing = placed(inference(repetitions=1))
-    by_phase = {placement.phase: placement for placement in found}
+    placements, missing = placed(inference(repetitions=1))
+    by_phase = {placement.phase: placement for placement in placements}
     assert not missing
     assert by_phase["prefill"].flops_per_byte == 100
     assert by_phase["prefill"].flop_s.point == pytest.approx(2000 / 64 * 1e9)
@@ -59,10 +59,10 @@ def test_a_published_roof_holds_for_every_run_and_a_measured_one_for_its_own() -
 
 
 def test_workloads_without_phases_are_placed_by_their_own_rate() -> None:
-    found = {p.summary.first.workload: p for p in placed(limits())[0]}
-    assert found["gemm"].flop_s.point == pytest.approx(1e11)
+    placements = {p.summary.first.workload: p for p in placed(limits())[0]}
+    assert placements["gemm"].flop_s.point == pytest.approx(1e11)
     intensity = 2 * 512**3 / (3 * 512**2)
-    assert found["hbm"].flop_s.point == pytest.approx(1e10 * intensity)
+    assert placements["hbm"].flop_s.point == pytest.approx(1e10 * intensity)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_workloads_without_phases_are_placed_by_their_own_rate() -> None:
 )
 def test_what_cannot_be_placed_says_why(changed: dict[str, object], reason: str) -> None:
     _, missing = placed(inference(environment=environment(**changed)))
-    assert [reason in found.reason for found in missing] == [True]
+    assert [reason in unplaced.reason for unplaced in missing] == [True]
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,9 @@ def test_what_cannot_be_placed_says_why(changed: dict[str, object], reason: str)
     ],
 )
 def test_without_peaks_there_are_points_and_no_roof(peaks: object, reason: str) -> None:
-    found, _ = placed(inference(environment=environment(peaks=peaks)))
-    assert len(found) == 2
-    for placement in found:
+    placements, _ = placed(inference(environment=environment(peaks=peaks)))
+    assert len(placements) == 2
+    for placement in placements:
         assert placement.roof is None
         assert placement.share() is None
         assert reason in placement.no_roof

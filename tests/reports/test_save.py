@@ -42,8 +42,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> page.Written:
-    found = with_list_prices(select(Path("nowhere"), ["published"]))
-    return page.write(found, tmp_path_factory.mktemp("published"))
+    published_facts = with_list_prices(select(Path("nowhere"), ["published"]))
+    return page.write(published_facts, tmp_path_factory.mktemp("published"))
 
 
 def picture(browser: Any, name: str) -> Image.Image:

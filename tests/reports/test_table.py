@@ -79,10 +79,10 @@ def test_the_csv_holds_what_is_shown_exactly(browser: Any, tmp_path: Path) -> No
     opened(browser, tmp_path, [*inference(), *limits()])
     browser.execute_script(CHOOSE, 6, "ttft_s")
     heading, row = csv.reader(io.StringIO(browser.execute_script(CSV)))
-    found = dict(zip(heading, row, strict=True))
-    assert found["Figure"] == "ttft_s"
-    assert float(found["Exact value"]) == pytest.approx(0.101, abs=0.0002)
-    assert len(found["Exact value"]) > 8
+    cells = dict(zip(heading, row, strict=True))
+    assert cells["Figure"] == "ttft_s"
+    assert float(cells["Exact value"]) == pytest.approx(0.101, abs=0.0002)
+    assert len(cells["Exact value"]) > 8
     assert complaints(browser) == []
 
 

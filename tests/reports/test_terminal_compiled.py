@@ -13,26 +13,26 @@ from tpubench.reports.terminal import compiled as terminal_compiled
 
 
 def phase(*, size: float, attentions: int = 0, fits: bool = True) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "fits": fits,
         "bytes_a_device": size,
         "available_bytes": 15.75 * 2**30,
         "attention": {"calls": attentions},
     }
     if not fits:
-        return told
+        return fields
     times = {"dense_s": 1e-3, "attention_s": 0.0, "collectives_s": 0.0}
-    return told | times | {"bound": "hbm", "cycles": 1.5e6, "uncovered": {}, "custom_calls": {}}
+    return fields | times | {"bound": "hbm", "cycles": 1.5e6, "uncovered": {}, "custom_calls": {}}
 
 
-def shown(told: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> str:
+def shown(fields: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> str:
     compiled = {
         "topology": "v5e:1x1",
         "clock_hz": 1.5e9,
         "versions": {"libtpu": "0.0.52"},
         "layers": "one and two, extrapolated",
         "attention": "TorchTPU's kernel",
-        "phases": {"phase": told},
+        "phases": {"phase": fields},
     }
     environment = json.dumps({"compiled": compiled})
     row = make_row("step_time_s", evidence="compiled", environment=environment)

@@ -47,16 +47,16 @@ def killed_at(store: Path, point: int) -> bool:
 
 
 def rows(store: Path) -> list[str]:
-    found = scan(files(store))
-    assert not found.unreadable
-    return sorted(map(repr, iter_rows(found.table)))
+    scanned = scan(files(store))
+    assert not scanned.unreadable
+    return sorted(map(repr, iter_rows(scanned.table)))
 
 
 def main(folder: Path) -> None:
     original = folder / "original"
     for number in range(3):
-        made = [make_row(name, run_id=RUN, repetition=number) for name in ("ttft_s", "tpot_s")]
-        write(original, f"case-{number}", made)
+        new_rows = [make_row(name, run_id=RUN, repetition=number) for name in ("ttft_s", "tpot_s")]
+        write(original, f"case-{number}", new_rows)
     write(original, "case-0", [make_row(run_id="20260102T000000-bbbbbb")])
     labels.say(original, RUN, tags=["kept"])
     expected = rows(original)

@@ -129,8 +129,12 @@ AIPERF = {
 
 
 def _distribution(mean: float, median: float) -> dict[str, Any]:
-    found = {"mean": mean, "median": median, "percentiles": {"p50": median, "p99": 2 * median}}
-    return {"successful": found, "errored": None, "total": found}
+    distribution = {
+        "mean": mean,
+        "median": median,
+        "percentiles": {"p50": median, "p99": 2 * median},
+    }
+    return {"successful": distribution, "errored": None, "total": distribution}
 
 
 GUIDELLM = {

@@ -62,9 +62,9 @@ def test_kill_minus_nine_at_every_point_loses_and_doubles_nothing(tmp_path: Path
         env={**os.environ, "PYTHONPATH": str(HERE.parent)},
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["points"] > 40
-    assert found["wrong"] == 0
+    answer = json.loads(done.stdout)
+    assert answer["points"] > 40
+    assert answer["wrong"] == 0
 
 
 def test_a_run_that_may_not_have_ended_is_left_alone_and_named(store: Path) -> None:

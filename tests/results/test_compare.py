@@ -26,11 +26,11 @@ def side(values: list[float], metric: str = "output_tok_s", **changes: object) -
 
 def test_the_ratio_is_welchs_on_logarithms() -> None:
     a, b = [10.0, 11.0, 10.5], [20.0, 25.0, 22.0, 21.0]
-    found = ratio_of(b, a)
+    ratio = ratio_of(b, a)
     test = scipy.stats.ttest_ind(np.log(b), np.log(a), equal_var=False)
     low, high = np.exp(test.confidence_interval(0.95))
-    assert found.point == pytest.approx(np.exp(np.mean(np.log(b)) - np.mean(np.log(a))))
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert ratio.point == pytest.approx(np.exp(np.mean(np.log(b)) - np.mean(np.log(a))))
+    assert (ratio.low, ratio.high) == (pytest.approx(low), pytest.approx(high))
 
 
 @pytest.mark.parametrize(
@@ -47,15 +47,15 @@ def test_the_ratio_is_welchs_on_logarithms() -> None:
 def test_a_verdict_needs_an_interval_that_excludes_one(
     metric: str, b: list[float], verdict: str
 ) -> None:
-    (found,) = compare(side([10.0, 10.1, 9.9], metric), side(b, metric)).comparisons
-    assert found.verdict == verdict
+    (comparison,) = compare(side([10.0, 10.1, 9.9], metric), side(b, metric)).comparisons
+    assert comparison.verdict == verdict
 
 
 def test_what_else_differs_is_said() -> None:
     environment = json.dumps({"fingerprint": {"description": {"torch": "2.14"}}})
-    found = compare(side([10.0]), side([11.0], device="tpu-v6e", environment=environment))
-    assert found.differs["device"] == ("cpu", "tpu-v6e")
-    assert found.differs["description.torch"] == ("None", "2.14")
+    compared = compare(side([10.0]), side([11.0], device="tpu-v6e", environment=environment))
+    assert compared.differs["device"] == ("cpu", "tpu-v6e")
+    assert compared.differs["description.torch"] == ("None", "2.14")
 
 
 @pytest.mark.parametrize(
@@ -77,10 +77,10 @@ def test_selectors_pick_the_sides(tmp_path: Path) -> None:
     for run, device in (("20260101T000000-aaaaaa", "cpu"), ("20260102T000000-bbbbbb", "tpu-v6e")):
         facts.write(tmp_path, "case", [make_row(run_id=run, device=device)])
     (_, side_b), unreadable = compare_selected(tmp_path, ["device=cpu,batch=1", "latest"])
-    found = side_b.against_first
-    assert found is not None
+    compared = side_b.against_first
+    assert compared is not None
     assert not unreadable
-    assert found.comparisons[0].b.first.device == "tpu-v6e"
+    assert compared.comparisons[0].b.first.device == "tpu-v6e"
     with pytest.raises(UsageError, match="no rows match"):
         compare_selected(tmp_path, ["device=v5p", "latest"])
 
@@ -128,13 +128,13 @@ def test_our_served_rows_stand_beside_what_other_tools_measured(file: str, rows_
         )
         for row in theirs
     ]
-    found = compare(ours, theirs)
-    assert len(found.comparisons) >= rows_of_it
-    assert all(each.ratio.point == pytest.approx(1) for each in found.comparisons)
-    assert {"ttft_s", "tpot_s", "output_tok_s"} <= {c.a.first.metric for c in found.comparisons}
-    assert "goodput_req_s" not in {c.a.first.metric for c in found.comparisons}
-    assert found.differs["evidence"] == ("measured", "published")
-    assert any("was due" in words for words in found.where_not)
+    compared = compare(ours, theirs)
+    assert len(compared.comparisons) >= rows_of_it
+    assert all(each.ratio.point == pytest.approx(1) for each in compared.comparisons)
+    assert {"ttft_s", "tpot_s", "output_tok_s"} <= {c.a.first.metric for c in compared.comparisons}
+    assert "goodput_req_s" not in {c.a.first.metric for c in compared.comparisons}
+    assert compared.differs["evidence"] == ("measured", "published")
+    assert any("was due" in words for words in compared.where_not)
     longer = [
         dataclasses.replace(row, params=row.params.replace('"output_len": ', '"output_len": 1'))
         for row in ours

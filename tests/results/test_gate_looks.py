@@ -27,21 +27,21 @@ def test_the_looks_spend_the_whole_error_and_no_more() -> None:
 
 def test_clear_cases_are_decided_at_the_first_look() -> None:
     for ratio, verdict in ((1.0, "ok"), (0.8, "ok"), (1.05, "regressed"), (1.5, "regressed")):
-        found = judge(pairs(ratio, 0.01, 1), POLICY)
-        assert (found.verdict, found.final, found.pairs) == (verdict, True, LOOKS[0])
-        assert found.worse is not None and found.worse.point == pytest.approx(ratio, rel=0.02)
+        judged = judge(pairs(ratio, 0.01, 1), POLICY)
+        assert (judged.verdict, judged.final, judged.pairs) == (verdict, True, LOOKS[0])
+        assert judged.worse is not None and judged.worse.point == pytest.approx(ratio, rel=0.02)
 
 
 def test_nothing_is_said_between_looks() -> None:
-    found = judge(pairs(1.5, 0.01, 1, n=9), POLICY)
-    assert (found.verdict, found.final) == ("inconclusive", False)
+    judged = judge(pairs(1.5, 0.01, 1, n=9), POLICY)
+    assert (judged.verdict, judged.final) == ("inconclusive", False)
     assert judge([], POLICY).worse is None
 
 
 def test_too_much_noise_is_inconclusive_and_says_what_could_be_seen() -> None:
-    found = judge(pairs(1.04, 0.4, 3), POLICY)
-    assert (found.verdict, found.final) == ("inconclusive", True)
-    assert found.sigma is not None and minimum_detectable(found.sigma, POLICY) > 1.2
+    judged = judge(pairs(1.04, 0.4, 3), POLICY)
+    assert (judged.verdict, judged.final) == ("inconclusive", True)
+    assert judged.sigma is not None and minimum_detectable(judged.sigma, POLICY) > 1.2
 
 
 def test_noise_that_would_hide_the_limit_is_never_ok() -> None:
@@ -54,7 +54,7 @@ def test_no_pairs_are_asked_for_that_could_prove_nothing() -> None:
     assert sum(n == LOOKS[0] for n in ended) > 50 and sum(n == LOOKS[-1] for n in ended) < 25
     # An alarm that may yet come is waited for; and where ok can come, nothing is given up.
     doubled = [judge(pairs(2.0, 0.6, seed), POLICY) for seed in range(100)]
-    assert sum(found.verdict == "regressed" for found in doubled) > 95
+    assert sum(each.verdict == "regressed" for each in doubled) > 95
     for seed in range(50):
         assert judge(pairs(1.0, 0.01, seed), POLICY).verdict == "ok"
 
@@ -84,8 +84,8 @@ def test_the_minimum_detectable_effect_is_detected() -> None:
     sigma, rounds, hits = 0.012, 300, 0
     effect = minimum_detectable(sigma, POLICY, confirm=False)
     for seed in range(rounds):
-        found = judge(pairs(effect, sigma, seed, n=30), POLICY)
-        hits += found.verdict == "regressed"
+        judged = judge(pairs(effect, sigma, seed, n=30), POLICY)
+        hits += judged.verdict == "regressed"
     assert hits / rounds >= 0.92
 
 
@@ -95,16 +95,16 @@ def test_what_is_detectable_is_confirmed_within_thirty_pairs_in_all() -> None:
     assert effect > minimum_detectable(sigma, POLICY, confirm=False)
     for seed in range(rounds):
         two = [judge(pairs(effect, sigma, seed + shift, n=30), POLICY) for shift in (0, 10_000)]
-        proven = all(found.verdict == "regressed" for found in two)
-        hits += proven and sum(found.pairs for found in two) <= 30
+        proven = all(each.verdict == "regressed" for each in two)
+        hits += proven and sum(each.pairs for each in two) <= 30
     assert hits / rounds >= 0.92
 
 
 def test_heavy_tails_need_the_sign_test() -> None:
     chance = random.Random(2)
     wild = [chance.choice((1, -1)) * chance.paretovariate(1.2) * 0.01 for _ in range(40)]
-    found = judge([math.log(1.1) + x for x in wild], Policy(test="sign"))
-    assert found.verdict == "regressed"
+    judged = judge([math.log(1.1) + x for x in wild], Policy(test="sign"))
+    assert judged.verdict == "regressed"
 
 
 def test_an_alarm_is_not_called_ok_by_the_later_half_of_its_pairs() -> None:

@@ -94,9 +94,9 @@ def failed(run_id: str, number: int) -> Row:
 def test_missing_and_failed_are_never_ok() -> None:
     rows = run_of(STEADY)
     batch_8 = run_of(STEADY, NEW, params=json.dumps({"batch": 8, "dtype": "bfloat16"}))
-    found = gate(rows, batch_8, Rules())
-    assert one(found)[:2] == ("missing", 3)
-    assert "no baseline" in found.notes[0]
+    report = gate(rows, batch_8, Rules())
+    assert one(report)[:2] == ("missing", 3)
+    assert "no baseline" in report.notes[0]
     renamed = run_of(STEADY, NEW, workload="llama-inference")
     assert "was it renamed?" in one(gate(rows, renamed, Rules()))[2]
     state, code, reason = one(gate(rows, [failed(NEW, 0)], Rules()))
@@ -125,8 +125,8 @@ def priced(values: list[float], run_id: str, usd: float) -> list[Row]:
 
 
 def test_a_cost_regression_says_why() -> None:
-    found = gate(priced(STEADY, BASE, 1.0), priced(scaled(1 / 1.04), NEW, 1.02), Rules())
-    cost = next(f for f in found.findings if f.metric == "usd_per_mtok_out")
+    report = gate(priced(STEADY, BASE, 1.0), priced(scaled(1 / 1.04), NEW, 1.02), Rules())
+    cost = next(f for f in report.findings if f.metric == "usd_per_mtok_out")
     assert cost.state == "regressed" and cost.cause is not None
     assert cost.cause.throughput == pytest.approx(1.04, rel=1e-3)
     assert cost.cause.price == pytest.approx(1.02, rel=1e-9)
@@ -147,8 +147,8 @@ def test_many_figures_share_their_error() -> None:
         ]
 
     for cases, state in ((2, "regressed"), (3, "inconclusive")):
-        found = gate(suite(BASE, 1, cases), suite(NEW, 0.8, cases), Rules())
-        assert {finding.state for finding in found.findings} == {state}
+        report = gate(suite(BASE, 1, cases), suite(NEW, 0.8, cases), Rules())
+        assert {finding.state for finding in report.findings} == {state}
 
 
 def test_tails_are_gated_apart_and_only_with_enough_samples() -> None:
@@ -157,8 +157,8 @@ def test_tails_are_gated_apart_and_only_with_enough_samples() -> None:
         return run_of([0.010] * 6, run_id, "itl_s", samples=samples)
 
     rules = declared(Rules(), ["itl_s"])
-    found = gate(latencies(BASE, 0.02, 1000), latencies(NEW, 0.06, 1000), rules)
-    assert {f.metric: f.state for f in found.findings} == {"itl_s": "ok", "itl_s p99": "regressed"}
+    report = gate(latencies(BASE, 0.02, 1000), latencies(NEW, 0.06, 1000), rules)
+    assert {f.metric: f.state for f in report.findings} == {"itl_s": "ok", "itl_s p99": "regressed"}
     few = gate(latencies(BASE, 0.02, 600), latencies(NEW, 0.06, 600), rules)
     assert [f.metric for f in few.findings] == ["itl_s"]
 

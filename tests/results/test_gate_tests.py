@@ -63,11 +63,11 @@ def test_values_on_the_bound_prove_nothing() -> None:
 
 def test_estimates_and_their_intervals() -> None:
     values = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
-    found = paired_estimate(values, "signed-rank")
-    assert found.point == pytest.approx(0.45)
+    estimate = paired_estimate(values, "signed-rank")
+    assert estimate.point == pytest.approx(0.45)
     # Hollander & Wolfe, table A.4: n = 8, 96 % signed-rank interval from the 4th Walsh average.
     walsh = sorted((a + b) / 2 for i, a in enumerate(values) for b in values[i:])
-    assert (found.low, found.high) == (walsh[3], walsh[-4])
+    assert (estimate.low, estimate.high) == (walsh[3], walsh[-4])
     sign = paired_estimate(values, "sign")
     assert (sign.low, sign.high) == (values[0], values[-1])
     assert paired_estimate(values[:3], "signed-rank").low is None
@@ -81,11 +81,11 @@ def test_estimates_and_their_intervals() -> None:
 def test_interval_of_the_shift_covers_as_often_as_it_says() -> None:
     chance, covered, rounds = random.Random(7), 0, 400
     for _ in range(rounds):
-        found = shift_estimate(
+        estimate = shift_estimate(
             [chance.gauss(0.5, 1) for _ in range(6)], [chance.gauss(0, 1) for _ in range(7)]
         )
-        assert found.low is not None and found.high is not None
-        covered += found.low <= 0.5 <= found.high
+        assert estimate.low is not None and estimate.high is not None
+        covered += estimate.low <= 0.5 <= estimate.high
     assert covered / rounds >= 0.93
 
 

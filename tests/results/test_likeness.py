@@ -53,8 +53,8 @@ def test_files_with_rows_alike_are_read_again_and_named_however_few_fit_at_once(
             [facts.write(tmp_path, "case", [make_row("ttft_s", samples, run_id=run_id)])]
         )
     loaded.clear()
-    found = check.check(tmp_path)
-    assert {(each.kind, each.where) for each in found.tampered} == {
+    seal_check = check.check(tmp_path)
+    assert {(each.kind, each.where) for each in seal_check.tampered} == {
         ("replayed", f"{run_id}/case.parquet") for run_id in twice
     }
     assert len(loaded) == 27 + 2 + 2
@@ -67,6 +67,6 @@ def test_a_file_that_nobody_sealed_is_held_against_what_was(
     (copied, *_) = facts.files(tmp_path).files
     rows = tampering.rows_of(copied)
     facts.write_into(tmp_path / "20260401T000000-aaaaaa", "case", to_table(rows[:1]))
-    found = check.check(tmp_path)
-    assert [each.kind for each in found.tampered] == ["replayed"]
-    assert [each.path.parent.name for each in found.not_covered] == ["20260401T000000-aaaaaa"]
+    seal_check = check.check(tmp_path)
+    assert [each.kind for each in seal_check.tampered] == ["replayed"]
+    assert [each.path.parent.name for each in seal_check.not_covered] == ["20260401T000000-aaaaaa"]

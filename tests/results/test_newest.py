@@ -108,8 +108,8 @@ def test_a_comparison_and_a_plan_take_the_newest_run_that_gave_a_figure(store: P
     put(store, 5, **DIED)
     scan = select_newest(store, [])
     assert of(scan, "run_id", "status") == [(run_id(4), "ok")]
-    (told,) = scan.unreadable
-    assert "of 12 rows in 6 runs 2 are drawn" in str(told.error)
+    (unreadable,) = scan.unreadable
+    assert "of 12 rows in 6 runs 2 are drawn" in str(unreadable.error)
 
 
 def test_a_comparison_of_many_rows_is_that_of_few(
@@ -119,8 +119,8 @@ def test_a_comparison_of_many_rows_is_that_of_few(
         for device, backend in (("cpu", "cpu"), ("tpu-v6e", "tpu")):
             put(store, number, params=batch(number % 2), device=device, backend=backend)
     asked = ["device=cpu", "device=tpu-v6e"]
-    sides, told = compare_selected(store, asked)
-    assert len(told) == 2
+    sides, unreadable = compare_selected(store, asked)
+    assert len(unreadable) == 2
     monkeypatch.setattr(chosen, "FEW_ROWS", 10**9)
     assert compare_selected(store, asked) == (sides, [])
 

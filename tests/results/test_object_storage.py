@@ -115,8 +115,8 @@ def test_deleting_restoring_sealing_and_merging_reach_the_bucket(
     assert "deleted since" in check(there, head=head).not_covered[0].reason
     runs.restore(there, run)
     seal(there)
-    found = check(elsewhere(monkeypatch, tmp_path, "third"), head=head)
-    assert found.ok and found.chained == 9 and not found.not_covered
+    seal_check = check(elsewhere(monkeypatch, tmp_path, "third"), head=head)
+    assert seal_check.ok and seal_check.chained == 9 and not seal_check.not_covered
     merge([there], tmp_path / "folder")
     assert check(tmp_path / "folder").covered == 9
     with pytest.raises(UsageError, match="merge it into a folder"):
@@ -153,8 +153,8 @@ def test_a_killed_writer_leaves_whole_objects_or_none(bucket: Any, tmp_path: Pat
     done = [child.stdout.readline() for _ in range(5)]
     child.kill()
     child.wait()
-    found = facts.scan(facts.files(object_storage.located(URL)))
-    assert not found.unreadable and found.table.num_rows >= len(done) == 5
+    scanned = facts.scan(facts.files(object_storage.located(URL)))
+    assert not scanned.unreadable and scanned.table.num_rows >= len(done) == 5
 
 
 def test_a_run_and_its_page_from_a_bucket(

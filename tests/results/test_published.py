@@ -73,17 +73,17 @@ def test_no_row_is_there_twice_and_all_verify() -> None:
 def test_known_figures_are_as_published(
     device: str, preset: str, chips: int, metric: str, value: float
 ) -> None:
-    found = [
+    values = [
         row.value
         for row in ROWS
         if (row.device, row.preset, row.chips, row.metric) == (device, preset, chips, metric)
     ]
-    assert any(one == pytest.approx(value) for one in found)
+    assert any(one == pytest.approx(value) for one in values)
 
 
 def test_the_selector_takes_them_without_a_store(tmp_path: Path) -> None:
-    found = select(tmp_path / "none", ["published", "device=tpu-v7"])
-    assert set(found.table["device"].to_pylist()) == {"tpu-v7"}
+    selected = select(tmp_path / "none", ["published", "device=tpu-v7"])
+    assert set(selected.table["device"].to_pylist()) == {"tpu-v7"}
     with pytest.raises(UsageError, match="'published'"):
         select(tmp_path / "none", ["latest"])
 
@@ -92,29 +92,31 @@ def test_an_empty_store_is_reported_from_them_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found, note = select_for_report(None, ["device=tpu-v6e"])
-    assert found.table.num_rows
+    selected, note = select_for_report(None, ["device=tpu-v6e"])
+    assert selected.table.num_rows
     assert "none of them measured here" in str(note)
 
 
 def test_rates_get_one_dated_list_price_that_fits_the_device(tmp_path: Path) -> None:
-    found = with_list_prices(select(tmp_path / "none", ["published", "device=tpu-v7"]))
-    priced = [row for row in iter_rows(found.table) if row.price_id is not None]
+    published = with_list_prices(select(tmp_path / "none", ["published", "device=tpu-v7"]))
+    priced = [row for row in iter_rows(published.table) if row.price_id is not None]
     assert priced
     for row in priced:
         entry = prices()[str(row.price_id)]
         assert (entry.accelerator, entry.term, entry.layer) == ("tpu-v7", "on_demand", "list")
         assert (row.price_sha256, row.price_as_of) == (entry.sha256, entry.as_of.isoformat())
-    trained = {row.metric: row.value for row in iter_rows(found.table) if row.preset == "gemma4-2b"}
+    trained = {
+        row.metric: row.value for row in iter_rows(published.table) if row.preset == "gemma4-2b"
+    }
     # $12 × 10⁶ ÷ (3600 × 57,873.71 tokens/s/chip)
     assert trained["usd_per_train_mtok"] == pytest.approx(12e6 / 3600 / 57873.71)
 
 
 def test_the_list_price_is_the_middle_of_the_providers() -> None:
-    found = device_price("nvidia-h100-sxm")
-    assert found is not None
-    assert found.cheapest.usd_per_chip_hour < found.price.usd_per_chip_hour
-    assert found.price.usd_per_chip_hour < found.dearest.usd_per_chip_hour
+    listed = device_price("nvidia-h100-sxm")
+    assert listed is not None
+    assert listed.cheapest.usd_per_chip_hour < listed.price.usd_per_chip_hour
+    assert listed.price.usd_per_chip_hour < listed.dearest.usd_per_chip_hour
     assert device_price("no-such-device") is None
 
 
@@ -135,12 +137,12 @@ def test_every_second_source_states_the_shipped_figure_and_is_another_document()
 def test_a_figure_shows_its_second_source_or_that_it_has_none() -> None:
     double = 0
     for row in ROWS:
-        told = json.loads(row.environment)["import"]["second_source"]
-        if told is None:
+        second = json.loads(row.environment)["import"]["second_source"]
+        if second is None:
             assert published.SINGLE_SOURCE in str(row.reason)
         else:
             double += 1
-            assert told in str(row.source)
+            assert second in str(row.source)
             assert "single-source" not in str(row.reason)
     assert 2 * 58 <= double < len(ROWS) / 2
 

@@ -46,8 +46,8 @@ def write(store: Path, number: int, **changes: object) -> Path:
         **changes,
     }
     names = ("ttft_s", "tpot_s", "output_tok_s")
-    made = [make_row(name, repetition=r, **cells) for r in range(2) for name in names]
-    return facts.write(store, "case", made)
+    new_rows = [make_row(name, repetition=r, **cells) for r in range(2) for name in names]
+    return facts.write(store, "case", new_rows)
 
 
 @pytest.fixture
@@ -81,10 +81,10 @@ def without_cache(store: Path, selectors: list[str]) -> list[dict[str, object]]:
 
 
 def with_cache(store: Path, selectors: list[str]) -> list[dict[str, object]]:
-    found = select(store, selectors)
-    assert not found.unreadable
-    assert found.table.schema == facts.arrow_schema()
-    return facts.records(found.table)
+    selected = select(store, selectors)
+    assert not selected.unreadable
+    assert selected.table.schema == facts.arrow_schema()
+    return facts.records(selected.table)
 
 
 def kept(tmp_path: Path) -> list[Path]:
@@ -110,10 +110,10 @@ def test_a_file_that_is_new_changed_or_gone_is_noticed(store: Path, read_files: 
     changed.unlink()
     write(store, 3, preset="changed")
     (store / run_id(5) / "case.parquet").unlink()
-    found = with_cache(store, ["metric=ttft_s"])
-    assert found == without_cache(store, ["metric=ttft_s"])
-    assert {row["preset"] for row in found} == {"tiny", "new", "changed"}
-    assert run_id(5) not in {row["run_id"] for row in found}
+    selected = with_cache(store, ["metric=ttft_s"])
+    assert selected == without_cache(store, ["metric=ttft_s"])
+    assert {row["preset"] for row in selected} == {"tiny", "new", "changed"}
+    assert run_id(5) not in {row["run_id"] for row in selected}
     assert set(read_files) == {new, changed}
 
 
@@ -125,9 +125,9 @@ def test_a_file_that_is_damaged_after_it_was_read_is_named(store: Path) -> None:
     path.write_bytes(data)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as if nothing had happened
     for selectors in ([], ["metric=ttft_s"]):
-        found = select(store, selectors)
-        assert [bad.path for bad in found.unreadable] == [path]
-        assert run_id(7) not in set(found.table["run_id"].to_pylist())
+        selected = select(store, selectors)
+        assert [bad.path for bad in selected.unreadable] == [path]
+        assert run_id(7) not in set(selected.table["run_id"].to_pylist())
 
 
 def test_a_file_that_may_still_change_unseen_is_not_kept(
@@ -213,9 +213,9 @@ def test_columns_of_later_versions_are_read_beside_what_is_kept(store: Path) -> 
     (store / run_id(90)).mkdir()
     pq.write_table(table, store / run_id(90) / "later.parquet")
     for _ in range(2):
-        found = select(store, [])
-        assert found.table.num_rows == 6 * FILES + 1
-        assert found.table["mood"].to_pylist() == [None] * 6 * FILES + ["fine"]
+        selected = select(store, [])
+        assert selected.table.num_rows == 6 * FILES + 1
+        assert selected.table["mood"].to_pylist() == [None] * 6 * FILES + ["fine"]
         assert select(store, ["mood=fine"]).table.num_rows == 1
         assert select(store, ["mood="]).table.num_rows == 6 * FILES
 
@@ -233,9 +233,9 @@ from tpubench.results import read_cache
 from tpubench.results.listing import files
 from tpubench.results.select import select
 read_cache.YOUNG_S, read_cache.FEW = -60.0, 2
-found = select(Path(sys.argv[1]), ["metric=ttft_s"])
-assert not found.unreadable
-print(found.table.num_rows)
+selected = select(Path(sys.argv[1]), ["metric=ttft_s"])
+assert not selected.unreadable
+print(selected.table.num_rows)
 """
 
 
@@ -275,11 +275,11 @@ def test_several_processes_may_read_at_once(store: Path) -> None:
 
 def test_a_cache_that_goes_away_while_it_is_read_is_one_line(store: Path, tmp_path: Path) -> None:
     select(store, [])
-    found = rows.rows_of(store, files(store))
-    assert found.kept is not None
+    selected = rows.rows_of(store, files(store))
+    assert selected.kept is not None
     for segment in (tmp_path / "cache").rglob("*.parquet"):
         segment.unlink()
     with pytest.raises(UsageError, match="run the command again"):
-        found.read()
+        selected.read()
     with pytest.raises(UsageError, match="run the command again"):
-        len(found)
+        len(selected)

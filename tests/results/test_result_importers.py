@@ -22,8 +22,8 @@ def values(record: Record) -> dict[str, float | None]:
 
 
 def figure(record: Record, metric: str) -> Figure:
-    (found,) = [figure for figure in record.figures if figure.metric == metric]
-    return found
+    (matching,) = [figure for figure in record.figures if figure.metric == metric]
+    return matching
 
 
 @pytest.mark.parametrize("name", tools.DOCUMENTS)
@@ -59,16 +59,16 @@ def test_vllm_detailed_samples_are_taken_without_the_failed_requests(tmp_path: P
 
 def test_gaps_between_chunks_of_several_tokens_are_no_gaps_between_tokens(tmp_path: Path) -> None:
     document = tools.changed(tools.VLLM_SERVE, mean_itl_ms=30.0, median_itl_ms=29.0)
-    found = figure(read_one(tmp_path, document), "itl_s")
-    assert found.value is None
-    assert "chunks" in (found.reason or "")
+    read_figure = figure(read_one(tmp_path, document), "itl_s")
+    assert read_figure.value is None
+    assert "chunks" in (read_figure.reason or "")
 
 
 def test_a_mean_in_place_of_a_median_is_said(tmp_path: Path) -> None:
     document = tools.changed(tools.VLLM_SERVE, median_ttft_ms=None)
-    found = figure(read_one(tmp_path, document), "ttft_s")
-    assert found.value == pytest.approx(0.03)
-    assert "mean" in (found.reason or "")
+    read_figure = figure(read_one(tmp_path, document), "ttft_s")
+    assert read_figure.value == pytest.approx(0.03)
+    assert "mean" in (read_figure.reason or "")
 
 
 def test_vllm_throughput_counts_both_kinds_of_token(tmp_path: Path) -> None:
@@ -148,10 +148,10 @@ def test_mlperf_summary_counts_chips_of_all_nodes(tmp_path: Path) -> None:
 def test_one_bad_entry_of_a_summary_is_named_and_the_others_are_read(tmp_path: Path) -> None:
     good = tools.MLPERF_SUMMARY[0]
     document = [good, {**good, "Performance_Result": "fast"}]
-    found = read_results("auto", tools.save(tmp_path / "s.json", document))
-    assert len(found.records) == 1
-    assert found.rejected[0].where == "[1]"
-    assert "not a number" in found.rejected[0].reason
+    imported = read_results("auto", tools.save(tmp_path / "s.json", document))
+    assert len(imported.records) == 1
+    assert imported.rejected[0].where == "[1]"
+    assert "not a number" in imported.rejected[0].reason
 
 
 def test_mlperf_summaries_of_older_rounds_have_other_names(tmp_path: Path) -> None:
@@ -160,11 +160,11 @@ def test_mlperf_summaries_of_older_rounds_have_other_names(tmp_path: Path) -> No
     old = {k: v for k, v in new.items() if k not in gone}
     old |= {"MlperfModel": "gptj-99", "Model": "gptj", "Result": 100.0, "Units": "Samples/s"}
     watts = {**old, "Units": "Watts"}
-    found = read_results("auto", tools.save(tmp_path / "s.json", [old, watts]))
-    (record,) = found.records
+    imported = read_results("auto", tools.save(tmp_path / "s.json", [old, watts]))
+    (record,) = imported.records
     assert (record.model, record.params["variant"]) == ("gptj-99", "gptj")
     assert values(record) == {"samples_s": 100.0}
-    assert "power" in found.rejected[0].reason
+    assert "power" in imported.rejected[0].reason
 
 
 def test_a_report_of_the_server_in_place_of_the_clients_is_refused(tmp_path: Path) -> None:
@@ -305,13 +305,13 @@ FIXTURES = Path(__file__).with_name("fixtures")
 
 def test_a_file_that_vllm_bench_serve_wrote_against_a_loopback_server() -> None:
     (record,) = read_results("auto", FIXTURES / "vllm-bench-0.33.0.json").records
-    found = values(record)
+    value_by_metric = values(record)
     assert record.params == {"input_len": 32, "output_len": 16, "concurrency": None,
                              "requests": 6, "request_rate": 20.0}  # fmt: skip
     assert (record.model, record.software) == ("demo", None)  # only its interface is named
-    assert found["output_tok_s"] == pytest.approx(181.8166, rel=1e-5)
-    assert found["total_tok_s"] == pytest.approx(545.4498, rel=1e-5)
-    assert found["goodput_req_s"] == pytest.approx(11.3635, rel=1e-4)
+    assert value_by_metric["output_tok_s"] == pytest.approx(181.8166, rel=1e-5)
+    assert value_by_metric["total_tok_s"] == pytest.approx(545.4498, rel=1e-5)
+    assert value_by_metric["goodput_req_s"] == pytest.approx(11.3635, rel=1e-4)
     samples = {figure.metric: figure.samples for figure in record.figures}
     assert len(samples["ttft_s"]) == 6
     assert len(samples["itl_s"]) == 6 * 15
@@ -319,19 +319,19 @@ def test_a_file_that_vllm_bench_serve_wrote_against_a_loopback_server() -> None:
 
 def test_a_file_that_guidellm_wrote_against_a_loopback_server() -> None:
     (record,) = read_results("auto", FIXTURES / "guidellm-0.8.1.json").records
-    found = values(record)
+    value_by_metric = values(record)
     assert record.params == {"input_len": 4, "output_len": 8, "concurrency": 2,
                              "strategy": "concurrent", "request_rate": None}  # fmt: skip
     assert (record.model, record.software) == ("demo", "guidellm 0.8.1")
-    assert found["output_tok_s"] == pytest.approx(92.1336, rel=1e-4)
-    assert found["requests_s"] == pytest.approx(11.5167, rel=1e-4)
-    assert found["tpot_s"] == pytest.approx(12.29e-3, rel=2e-3)
-    assert found["ttft_s"] == pytest.approx(55.77e-3, rel=2e-3)
+    assert value_by_metric["output_tok_s"] == pytest.approx(92.1336, rel=1e-4)
+    assert value_by_metric["requests_s"] == pytest.approx(11.5167, rel=1e-4)
+    assert value_by_metric["tpot_s"] == pytest.approx(12.29e-3, rel=2e-3)
+    assert value_by_metric["ttft_s"] == pytest.approx(55.77e-3, rel=2e-3)
 
 
 def test_a_file_that_aiperf_wrote_against_a_loopback_server() -> None:
     (record,) = read_results("auto", FIXTURES / "aiperf-0.13.0.json").records
-    found = values(record)
+    value_by_metric = values(record)
     assert record.params == {
         "input_len": 16,
         "output_len": 8,
@@ -339,7 +339,7 @@ def test_a_file_that_aiperf_wrote_against_a_loopback_server() -> None:
         "requests": 8,
         "request_rate": None,
     }
-    assert found["output_tok_s"] == pytest.approx(94.8, rel=2e-3)
-    assert found["requests_s"] == pytest.approx(11.8, rel=1e-2)
-    assert found["ttft_s"] == pytest.approx(56.2e-3, rel=2e-3)
-    assert found["tpot_s"] == pytest.approx(12.0e-3, rel=5e-3)
+    assert value_by_metric["output_tok_s"] == pytest.approx(94.8, rel=2e-3)
+    assert value_by_metric["requests_s"] == pytest.approx(11.8, rel=1e-2)
+    assert value_by_metric["ttft_s"] == pytest.approx(56.2e-3, rel=2e-3)
+    assert value_by_metric["tpot_s"] == pytest.approx(12.0e-3, rel=5e-3)

@@ -39,9 +39,13 @@ def listed(store: Path, *selectors: str) -> dict[str, runs.Run]:
 
 
 def test_runs_are_listed_the_latest_last_with_what_failed(store: Path) -> None:
-    found = listed(store)
-    assert list(found) == [FIRST, LAST]
-    assert (found[FIRST].cases, found[FIRST].repetitions, found[FIRST].failed) == (1, 2, 1)
+    runs_listed = listed(store)
+    assert list(runs_listed) == [FIRST, LAST]
+    assert (
+        runs_listed[FIRST].cases,
+        runs_listed[FIRST].repetitions,
+        runs_listed[FIRST].failed,
+    ) == (1, 2, 1)
     facts.write(store, "gemm", [as_calibration(make_row("flop_s", run_id=LAST, workload="gemm"))])
     assert listed(store)[LAST].workloads == ("llama-infer",)  # not what measured the machine
     assert list(listed(store, "latest")) == [LAST]
@@ -54,10 +58,10 @@ def test_tags_and_notes_add_up_and_writers_need_not_know_of_each_other(store: Pa
     labels.say(store, FIRST, tags=["baseline", "v1.2"])
     labels.say(store, FIRST, tags=["slow"], note="before the upgrade")
     labels.say(store, FIRST, untags=["slow", "absent"], note="and after")
-    found = labels.of_run(store, FIRST)
-    assert found.tags == ("baseline", "v1.2")
-    assert [note.text for note in found.notes] == ["before the upgrade", "and after"]
-    assert labels.of_store(store) == {FIRST: found} and listed(store)[LAST].labels.tags == ()
+    labelled = labels.of_run(store, FIRST)
+    assert labelled.tags == ("baseline", "v1.2")
+    assert [note.text for note in labelled.notes] == ["before the upgrade", "and after"]
+    assert labels.of_store(store) == {FIRST: labelled} and listed(store)[LAST].labels.tags == ()
     assert len(list((store / FIRST).glob("*.label.json"))) == 3  # nothing said was overwritten
     assert not list((store / FIRST).glob(".*"))
 
@@ -83,8 +87,8 @@ def test_a_label_that_is_none_is_named_and_hides_no_other(store: Path, content: 
     odd = store / FIRST / "0.label.json"
     odd.write_text(content)
     os.mkfifo(store / FIRST / "1.label.json")
-    found, left_out = runs.stored_runs(store, [])
-    assert found[0].labels.tags == ("kept",)
+    runs_listed, left_out = runs.stored_runs(store, [])
+    assert runs_listed[0].labels.tags == ("kept",)
     assert left_out[0] == f"{odd} is no label" and len(left_out) == 2
 
 

@@ -33,8 +33,8 @@ def test_every_flipped_bit_is_noticed_by_verify_in_every_region_of_a_file(tmp_pa
         damaged = bytearray(whole)
         damaged[place] ^= 1 << chance.randrange(8)
         path.write_bytes(damaged)
-        found = verify_store(tmp_path)
-        assert [bad.path for bad in found.damaged] == [path], f"byte {place} of {len(whole)}"
+        verification = verify_store(tmp_path)
+        assert [bad.path for bad in verification.damaged] == [path], f"byte {place} of {len(whole)}"
     path.write_bytes(whole)
     assert verify_store(tmp_path).ok
 

@@ -57,8 +57,8 @@ def sealed_store(store: Path, seed: int, key: Path | None = None) -> random.Rand
     return chance
 
 
-def kinds(found: SealCheck) -> set[str]:
-    return {each.kind for each in found.tampered}
+def kinds(seal_check: SealCheck) -> set[str]:
+    return {each.kind for each in seal_check.tampered}
 
 
 def named(tmp_path: Path, attack: str, times: int) -> None:
@@ -68,12 +68,14 @@ def named(tmp_path: Path, attack: str, times: int) -> None:
         store = tmp_path / str(seed)
         chance = sealed_store(store, seed)
         where = do(store, chance)
-        found = check(store)
-        assert not found.ok, f"{attack}, seed {seed}: nothing was named"
-        assert kinds(found) <= expected, f"{attack}, seed {seed}: {found.tampered}"
-        assert next(iter(expected)) in kinds(found) or kinds(found) & expected
-        assert any(each.where.startswith(where) for each in found.tampered), found.tampered
-        assert all(each.rows for each in found.tampered if each.kind != "forged")
+        seal_check = check(store)
+        assert not seal_check.ok, f"{attack}, seed {seed}: nothing was named"
+        assert kinds(seal_check) <= expected, f"{attack}, seed {seed}: {seal_check.tampered}"
+        assert next(iter(expected)) in kinds(seal_check) or kinds(seal_check) & expected
+        assert any(each.where.startswith(where) for each in seal_check.tampered), (
+            seal_check.tampered
+        )
+        assert all(each.rows for each in seal_check.tampered if each.kind != "forged")
         shutil.rmtree(store)
 
 
@@ -90,10 +92,10 @@ def test_many_tamperings_of_a_chained_store_are_named(attack: str, tmp_path: Pat
 
 def test_a_store_that_was_left_alone_is_whole(tmp_path: Path, key: Path) -> None:
     sealed_store(tmp_path, 1, key)
-    found = check(tmp_path, allowed=key.with_suffix(".allowed"))
-    assert found.ok and not found.not_covered
-    assert (found.covered, found.chained) == (9, 9)
-    assert found.signed_by == "owner@example.org"
+    seal_check = check(tmp_path, allowed=key.with_suffix(".allowed"))
+    assert seal_check.ok and not seal_check.not_covered
+    assert (seal_check.covered, seal_check.chained) == (9, 9)
+    assert seal_check.signed_by == "owner@example.org"
     assert check(tmp_path).signed_by is not None and "SHA256:" in str(check(tmp_path).signed_by)
 
 
@@ -101,8 +103,8 @@ def test_without_a_chain_the_manifests_of_the_runs_count(tmp_path: Path) -> None
     """As long as nobody rewrites those as well: then a chain is needed."""
     chance = random.Random(3)
     tampering.build(tmp_path, chance)
-    found = check(tmp_path)
-    assert found.ok and (found.covered, found.chained) == (9, 0)
+    seal_check = check(tmp_path)
+    assert seal_check.ok and (seal_check.covered, seal_check.chained) == (9, 0)
     tampering.rescale(tmp_path, chance)
     assert kinds(check(tmp_path)) == {"rescaled"}
     assert not seal(tmp_path).ok, "what does not agree with its manifest is not chained"
@@ -174,8 +176,8 @@ def test_forgery_needs_the_key(forgery: str, tmp_path: Path, key: Path) -> None:
         allowed = key.with_suffix(".allowed")
         assert check(store, allowed=allowed, head=head).ok
         forge(store, chance)
-        found = check(store, allowed=allowed, head=head)
-        assert found.problems, forgery
+        seal_check = check(store, allowed=allowed, head=head)
+        assert seal_check.problems, forgery
         gone = forgery == "the last block gone"
         assert bool(check(store, allowed=allowed).problems) != gone, "only the head tells that"
 
@@ -183,9 +185,9 @@ def test_forgery_needs_the_key(forgery: str, tmp_path: Path, key: Path) -> None:
 def test_what_nobody_sealed_is_neither_ok_nor_forged(tmp_path: Path) -> None:
     sealed_store(tmp_path, 1)
     facts.write(tmp_path, "case", [make_row(run_id="20260201T000000-aaaaaa")])
-    found = check(tmp_path)
-    (one,) = found.not_covered
-    assert found.ok and "has not ended, or was killed" in one.reason
+    seal_check = check(tmp_path)
+    (one,) = seal_check.not_covered
+    assert seal_check.ok and "has not ended, or was killed" in one.reason
     old = Path(__file__).parent / "fixtures" / "schema-1.parquet"
     run = tmp_path / "20250101T000000-bbbbbb"
     run.mkdir()
@@ -201,8 +203,8 @@ def test_compaction_deletion_restoration_and_merging_are_no_tampering(tmp_path: 
     sealed_store(store, 1)
     first, second, third = sorted(path.name for path in store.glob("2026*"))
     assert compact(store, quiet_s=-60).files_after == 3
-    found = check(store)
-    assert found.ok and found.covered == 3 and not found.not_covered
+    seal_check = check(store)
+    assert seal_check.ok and seal_check.covered == 3 and not seal_check.not_covered
     assert seal(store).runs == [first, second, third]
     assert check(store).chained == 3
     manifest.close([facts.write(store, "more", [make_row(run_id=first, repetition=20)])])
@@ -211,19 +213,19 @@ def test_compaction_deletion_restoration_and_merging_are_no_tampering(tmp_path: 
     assert check(store).ok and check(store).chained == 3
 
     runs.delete(store, second)
-    found = check(store)
-    assert found.ok and "deleted since the last seal" in found.not_covered[0].reason
+    seal_check = check(store)
+    assert seal_check.ok and "deleted since the last seal" in seal_check.not_covered[0].reason
     assert seal(store).events == 1
     assert check(store).ok and not check(store).not_covered
     runs.restore(store, second)
     seal(store)
-    found = check(store)
-    assert found.ok and found.chained == 3 and not found.not_covered
+    seal_check = check(store)
+    assert seal_check.ok and seal_check.chained == 3 and not seal_check.not_covered
 
     other = tmp_path / "other"
     merge([store], other)
-    found = check(other)
-    assert found.ok and found.covered == 3 and not found.not_covered
+    seal_check = check(other)
+    assert seal_check.ok and seal_check.covered == 3 and not seal_check.not_covered
     seal(other)
     assert check(other).chained == 3
     tampering.rescale(store, random.Random(1))
@@ -267,8 +269,8 @@ def test_merging_files_that_nobody_sealed_does_not_cover_them(tmp_path: Path) ->
     for n in (2, 3):
         facts.write(tmp_path, f"c-{n}", [make_row(run_id=run, repetition=n)])
     assert compact(tmp_path, quiet_s=-60).files_after == 2
-    found = check(tmp_path)
-    assert found.ok and found.covered == 1 and len(found.not_covered) == 1
+    seal_check = check(tmp_path)
+    assert seal_check.ok and seal_check.covered == 1 and len(seal_check.not_covered) == 1
     other = tmp_path / "other"
     merge([tmp_path], other)
     assert (check(other).covered, len(check(other).not_covered)) == (1, 1)

@@ -140,8 +140,8 @@ def test_latest_says_so_when_a_run_from_the_future_hides_others(store: Path) -> 
     assert select(store, ["latest"]).unreadable == []
     future = "29990101T000000-ffffff"
     facts.write(store, "case-000", [make_row(run_id=future)])
-    found = select(store, ["latest"])
-    assert set(found.table["run_id"].to_pylist()) == {future}
-    (note,) = found.unreadable
+    selected = select(store, ["latest"])
+    assert set(selected.table["run_id"].to_pylist()) == {future}
+    (note,) = selected.unreadable
     assert "20260102T000000-bbbbbb" in str(note.error) and future in str(note.error)
     assert select(store, [future]).unreadable == []  # it was asked for

@@ -47,8 +47,8 @@ def test_the_mean_interval_is_students_t() -> None:
     low, high = scipy.stats.t.interval(
         0.95, 3, loc=np.mean(samples), scale=scipy.stats.sem(samples)
     )
-    found = within("mean", samples)
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    estimate = within("mean", samples)
+    assert (estimate.low, estimate.high) == (pytest.approx(low), pytest.approx(high))
 
 
 def test_the_median_interval_is_the_binomial_one() -> None:
@@ -61,26 +61,26 @@ def test_the_median_interval_covers_at_least_95_percent() -> None:
     generator = np.random.default_rng(0)
     hits = 0
     for _ in range(1000):
-        found = within("median", list(generator.exponential(size=31)))
-        assert found.low is not None and found.high is not None
-        hits += found.low <= math.log(2) <= found.high
+        estimate = within("median", list(generator.exponential(size=31)))
+        assert estimate.low is not None and estimate.high is not None
+        hits += estimate.low <= math.log(2) <= estimate.high
     assert hits >= 940
 
 
 def test_repetitions_are_combined_as_ratios() -> None:
-    found = between([1.0, 4.0])
-    assert found.point == pytest.approx(2.0)
-    assert found.low is not None and found.high is not None
-    assert found.low * found.high == pytest.approx(4.0)
+    estimate = between([1.0, 4.0])
+    assert estimate.point == pytest.approx(2.0)
+    assert estimate.low is not None and estimate.high is not None
+    assert estimate.low * estimate.high == pytest.approx(4.0)
     assert between([5.0]) == Estimate(point=pytest.approx(5.0), low=None, high=None, n=1)
 
 
 @given(POSITIVE)
 def test_intervals_contain_their_point(samples: list[float]) -> None:
-    for found in (within("median", samples), within("mean", samples), between(samples)):
-        if found.low is not None and found.high is not None:
-            slack = 1e-9 * abs(found.point)
-            assert found.low - slack <= found.point <= found.high + slack
+    for estimate in (within("median", samples), within("mean", samples), between(samples)):
+        if estimate.low is not None and estimate.high is not None:
+            slack = 1e-9 * abs(estimate.point)
+            assert estimate.low - slack <= estimate.point <= estimate.high + slack
 
 
 @pytest.mark.parametrize(("q", "fewest"), [(0.9, 64), (0.99, 662), (0.5, 10)])
@@ -91,11 +91,11 @@ def test_percentiles_need_enough_samples(q: float, fewest: int) -> None:
 
 
 def test_a_percentile_is_a_sample_with_order_statistics_around_it() -> None:
-    found = percentile([float(n) for n in range(1, 1001)], 0.99)
-    assert found is not None
-    assert found.point == 990.0
-    assert found.low is not None and 980 <= found.low < 990
-    assert found.high is not None and 990 < found.high <= 1000
+    p99 = percentile([float(n) for n in range(1, 1001)], 0.99)
+    assert p99 is not None
+    assert p99.point == 990.0
+    assert p99.low is not None and 980 <= p99.low < 990
+    assert p99.high is not None and 990 < p99.high <= 1000
 
 
 @pytest.mark.parametrize("q", [0.0, 1.0, -1.0, 2.0])

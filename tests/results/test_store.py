@@ -55,9 +55,9 @@ def test_kill_minus_nine_loses_nothing_acknowledged(tmp_path: Path, kills: int) 
         env={**os.environ, "PYTHONPATH": str(HERE.parent)},
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["acknowledged"] > kills / 2
-    assert found["lost"] == 0
+    answer = json.loads(done.stdout)
+    assert answer["acknowledged"] > kills / 2
+    assert answer["lost"] == 0
 
 
 def test_sixteen_writers_keep_every_row_once(tmp_path: Path) -> None:
@@ -68,9 +68,9 @@ def test_sixteen_writers_keep_every_row_once(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(write, range(16)))
-    found = facts.scan(facts.files(tmp_path))
-    assert found.table.num_rows == 1600
-    assert not found.unreadable
+    scanned = facts.scan(facts.files(tmp_path))
+    assert scanned.table.num_rows == 1600
+    assert not scanned.unreadable
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS])
@@ -94,8 +94,8 @@ def test_a_disk_that_refuses_is_reported_and_leaves_a_valid_store(
             patch.setattr(pq, "write_table", refuse)
         with pytest.raises(facts.NotStoredError, match=os.strerror(code)):
             facts.write(tmp_path, "during", [make_row()])
-    found = facts.scan(facts.files(tmp_path))
-    assert not found.unreadable
+    scanned = facts.scan(facts.files(tmp_path))
+    assert not scanned.unreadable
     assert not list(tmp_path.rglob("*.tmp"))
 
 
@@ -140,9 +140,9 @@ def test_one_damaged_file_does_not_hide_the_others(tmp_path: Path) -> None:
     facts.write(tmp_path, "good", [make_row()])
     bad = facts.write(tmp_path, "bad", [make_row()])
     bad.write_bytes(bad.read_bytes()[:-10])
-    found = facts.scan(facts.files(tmp_path))
-    assert found.table.num_rows == 1
-    assert [item.path for item in found.unreadable] == [bad]
+    scanned = facts.scan(facts.files(tmp_path))
+    assert scanned.table.num_rows == 1
+    assert [item.path for item in scanned.unreadable] == [bad]
 
 
 def _write_table(path: Path, table: pa.Table) -> Path:

@@ -10,11 +10,11 @@ from tpubench.results.summary import summarise
 
 def test_repetitions_of_a_case_are_one_estimate() -> None:
     rows = [make_row(repetition=n, samples=[rate]) for n, rate in enumerate((10.0, 20.0, 40.0))]
-    (found,) = summarise(rows)
-    assert found.estimate is not None
-    assert found.estimate.point == pytest.approx(20.0)
-    assert found.estimate.n == 3
-    assert found.failed == 0
+    (summary,) = summarise(rows)
+    assert summary.estimate is not None
+    assert summary.estimate.point == pytest.approx(20.0)
+    assert summary.estimate.n == 3
+    assert summary.failed == 0
 
 
 def test_runs_metrics_and_prices_stay_apart() -> None:
@@ -29,19 +29,19 @@ def test_runs_metrics_and_prices_stay_apart() -> None:
 
 def test_a_failed_repetition_is_counted_in_every_metric_of_its_case() -> None:
     failed = make_row(status="failed", reason="timed out", value=None, samples=[], repetition=1)
-    found = summarise([make_row(), make_row("ttft_s"), failed])
-    assert [summary.failed for summary in found] == [1, 1]
-    assert all(summary.estimate is not None for summary in found)
+    summaries = summarise([make_row(), make_row("ttft_s"), failed])
+    assert [summary.failed for summary in summaries] == [1, 1]
+    assert all(summary.estimate is not None for summary in summaries)
 
 
 def test_a_case_that_only_failed_says_why() -> None:
     failed = make_row(status="failed", reason="timed out", value=None, samples=[])
-    (found,) = summarise([failed])
-    assert found.estimate is None
-    assert (found.reason, found.failed) == ("timed out", 1)
+    (summary,) = summarise([failed])
+    assert summary.estimate is None
+    assert (summary.reason, summary.failed) == ("timed out", 1)
 
 
 def test_a_copied_file_is_no_further_repetition() -> None:
-    (found,) = summarise([make_row(), make_row()])
-    assert found.estimate is not None
-    assert found.estimate.n == 1
+    (summary,) = summarise([make_row(), make_row()])
+    assert summary.estimate is not None
+    assert summary.estimate.n == 1

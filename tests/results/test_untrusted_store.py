@@ -189,9 +189,9 @@ def test_what_is_odd_is_named_and_the_rest_is_read(
     path = store / ODD / "odd.parquet"
     path.parent.mkdir()
     make(path)
-    found = select(store, [])
-    assert found.table.num_rows == 2
-    ((odd,),) = (found.unreadable,)
+    selected = select(store, [])
+    assert selected.table.num_rows == 2
+    ((odd,),) = (selected.unreadable,)
     assert odd.path == path
     with pytest.raises(TpubenchError, match=reason) as caught:
         facts.load(path)
@@ -347,10 +347,10 @@ def test_columns_of_later_versions_that_clash_are_left_out(store: Path) -> None:
         table = to_table([make_row(run_id=run_id)]).append_column("mood", mood)
         (store / run_id).mkdir(exist_ok=True)
         (store / run_id / "later.parquet").write_bytes(stored(table))
-    found = select(store, [])
-    assert not found.unreadable
-    assert found.table.num_rows == 4
-    assert "mood" not in found.table.column_names
+    selected = select(store, [])
+    assert not selected.unreadable
+    assert selected.table.num_rows == 4
+    assert "mood" not in selected.table.column_names
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -386,9 +386,9 @@ def test_more_rows_than_a_reader_takes_in_a_file_go_into_several(
         "case-3.parquet",
         "case.parquet",
     ]
-    found = facts.scan(facts.files(tmp_path))
-    assert not found.unreadable
-    assert sorted(row.repetition for row in facts.iter_rows(found.table)) == list(range(45))
+    scanned = facts.scan(facts.files(tmp_path))
+    assert not scanned.unreadable
+    assert sorted(row.repetition for row in facts.iter_rows(scanned.table)) == list(range(45))
 
 
 def test_a_check_of_rows_finds_no_fault_in_honest_ones() -> None:

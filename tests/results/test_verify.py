@@ -35,41 +35,41 @@ def test_honest_rows_pass() -> None:
 
 @pytest.mark.parametrize("change", [{"value": 10.9}, {"ci_low": 1.0}, {"ci_high": None}])
 def test_a_figure_that_does_not_follow_is_found(change: dict[str, float | None]) -> None:
-    (found,) = verify([make_row(**change)])
-    assert "its samples give" in found.problem
+    (mismatch,) = verify([make_row(**change)])
+    assert "its samples give" in mismatch.problem
 
 
 def test_a_price_that_was_swapped_is_found() -> None:
     rate, cost, per_chip = priced()
     other = make_row("output_tok_s", [100.0, 201.0], chips=4)
-    problems = [found.problem for found in verify([other, cost, per_chip])]
+    problems = [mismatch.problem for mismatch in verify([other, cost, per_chip])]
     assert len(problems) == 2
     assert all("do not follow from output_tok_s" in problem for problem in problems)
-    assert [found.problem for found in verify([cost])] == [
+    assert [mismatch.problem for mismatch in verify([cost])] == [
         "output_tok_s, which it is derived from, is not stored with it"
     ]
     del rate
 
 
 def test_a_measurement_needs_samples_and_an_imported_figure_does_not() -> None:
-    (found,) = verify([make_row(samples=[], value=3.0)])
-    assert "without samples" in found.problem
+    (mismatch,) = verify([make_row(samples=[], value=3.0)])
+    assert "without samples" in mismatch.problem
     assert verify([make_row(samples=[], value=3.0, evidence="published")]) == []
 
 
 def test_a_unit_that_was_changed_is_found() -> None:
-    (found,) = verify([make_row(unit="token/min")])
-    assert "unit" in found.problem
+    (mismatch,) = verify([make_row(unit="token/min")])
+    assert "unit" in mismatch.problem
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     facts.write(tmp_path, "good", [make_row()])
     bad = facts.write(tmp_path, "bad", [make_row()])
     bad.write_bytes(bad.read_bytes()[:50])
-    found = verify_store(tmp_path)
-    assert not found.ok
-    assert [item.path for item in found.damaged] == [bad]
-    assert found.rows == 1
+    verification = verify_store(tmp_path)
+    assert not verification.ok
+    assert [item.path for item in verification.damaged] == [bad]
+    assert verification.rows == 1
 
 
 def test_nothing_to_verify_is_an_error(tmp_path: Path) -> None:
@@ -78,8 +78,8 @@ def test_nothing_to_verify_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_repetition_stored_twice_is_found() -> None:
-    (found,) = verify([make_row(), make_row()])
-    assert "stored twice" in found.problem
+    (mismatch,) = verify([make_row(), make_row()])
+    assert "stored twice" in mismatch.problem
 
 
 def test_many_files_are_checked_by_several_processes_and_nothing_is_missed(
@@ -100,12 +100,12 @@ def test_many_files_are_checked_by_several_processes_and_nothing_is_missed(
     facts.write(tmp_path, "alone", alone)
     bad = tmp_path / runs[9] / "case.parquet"
     bad.write_bytes(bad.read_bytes()[:-1])
-    found = verify_store(tmp_path)
-    assert [each.path for each in found.damaged] == [bad]
-    assert found.rows == 12 * 3 - 2 + 3
-    told = {(each.run_id, each.metric, each.problem) for each in found.mismatches}
+    verification = verify_store(tmp_path)
+    assert [each.path for each in verification.damaged] == [bad]
+    assert verification.rows == 12 * 3 - 2 + 3
+    problems = {(each.run_id, each.metric, each.problem) for each in verification.mismatches}
     missing = "output_tok_s, which it is derived from, is not stored with it"
-    assert told == {
+    assert problems == {
         (runs[0], "output_tok_s", "repetition 0 is stored twice"),
         (runs[5], "ttft_s", "value is 9.0, its samples give 11.0"),
         (runs[9], "usd_per_mtok_out", missing),

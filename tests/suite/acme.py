@@ -109,45 +109,45 @@ def project(folder: Path, layout: str, installed: str) -> Acme:
     package = "acme.bench" if layout == "namespace" else "acme_bench"
     root = LAYOUTS[layout]
     python = _interpreter(folder / "env")
-    made = Acme(
+    acme = Acme(
         checkout=checkout, package=package, root=root, python=python, cache=folder / "cache"
     )
-    made.model.parent.mkdir(parents=True)
-    made.model.with_name("__init__.py").write_text(WORKLOAD.format(package=package))
+    acme.model.parent.mkdir(parents=True)
+    acme.model.with_name("__init__.py").write_text(WORKLOAD.format(package=package))
     (checkout / "pyproject.toml").write_text(PYPROJECT.format(package=package, root=root))
-    made.write(1)
-    made.git("init", "--quiet")
-    made.commit("First")
-    install(made, installed)
-    made.write(2)
-    made.commit("Forward pass twice")
-    return made
+    acme.write(1)
+    acme.git("init", "--quiet")
+    acme.commit("First")
+    install(acme, installed)
+    acme.write(2)
+    acme.commit("Forward pass twice")
+    return acme
 
 
-def install(made: Acme, how: str) -> None:
+def install(acme: Acme, how: str) -> None:
     """As pip would leave it: a copy, or a path to the checkout."""
-    (packages,) = Path(made.python).parent.parent.glob("lib/python*/site-packages")
+    (packages,) = Path(acme.python).parent.parent.glob("lib/python*/site-packages")
     if how == "no":
         return
     files = {}
     if how == "wheel":
-        base = made.checkout / made.root
-        files = {str(p.relative_to(base)): p.read_text() for p in made.model.parent.glob("*.py")}
+        base = acme.checkout / acme.root
+        files = {str(p.relative_to(base)): p.read_text() for p in acme.model.parent.glob("*.py")}
     else:
-        (packages / "acme.pth").write_text(f"{made.checkout / made.root}\n")
-    points = f"[tpubench.workloads]\nacme = {made.package}:Acme\n"
+        (packages / "acme.pth").write_text(f"{acme.checkout / acme.root}\n")
+    points = f"[tpubench.workloads]\nacme = {acme.package}:Acme\n"
     files["acme_bench-1.0.dist-info/entry_points.txt"] = points
-    with zipfile.ZipFile(wheel(made.cache.parent, "acme_bench", "1.0", files)) as archive:
+    with zipfile.ZipFile(wheel(acme.cache.parent, "acme_bench", "1.0", files)) as archive:
         archive.extractall(packages)
 
 
-def install_with_pip(made: Acme, *, editable: bool) -> None:
+def install_with_pip(acme: Acme, *, editable: bool) -> None:
     """As pip and setuptools really do it; nothing is fetched."""
     options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
-    target = ["--editable", str(made.checkout)] if editable else [str(made.checkout)]
+    target = ["--editable", str(acme.checkout)] if editable else [str(acme.checkout)]
     subprocess.run(
-        [made.python, "-P", "-m", "pip", "install", *options, *target],
-        env=made.environment(),
+        [acme.python, "-P", "-m", "pip", "install", *options, *target],
+        env=acme.environment(),
         check=True,
         capture_output=True,
     )

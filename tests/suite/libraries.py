@@ -41,9 +41,9 @@ class Library:
             env={**os.environ, **self.environment},
             check=False,
         )
-        found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        documents = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         assert done.returncode == 0, done.stderr[-3000:]
-        return found
+        return documents
 
 
 def library(backend: str, folder: Path) -> Library:

@@ -47,7 +47,7 @@ def test_googles_other_cards_are_no_tpus(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "name"),
+    ("reported", "name"),
     [
         ("NVIDIA A100-SXM4-80GB", "nvidia-a100-sxm-80gb"),
         ("NVIDIA H100 80GB HBM3", "nvidia-h100-sxm"),
@@ -61,8 +61,10 @@ def test_googles_other_cards_are_no_tpus(tmp_path: Path) -> None:
         ("NVIDIA L40", None),
     ],
 )
-def test_what_a_driver_calls_a_device_is_named_or_left_open(told: str, name: str | None) -> None:
-    assert canonical(told) == name
+def test_what_a_driver_calls_a_device_is_named_or_left_open(
+    reported: str, name: str | None
+) -> None:
+    assert canonical(reported) == name
 
 
 def test_a_v7_chip_is_two_devices_and_one_chip(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,9 +238,9 @@ def test_a_clock_that_cannot_be_true_is_refused(changed: dict[str, float], why: 
 
 @pytest.mark.parametrize("name", ["cuda", "tpu", "xla"])
 def test_an_absent_device_is_told_without_loading_its_library(name: str) -> None:
-    found = registry.backend(name).probe()
-    if not found.available:
-        assert found.fix
+    probed = registry.backend(name).probe()
+    if not probed.available:
+        assert probed.fix
 
 
 def test_a_graph_break_is_counted_and_one_whole_graph_is_demanded() -> None:

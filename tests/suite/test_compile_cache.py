@@ -29,8 +29,8 @@ def run(store: Path, workload: str, settings: dict[str, list[str]]) -> dict[str,
 
 
 def counted(row: Row) -> dict[str, int]:
-    found: dict[str, int] = json.loads(row.environment)["timing"]["compile_cache"]
-    return found
+    cache_counts: dict[str, int] = json.loads(row.environment)["timing"]["compile_cache"]
+    return cache_counts
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,8 @@ def test_a_child_that_closes_its_pipe_and_stays_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "_LEAVE_S", 0.2)
-    found = outcome_of(tmp_path, "os.close(pipe)\ntime.sleep(600)\n")
-    assert "stopped answering in phase start" in str(found.reason)
+    ended = outcome_of(tmp_path, "os.close(pipe)\ntime.sleep(600)\n")
+    assert "stopped answering in phase start" in str(ended.reason)
 
 
 def test_a_long_job_does_not_wait_for_a_child_that_never_reads() -> None:

@@ -67,17 +67,17 @@ def test_one_duet_is_stored_verified_and_judged_again(tmp_path: Path, monkeypatc
     monkeypatch.setenv("TPUBENCH_FAKE", json.dumps({"pass_s": [0.1]}))
     seen: list[ab.PairTaken] = []
     arranged = contest()
-    found = ab.run(arranged, tmp_path, seen.append)
-    (finding,) = found.findings
-    assert (finding.state, found.exit_code, finding.n) == ("ok", 0, (10, 10))
+    report = ab.run(arranged, tmp_path, seen.append)
+    (finding,) = report.findings
+    assert (finding.state, report.exit_code, finding.n) == ("ok", 0, (10, 10))
     assert finding.evidence == "modelled"
     assert [taken.number for taken in seen] == list(range(1, 11))
     assert verify_store(tmp_path).ok
     rows = list(store.iter_rows(store.scan(store.files(tmp_path)).table))
     assert {row.run_id for row in rows} == set(arranged.runs) and len(rows) == 20
     assert {json.loads(row.params)["steps"] for row in rows} == {1, 2}
-    told = json.loads(rows[0].environment)["duet"]
-    assert sorted(told["order"]) == ["A", "A", "B", "B"]
+    duet_facts = json.loads(rows[0].environment)["duet"]
+    assert sorted(duet_facts["order"]) == ["A", "A", "B", "B"]
     a, b = ([row for row in rows if row.run_id == run] for run in arranged.runs)
     again = gate_stored(a, b, Rules())
     assert (again.findings[0].state, again.findings[0].worse) == (finding.state, finding.worse)
@@ -122,9 +122,9 @@ def test_a_disk_that_fills_up_keeps_the_pairs_and_reports(
         return write(where, name, rows)
 
     monkeypatch.setattr(store, "write", refuse)
-    found = ab.run(contest(), tmp_path, lambda taken: None)
-    assert (found.exit_code, found.findings) == (5, [])
-    assert "No space left" in str(found.cut_short)
+    report = ab.run(contest(), tmp_path, lambda taken: None)
+    assert (report.exit_code, report.findings) == (5, [])
+    assert "No space left" in str(report.cut_short)
     assert len(store.files(tmp_path)) == 6
 
 
@@ -136,8 +136,8 @@ def test_a_wrong_result_is_no_candidate(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_one_process_at_a_time_where_the_device_admits_one() -> None:
     a, b = contest().cases[0]
-    with duet.stage(a, b, timeout_s=120, design="runs", quads=1, seed=3) as found:
-        taken = [found.pair() for _ in range(2)]
+    with duet.stage(a, b, timeout_s=120, design="runs", quads=1, seed=3) as staged:
+        taken = [staged.pair() for _ in range(2)]
     assert {one.pair.order for one in taken} <= {"AABB", "BBAA"}
     assert all(one.pair.design == "runs" for one in taken)
 
@@ -146,10 +146,10 @@ def test_two_versions_of_a_workload_are_not_comparable() -> None:
     versions = {"A": {"workload_version": 1}, "B": {"workload_version": 2}}
     a, b = contest().cases[0]
     with (
-        duet.stage(a, b, timeout_s=120) as found,
+        duet.stage(a, b, timeout_s=120) as staged,
         pytest.raises(NotComparableError, match=r"version 1 .* version 2"),
     ):
-        found._compare(versions)  # type: ignore[arg-type]
+        staged._compare(versions)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

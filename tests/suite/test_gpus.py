@@ -66,8 +66,8 @@ def test_gpus_are_read_from_the_drivers_files(tmp_path: Path) -> None:
     ],
 )
 def test_cudas_variable_is_read_as_cuda_reads_it(value: str, seen: list[int]) -> None:
-    found = _gpus.visible(FOUR, {"CUDA_VISIBLE_DEVICES": value})
-    assert found.gpus == [FOUR[index] for index in seen]
+    visible = _gpus.visible(FOUR, {"CUDA_VISIBLE_DEVICES": value})
+    assert visible.gpus == [FOUR[index] for index in seen]
 
 
 @pytest.mark.parametrize("value", ["0,1", "1,0", "3", "", "-1", "1,1", "0,-1,1"])
@@ -117,8 +117,8 @@ def test_a_probe_counts_what_can_be_seen(four_gpus: Cuda, monkeypatch: pytest.Mo
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")
     assert "2 of 4 (CUDA_VISIBLE_DEVICES=1,2) × NVIDIA H100" in four_gpus.probe().detail
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    found = four_gpus.probe()
-    assert not found.available and "hides all 4 GPUs" in found.detail
+    probed = four_gpus.probe()
+    assert not probed.available and "hides all 4 GPUs" in probed.detail
 
 
 def test_a_mig_slice_is_refused_before_anything_runs(

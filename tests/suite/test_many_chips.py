@@ -168,8 +168,8 @@ def two_ranks(what: str) -> dict[str, Any]:
         process.stdin.close()
     assert [process.wait(timeout=200) for process in ranks] == [0, 0]
     assert ranks[0].stdout is not None
-    found: dict[str, Any] = json.loads(ranks[0].stdout.read())
-    return found
+    answer: dict[str, Any] = json.loads(ranks[0].stdout.read())
+    return answer
 
 
 @pytest.mark.parametrize(

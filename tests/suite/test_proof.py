@@ -29,16 +29,16 @@ def pair(project: Acme, *sides: str, workload: str = "acme", **variables: str) -
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
 @pytest.mark.parametrize("installed", acme.INSTALLED)
 @pytest.mark.parametrize("layout", acme.LAYOUTS)
 def test_two_revisions_run_their_own_code(tmp_path: Path, layout: str, installed: str) -> None:
     project = acme.project(tmp_path, layout, installed)
-    found = pair(project)
-    assert found == {"differing": f"imported code that differs: {project.package}.model"}
+    answer = pair(project)
+    assert answer == {"differing": f"imported code that differs: {project.package}.model"}
 
 
 def test_the_working_tree_is_what_lies_there_not_what_is_installed(tmp_path: Path) -> None:

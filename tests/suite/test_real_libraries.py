@@ -34,7 +34,7 @@ def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def scenarios(real: Library) -> dict[str, dict[str, Any]]:
-    return {found["scenario"]: found for found in real.lines("guards.py", real.backend)}
+    return {documents["scenario"]: documents for documents in real.lines("guards.py", real.backend)}
 
 
 def test_the_barrier_waits_and_its_absence_is_caught(scenarios: dict[str, Any]) -> None:
@@ -51,34 +51,34 @@ def test_a_new_shape_inside_the_window_is_caught(real: Library, scenarios: dict[
 
 
 def test_exact_float32_asks_for_all_of_its_bits(scenarios: dict[str, Any]) -> None:
-    found = scenarios["exact float32"]
-    before, after = found["outside"]
+    documents = scenarios["exact float32"]
+    before, after = documents["outside"]
     assert before == after != "highest"
-    assert found["inside"] == "highest"
-    assert "highest" in found["program"]
+    assert documents["inside"] == "highest"
+    assert "highest" in documents["program"]
 
 
 def test_an_operator_that_would_run_on_the_host_is_caught(
     real: Library, scenarios: dict[str, Any]
 ) -> None:
-    found = scenarios["an operator of the host"]
+    documents = scenarios["an operator of the host"]
     if real.backend == "xla":  # torch_xla runs it on the CPU and counts it
-        assert found["status"] == "invalid"
-        assert re.search(r"\d+ fallback of aten::linalg_eig to the CPU", found["reason"])
+        assert documents["status"] == "invalid"
+        assert re.search(r"\d+ fallback of aten::linalg_eig to the CPU", documents["reason"])
     else:  # TorchTPU refuses, and so must it stay
-        assert found["status"] == "raised"
-        assert "is not implemented for TPU" in found["reason"]
+        assert documents["status"] == "raised"
+        assert "is not implemented for TPU" in documents["reason"]
 
 
 def test_work_that_a_lazy_backend_leaves_out_is_caught(
     real: Library, scenarios: dict[str, Any]
 ) -> None:
-    found = scenarios["work that nobody reads"]
+    documents = scenarios["work that nobody reads"]
     if real.backend == "xla":
-        assert found["status"] == "invalid"
-        assert re.search(r"only [01] programs ran for \d+ timed phases", found["reason"])
+        assert documents["status"] == "invalid"
+        assert re.search(r"only [01] programs ran for \d+ timed phases", documents["reason"])
     else:  # runs what it is told when it is told
-        assert found["status"] == "ok"
+        assert documents["status"] == "ok"
 
 
 SAME_PROGRAM = {"llama-prefill", "llama-decode", "long-context"}
@@ -113,8 +113,8 @@ def jobs_of(real: Library, names: Iterable[str], mode: str, cases: int) -> list[
 
 
 def outcomes_of(real: Library, jobs: Sequence[Job]) -> list[tuple[Job, dict[str, Any]]]:
-    found = real.lines("contract.py", stdin="".join(job.to_json() + "\n" for job in jobs))
-    return list(zip(jobs, found, strict=True))
+    documents = real.lines("contract.py", stdin="".join(job.to_json() + "\n" for job in jobs))
+    return list(zip(jobs, documents, strict=True))
 
 
 def ours() -> list[str]:
@@ -183,7 +183,7 @@ def test_its_rows_are_the_hosts_and_never_a_tpus(
         if outcome["device"] is None:
             continue  # refused before it ran
         assert outcome["device"] == "cpu"
-        told = outcome["description"]
-        assert told["pjrt_device" if real.backend == "xla" else "plugin"].lower() == "cpu"
+        documents = outcome["description"]
+        assert documents["pjrt_device" if real.backend == "xla" else "plugin"].lower() == "cpu"
         assert outcome["peak_memory_bytes"] is None
         json.dumps(outcome)

@@ -69,8 +69,8 @@ class Ran:
 
     def spent_s(self, m: int, repetition: int = 0) -> dict[str, float]:
         environment = json.loads(self._rows(m, repetition)[0].environment)
-        found: dict[str, float] = environment["timing"]["spent_s"]
-        return found
+        spent_s: dict[str, float] = environment["timing"]["spent_s"]
+        return spent_s
 
     def order(self, repetition: int) -> list[str]:
         started = [e for e in self.events if e.kind == "start" and e.repetition == repetition]

@@ -331,8 +331,8 @@ def test_an_interruption_keeps_what_was_finished(tmp_path: Path) -> None:
     last = stderr.strip().splitlines()[-1]
     assert "interrupted" in last and "finished repetitions are kept" in last
     assert "Traceback" not in stderr
-    found = facts.scan(facts.files(tmp_path))
-    assert found.table.num_rows > 0 and not found.unreadable
+    scanned = facts.scan(facts.files(tmp_path))
+    assert scanned.table.num_rows > 0 and not scanned.unreadable
     assert _children_of(process.pid) == []
 
 
@@ -368,8 +368,8 @@ def test_a_disk_that_fills_up_keeps_what_had_ended_and_still_prints_it(
     document = json.loads(out)
     assert {row["repetition"] for row in document["rows"]} == {0, 1}  # the second is only printed
     assert "No space left" in document["cut_short"]
-    found = facts.scan(facts.files(tmp_path))
-    assert set(found.table["repetition"].to_pylist()) == {0} and not found.unreadable
+    scanned = facts.scan(facts.files(tmp_path))
+    assert set(scanned.table["repetition"].to_pylist()) == {0} and not scanned.unreadable
 
 
 def test_a_store_on_a_full_disk_is_said_before_anything_runs(

@@ -30,20 +30,24 @@ def test_every_option_of_run_is_a_key() -> None:
 
 
 def test_a_file_says_all_that_options_say(tmp_path: Path) -> None:
-    found = combined(
+    options = combined(
         tmp_path,
         'workload = "llama-infer"\nbackend = "fake"\nrepeats = 2\nprompt_ids = [5, 6]\n'
         'timeout = 60\nweights = "model"\nstore = "../facts"\nprices = ["mine.toml"]\n'
         'python = "python3"\n[set]\nbatch = [1, 8]\ndtype = "float32"\n',
     )
-    assert (found["workload"], found["backend"], found["repeats"]) == ("llama-infer", "fake", 2)
-    assert found["settings"] == ["batch=1,8", "dtype=float32"]
-    assert (found["prompt_ids"], found["timeout"]) == ("5,6", 60.0)
-    assert found["weights"] == tmp_path / "model"  # as seen from the file
-    assert found["store"] == tmp_path / "../facts"
-    assert found["prices"] == [tmp_path / "mine.toml"]
-    assert found["python"] == Path("python3")  # a bare name is one of the PATH
-    assert found["seed"] is None
+    assert (options["workload"], options["backend"], options["repeats"]) == (
+        "llama-infer",
+        "fake",
+        2,
+    )
+    assert options["settings"] == ["batch=1,8", "dtype=float32"]
+    assert (options["prompt_ids"], options["timeout"]) == ("5,6", 60.0)
+    assert options["weights"] == tmp_path / "model"  # as seen from the file
+    assert options["store"] == tmp_path / "../facts"
+    assert options["prices"] == [tmp_path / "mine.toml"]
+    assert options["python"] == Path("python3")  # a bare name is one of the PATH
+    assert options["seed"] is None
 
 
 def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
@@ -51,7 +55,7 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
         'workload = "gemm"\nrepeats = 2\nprompt_ids = [1]\nprice = "a"\npreset = "tiny"\n'
         "seed = 1\n[set]\nm = 4\nn = 8\n"
     )
-    found = combined(
+    options = combined(
         *(tmp_path, text),
         repeats=5,
         prompt="hello",
@@ -59,12 +63,12 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
         weights=Path("w"),
         settings=["m=16", "seed=3"],
     )
-    assert (found["workload"], found["repeats"]) == ("gemm", 5)
-    assert found["settings"] == ["n=8", "m=16", "seed=3"]
-    assert (found["prompt"], found["prompt_ids"]) == ("hello", None)
-    assert (found["usd_per_chip_hour"], found["price"]) == (1.5, None)
-    assert (found["weights"], found["preset"]) == (Path("w"), None)
-    assert found["seed"] is None
+    assert (options["workload"], options["repeats"]) == ("gemm", 5)
+    assert options["settings"] == ["n=8", "m=16", "seed=3"]
+    assert (options["prompt"], options["prompt_ids"]) == ("hello", None)
+    assert (options["usd_per_chip_hour"], options["price"]) == (1.5, None)
+    assert (options["weights"], options["preset"]) == (Path("w"), None)
+    assert options["seed"] is None
     assert combined(tmp_path, "[set]\nseed = 1\n", seed=2)["settings"] == []
     assert combined(tmp_path, "seed = 1\nrepeats = 3\n", seed=0, repeats=0)["seed"] == 0
 

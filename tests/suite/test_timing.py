@@ -205,8 +205,8 @@ def test_warm_up_lasts_under_load_even_when_times_settle_at_once() -> None:
 
 def test_warm_up_goes_on_until_times_settle() -> None:
     passes_s = [5.0, 4.0, 3.0, 2.0, 1.0, 1.0]
-    found = warm(Scripted(passes_s), warm_up_s=6.0, most_warm_up_s=100)
-    assert found == WarmUp(passes_s=passes_s, steadiness="steady")
+    warmed = warm(Scripted(passes_s), warm_up_s=6.0, most_warm_up_s=100)
+    assert warmed == WarmUp(passes_s=passes_s, steadiness="steady")
 
 
 def test_warm_up_goes_on_while_anything_compiles() -> None:
@@ -215,20 +215,20 @@ def test_warm_up_goes_on_while_anything_compiles() -> None:
 
 
 def test_a_pass_as_long_as_the_warm_up_is_not_repeated() -> None:
-    found = warm(Scripted([60.0, 9.0, 9.0]), warm_up_s=3, most_warm_up_s=15)
-    assert found.passes_s == [60.0, 9.0]
+    warmed = warm(Scripted([60.0, 9.0, 9.0]), warm_up_s=3, most_warm_up_s=15)
+    assert warmed.passes_s == [60.0, 9.0]
 
 
 def test_a_series_that_never_settles_is_labelled_and_bounded() -> None:
     slower = (1.5**n for n in itertools.count())
-    found = warm(Scripted(slower), warm_up_s=10, most_warm_up_s=20)
-    assert found.steadiness == "slowing"
-    assert 20 <= sum(found.passes_s[1:]) < 60
+    warmed = warm(Scripted(slower), warm_up_s=10, most_warm_up_s=20)
+    assert warmed.steadiness == "slowing"
+    assert 20 <= sum(warmed.passes_s[1:]) < 60
 
 
 def test_a_first_pass_that_compiles_for_long_does_not_end_the_warm_up() -> None:
-    found = warm(Scripted([60.0, 1.0, 1.0]), warm_up_s=1.5, most_warm_up_s=15)
-    assert found.passes_s == [60.0, 1.0, 1.0]
+    warmed = warm(Scripted([60.0, 1.0, 1.0]), warm_up_s=1.5, most_warm_up_s=15)
+    assert warmed.passes_s == [60.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -236,14 +236,14 @@ def test_a_first_pass_that_compiles_for_long_does_not_end_the_warm_up() -> None:
 )
 def test_a_window_is_filled_however_short_a_pass_is(typical_s: float, passes: int) -> None:
     works = Scripted([]).works()
-    found = WarmUp(passes_s=[9.0, typical_s, typical_s], steadiness="steady")
-    assert timing.passes_for(works, found, Pace(window_s=4.0, min_passes=3)) == passes
+    warmed = WarmUp(passes_s=[9.0, typical_s, typical_s], steadiness="steady")
+    assert timing.passes_for(works, warmed, Pace(window_s=4.0, min_passes=3)) == passes
 
 
 def test_a_window_lasts_a_hundred_barriers() -> None:
     works = Scripted([], barrier_s=0.1).works()
-    found = WarmUp(passes_s=[1.0, 1.0], steadiness="steady")
-    assert timing.passes_for(works, found, Pace(window_s=0.5)) == 10
+    warmed = WarmUp(passes_s=[1.0, 1.0], steadiness="steady")
+    assert timing.passes_for(works, warmed, Pace(window_s=0.5)) == 10
 
 
 def test_a_kernel_shorter_than_a_hundred_barriers_is_repeated_inside_a_lap() -> None:

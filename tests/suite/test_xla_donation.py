@@ -43,8 +43,8 @@ def test_prefill_and_decode_are_given_the_cache_to_write_into(tmp_path: Path) ->
     assert outcome["generated_ids"] == plain.generated()
     caches = 2 * int(str(case.shape["n_layers"]))  # keys and values of each layer
     donated = [
-        len(re.findall(r"\(\d+, \{\}\)", found[1]))
+        len(re.findall(r"\(\d+, \{\}\)", donors[1]))
         for path in dump.glob("*before_optimizations.txt")
-        if (found := re.search(r"buffer_donor=\{(.*?) \}", path.read_text()))
+        if (donors := re.search(r"buffer_donor=\{(.*?) \}", path.read_text()))
     ]
     assert donated.count(caches) >= 2, donated

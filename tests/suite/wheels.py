@@ -32,5 +32,5 @@ def _lines(lines: Sequence[str]) -> str:
 
 
 def _digest(text: str) -> str:
-    found = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
-    return found.decode().rstrip("=")
+    digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
+    return digest.decode().rstrip("=")

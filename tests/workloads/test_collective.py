@@ -47,8 +47,8 @@ def test_a_fault_of_any_rank_is_caught(
 
 
 def test_three_ranks_exchange_in_bfloat16() -> None:
-    found = judged(3, "bfloat16")
-    assert all(check.ok for name in OPERATIONS for check in found[label(name, "correct")])
+    check_by_label = judged(3, "bfloat16")
+    assert all(check.ok for name in OPERATIONS for check in check_by_label[label(name, "correct")])
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

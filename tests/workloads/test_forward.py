@@ -47,14 +47,14 @@ PRESETS = [(name, preset) for name in WORKLOADS for preset in forward(name).pres
 @pytest.mark.parametrize(("name", "preset"), PRESETS)
 def test_flops_and_weights_are_those_counted_on_meta(name: str, preset: str) -> None:
     workload = forward(name)
-    found = workload.cases(preset, {"batch": ["2"]})[0]
-    program = workload.program(found, "forward", depth=workload.depth(found), chips=1)
+    case = workload.cases(preset, {"batch": ["2"]})[0]
+    program = workload.program(case, "forward", depth=workload.depth(case), chips=1)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         result = program.module(*program.inputs)
-    tally = workload.tally(found)
-    assert counter.get_total_flops() == 2 * tally.flops == workload.work(found).flops
+    tally = workload.tally(case)
+    assert counter.get_total_flops() == 2 * tally.flops == workload.work(case).flops
     assert sum(p.numel() for p in program.module.parameters()) == tally.weights
-    assert result.shape[0] == 2 and result[0].numel() == workload.outputs(found)
+    assert result.shape[0] == 2 and result[0].numel() == workload.outputs(case)
 
 
 @pytest.mark.parametrize(("name", "parameters"), PUBLISHED_PARAMETERS.items())
@@ -108,8 +108,8 @@ def test_two_samples_have_answers_that_are_far_apart(name: str) -> None:
 def test_weights_are_the_same_whatever_was_drawn_before() -> None:
     def built() -> dict[str, torch.Tensor]:
         torch.manual_seed(torch.seed() % 2**32)
-        found = case("embed", "float32")
-        step = registry.workload("embed").build(found, Device(torch_device="cpu"), Weights())
+        small_case = case("embed", "float32")
+        step = registry.workload("embed").build(small_case, Device(torch_device="cpu"), Weights())
         assert step.module is not None
         return step.module.state_dict()
 

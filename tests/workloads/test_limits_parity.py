@@ -21,12 +21,12 @@ from tpubench.suite.workload import Case, Device, Weights
 
 
 def judged(
-    found: Case, defect: Callable[[Any], None] = none, precision: str = "float32"
+    case: Case, defect: Callable[[Any], None] = none, precision: str = "float32"
 ) -> dict[str, Parity]:
-    workload = registry.workload(found.workload)
-    step: Any = workload.build(found, Device(torch_device="cpu"), Weights())
+    workload = registry.workload(case.workload)
+    step: Any = workload.build(case, Device(torch_device="cpu"), Weights())
     lent = means(workload, defect, ReferenceCache(Path("unused")))
-    checks = workload.checks(found, step, replace(lent, float32_precision=precision))
+    checks = workload.checks(case, step, replace(lent, float32_precision=precision))
     defect(step)
     step.run(lambda *_: None)
     return {check.name: check for check in checks()}
@@ -39,16 +39,16 @@ def test_a_right_product_passes(dtype: str, shape: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "name"),
+    ("limit_case", "name"),
     [
-        pytest.param(found, name, id=f"{found.workload}: {found.label()}: {name}")
-        for found, defects in BENCH
+        pytest.param(limit_case, name, id=f"{limit_case.workload}: {limit_case.label()}: {name}")
+        for limit_case, defects in BENCH
         for name in defects
     ],
 )
-def test_a_defect_is_caught(found: Case, name: str) -> None:
-    defects = next(defects for case, defects in BENCH if case is found)
-    caught = {check.name for check in judged(found, defects[name]).values() if not check.ok}
+def test_a_defect_is_caught(limit_case: Case, name: str) -> None:
+    defects = next(defects for case, defects in BENCH if case is limit_case)
+    caught = {check.name for check in judged(limit_case, defects[name]).values() if not check.ok}
     assert caught
     if name in {"last product again", "nothing the second time"}:
         assert caught == {"other values"}, "what it left is right"

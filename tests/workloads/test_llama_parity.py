@@ -57,9 +57,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> ReferenceCache:
 
 
 def judged(
-    found: Case, defect: Callable[[LlamaStep], None], cache: ReferenceCache
+    case: Case, defect: Callable[[LlamaStep], None], cache: ReferenceCache
 ) -> dict[str, Parity]:
-    return {p.name: p for p in outcome(registry.workload("llama-infer"), found, defect, cache)}
+    return {p.name: p for p in outcome(registry.workload("llama-infer"), case, defect, cache)}
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["own head", "tied head"])
@@ -78,8 +78,8 @@ def test_a_defect_is_caught(name: str, cache: ReferenceCache) -> None:
     checks = judged(case(DEPTH, WIDTH, dtype="bfloat16", **SIZES), DEFECTS[name], cache)
     caught = {name for name, check in checks.items() if not check.ok}
     assert CAUGHT_BY.get(name, "float32 twin") in caught
-    found = worst(checks.values())
-    assert found is not None and found.name in str(found.fault())
+    worst_errors = worst(checks.values())
+    assert worst_errors is not None and worst_errors.name in str(worst_errors.fault())
 
 
 def test_a_replay_that_overwrites_its_outputs_is_no_fault(cache: ReferenceCache) -> None:
@@ -99,12 +99,12 @@ def test_a_replay_that_overwrites_its_outputs_is_no_fault(cache: ReferenceCache)
 
 
 def test_every_sequence_is_judged_however_many_there_are(cache: ReferenceCache) -> None:
-    found = case(DEPTH, WIDTH, dtype="bfloat16", **{**SIZES, "batch": 12})
-    checks = judged(found, none, cache)
+    small_case = case(DEPTH, WIDTH, dtype="bfloat16", **{**SIZES, "batch": 12})
+    checks = judged(small_case, none, cache)
     assert all(check.ok for check in checks.values())
     assert "regret of the rest" in checks
     for _ in range(3):  # whichever sequences are drawn
-        assert not judged(found, DEFECTS["one sequence wrong"], cache)["worst token"].ok
+        assert not judged(small_case, DEFECTS["one sequence wrong"], cache)["worst token"].ok
 
 
 def test_one_output_token_is_enough(cache: ReferenceCache) -> None:
@@ -113,8 +113,8 @@ def test_one_output_token_is_enough(cache: ReferenceCache) -> None:
 
 
 def test_a_reference_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache, found = ReferenceCache(tmp_path), case(DEPTH, WIDTH, dtype="bfloat16", **SIZES)
-    first = judged(found, none, cache)
+    cache, small_case = ReferenceCache(tmp_path), case(DEPTH, WIDTH, dtype="bfloat16", **SIZES)
+    first = judged(small_case, none, cache)
     forced: list[int] = []
 
     def counted(weights: Any, tasks: Any, **settings: Any) -> Any:
@@ -122,13 +122,13 @@ def test_a_reference_is_computed_once(tmp_path: Path, monkeypatch: pytest.Monkey
         return force(weights, tasks, **settings)
 
     monkeypatch.setattr(recall.reference, "force", counted)
-    again = judged(found, none, cache)
+    again = judged(small_case, none, cache)
     assert forced == [SIZES["batch"]], "the twin's alone"
     assert again["logits"] == first["logits"]
     for entry in tmp_path.iterdir():
         entry.write_bytes(entry.read_bytes()[:-1] + b"x")
     forced.clear()
-    assert judged(found, none, cache)["logits"] == first["logits"]
+    assert judged(small_case, none, cache)["logits"] == first["logits"]
     assert len(forced) == 3, "what is damaged is computed again"
 
 
@@ -221,10 +221,10 @@ def test_ranks_hold_their_parts_of_a_checkpoint_and_never_all_of_it(
     parts = []
     for rank in range(2):
         device = Device(torch_device="cpu", rank=rank, ranks=2)
-        with Largest() as made:
+        with Largest() as tracker:
             stored = Stored(config, tmp_path)
             parts.append(ranks.build(config, 8, FLOAT32, device, stored))
-        assert made.bytes <= largest
+        assert tracker.bytes <= largest
     first, second = (part.blocks[1] for part in parts)
     H, N = config.head_dim, config.n_heads // 2
     rows = whole.blocks[1].attention.qkv.weight[: 2 * N * H]
@@ -261,9 +261,9 @@ def test_a_real_checkpoint_is_judged_by_its_own_rounding(
     workload = registry.workload("llama-infer")
     weights = Weights(path=smollm2_gguf)
     texts = {"batch": ["2"], "input_len": ["24"], "output_len": ["8"]}
-    (found,) = (workload.prepare(c, weights) for c in workload.cases("smollm2-135m", texts))
-    checks = {p.name: p for p in outcome(workload, found, none, cache, weights)}
+    (prepared,) = (workload.prepare(c, weights) for c in workload.cases("smollm2-135m", texts))
+    checks = {p.name: p for p in outcome(workload, prepared, none, cache, weights)}
     print({name: (check.error, check.tolerance) for name, check in checks.items()})
     assert all(check.ok for check in checks.values())
-    without = {p.name: p for p in outcome(workload, found, missing_layer, cache, weights)}
+    without = {p.name: p for p in outcome(workload, prepared, missing_layer, cache, weights)}
     assert not without["logits"].ok

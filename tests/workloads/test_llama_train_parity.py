@@ -63,9 +63,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> ReferenceCache:
 
 
 def judged(
-    found: Case, defect: Callable[[TrainStep], None], cache: ReferenceCache
+    case: Case, defect: Callable[[TrainStep], None], cache: ReferenceCache
 ) -> dict[str, Parity]:
-    return {p.name: p for p in outcome(registry.workload("llama-pretrain"), found, defect, cache)}
+    return {p.name: p for p in outcome(registry.workload("llama-pretrain"), case, defect, cache)}
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["own head", "tied head"])
@@ -99,15 +99,15 @@ def test_clipping_schedule_and_accumulation_are_right_together(
     options: dict[str, Any], cache: ReferenceCache
 ) -> None:
     settings = {"dtype": "bfloat16", "batch": 4, "seq_len": 32, **options}
-    found = case_with_options(DEPTH, WIDTH, **settings)
-    for check in outcome(registry.workload(found.workload), found, none, cache):
+    case = case_with_options(DEPTH, WIDTH, **settings)
+    for check in outcome(registry.workload(case.workload), case, none, cache):
         assert check.ok, check.fault()
 
 
 @pytest.mark.parametrize("name", OPTION_DEFECTS)
 def test_a_defect_of_an_option_is_caught(name: str, cache: ReferenceCache) -> None:
-    found = case_with_options(DEPTH, WIDTH, dtype="bfloat16", batch=4, seq_len=32)
-    checks = judged(found, OPTION_DEFECTS[name], cache)
+    case = case_with_options(DEPTH, WIDTH, dtype="bfloat16", batch=4, seq_len=32)
+    checks = judged(case, OPTION_DEFECTS[name], cache)
     caught = {name for name, check in checks.items() if not check.ok}
     of_the_step = "clip" in name or "schedule" in name or "rate" in name
     assert {"float32 twin", "optimizer" if of_the_step else "float32 twin"} <= caught
@@ -117,11 +117,11 @@ def test_a_defect_of_an_option_is_caught(name: str, cache: ReferenceCache) -> No
 @pytest.mark.parametrize("clip", ["none", "0.1", "1.0"])
 def test_three_steps_are_torchs_with_its_own_clipping_and_schedule(clip: str, parts: int) -> None:
     """The whole batch at once, torch's LinearLR then CosineAnnealingLR, and clip_grad_norm_."""
-    found = case_with_options(
+    case = case_with_options(
         2, WIDTH, dtype="float32", batch=4, seq_len=16, clip=clip, warmup=2, accumulate=parts
     )
     step, theirs = (
-        registry.workload("llama-pretrain").build(found, Device(torch_device="cpu"), Weights())
+        registry.workload("llama-pretrain").build(case, Device(torch_device="cpu"), Weights())
         for _ in range(2)
     )
     assert isinstance(step, TrainStep) and isinstance(theirs, TrainStep)
@@ -181,15 +181,15 @@ class Overwritten(torch.autograd.Function):
 
 
 def test_the_check_begins_from_the_initial_weights(cache: ReferenceCache) -> None:
-    workload, found = registry.workload("llama-pretrain"), case(DEPTH, WIDTH, **SIZES)
+    workload, small_case = registry.workload("llama-pretrain"), case(DEPTH, WIDTH, **SIZES)
 
     def trained(step: TrainStep) -> None:
         for _ in range(5):
             step.run(lambda *_: None)
 
-    checks = {p.name: p for p in outcome(workload, found, trained, cache)}
+    checks = {p.name: p for p in outcome(workload, small_case, trained, cache)}
     assert all(check.ok for check in checks.values())
-    assert checks["gradient"] == judged(found, none, cache)["gradient"]
+    assert checks["gradient"] == judged(small_case, none, cache)["gradient"]
 
 
 @pytest.mark.parametrize(
@@ -212,10 +212,10 @@ def test_the_reference_computes_what_transformers_does(
     def get(name: str) -> Tensor:
         return whole(weights, name, held=FLOAT32, device="cpu")
 
-    found = dict(
+    gradient_by_name = dict(
         gradients(config, get, ids_BL, targets_BL, scale=1 / 80, dtype=torch.float32, place=Place())
     )
-    assert float(found["loss"]) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert float(gradient_by_name["loss"]) == pytest.approx(float(expected.detach()), rel=1e-5)
     total = reference_loss(config, get, ids_BL, targets_BL, Place())
     assert float(total) / 80 == pytest.approx(float(expected.detach()), rel=1e-5)
     layers = theirs.model.layers
@@ -227,10 +227,12 @@ def test_the_reference_computes_what_transformers_does(
         "blocks.1.attention_norm.weight": layers[1].input_layernorm.weight,
     }
     for name, parameter in ours_and_theirs.items():
-        assert (found[name] - parameter.grad).norm() <= 1e-4 * parameter.grad.norm(), name
+        assert (gradient_by_name[name] - parameter.grad).norm() <= 1e-4 * parameter.grad.norm(), (
+            name
+        )
     attention = layers[0].self_attn
     qkv = torch.cat([p.weight.grad for p in (attention.q_proj, attention.k_proj, attention.v_proj)])
-    assert (found["blocks.0.attention.qkv.weight"] - qkv).norm() <= 1e-4 * qkv.norm()
+    assert (gradient_by_name["blocks.0.attention.qkv.weight"] - qkv).norm() <= 1e-4 * qkv.norm()
 
 
 def test_adamw_is_torchs() -> None:

@@ -53,13 +53,13 @@ CAUGHT_BY = {
 
 
 def workload() -> LlamaLora:
-    found = registry.workload("llama-lora")
-    assert isinstance(found, LlamaLora)
-    return found
+    standard = registry.workload("llama-lora")
+    assert isinstance(standard, LlamaLora)
+    return standard
 
 
-def built(found: Case) -> LoraStep:
-    step = workload().build(found, Device(torch_device="cpu"), Weights())
+def built(case: Case) -> LoraStep:
+    step = workload().build(case, Device(torch_device="cpu"), Weights())
     assert isinstance(step, LoraStep)
     return step
 
@@ -114,11 +114,11 @@ def test_the_loss_and_every_gradient_are_those_of_peft(tied: bool, tmp_path: Pat
 
     lora = Lora(config=config, rank=RANK, alpha=ALPHA)
     held = {name: p.detach() for name, p in ours.named_parameters()}
-    found = gradients(
+    plain_gradients = gradients(
         config, lora.plain_weights(held.__getitem__), ids_BL, targets_BL,
         scale=1 / targets_BL.numel(), dtype=torch.float32, place=Place(),
     )  # fmt: skip
-    reference = dict(lora.own_gradients(held.__getitem__, found, Place()))
+    reference = dict(lora.own_gradients(held.__getitem__, plain_gradients, Place()))
     assert float(reference.pop("loss")) == pytest.approx(float(expected.detach()), rel=1e-5)
     assert set(reference) == set(wanted)
     for name, gradient in wanted.items():
@@ -154,8 +154,8 @@ def test_an_adapter_adds_a_quarter_of_what_its_projection_gives() -> None:
 def test_counted_on_meta_equals_the_closed_form(preset: str) -> None:
     batch, length = (2, 64) if preset == "tiny" else (2, 512)
     texts = {"batch": [str(batch)], "seq_len": [str(length)]}
-    (found,) = workload().cases(preset, texts)
-    counted, config = workload().count(found), PRESETS[preset]
+    (case,) = workload().cases(preset, texts)
+    counted, config = workload().count(case), PRESETS[preset]
     flops = arithmetic.step_flops(config, 16, batch, length, causal=False)
     assert counted["flops"] == flops  # torch counts attention as if it were not causal
     assert counted["bytes"] == pytest.approx(arithmetic.step_bytes(config, 16, 2), rel=0.03)
@@ -178,10 +178,10 @@ def test_adapters_of_rank_16_are_as_many_as_pefts() -> None:
 
 
 def test_what_must_be_held_is_the_base_once_and_the_adapters_four_times() -> None:
-    (found,) = workload().cases("llama-3.1-70b", {})
-    found = workload().prepare(found, Weights())
-    assert found.preset == "llama-3.1-70b", "all 80 layers"
-    assert workload().memory_bytes(found) == pytest.approx(2 * 70.55e9 + 16 * 207e6, rel=0.01)
+    (prepared,) = workload().cases("llama-3.1-70b", {})
+    prepared = workload().prepare(prepared, Weights())
+    assert prepared.preset == "llama-3.1-70b", "all 80 layers"
+    assert workload().memory_bytes(prepared) == pytest.approx(2 * 70.55e9 + 16 * 207e6, rel=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +189,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> ReferenceCache:
     return ReferenceCache(tmp_path_factory.mktemp("references"))
 
 
-def judged(found: Case, defect: Any, cache: ReferenceCache) -> dict[str, Parity]:
-    return {check.name: check for check in outcome(workload(), found, defect, cache)}
+def judged(case: Case, defect: Any, cache: ReferenceCache) -> dict[str, Parity]:
+    return {check.name: check for check in outcome(workload(), case, defect, cache)}
 
 
 @pytest.mark.parametrize("recompute", ["none", "full"])

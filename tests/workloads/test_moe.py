@@ -101,26 +101,26 @@ def test_routed_and_shared_experts_are_those_of_deepseek(form: str) -> None:
 def filled(experts: Experts, weights: dict[str, Tensor] | None = None) -> Mixture:
     """A mixture of width 64; random where no weights are given."""
     shared = FeedForward(64, experts.shared * experts.d_ffn, FLOAT32) if experts.shared else None
-    made = Mixture(64, experts, torch.float32, shared)
+    layer = Mixture(64, experts, torch.float32, shared)
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in layer.parameters():
             parameter.normal_(0.0, 0.15)
     if weights is not None:
-        made.load_state_dict(weights)
-    return made.requires_grad_(False)
+        layer.load_state_dict(weights)
+    return layer.requires_grad_(False)
 
 
-def named(made: Mixture) -> dict[str, Tensor]:
-    return {f"ffn.{name}": value for name, value in made.state_dict().items()}
+def named(layer: Mixture) -> dict[str, Tensor]:
+    return {f"ffn.{name}": value for name, value in layer.state_dict().items()}
 
 
-def one_by_one(made: Mixture, x_TD: Tensor, chosen_Tk: Tensor) -> Tensor:
+def one_by_one(layer: Mixture, x_TD: Tensor, chosen_Tk: Tensor) -> Tensor:
     """Each token by itself, by each of the experts that it is given."""
-    experts, outputs = made.experts, []
-    gate_up = made.gate_up.weight.view(experts.routed, 2 * experts.d_ffn, 64)
-    down = made.down.weight.view(experts.routed, 64, experts.d_ffn)
+    experts, outputs = layer.experts, []
+    gate_up = layer.gate_up.weight.view(experts.routed, 2 * experts.d_ffn, 64)
+    down = layer.down.weight.view(experts.routed, 64, experts.d_ffn)
     for x, chosen in zip(x_TD, chosen_Tk.tolist(), strict=True):
-        scores = [float(made.router.weight[e] @ x) for e in range(experts.routed)]
+        scores = [float(layer.router.weight[e] @ x) for e in range(experts.routed)]
         shares = torch.tensor(scores).softmax(0)
         total = sum(shares[e] for e in chosen) if experts.normalised else 1.0
         y = torch.zeros(64)
@@ -129,20 +129,20 @@ def one_by_one(made: Mixture, x_TD: Tensor, chosen_Tk: Tensor) -> Tensor:
             y += shares[e] / total * (down[e] @ (gate * torch.sigmoid(gate) * up))
         outputs.append(y)
     together = torch.stack(outputs)
-    return together + made.shared(x_TD) if made.shared is not None else together
+    return together + layer.shared(x_TD) if layer.shared is not None else together
 
 
 @pytest.mark.parametrize("experts", [Experts(routed=8, top_k=3, d_ffn=24), DEEPSEEK])
 def test_the_reference_is_a_loop_over_single_tokens(experts: Experts) -> None:
     torch.manual_seed(0)
-    made, x_TD = filled(experts), torch.randn(20, 64)
-    _, best = made.route(x_TD)
+    layer, x_TD = filled(experts), torch.randn(20, 64)
+    _, best = layer.route(x_TD)
     for chosen_Tk, right in ((best, True), ((best + 1) % 8, False)):
-        y_TD, regret_T = mixture(experts, named(made), x_TD, chosen_Tk)
-        torch.testing.assert_close(y_TD, one_by_one(made, x_TD, chosen_Tk), rtol=1e-4, atol=1e-5)
+        y_TD, regret_T = mixture(experts, named(layer), x_TD, chosen_Tk)
+        torch.testing.assert_close(y_TD, one_by_one(layer, x_TD, chosen_Tk), rtol=1e-4, atol=1e-5)
         assert bool((regret_T.abs() < 1e-5).all()) == right
     twice = torch.tensor([[1, 1, 2], [1, 2, 9]])
-    assert mixture(experts, named(made), x_TD[:2], twice)[1].isinf().all()
+    assert mixture(experts, named(layer), x_TD[:2], twice)[1].isinf().all()
 
 
 ROUTINGS = {
@@ -157,15 +157,15 @@ ROUTINGS = {
 @pytest.mark.parametrize("routing", ROUTINGS)
 def test_no_token_is_lost_whatever_the_routing(routing: str, tokens: int, form: str) -> None:
     torch.manual_seed(0)
-    made, x_TD = filled(Experts(routed=8, top_k=2, d_ffn=24)), torch.randn(tokens, 64)
+    layer, x_TD = filled(Experts(routed=8, top_k=2, d_ffn=24)), torch.randn(tokens, 64)
     chosen_Tk = ROUTINGS[routing](tokens)
     gate_Tk = torch.ones(tokens, 2)
     expected = torch.zeros(tokens, 64)
     for row in sorted({*range(min(20, tokens)), tokens - 1}):
         for e in chosen_Tk[row].tolist():
-            gate, up = (made.gate_up.each()[e].T @ x_TD[row]).chunk(2)
-            expected[row] += made.down.each()[e].T @ (torch.nn.functional.silu(gate) * up)
-    y_TD = made.mixed(x_TD, gate_Tk, chosen_Tk)
+            gate, up = (layer.gate_up.each()[e].T @ x_TD[row]).chunk(2)
+            expected[row] += layer.down.each()[e].T @ (torch.nn.functional.silu(gate) * up)
+    y_TD = layer.mixed(x_TD, gate_Tk, chosen_Tk)
     seen = expected.any(dim=1)
     torch.testing.assert_close(y_TD[seen], expected[seen], rtol=1e-4, atol=1e-5)
     assert y_TD.any(dim=1).all()
@@ -174,13 +174,13 @@ def test_no_token_is_lost_whatever_the_routing(routing: str, tokens: int, form: 
 def test_the_grouped_kernel_agrees_with_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its half-precision sums are rounded once: the same products in either form."""
     torch.manual_seed(0)
-    made = filled(Experts(routed=8, top_k=2, d_ffn=24)).bfloat16()
+    layer = filled(Experts(routed=8, top_k=2, d_ffn=24)).bfloat16()
     x_TD = torch.randn(40, 64).bfloat16()
-    gate_Tk, chosen_Tk = made.route(x_TD)
+    gate_Tk, chosen_Tk = layer.route(x_TD)
     results = {}
     for name in ("grouped", "blocks", "every expert"):
         monkeypatch.setattr(experts, "product_form", lambda *_, name=name: name)
-        results[name] = made.mixed(x_TD, gate_Tk.bfloat16(), chosen_Tk).float()
+        results[name] = layer.mixed(x_TD, gate_Tk.bfloat16(), chosen_Tk).float()
     for other in ("blocks", "every expert"):
         error = (results[other] - results["grouped"]).norm() / results["grouped"].norm()
         assert error < 5e-3

@@ -38,9 +38,9 @@ POOLED = Balance(kind="pooled", weight=0.1)
 
 
 def workload() -> MoePretrain:
-    found = registry.workload("moe-pretrain")
-    assert isinstance(found, MoePretrain)
-    return found
+    standard = registry.workload("moe-pretrain")
+    assert isinstance(standard, MoePretrain)
+    return standard
 
 
 def case(preset: str = "tiny", **overrides: object) -> Case:
@@ -217,11 +217,11 @@ def test_computing_again_and_shapes_without_a_route_change_nothing(dtype: str) -
 
 def test_the_grouped_product_serves_both_directions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its half-precision sums are rounded once: the same gradients in either form."""
-    found = {}
+    gradients = {}
     for form in ("grouped", "blocks"):
         monkeypatch.setattr(experts, "product_form", lambda *_, form=form: form)
-        found[form] = gradients_of(built(case(dtype="bfloat16", batch=2, seq_len=48)))
-    assert (found["grouped"] - found["blocks"]).norm() < 2e-2 * found["blocks"].norm()
+        gradients[form] = gradients_of(built(case(dtype="bfloat16", batch=2, seq_len=48)))
+    assert (gradients["grouped"] - gradients["blocks"]).norm() < 2e-2 * gradients["blocks"].norm()
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -50,19 +50,19 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def workload() -> LlamaPretrain:
-    found = registry.workload("llama-pretrain")
-    assert isinstance(found, LlamaPretrain)
-    return found
+    standard = registry.workload("llama-pretrain")
+    assert isinstance(standard, LlamaPretrain)
+    return standard
 
 
 def case(preset: str = "tiny", **overrides: object) -> Case:
     texts = {key: [str(value)] for key, value in overrides.items()}
-    (found,) = workload().cases(preset, texts)
-    return workload().prepare(found, Weights())
+    (case,) = workload().cases(preset, texts)
+    return workload().prepare(case, Weights())
 
 
-def built(found: Case) -> TrainStep:
-    step = workload().build(found, Device(torch_device="cpu"), Weights())
+def built(case: Case) -> TrainStep:
+    step = workload().build(case, Device(torch_device="cpu"), Weights())
     assert isinstance(step, TrainStep)
     return step
 
@@ -190,8 +190,8 @@ def test_recomputing_keeps_less_and_changes_nothing() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_counted_on_meta_equals_the_closed_form(preset: str) -> None:
     batch, length = 2, 512 if preset != "tiny" else 64
-    found = case(preset, layers=0, batch=batch, seq_len=length)
-    counted, config = workload().count(found), PRESETS[preset]
+    small_case = case(preset, layers=0, batch=batch, seq_len=length)
+    counted, config = workload().count(small_case), PRESETS[preset]
     # torch counts attention as if it were not causal.
     flops = arithmetic.train_flops(config, batch, length, causal=False)
     assert counted["flops"] == pytest.approx(flops, rel=0.01)
@@ -262,14 +262,14 @@ def test_a_few_layers_are_never_the_whole_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("preset", "layers"), [("llama-3.1-70b", 4), ("llama-3.1-405b", 1)])
 def test_the_largest_models_train_a_few_layers_unless_told(preset: str, layers: int) -> None:
-    found = case(preset, seq_len=8192)
+    small_case = case(preset, seq_len=8192)
     whole = case(preset, seq_len=8192, layers=PRESETS[preset].n_layers)
-    assert found.params["layers"] == layers
-    assert f"{layers} of {PRESETS[preset].n_layers} layers" in found.preset
+    assert small_case.params["layers"] == layers
+    assert f"{layers} of {PRESETS[preset].n_layers} layers" in small_case.preset
     assert whole.preset == preset
-    assert workload().work(found).flops < workload().work(whole).flops
+    assert workload().work(small_case).flops < workload().work(whole).flops
     config = LlamaConfig.from_json({**PRESETS[preset].to_json(), "n_layers": layers})
-    assert workload().work(found).flops == arithmetic.train_flops(config, 1, 8192)
+    assert workload().work(small_case).flops == arithmetic.train_flops(config, 1, 8192)
 
 
 def test_a_wrong_answer_is_stored_without_figures(

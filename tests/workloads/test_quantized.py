@@ -146,8 +146,8 @@ def test_ranks_hold_exactly_the_values_of_one(kind: str) -> None:
 def judged(
     kind: str, defect: Callable[[LlamaStep], None], cache: ReferenceCache
 ) -> dict[str, Parity]:
-    found = case(6, 64, dtype=kind, **SIZES)
-    return {p.name: p for p in outcome(registry.workload("llama-infer"), found, defect, cache)}
+    small_case = case(6, 64, dtype=kind, **SIZES)
+    return {p.name: p for p in outcome(registry.workload("llama-infer"), small_case, defect, cache)}
 
 
 @pytest.mark.parametrize("kind", KINDS)

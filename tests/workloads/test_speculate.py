@@ -26,19 +26,19 @@ HOST = Device(torch_device="cpu")
 def case(**settings: int | str) -> Case:
     workload = registry.workload("llama-speculate")
     sizes = {"batch": 1, "input_len": 12, "output_len": 24, "dtype": "float32", **settings}
-    (found,) = workload.cases("tiny", {key: [str(value)] for key, value in sizes.items()})
-    return workload.prepare(found, Weights())
+    (case,) = workload.cases("tiny", {key: [str(value)] for key, value in sizes.items()})
+    return workload.prepare(case, Weights())
 
 
-def built(found: Case, path: Path | None = None) -> SpeculativeStep:
-    step = registry.workload("llama-speculate").build(found, HOST, Weights(path=path))
+def built(case: Case, path: Path | None = None) -> SpeculativeStep:
+    step = registry.workload("llama-speculate").build(case, HOST, Weights(path=path))
     assert isinstance(step, SpeculativeStep)
     return step
 
 
-def agreeing(found: Case) -> Case:
+def agreeing(case: Case) -> Case:
     """The case with a draft that is often right: the target's own first layers."""
-    return replace(found, params={**found.params, "draft": FIRST_LAYERS})
+    return replace(case, params={**case.params, "draft": FIRST_LAYERS})
 
 
 @pytest.mark.parametrize("draft_tokens", [1, 3, 6])
@@ -46,8 +46,8 @@ def agreeing(found: Case) -> Case:
 def test_verified_tokens_are_those_of_plain_greedy_decoding(batch: int, draft_tokens: int) -> None:
     sizes = {"batch": batch, "input_len": 12, "output_len": 48, "dtype": "float32"}
     shape = replace(PRESETS["tiny"], n_layers=4, tied=False).to_json()
-    found = replace(agreeing(case(**sizes, draft_tokens=draft_tokens)), shape=shape)
-    step = built(found)
+    small_case = replace(agreeing(case(**sizes, draft_tokens=draft_tokens)), shape=shape)
+    step = built(small_case)
     step.run_verified()
     lengths = [done.kept for done in step.rounds]
     assert max(lengths) > 0 and min(lengths[:-1]) < draft_tokens, "some kept, and some refused"
@@ -67,9 +67,9 @@ def test_they_are_those_of_transformers_with_and_without_an_assistant(tmp_path: 
         model.model.layers[-1].self_attn.o_proj.weight.mul_(0.2)
         model.model.layers[-1].mlp.down_proj.weight.mul_(0.2)
     model.save_pretrained(tmp_path)
-    found = case(output_len=new, draft_tokens=3)
-    found = replace(agreeing(found), shape=read_config(tmp_path).to_json())
-    step = built(found, tmp_path)
+    small_case = case(output_len=new, draft_tokens=3)
+    small_case = replace(agreeing(small_case), shape=read_config(tmp_path).to_json())
+    step = built(small_case, tmp_path)
     step.run_verified()
     assert {0, 3} <= {done.kept for done in step.rounds}, "rounds that kept nothing, and all"
 
@@ -168,19 +168,19 @@ def test_the_pinned_lengths_follow_from_the_case_alone() -> None:
     ids=str,
 )
 def test_the_ends_of_each_setting(settings: dict[str, int | str]) -> None:
-    found = case(**settings)
-    step = built(found)
+    small_case = case(**settings)
+    step = built(small_case)
     step.run(lambda *_: None)
-    assert step.tokens().shape == (1, found.number("output_len"))
+    assert step.tokens().shape == (1, small_case.number("output_len"))
     assert len(step.marks) == 1 + len(step.rounds)
 
 
 def test_every_position_is_counted_kept_or_refused() -> None:
     workload = registry.workload("llama-speculate")
     assert isinstance(workload, LlamaSpeculate)
-    found = case(batch=2, draft="tiny-draft")
+    small_case = case(batch=2, draft="tiny-draft")
     target, draft = PRESETS["tiny"], DRAFTS["tiny-draft"]
-    counted = workload.count(found)
+    counted = workload.count(small_case)
     capacity = 12 + 24 + 4
     for name, config, tokens, logits in (
         ("verify_flops", target, 5, 5),
@@ -202,15 +202,15 @@ def test_every_position_is_counted_kept_or_refused() -> None:
 
 
 def test_its_metrics_count_kept_tokens() -> None:
-    workload, found = registry.workload("llama-speculate"), case(batch=2)
-    rounds = len(kept(found))
+    workload, small_case = registry.workload("llama-speculate"), case(batch=2)
+    rounds = len(kept(small_case))
 
     def timed(*laps: float) -> Timed:
         marks = ("prefill", *["decode"] * (len(laps) - 1))
         return Timed(marks=marks, laps_s=[list(laps)], wall_s=sum(laps), passes=1, how="events")
 
     windows = {"pass": timed(1.0, *[0.5] * rounds), "prefill": timed(0.8), "ttft": timed(0.9)}
-    samples = workload.measure(found, windows).samples
+    samples = workload.measure(small_case, windows).samples
     assert samples["output_tok_s"] == [pytest.approx(2 * 24 / (1 + 0.5 * rounds))]
     assert samples["decode_tok_s"] == [pytest.approx(2 * 23 / (0.5 * rounds))]
     assert samples["tpot_s"] == [pytest.approx(0.5 * rounds / 23)]
@@ -237,5 +237,5 @@ def test_what_makes_no_sense_is_refused(settings: dict[str, int | str], message:
 def test_every_preset_has_a_draft_of_its_vocabulary(accelerator: bool) -> None:
     workload = registry.workload("llama-speculate")
     for preset in workload.presets:
-        for found in workload.cases(preset, {}, accelerator=accelerator):
-            workload.prepare(found, Weights())
+        for case in workload.cases(preset, {}, accelerator=accelerator):
+            workload.prepare(case, Weights())

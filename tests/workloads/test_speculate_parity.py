@@ -35,9 +35,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> ReferenceCache:
 
 
 def judged(defect: Defect, cache: ReferenceCache, **settings: int | str) -> dict[str, Parity]:
-    found = case(DEPTH, WIDTH, **{**SIZES, **settings})
+    small_case = case(DEPTH, WIDTH, **{**SIZES, **settings})
     workload = registry.workload("llama-speculate")
-    return {check.name: check for check in outcome(workload, found, defect, cache)}
+    return {check.name: check for check in outcome(workload, small_case, defect, cache)}
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])

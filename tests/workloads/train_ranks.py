@@ -56,8 +56,8 @@ def main(rank: int, ranks: int, folder: Path, dtype: str, hasty: int = -1) -> No
         dist.all_reduce(loss)
         losses.append(float(loss) / ranks)
     parity = [asdict(check) for check in checks()]
-    found = {"losses": losses, "parity": parity, "held": held}
-    torch.save(found, folder / f"{ranks}-{rank}.pt")
+    outcome = {"losses": losses, "parity": parity, "held": held}
+    torch.save(outcome, folder / f"{ranks}-{rank}.pt")
     dist.barrier()
     os._exit(0)  # the threads of gloo may abort an orderly exit, after all is done
 

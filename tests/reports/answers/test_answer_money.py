@@ -14,8 +14,8 @@ def test_known_answers_of_published_rates_and_prices() -> None:
     """TPU v7 at $12.00 and 518.86 tok/s a chip: $6.42 a million; at $5.40, $2.89."""
     hours = 1e6 / (3600 * 518.86)
     for price, usd in ((12.0, 6.42), (5.4, 2.89)):
-        found = money.cost(price, (price, price), hours, 0.0, 1.0)
-        assert found.point == pytest.approx(usd, abs=0.005)
+        work_cost = money.cost(price, (price, price), hours, 0.0, 1.0)
+        assert work_cost.point == pytest.approx(usd, abs=0.005)
 
 
 def test_half_the_share_costs_twice_as_much() -> None:
@@ -27,8 +27,8 @@ def test_half_the_share_costs_twice_as_much() -> None:
 
 def test_a_cost_carries_the_interval_that_its_spread_came_from() -> None:
     deviation = money.spread(0.8, 1.2)
-    found = money.cost(1.0, (1.0, 1.0), math.sqrt(0.8 * 1.2), deviation, 1.0)
-    assert (found.low, found.high) == (pytest.approx(0.8), pytest.approx(1.2))
+    work_cost = money.cost(1.0, (1.0, 1.0), math.sqrt(0.8 * 1.2), deviation, 1.0)
+    assert (work_cost.low, work_cost.high) == (pytest.approx(0.8), pytest.approx(1.2))
 
 
 def cost(point: float, low: float, high: float) -> money.Cost:
@@ -45,11 +45,11 @@ def cost(point: float, low: float, high: float) -> money.Cost:
 def test_overlapping_intervals_are_too_close_to_call(
     gpu: tuple[float, float, float], word: str
 ) -> None:
-    found = money.compare(cost(1.0, 0.9, 1.1111), cost(*gpu))
-    assert found.word == word
+    ratio = money.compare(cost(1.0, 0.9, 1.1111), cost(*gpu))
+    assert ratio.word == word
     # The three ways to say it agree: overlap, an interval of the ratio that holds 1, and P.
-    assert (found.low < 1 < found.high) is (word == "close")
-    assert (0.025 < found.p_tpu_cheaper < 0.975) is (word == "close")
+    assert (ratio.low < 1 < ratio.high) is (word == "close")
+    assert (0.025 < ratio.p_tpu_cheaper < 0.975) is (word == "close")
 
 
 def test_the_probability_is_the_normal_one() -> None:

@@ -27,8 +27,8 @@ NOW = dt.datetime(2026, 11, 28, tzinfo=dt.UTC)
 
 @pytest.fixture(scope="module")
 def published() -> Any:
-    found = with_list_prices(select(Path("nowhere"), ["published"]))
-    return find(found, NOW)
+    published_facts = with_list_prices(select(Path("nowhere"), ["published"]))
+    return find(published_facts, NOW)
 
 
 def measured(device: str, *rates: float, **changes: Any) -> list[Row]:
@@ -52,9 +52,9 @@ def answers(
 
 def test_training_is_answered_on_demand_and_under_a_contract(published: Any) -> None:
     """The B200's middle price and TPU v7's list and three-year price, by hand."""
-    found = build(published)
-    line = next(line for line in found.lines if line.kind == "training")
-    one = found.answers[line.answer or 0]
+    built = build(published)
+    line = next(line for line in built.lines if line.kind == "training")
+    one = built.answers[line.answer or 0]
     first, last = one.verdicts[0], one.verdicts[-1]
     assert words.head(one, first) == "Nvidia 1.88 × cheaper"
     tpu, gpu = one.ways[first.tpu], one.ways[first.gpu]
@@ -67,8 +67,8 @@ def test_training_is_answered_on_demand_and_under_a_contract(published: Any) -> 
 
 
 def test_a_kind_without_like_evidence_says_none_and_how_to_get_it(published: Any) -> None:
-    found = build(published)
-    gaps = {line.kind: line.gap for line in found.lines if line.gap is not None}
+    built = build(published)
+    gaps = {line.kind: line.gap for line in built.lines if line.gap is not None}
     assert set(gaps) == {"serving", "batch"}
     assert "no TPU and GPU in the same way" in gaps["serving"].reason
     assert "↔" in gaps["serving"].nearest
@@ -78,8 +78,8 @@ def test_a_kind_without_like_evidence_says_none_and_how_to_get_it(published: Any
 @pytest.mark.parametrize("path", ["TPU prices", "GPU prices", "readiness"])
 def test_at_a_flip_both_cost_the_same(published: Any, path: str) -> None:
     """For every piece of work, whichever device takes over on the way there."""
-    found = build(published)
-    for number, one in enumerate(found.answers):
+    built = build(published)
+    for number, one in enumerate(built.answers):
         flip = next(flip for flip in one.flips if flip.input == path)
         again = build(published, parse([flip.setting])).answers[number]
         assert again.verdicts[0].compared.ratio == pytest.approx(1.0, rel=1e-5)
@@ -94,11 +94,11 @@ def test_utilisation_moves_what_is_paid_for_every_hour(published: Any) -> None:
 
 
 def test_a_tie_of_measured_repetitions_is_called_a_tie() -> None:
-    found = answers(
+    answered = answers(
         measured("tpu-v6e", 900.0, 1000.0, 1100.0, usd_per_chip_hour=None),
         measured("nvidia-h100-sxm", 2000.0, 2200.0, 2400.0),
     )
-    (one,) = found.answers
+    (one,) = answered.answers
     assert not any(contender.assumed for contender in one.work.contenders)
     assert words.head(one, one.verdicts[0]) == "Too close to call"
     assert "P(TPU cheaper)" in words.sure(one, one.verdicts[0])
@@ -120,20 +120,22 @@ def test_what_costs_the_same_is_level() -> None:
 
 
 def test_measured_rows_are_priced_without_a_price_of_their_own() -> None:
-    found = answers(
+    answered = answers(
         measured("tpu-v6e", 1000.0, 1001.0, 1002.0),
         measured("nvidia-h100-sxm", 500.0, 501.0, 502.0),
     )
-    (one,) = found.answers
+    (one,) = answered.answers
     assert words.head(one, one.verdicts[0]).startswith("TPU ")
-    assert found.trust.evidence == {"measured": 2}
-    assert found.trust.assumed == 0
+    assert answered.trust.evidence == {"measured": 2}
+    assert answered.trust.assumed == 0
 
 
 def test_a_tpu_and_gpu_that_do_not_pair_are_not_passed_over_in_silence() -> None:
     other = json.dumps({"batch": 1, "input_len": 16, "output_len": 16})
-    found = answers(measured("tpu-v6e", 1000.0), measured("nvidia-h100-sxm", 500.0, params=other))
-    (line,) = found.lines
+    answered = answers(
+        measured("tpu-v6e", 1000.0), measured("nvidia-h100-sxm", 500.0, params=other)
+    )
+    (line,) = answered.lines
     assert line.gap is not None
     assert "batch 8 ↔ 1" in line.gap.nearest
     assert line.gap.commands[0].endswith("--backend tpu")
@@ -159,13 +161,13 @@ def test_limits_alone_leave_every_kind_of_work_open_and_say_how_to_get_it(backen
 
 
 def test_a_scripted_clock_never_gets_a_verdict() -> None:
-    found = answers(
+    answered = answers(
         measured("tpu-v6e", 1000.0, backend="fake", evidence="modelled"),
         measured("nvidia-h100-sxm", 500.0, backend="fake", evidence="modelled"),
     )
-    assert not found.answers
-    assert found.trust.evidence == {"fake": 2}
-    assert "made-up times" in found.trust.hole
+    assert not answered.answers
+    assert answered.trust.evidence == {"fake": 2}
+    assert "made-up times" in answered.trust.hole
 
 
 def test_a_negotiated_price_goes_before_every_list_price() -> None:
@@ -181,10 +183,10 @@ def test_a_negotiated_price_goes_before_every_list_price() -> None:
 
 
 def test_a_device_without_a_price_is_named() -> None:
-    found = answers(
+    answered = answers(
         measured("tpu-v6e", 1000.0, 1001.0), measured("nvidia-gh200-144gb", 2000.0, 2001.0)
     )
-    (one,) = found.answers
+    (one,) = answered.answers
     assert one.missing == "no price with the host for nvidia-gh200-144gb"
     priced = answers(
         measured("tpu-v6e", 1000.0, 1001.0),

@@ -61,8 +61,8 @@ def owned(folder: Path, device: str, usd_per_kwh: float) -> dict[str, Price]:
     return all_prices([path])
 
 
-def ways(found: Answers, device: str) -> dict[str, WayCost]:
-    (one,) = found.answers
+def ways(answered: Answers, device: str) -> dict[str, WayCost]:
+    (one,) = answered.answers
     return {way.label: way for way in one.ways if way.device == device}
 
 
@@ -85,10 +85,10 @@ def test_electricity_is_in_no_rent() -> None:
 
 
 def test_owning_at_published_figures_is_shown_and_decides_nothing() -> None:
-    found = answers()
-    way = ways(found, "tpu-v7")["owned at published figures"]
+    answered = answers()
+    way = ways(answered, "tpu-v7")["owned at published figures"]
     assert way.usd_per_chip_hour == published_owned()["tpu-v7"].usd_per_chip_hour
-    (one,) = found.answers
+    (one,) = answered.answers
     deciding = {one.ways[i].label for v in one.verdicts for i in (v.tpu, v.gpu)}
     assert not any("published figures" in label for label in deciding)
     without = replace(

@@ -23,28 +23,28 @@ CURVE = Curve(
 
 
 def test_at_a_load_that_was_served_it_is_the_measured_figure() -> None:
-    found = at_level(CURVE, ReportSettings(slo=20.0))
-    assert (found.rate, found.how) == (800.0, "measured")
-    assert found.usd_per_mtok == pytest.approx(3.6e6 / 3600 / 800)
-    assert found.tok_s_per_mw == pytest.approx(800 / 500 * 1e6)
-    assert found.tok_s_per_musd == pytest.approx(800 / 40_000 * 1e6)
+    at_slo = at_level(CURVE, ReportSettings(slo=20.0))
+    assert (at_slo.rate, at_slo.how) == (800.0, "measured")
+    assert at_slo.usd_per_mtok == pytest.approx(3.6e6 / 3600 / 800)
+    assert at_slo.tok_s_per_mw == pytest.approx(800 / 500 * 1e6)
+    assert at_slo.tok_s_per_musd == pytest.approx(800 / 40_000 * 1e6)
 
 
 def test_electricity_is_a_part_of_what_an_owned_chip_costs() -> None:
-    found = at_level(CURVE, ReportSettings(slo=20.0, electricity=2.0, tpu_price=0.5))
-    assert found.usd_per_mtok == pytest.approx((3.6 + 0.6) * 0.5 * 1e6 / 3600 / 800)
+    at_slo = at_level(CURVE, ReportSettings(slo=20.0, electricity=2.0, tpu_price=0.5))
+    assert at_slo.usd_per_mtok == pytest.approx((3.6 + 0.6) * 0.5 * 1e6 / 3600 / 800)
 
 
 def test_between_two_loads_it_is_interpolated_on_logarithms() -> None:
-    found = at_level(CURVE, ReportSettings(slo=math.sqrt(20 * 40)))
-    assert found.how == "interpolated"
-    assert found.rate == pytest.approx(math.sqrt(800 * 200))
+    at_slo = at_level(CURVE, ReportSettings(slo=math.sqrt(20 * 40)))
+    assert at_slo.how == "interpolated"
+    assert at_slo.rate == pytest.approx(math.sqrt(800 * 200))
 
 
 def test_beyond_the_quickest_nothing_is_said() -> None:
-    found = at_level(CURVE, ReportSettings(slo=41.0))
-    assert (found.rate, found.usd_per_mtok) == (None, None)
-    assert found.how == "not reached: 40 tok/s a user at most"
+    at_slo = at_level(CURVE, ReportSettings(slo=41.0))
+    assert (at_slo.rate, at_slo.usd_per_mtok) == (None, None)
+    assert at_slo.how == "not reached: 40 tok/s a user at most"
 
 
 def test_below_the_slowest_it_is_the_slowest_that_was_served() -> None:
@@ -52,8 +52,8 @@ def test_below_the_slowest_it_is_the_slowest_that_was_served() -> None:
 
 
 def test_readiness_slows_users_and_chips_alike() -> None:
-    found = at_level(CURVE, ReportSettings(slo=20.0, readiness=0.5))
-    assert (found.rate, found.how) == (100.0, "measured")
+    at_slo = at_level(CURVE, ReportSettings(slo=20.0, readiness=0.5))
+    assert (at_slo.rate, at_slo.how) == (100.0, "measured")
 
 
 def test_a_measured_sweep_becomes_a_curve() -> None:
@@ -63,10 +63,10 @@ def test_a_measured_sweep_becomes_a_curve() -> None:
         for metric, value, power in (("tpot_s", 0.02, 0.5), ("output_tok_s_per_chip", 50.0, 0.5))
     ]
     scan = Scan(table=to_table(rows), unreadable=[])
-    found = build(find(scan, dt.datetime(2026, 1, 2, tzinfo=dt.UTC)), ReportSettings(slo=30.0))
-    (curve,) = found.curves
+    answered = build(find(scan, dt.datetime(2026, 1, 2, tzinfo=dt.UTC)), ReportSettings(slo=30.0))
+    (curve,) = answered.curves
     assert [pace for pace, _ in curve.points] == pytest.approx([50 / math.sqrt(8), 50])
-    (record,) = found.to_json()["service"]
+    (record,) = answered.to_json()["service"]
     assert record["how"] == "interpolated"
 
 

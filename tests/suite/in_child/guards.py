@@ -185,8 +185,8 @@ def main(name: str) -> None:
     tell("an operator of the host", run(name, backend.compile_modes[-1], host_operator))
 
 
-def tell(scenario: str, found: dict[str, Any]) -> None:
-    print(json.dumps({"scenario": scenario, **found}), flush=True)
+def tell(scenario: str, facts: dict[str, Any]) -> None:
+    print(json.dumps({"scenario": scenario, **facts}), flush=True)
 
 
 if __name__ == "__main__":

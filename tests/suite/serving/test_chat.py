@@ -103,8 +103,8 @@ def test_a_server_without_a_list_is_asked_for_the_model_that_is_named() -> None:
     with mock_server.running(endpoints=("chat",)) as mock:
         with pytest.raises(UsageError, match="models is not there: if the URL is right"):
             server.find(mock.url, None)
-        found = server.ready(server.find(mock.url, mock_server.MODEL), AUTO, ASK)
-    assert (found.model, found.endpoint.name) == (mock_server.MODEL, CHAT)
+        target = server.ready(server.find(mock.url, mock_server.MODEL), AUTO, ASK)
+    assert (target.model, target.endpoint.name) == (mock_server.MODEL, CHAT)
 
 
 def counter(around: int, split: set[str]) -> Callable[[dict[str, Any]], int]:
@@ -120,12 +120,12 @@ def counter(around: int, split: set[str]) -> Callable[[dict[str, Any]], int]:
 
 @pytest.mark.parametrize("split", [set(), {"time"}, {"people", "school", "force"}])
 def test_words_that_are_not_a_token_each_are_left_out(split: set[str]) -> None:
-    found = chat.learned(counter(30, split), "http://h")
-    assert found.around == 31, "the template, and the word in front of all others"
-    assert not split & set(found.words) and len(found.words) > 60
+    learned = chat.learned(counter(30, split), "http://h")
+    assert learned.around == 31, "the template, and the word in front of all others"
+    assert not split & set(learned.words) and len(learned.words) > 60
     for length in (32, 64, 2048):
         ask = Ask(prompt=tuple(range(1000, 1000 + length)), output_len=4)
-        assert counter(30, split)(found.body("m", ask)) == length  # type: ignore[arg-type]
+        assert counter(30, split)(learned.body("m", ask)) == length  # type: ignore[arg-type]
 
 
 def test_a_chat_without_such_words_is_refused() -> None:

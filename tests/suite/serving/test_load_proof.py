@@ -29,8 +29,8 @@ def closed(tmp_path: Path) -> Recording:
     return recording("closed", tmp_path)
 
 
-def fault(found: Recording, answers: Answers | None = None) -> str | None:
-    return proof.prove(found.load, found.schedule, answers or found.answers).fault
+def fault(recorded: Recording, answers: Answers | None = None) -> str | None:
+    return proof.prove(recorded.load, recorded.schedule, answers or recorded.answers).fault
 
 
 def later(answer: Answer, seconds: float) -> Answer:
@@ -45,14 +45,14 @@ def later(answer: Answer, seconds: float) -> Answer:
 
 @pytest.mark.parametrize("name", LOADS)
 def test_a_sound_load_has_none(name: str, tmp_path: Path) -> None:
-    found = recording(name, tmp_path)
-    proved = proof.prove(found.load, found.schedule, found.answers)
+    recorded = recording(name, tmp_path)
+    proved = proof.prove(recorded.load, recorded.schedule, recorded.answers)
     assert proved.fault is None
     assert (proved.sent, proved.errors) == (104, 0)
-    if found.load.request_rate is not None:
+    if recorded.load.request_rate is not None:
         # Against the schedule as drawn: the nominal rate is 4 a second.
         assert proved.asked_req_s is not None and proved.delivered_req_s is not None
-        measured = [ask.at_s or 0.0 for ask in found.schedule[found.load.warm_up :]]
+        measured = [ask.at_s or 0.0 for ask in recorded.schedule[recorded.load.warm_up :]]
         drawn = (len(measured) - 1) / (measured[-1] - measured[0])
         assert proved.delivered_req_s == pytest.approx(drawn, rel=0.01)
         assert proved.p_value is not None and proved.p_value > arrivals.DELIVERED
@@ -111,13 +111,13 @@ def test_a_generator_of_another_rate_is_noticed_by_its_arrivals(poisson: Recordi
     """Workers that all draw from one seed send in bursts: the schedule drawn has another shape."""
     asks = poisson.schedule
     bursts = [asks[n // 4 * 4] for n in range(len(asks))]
-    found = replace(poisson, schedule=bursts)
+    recorded = replace(poisson, schedule=bursts)
     zero = poisson.answers[0].sent_s
     sent = [
         later(answer, zero + (ask.at_s or 0.0) - answer.sent_s)
         for answer, ask in zip(poisson.answers, bursts, strict=True)
     ]
-    assert "arrivals were not Poisson" in (fault(found, sent) or "")
+    assert "arrivals were not Poisson" in (fault(recorded, sent) or "")
 
 
 def test_a_closed_loop_that_idles_is_noticed(closed: Recording) -> None:

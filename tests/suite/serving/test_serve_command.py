@@ -44,9 +44,9 @@ def aiperf() -> None:
 
 
 def document(out: str) -> dict[str, Any]:
-    found = json.loads(out)
-    assert isinstance(found, dict)
-    return found
+    answer = json.loads(out)
+    assert isinstance(answer, dict)
+    return answer
 
 
 @pytest.mark.usefixtures("aiperf")
@@ -57,9 +57,9 @@ def test_a_closed_loop_is_measured_stored_and_priced(call: Call) -> None:
             *("--slo", "ttft_p90=5", "--device", "v6e", "--chips", "4", "--dtype", "bf16"),
             *("--usd-per-chip-hour", "2", "--power-w", "700", "--json"),
         )
-    found = document(done.out)
+    text = document(done.out)
     assert done.code == 0, done
-    rows = {row["metric"]: row for row in found["rows"]}
+    rows = {row["metric"]: row for row in text["rows"]}
     for metric in ("ttft_s", "tpot_s", "itl_s", "e2e_s", "ttft_p90_s", "goodput_tok_s"):
         assert rows[metric]["value"] > 0, metric
     assert (rows["ttft_s"]["device"], rows["ttft_s"]["chips"]) == ("tpu-v6e", 4)
@@ -228,9 +228,9 @@ def test_a_dry_run_says_what_would_be_sent(call: Call) -> None:
     ]
     assert loads == [("closed", None, 8), ("poisson", 0.5, None), ("poisson", 2, None)]
     assert {case["slo"] for case in plan["cases"]} == {"tpot_p90=0.1"}
-    told = call(*LOAD, "--server", "http://h:1", "--slo", "tpot_p90=0.1", "--dry-run").out
-    assert "highest rate that keeps the SLO" in told
-    assert max(map(len, told.splitlines())) <= 80
+    text = call(*LOAD, "--server", "http://h:1", "--slo", "tpot_p90=0.1", "--dry-run").out
+    assert "highest rate that keeps the SLO" in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_it_is_listed_with_its_shapes(call: Call) -> None:
@@ -251,10 +251,10 @@ def test_the_highest_rate_of_a_server_of_two_slots_is_below_its_capacity(call: C
             *(*LOAD, "--server", server.url, "--slo", "ttft_p90=3", "--repeats", "1", "--json"),
         )
     assert done.code == 0, done
-    (found,) = [row for row in document(done.out)["rows"] if row["metric"] == "slo_req_s"]
-    assert 0.5 < found["value"] < 1.73
-    assert found["params"]["load"] == "slo"
-    assert "requests/s keep ttft_p90=3; " in found["reason"]
+    (text,) = [row for row in document(done.out)["rows"] if row["metric"] == "slo_req_s"]
+    assert 0.5 < text["value"] < 1.73
+    assert text["params"]["load"] == "slo"
+    assert "requests/s keep ttft_p90=3; " in text["reason"]
     assert call("verify").code == 0
 
 
