@@ -120,6 +120,8 @@ def main() -> None:
     except Exception as error:
         from tpubench.suite.references import blamed
 
+        if isinstance(error, ModuleNotFoundError) and error.name in _NEEDED and not debug:
+            _fail(f"{error.name} is not installed: pip install {error.name}", 2)
         fault = blamed(error)
         if debug or fault is None:
             raise
@@ -133,6 +135,8 @@ def _fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
+_NEEDED = frozenset({"duckdb", "highspy", "plotly", "pydantic", "scipy"})
+"""Libraries that only some commands need: a machine that measures may be without them."""
 _CLICK_ERROR: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )

@@ -32,10 +32,19 @@ def script(name: str, out: Path, **changes: str) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.fixture
+def bare(tmp_path: Path) -> str:
+    """What PYTHONPATH is on a machine that lacks the libraries of large stores and of plans."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nfor name in ('duckdb', 'highspy'):\n    sys.modules[name] = None\n"
+    )
+    return str(tmp_path)
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", ["gpu_check.sh", "tpu_check.sh"])
-def test_every_step_passes_on_the_scripted_device(name: str, tmp_path: Path) -> None:
-    done = script(name, tmp_path)
+def test_every_step_passes_on_the_scripted_device(name: str, tmp_path: Path, bare: str) -> None:
+    done = script(name, tmp_path, PYTHONPATH=bare)
     assert done.returncode == 0, done.stdout[-3000:]
     assert {"gemm.log", "infer.log", "train.log", "verify.log"} <= {
         path.name for path in (tmp_path / "logs").iterdir()
@@ -52,3 +61,31 @@ def test_a_step_that_fails_is_named_and_costs_no_other(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "failed: doctor"
     assert "report --out" in (tmp_path / "out" / "logs" / "report.log").read_text()
+
+
+def test_a_machine_that_measures_needs_no_library_of_large_stores_or_of_plans(
+    tmp_path: Path, bare: str
+) -> None:
+    """A lent GPU had Python, torch, pandas and scipy, and neither DuckDB nor HiGHS."""
+
+    def tpubench(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [REHEARSAL["TPUBENCH"], *words], cwd=tmp_path, capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": bare, "TPUBENCH_STORE": "store"}, check=False,
+        )  # fmt: skip
+
+    measured = ("--workload", "gemm", "--preset", "square-512", "--set", "dtype=bfloat16")
+    for words in (
+        ("doctor",),
+        ("run", "--backend", "fake", "--repeats", "1", *measured),
+        ("verify",),
+        ("show",),
+        ("report", "--out", "page"),
+    ):
+        done = tpubench(*words)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "page" / "report.html").exists()
+    listed = tpubench("runs", "list")
+    assert (listed.returncode, listed.stderr) == (
+        2, "tpubench: error: duckdb is not installed: pip install duckdb\n",
+    )  # fmt: skip

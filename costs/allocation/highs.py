@@ -2,19 +2,24 @@
 integer program started from a plan.
 
 `highspy` rather than SciPy's front: it keeps the basis of the last solution, so that a plan with
-one input changed is solved in a fraction of a millisecond instead of several.
+one input changed is solved in a fraction of a millisecond instead of several. It is
+imported where a program is solved: a machine that only measures and reports need not have it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
-import highspy
 import numpy as np
 from scipy import sparse
 
 from tpubench.costs.allocation.program import LinearProgram
 from tpubench.costs.allocation.timeline import Floats
+
+if TYPE_CHECKING:
+    import highspy
 
 TOLERANCE = 1e-8
 """Of duals: below the secondary objective's size, which must count."""
@@ -111,6 +116,8 @@ def relaxed(
 
 def _one_row_more(basis: highspy.HighsBasis) -> highspy.HighsBasis:
     """The basis of the program without its last row, which does not bind there."""
+    import highspy
+
     more = highspy.HighsBasis()
     more.col_status = basis.col_status
     more.row_status = [*basis.row_status, highspy.HighsBasisStatus.kBasic]
@@ -124,6 +131,8 @@ def _is_whole(x: Floats) -> bool:
 
 def _run(solver: highspy.Highs, shape: tuple[int, int]) -> Optimum | None:
     """The optimum of what is loaded, from the last basis."""
+    import highspy
+
     solver.run()
     if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
         return None
@@ -146,6 +155,8 @@ def solve_rows(
 ) -> tuple[Floats, Floats] | None:
     """min cost·x with rows[0] ≤ matrix·x ≤ rows[1], columns[0] ≤ x ≤ columns[1]: the best x and the
     duals of the rows; None if there is none."""
+    import highspy
+
     solver = _solver(seconds)
     solver.passModel(_model(cost, matrix, rows, columns))
     solver.run()
@@ -161,6 +172,8 @@ def integer(
     """Branch and bound: the best whole plan, if any, and the bound that was proved (−inf: none).
     In the program's units and without the secondary objective; ``gap`` is a share of the whole
     present cost, what is paid in any case included."""
+    import highspy
+
     paid_anyway = program.fixed_usd / program.unit_usd
     model = _model(
         program.cost,
@@ -192,15 +205,20 @@ def integer(
     return x, proved
 
 
-class _Silent(highspy.Highs):
+@cache
+def _silent() -> type[highspy.Highs]:
     """HiGHS without callbacks: setting them prints a banner where ``--json`` must be alone."""
+    import highspy
 
-    def enableCallbacks(self) -> None:  # noqa: N802 (HiGHS's own name)
-        pass
+    class Silent(highspy.Highs):
+        def enableCallbacks(self) -> None:  # noqa: N802 (HiGHS's own name)
+            pass
+
+    return Silent
 
 
 def _solver(seconds: float) -> highspy.Highs:
-    solver = _Silent()  # type: ignore[no-untyped-call]
+    solver = _silent()()
     solver.setOptionValue("output_flag", False)
     solver.setOptionValue("threads", 1)
     solver.setOptionValue("time_limit", max(seconds, 0.05))
@@ -215,6 +233,8 @@ def _model(
     rows: tuple[Floats, Floats],
     columns: tuple[Floats, Floats],
 ) -> highspy.HighsLp:
+    import highspy
+
     model = highspy.HighsLp()
     model.num_row_, model.num_col_ = matrix.shape
     model.col_cost_ = cost
