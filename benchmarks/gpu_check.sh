@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One Nvidia GPU, one call: the limits, inference, training, and what they are held against.
 #
-#     OUT=folder benchmarks/gpu_check.sh        (some twelve minutes on an H100, compilers cold)
+#     OUT=folder benchmarks/gpu_check.sh        (by estimate twelve minutes on an H100, compilers cold)
 #
 # Needs tpubench[cuda] installed; transformers for the last step. TPUBENCH, PYTHON: other commands.
 # BACKEND=fake, PRESET, TRAIN and REHEARSE=1 rehearse the script itself without a GPU; MODES, the
@@ -30,6 +30,11 @@ run gemm 90 --workload gemm --preset "$SQUARE" --set dtype=bfloat16 --repeats 1
 run float32 90 --workload gemm --preset "$SQUARE" --set dtype=float32 --repeats 1
 # shellcheck disable=SC2086
 run infer 420 --workload llama-infer --preset "$PRESET" --set batch=$BATCHES $LENGTHS --repeats 1
+GPU="--device cuda --batch 1" MODES_ONLY="--modes graphs flex tuned --prefill default cudnn"
+[ -z "$REHEARSE" ] || { GPU="--device cpu --batch 1 --preset tiny --input-len 16 --output-len 8";
+  MODES_ONLY="--modes blocks flex --prefill default cudnn"; }
+# shellcheck disable=SC2086
+step modes 240 "$PYTHON" benchmarks/llama_gpu.py $GPU $MODES_ONLY --no-peer --budget 120 --json
 for mode in ${MODES:-}; do
   # shellcheck disable=SC2086
   run "$mode" 240 --workload llama-infer --preset "$PRESET" $LENGTHS --repeats 1 --compile-mode "$mode"
@@ -37,10 +42,5 @@ done
 run train 240 --workload llama-pretrain --preset "$TRAIN" --repeats 1
 step verify 60 "$TPUBENCH" verify
 step report 120 "$TPUBENCH" report --out "$OUT/report"
-GPU="--device cuda --batch 1" MODES_ONLY="--modes graphs flex tuned --prefill default cudnn"
-[ -z "$REHEARSE" ] || { GPU="--device cpu --batch 1 --preset tiny --input-len 16 --output-len 8";
-  MODES_ONLY="--modes blocks flex --prefill default cudnn"; }
-# shellcheck disable=SC2086
-step modes 240 "$PYTHON" benchmarks/llama_gpu.py $GPU $MODES_ONLY --no-peer --budget 120 --json
 [ -n "$REHEARSE" ] || step peers 420 "$PYTHON" benchmarks/llama_gpu.py --modes graphs --json
 finish

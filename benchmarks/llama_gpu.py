@@ -5,11 +5,11 @@
 One process, one GPU, random bfloat16 weights of one shape, in one call. First the limits: bytes a
 second of copying 1 GiB, and FLOP/s of an 8192-cube matrix product, both over windows of seconds
 under load, so at the power limit that the program itself meets. Then, one after the other because
-two models of this size do not fit together, the suite in each compile mode, the last of them again
+two models of this size do not fit together, the suite in each compile mode, the first of them again
 with each other choice of attention for the prompt, and transformers (static cache, its decode
 compiled), all with one timer: the device is waited for at the ends of a pass. Each row is printed
 as it is there, with the seconds that building and compiling it took; contenders that would begin
-after ``--budget`` seconds are left out, and named.
+after ``--budget`` seconds are left out, and one that fails is named; the others go on.
 
 The floor of a decode step, written down first: every weight and the filled cache are read once, at
 the copy bandwidth of this call. A prefill cannot beat the matrix product of this call. Published
@@ -28,6 +28,7 @@ import os
 import statistics
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -230,7 +231,7 @@ def contenders(bench: Bench, case: Case, options: Any) -> dict[str, Callable[[],
     named: dict[str, Callable[[], Timing]] = {}
     modes = options.modes or [mode for mode in bench.backend.compile_modes if mode != "eager"]
     first, *others = options.prefill
-    for mode, prefill in [*((mode, first) for mode in modes), *((modes[-1], o) for o in others)]:
+    for mode, prefill in [*((mode, first) for mode in modes), *((modes[0], o) for o in others)]:
         named[f"{mode}, {prefill}"] = partial(suite, bench, case, options.rounds, mode, prefill)
     if not options.no_peer:
         named["transformers"] = lambda: transformers(bench, case, options.rounds)
@@ -246,8 +247,15 @@ def compare(bench: Bench, case: Case, limits: dict[str, float], options: Any) ->
         if time.perf_counter() - options.began > options.budget:
             print(f"left out, {options.budget:.0f} s are over: {name}", file=sys.stderr, flush=True)
             continue
-        one = contender()
-        tidy(bench)
+        try:
+            one = contender()
+        except RuntimeError:  # as torch's compilers and devices raise: the others still have a say
+            traceback.print_exc()
+            print(f"failed: {name}", file=sys.stderr, flush=True)
+            options.failed.append(name)
+            continue
+        finally:
+            tidy(bench)
         row = {
             "contender": one.contender,
             "batch": case.number("batch"),
@@ -303,7 +311,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.output_len < 2:
         parser.error("--output-len must be at least 2: a decode step is timed")
-    options.began = time.perf_counter()
+    options.began, options.failed = time.perf_counter(), []
     bench = Bench(options.device)
     unknown = {*(options.modes or [])} - {*bench.backend.compile_modes}
     if unknown:
@@ -332,7 +340,10 @@ def main() -> None:
         rows += compare(bench, workload.prepare(case, Weights()), limits, options)
     if options.json:
         document = {"device": bench.backend.device_name(), "limits": limits, "rows": rows}
-        print(json.dumps({**document, "description": bench.backend.describe()}))
+        more = {"failed": options.failed, "description": bench.backend.describe()}
+        print(json.dumps({**document, **more}))
+    if options.failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -18,12 +18,13 @@ import torch
 from tpubench.errors import RunFailedError
 from tpubench.suite import registry
 from tpubench.suite import run as suite_run
-from tpubench.suite.backends import _dynamo, _gpus, _nvml
+from tpubench.suite.backends import _dynamo, _gpus, _graphs, _nvml
 from tpubench.suite.backends.cuda import Cuda
 from tpubench.suite.duets.duet import design_for, too_large
 from tpubench.suite.interpreters import Interpreter
 from tpubench.suite.launch import why_it_ended
 from tpubench.suite.request import Request
+from tpubench.suite.workload import Device, Weights
 
 UUIDS = [f"GPU-{letter * 8}-0000-4000-8000-00000000000{i}" for i, letter in enumerate("abcd")]
 FOUR = [_gpus.Gpu(name="NVIDIA H100 80GB HBM3", uuid=uuid.lower()) for uuid in UUIDS]
@@ -272,3 +273,39 @@ def test_skipped_cuda_graphs_are_a_fault_of_the_mode_that_promises_them(
     monkeypatch.setattr(_dynamo, "skipped_cuda_graphs", lambda: 2)
     assert "2 programs ran without CUDA graphs" in str(backend.mode_fault("graphs"))
     assert backend.mode_fault("compiled") is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "captured", "filled", "products"),
+    [
+        ("graphs", True, False, False),
+        ("flex", True, True, False),
+        ("tuned", True, True, True),
+        ("compiled", False, False, False),
+        ("eager", False, False, False),
+    ],
+)
+def test_a_compile_mode_is_what_it_says(
+    mode: str, captured: bool, filled: bool, products: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the device's own part: what is compiled, with which options, and what is captured."""
+    compiled: list[dict[str, object]] = []
+    taken: list[object] = []
+    monkeypatch.setattr(_dynamo, "compile_parts", lambda _, **options: compiled.append(options))
+    monkeypatch.setattr(_graphs, "capture", taken.append)
+    workload = registry.workload("llama-infer")
+    (case,) = workload.cases("tiny", {"batch": ["1"], "input_len": ["4"], "output_len": ["2"]})
+    step = workload.build(workload.prepare(case, Weights()), Device(torch_device="cpu"), Weights())
+    Cuda().compile(step, mode)
+    assert step.reads_filled == filled
+    assert [type(module).__name__ for module in taken] == ["Loop"] * captured
+    assert [bool(options["products"]) for options in compiled] == [products] * (mode != "eager")
+    assert [bool(options["options"]) for options in compiled] == [products] * (mode != "eager")
+
+
+@pytest.mark.parametrize("mode", ["graphs", "flex", "tuned"])
+def test_each_mode_of_captured_steps_promises_cuda_graphs(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_dynamo, "skipped_cuda_graphs", lambda: 1)
+    assert "without CUDA graphs" in str(Cuda().mode_fault(mode))
