@@ -30,6 +30,11 @@ def one_line(text: str) -> str:
     return _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", _SPACES.sub(" ", text)).strip()
 
 
+def plural(count: int, word: str) -> str:
+    """``1 repetition``, ``3 repetitions``."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
 def json_text(document: str) -> str:
     """A JSON document whose strings hold such characters as escapes only."""
     return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", document)

@@ -134,11 +134,6 @@ def distinct(items: Sequence[str], most: int = 8) -> tuple[str, ...]:
     return (*different[:most], f"… and {len(different) - most} more")
 
 
-def plural(count: int, word: str) -> str:
-    """``1 repetition``, ``3 repetitions``."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
-
-
 def by(summaries: Sequence[Summary], key: Callable[[Summary], object]) -> list[list[Summary]]:
     """The summaries in groups of equal key, in order."""
     groups: dict[object, list[Summary]] = {}

@@ -9,9 +9,10 @@ from tpubench.devices.sheets import AMD, GOOGLE, NVIDIA
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Block, Card, Cards, Note, Section, Table, Text, columns
 from tpubench.reports.findings import Findings, Names, part
-from tpubench.reports.sections._shared import badge, by, distinct, interval, plural, value
+from tpubench.reports.sections._shared import badge, by, distinct, interval, value
 from tpubench.results.calibration import results_of
 from tpubench.results.metrics import METRICS
+from tpubench.results.plain_text import plural
 from tpubench.results.summary import IMPORTED, Summary, case_key, estimated
 
 _PROGRAMS = 6
@@ -262,7 +263,8 @@ def _device(summary: Summary) -> str:
     chips = f"{row.chips} × {name}" if row.chips > 1 else name
     model, cores = machine.get("cpu_model"), machine.get("usable_cores")
     if row.device == "cpu" and model:
-        return f"{chips} ({model}, {cores} cores)"
+        held = f", {plural(cores, 'core')}" if isinstance(cores, int) else ""
+        return f"{chips} ({model}{held})"
     return chips
 
 

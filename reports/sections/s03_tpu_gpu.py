@@ -8,7 +8,8 @@ from tpubench.reports.answers.words import usd
 from tpubench.reports.blocks import Block, Cell, Section, Table, columns
 from tpubench.reports.findings import Findings
 from tpubench.reports.pairs import DevicePair, PairSide, pairs
-from tpubench.reports.sections._shared import badge, distinct, plural
+from tpubench.reports.sections._shared import badge, distinct
+from tpubench.results.plain_text import plural
 
 _NEAR_ROWS = 30
 

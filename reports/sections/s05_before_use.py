@@ -10,8 +10,9 @@ from tpubench.devices.vendors import is_gpu, is_tpu, label
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Note, Section
 from tpubench.reports.findings import Findings, Names, environment, part
-from tpubench.reports.sections._shared import distinct, plural
+from tpubench.reports.sections._shared import distinct
 from tpubench.results.calibration import is_calibration
+from tpubench.results.plain_text import plural
 from tpubench.results.row import Row
 from tpubench.results.summary import Summary, case_key
 

@@ -8,10 +8,10 @@ from tpubench.devices.vendors import label
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Badge, Block, Cell, Note, Section, Table, Text, columns
 from tpubench.reports.findings import Findings
-from tpubench.reports.sections._shared import plural
 from tpubench.results import published
 from tpubench.results.metrics import METRICS
 from tpubench.results.model_names import model_key
+from tpubench.results.plain_text import plural
 from tpubench.results.statistics import median
 from tpubench.results.summary import Summary, summarise
 

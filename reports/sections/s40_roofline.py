@@ -24,9 +24,9 @@ from tpubench.reports.sections._shared import (
     distinct,
     further,
     left_out,
-    plural,
     series_name,
 )
+from tpubench.results.plain_text import plural
 from tpubench.results.summary import Summary
 
 _LABELLED = 16

@@ -7,7 +7,8 @@ from tpubench.devices.vendors import label
 from tpubench.reports import quantity
 from tpubench.reports.blocks import Badge, Block, FigureRow, FigureTable, Note, Section
 from tpubench.reports.findings import Findings, Names, short
-from tpubench.reports.sections._shared import badge, plural, spread
+from tpubench.reports.sections._shared import badge, spread
+from tpubench.results.plain_text import plural
 from tpubench.results.summary import Summary
 
 _OPEN = 60

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tpubench.reports.blocks import Badge, Cell, Section, Table, Text, columns
 from tpubench.reports.findings import Findings
-from tpubench.reports.sections._shared import distinct, plural
+from tpubench.reports.sections._shared import distinct
+from tpubench.results.plain_text import plural
 from tpubench.results.summary import CaseKey, case_key
 
 _REMEDY = {

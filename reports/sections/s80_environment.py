@@ -10,7 +10,8 @@ from typing import Any
 from tpubench.reports import quantity, time_spent
 from tpubench.reports.blocks import Badge, Block, Cell, Note, Section, Table, columns
 from tpubench.reports.findings import Findings, Names, part, run_name, short
-from tpubench.reports.sections._shared import TABLE_ROWS, distinct, plural, spread
+from tpubench.reports.sections._shared import TABLE_ROWS, distinct, spread
+from tpubench.results.plain_text import plural
 from tpubench.results.row import Row
 from tpubench.results.summary import case_key
 

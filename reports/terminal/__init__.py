@@ -25,7 +25,7 @@ from tpubench.results.calibration import is_calibration, results_of
 from tpubench.results.events import RunReport
 from tpubench.results.metrics import METRICS
 from tpubench.results.own_metrics import of_row
-from tpubench.results.plain_text import cell, json_text
+from tpubench.results.plain_text import cell, json_text, plural
 from tpubench.results.row import COLUMNS, Row
 from tpubench.results.store import Scan, Unreadable, iter_rows
 from tpubench.results.summary import IMPORTED, Summary, summarise
@@ -135,7 +135,7 @@ def show_doctor(examination: Mapping[str, Any], *, as_json: bool) -> None:
     out = console()
     host = examination["host"]
     out.print(
-        f"{host['cpu_model']}, {host['usable_cores']} cores,"
+        f"{host['cpu_model']}, {plural(host['usable_cores'], 'core')},"
         f" {host['memory_bytes'] / 2**30:.0f} GiB; Python {examination['python']}",
         markup=False,
     )

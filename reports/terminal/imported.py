@@ -11,6 +11,7 @@ from tpubench.costs.import_files import ImportReport
 from tpubench.reports.tables import FoldingTable
 from tpubench.reports.terminal import console, print_json, records
 from tpubench.results import plain_text
+from tpubench.results.plain_text import plural
 from tpubench.results.row import Row
 
 _SHOWN = 12
@@ -59,8 +60,8 @@ def show(report: ImportReport, *, as_json: bool) -> None:
         out.print(f"{path}: imported already, not stored again", markup=False, soft_wrap=True)
     if report.run_id is not None:
         out.print(
-            f"run {report.run_id}: {len(report.rows)} figures, evidence published, stored in"
-            f" {report.store}",
+            f"run {report.run_id}: {plural(len(report.rows), 'figure')}, evidence published,"
+            f" stored in {report.store}",
             markup=False,
             soft_wrap=True,
         )

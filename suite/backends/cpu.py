@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from tpubench.errors import RunFailedError
 from tpubench.results import fingerprint
+from tpubench.results.plain_text import plural
 from tpubench.suite import compile_cache, ranks
 from tpubench.suite.backend import Backend, Probe
 from tpubench.suite.backends import _dynamo
@@ -51,7 +52,7 @@ class Cpu(Backend):
         if version is None:
             return Probe(available=False, detail="torch is not installed", fix=INSTALL)
         cores = fingerprint.usable_cores()
-        detail = f"{fingerprint.cpu_model()}, {cores} cores, torch {version}"
+        detail = f"{fingerprint.cpu_model()}, {plural(cores, 'core')}, torch {version}"
         return Probe(available=True, detail=detail)
 
     def device_present(self) -> str | None:
