@@ -9,9 +9,10 @@ import, in functions too and at any depth, of the same origin: all of ``tpubench
 shared ``_name`` among them; of a third party's the package it lies in, or, where it is installed
 nowhere, everything beside it. Files that no import leads to are named by ``sources`` of the class.
 
-Not part: recipes (README), what only type checkers import, the ``__init__.py`` of a package of
-which a module is imported, libraries (a row tells their versions), and the bench itself: clock,
-backends and estimates decide how well a program is measured, not what it is.
+Not part: recipes (README), what only type checkers import (unless another module takes it from
+there: so a package says what it loads when asked), the ``__init__.py`` of a package of which a
+module is imported, libraries (a row tells their versions), and the bench itself: clock, backends
+and estimates decide how well a program is measured, not what it is.
 """
 
 from __future__ import annotations
@@ -23,13 +24,27 @@ import site
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 _STANDARD = "tpubench.workloads"
-_Import = tuple[str, str | None, str | None]
-"""A module, what is taken from it, and the method in which that stands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Import:
+    """What is taken from a module (None: itself), and where that stands: in which method of a
+    class, and whether for type checkers only."""
+
+    name: str
+    taken: str | None = None
+    method: str | None = None
+    typed: bool = False
+
+    def gives(self, wanted: str | None) -> bool:
+        """Whether a module with this import hands on that name; not told of what a star brings, or
+        one name would bring a whole library."""
+        return wanted is not None and wanted in {self.taken, "*"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,20 +125,23 @@ def _file(folder: Path, name: str) -> Path | None:
 
 def _followed(starts: Iterable[_Module], leaving: frozenset[str]) -> dict[str, Path]:
     seen: dict[str, Path] = {}
-    todo = list(starts)
+    done: set[tuple[str, str | None]] = set()
+    todo: list[tuple[_Module, str | None]] = [(start, None) for start in starts]
     while todo:
-        module = todo.pop()
-        if module.name in seen:
+        module, wanted = todo.pop()
+        if (module.name, wanted) in done:
             continue
+        done.add((module.name, wanted))
+        known = module.name in seen
         seen[module.name] = module.path
         package = module.name if module.path.name == "__init__.py" else _parent(module.name)
-        for name, taken, method in _imports(module.path.read_bytes(), package):
-            if method in leaving:
+        for each in _imports(module.path.read_bytes(), package):
+            if each.method in leaving or (not each.gives(wanted) if each.typed else known):
                 continue
-            inner = module.target(f"{name}.{taken}") if taken else None
-            target = inner or module.target(name)
+            inner = module.target(f"{each.name}.{each.taken}") if each.taken else None
+            target = inner or module.target(each.name)
             if target is not None:
-                todo.append(target)
+                todo.append((target, None if inner else each.taken))
     return dict(sorted(seen.items()))
 
 
@@ -133,23 +151,25 @@ def _imports(source: bytes, package: str) -> tuple[_Import, ...]:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):  # no Python of this version, so that nothing can import it
         return ()
-    return tuple(_imported(tree, package))
+    return tuple(_imported(tree, _Import(name=package)))
 
 
-def _imported(node: ast.AST, package: str, method: str | None = None) -> Iterator[_Import]:
-    """Every import below a node, its relative names made full."""
+def _imported(node: ast.AST, where: _Import) -> Iterator[_Import]:
+    """Every import below a node, its relative names made full. where: package and circumstances."""
     if isinstance(node, ast.Import):
-        yield from ((alias.name, None, method) for alias in node.names)
+        yield from (replace(where, name=alias.name) for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
-        up = package.rsplit(".", node.level - 1)[0] if node.level else ""
+        up = where.name.rsplit(".", node.level - 1)[0] if node.level else ""
         name = ".".join(filter(None, (up, node.module)))
-        yield from ((name, alias.name, method) for alias in node.names)
-    below = list(ast.iter_child_nodes(node))
-    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-        below = list(node.orelse)
-    for each in below:
-        inner = getattr(each, "name", None) if isinstance(node, ast.ClassDef) else None
-        yield from _imported(each, package, inner or method)
+        yield from (replace(where, name=name, taken=alias.name) for alias in node.names)
+    checks = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    for each in ast.iter_child_nodes(node):
+        inner = where
+        if checks and isinstance(node, ast.If) and each in node.body:
+            inner = replace(where, typed=True)
+        elif isinstance(node, ast.ClassDef) and isinstance(each, ast.FunctionDef):
+            inner = replace(where, method=each.name)
+        yield from _imported(each, inner)
 
 
 def _parent(name: str) -> str:

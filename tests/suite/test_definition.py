@@ -110,7 +110,13 @@ FILES = {
         "        return wide.step(case)\n"
     ),
     "layers/__init__.py": "",
-    "layers/wide.py": "from ..sizes import WIDTH\nimport acme_other\n",
+    "lazy/__init__.py": (
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from .later import Later\n"
+        "def __getattr__(name):\n    raise AttributeError(name)\n"
+    ),
+    "lazy/later.py": "Later = 1\n",
+    "layers/wide.py": "from ..lazy import Later\nfrom ..sizes import WIDTH\nimport acme_other\n",
     "sizes.py": "WIDTH = 8\n",
     "words.py": "",
     "unused.py": "",
@@ -140,6 +146,7 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Workload, Pat
         ("acme_models/big.py", True),
         ("acme_models/layers/wide.py", True),
         ("acme_models/sizes.py", True),
+        ("acme_models/lazy/later.py", True),
         ("acme_models/table.csv", True),
         ("acme_other.py", True),
         ("acme_models/words.py", False),
