@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dlrm_train_defects
 import forward_defects
 import latent_defects
 import limits_defects
@@ -168,13 +169,18 @@ def judge_limits(name: str, cache: ReferenceCache) -> list[str]:
     return wrong
 
 
-def judge_forward(name: str, cache: ReferenceCache) -> list[str]:
-    """Likewise of a model that is run forward, small."""
-    workload, columns = registry.workload(name), forward_defects.COLUMNS
+def judge_small(
+    name: str,
+    columns: Sequence[str],
+    case: Case,
+    defects: Mapping[str, Callable[[Any], None]],
+    cache: ReferenceCache,
+) -> list[str]:
+    """Likewise of a model that has one small size."""
+    workload = registry.workload(name)
     wrong = []
     print(f"\n### `{name}`\n\n{header(columns)}")
-    case = forward_defects.case(name)
-    for title, defect in {"correct": forward_defects.none, **forward_defects.defects(name)}.items():
+    for title, defect in {"correct": llama_defects.none, **defects}.items():
         checks = llama_defects.outcome(workload, case, defect, cache)
         print(row(columns, title, checks), flush=True)
         if all(check.ok for check in checks) != (title == "correct"):
@@ -186,7 +192,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--depths", default="16,32,80")
     parser.add_argument("--width", type=int, default=256)
-    names = [*(table.workload for table in TABLES), *LIMITS, *forward_defects.WORKLOADS]
+    names = [
+        *(table.workload for table in TABLES),
+        *LIMITS,
+        *forward_defects.WORKLOADS,
+        "dlrm-train",
+    ]
     parser.add_argument("--workload", choices=names)
     asked = parser.parse_args()
     torch.set_num_threads(1)  # small operators are slower on two busy cores than on one
@@ -203,7 +214,16 @@ def main() -> None:
                 wrong += judge_limits(name, cache)
         for name in forward_defects.WORKLOADS:
             if asked.workload in (None, name):
-                wrong += judge_forward(name, cache)
+                case, defects = forward_defects.case(name), forward_defects.defects(name)
+                wrong += judge_small(name, forward_defects.COLUMNS, case, defects, cache)
+        if asked.workload in (None, "dlrm-train"):
+            wrong += judge_small(
+                "dlrm-train",
+                dlrm_train_defects.COLUMNS,
+                dlrm_train_defects.case(),
+                dlrm_train_defects.DEFECTS,
+                cache,
+            )
     print(f"\nWrongly judged: {', '.join(wrong) or 'none'}")
 
 

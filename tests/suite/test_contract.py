@@ -40,6 +40,7 @@ SMALL = {
     "resnet50": ("tiny", {}),
     "embed": ("tiny", {}),
     "dlrm-v2": ("tiny", {}),
+    "dlrm-train": ("tiny", {}),
     "sdxl-unet": ("tiny", {}),
 }
 """A size that runs in a moment; a workload that is not here runs its default preset."""

@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import collective_defects
+import dlrm_train_defects
 import forward_defects
 import latent_defects
 import limits_defects
@@ -44,6 +45,7 @@ TABLES = {
         for name in ("gemm", "hbm", "attention", "h2d")
     },
     **{f"`{name}`": set(forward_defects.defects(name)) for name in forward_defects.WORKLOADS},
+    "`dlrm-train`": set(dlrm_train_defects.DEFECTS),
     "`collective`, 2 ranks": {
         collective_defects.label(operation, defect)
         for operation in collective_defects.OPERATIONS

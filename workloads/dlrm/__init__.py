@@ -12,7 +12,7 @@ requests repeat some, so caches help them more.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from tpubench.suite.workload import Case, Parameter
@@ -28,6 +28,23 @@ _ROWS = (
 )  # fmt: skip
 _HOT = (3, 2, 1, 2, 6, 1, 1, 1, 1, 7, 3, 8, 1, 6, 9, 5, 1, 1, 1, 12, 100, 27, 10, 3, 1, 1)
 """Rows of each table, and rows that a sample takes of it: MLPerf's Criteo multi-hot data set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """The model: its dense features, its tables, and the widths of its layers.
+
+    rows: of each table. hot: rows that a sample takes of it.
+    """
+
+    dense: int
+    width: int
+    rows: Sequence[int]
+    hot: Sequence[int]
+    bottom: Sequence[int]
+    cross: int
+    rank: int
+    top: Sequence[int]
 
 
 class DlrmV2(Forward):
@@ -69,10 +86,9 @@ class DlrmV2(Forward):
         """Rows of each table as it is built."""
         return [min(rows, case.number("row_cap")) for rows in sizes(case, "rows")]
 
-    def module(self, case: Case) -> nn.Module:
-        from tpubench.workloads.dlrm.model import Dlrm
-
-        return Dlrm(
+    def sizes(self, case: Case) -> Sizes:
+        """What the module is built from."""
+        return Sizes(
             dense=size(case, "dense"),
             width=size(case, "width"),
             rows=self.rows(case),
@@ -83,10 +99,19 @@ class DlrmV2(Forward):
             top=sizes(case, "top"),
         )
 
-    def formula(self, module: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
-        from tpubench.workloads.dlrm.model import formula
+    def module(self, case: Case) -> nn.Module:
+        from tpubench.workloads.dlrm.model import Dlrm
 
-        return formula(module, *inputs)
+        return Dlrm(self.sizes(case))
+
+    def formula(self, module: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
+        from tpubench.workloads.dlrm.model import Dlrm, bags, formula
+
+        assert isinstance(module, Dlrm)
+        weights = dict(module.named_parameters())
+        tables = [value for name, value in weights.items() if name.startswith("tables.")]
+        dense_BD, ids_BI = inputs
+        return formula(weights, dense_BD, bags(tables, module.hot, ids_BI))
 
     def inputs(self, case: Case) -> Sequence[Input]:
         hot = sizes(case, "hot")

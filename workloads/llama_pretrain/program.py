@@ -103,15 +103,16 @@ class TracedStep(nn.Module):
         self.names, weights = list(trained), list(trained.values())
         zeros = [[torch.zeros_like(weight) for weight in weights] for _ in range(2)]
         for group, tensors in zip(("weight", "mean", "square"), (weights, *zeros), strict=True):
-            self.add_module(group, _Buffers(dict(zip(self.names, tensors, strict=True))))
-        self.add_module("table", _Buffers(dict(model.named_buffers())))
-        self.add_module("frozen", _Buffers({name: p.detach() for name, p in frozen.items()}))
+            self.add_module(group, Buffers(dict(zip(self.names, tensors, strict=True))))
+        self.add_module("table", Buffers(dict(model.named_buffers())))
+        self.add_module("frozen", Buffers({name: p.detach() for name, p in frozen.items()}))
         self.still = [*dict(model.named_buffers()), *frozen]
         steps = torch.zeros((), device=tokens_BL.device)
-        self.add_module("count", _Buffers({"steps": steps}))
+        self.add_module("count", Buffers({"steps": steps}))
         state = [*weights, *zeros[0], *zeros[1]]
         step = _step(model, self.names, settings, accumulate)
-        self.graph = _trace(step, state, steps, self._still(), tokens_BL)
+        targets_BL = torch.zeros_like(tokens_BL)  # given twice, one would be traced as one input
+        self.graph = graph_of(step, (state, steps, self._still(), tokens_BL, targets_BL))
 
     def _still(self) -> dict[str, Tensor]:
         """What no step changes, by its name in the model."""
@@ -132,7 +133,7 @@ class TracedStep(nn.Module):
         return loss
 
 
-class _Buffers(nn.Module):
+class Buffers(nn.Module):
     """Tensors as buffers, by names in which a dot is written as a dash."""
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
@@ -184,16 +185,9 @@ def _step(
     return step
 
 
-def _trace(
-    step: Callable[..., list[Tensor]],
-    state: State,
-    steps: Tensor,
-    still: dict[str, Tensor],
-    tokens_BL: Tensor,
-) -> GraphModule:
-    """The graph of a step."""
-    targets_BL = torch.zeros_like(tokens_BL)  # a tensor given twice would be traced as one input
-    graph: GraphModule = make_fx(step)(state, steps, still, tokens_BL, targets_BL)
+def graph_of(step: Callable[..., list[Tensor]], given: tuple[Any, ...]) -> GraphModule:
+    """The graph of a step that was given these tensors, no two of which may be the same."""
+    graph: GraphModule = make_fx(step)(*given)
     for node in graph.graph.nodes:
         # A cast names the device that it was traced on; the program is for another one. What has
         # no input has to name one, which whoever lowers the program replaces.
