@@ -29,7 +29,7 @@ from tpubench.suite.workload import (
     Work,
 )
 from tpubench.workloads.dlrm import DlrmV2
-from tpubench.workloads.forward import Forward, size, sizes
+from tpubench.workloads.forward import size, sizes
 
 _TABLE_BYTES = DTYPES["float32"]
 
@@ -42,15 +42,6 @@ class DlrmTrain(DlrmV2):
     summary = "recommendation: a training step of MLPerf's DLRM-DCNv2, Adagrad"
     shapes: ClassVar = {**DlrmV2.shapes, "tiny": {**DlrmV2.shapes["tiny"], "top": (16, 1)}}
     batches: ClassVar = {"*": (2048, 8192)}
-    sources: ClassVar = (
-        *(f"../dlrm/{name}" for name in ("__init__.py", "model.py")),
-        *(name for name in Forward.sources if name != "../forward/parity.py"),
-        "../llama_pretrain/model.py",
-        "model.py",
-        "step.py",
-        "reference.py",
-        "parity.py",
-    )
     trains = True
 
     def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -29,6 +30,9 @@ from tpubench.workloads.dlrm_train.step import (
     initial_model,
     initial_rows,
 )
+
+if TYPE_CHECKING:
+    from tpubench.workloads.dlrm_train import DlrmTrain
 
 STEPS = 3
 """Steps that are watched, from the first weights: sums of squares show from the second on."""
@@ -62,7 +66,7 @@ def checks(step: DlrmTrainStep, means: Means) -> Checks:
         timed = _timed(step, rows, means)
         others = _other_rows(step, rows)
         watched = _watched(step, rows)
-        return [_twin(step.case, means), *_judged(step, watched.first, rows, means),
+        return [_twin(step.workload, step.case, means), *_judged(step, watched.first, rows, means),
                 _optimizer(watched.update_error), *timed, others]  # fmt: skip
 
     return run
@@ -225,11 +229,11 @@ def _other_rows(step: DlrmTrainStep, rows: Taken) -> Parity:
     )
 
 
-def _twin(case: Case, means: Means) -> Parity:
+def _twin(workload: DlrmTrain, case: Case, means: Means) -> Parity:
     """The twin's losses and gradients, each step's at the weights that it had then."""
     errors = [0.0]
     with means.exact_float32():
-        step = means.build(_small(case))
+        step = means.build(workload.twin(case))
         assert isinstance(step, DlrmTrainStep)
         rows = reference.taken(step.on_host.ids, step.model.lookup.hot)
         chosen = torch.arange(len(rows.rows))
@@ -257,13 +261,6 @@ def _twin(case: Case, means: Means) -> Parity:
         tolerance=TWIN_TOLERANCE,
         what="relative error of losses and gradients of a small model in float32",
     )
-
-
-def _small(case: Case) -> Case:
-    from tpubench.suite import registry
-
-    workload = registry.workload(case.workload)
-    return workload.twin(case)  # type: ignore[attr-defined,no-any-return]
 
 
 def _given(step: DlrmTrainStep) -> Gradients:

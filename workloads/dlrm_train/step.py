@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tpubench.suite.workload import DTYPES, Case, Device, Mark, Step
+from tpubench.workloads._normal_values import PERIOD, normal_values
 from tpubench.workloads.dlrm_train.model import AdagradSettings, TrainedDlrm, adagrad, row_moves
 from tpubench.workloads.forward.step import drawn
 from tpubench.workloads.forward.weights import filled
-from tpubench.workloads.llama.weights import PERIOD, normal_values
 
 if TYPE_CHECKING:
     from tpubench.workloads.dlrm import Sizes
