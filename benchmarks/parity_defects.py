@@ -18,6 +18,7 @@ from typing import Any
 
 import dlrm_train_defects
 import forward_defects
+import grouped_defects
 import latent_defects
 import limits_defects
 import llama_defects
@@ -90,6 +91,14 @@ TABLES = (
         case=latent_defects.case,
         sizes={"batch": 4, "input_len": 48, "output_len": 24},
         defects=latent_defects.DEFECTS,
+    ),
+    Table(
+        workload="moe-infer",
+        title="`moe-infer` with groups of experts",
+        columns=(*GENERATED, *ROUTED),
+        case=grouped_defects.case,
+        sizes={"batch": 4, "input_len": 48, "output_len": 24},
+        defects=grouped_defects.DEFECTS,
     ),
     Table(
         workload="llama-pretrain",

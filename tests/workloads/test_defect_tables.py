@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import collective_defects
 import dlrm_train_defects
 import forward_defects
+import grouped_defects
 import latent_defects
 import limits_defects
 import llama_defects
@@ -33,6 +34,7 @@ TABLES = {
     },
     "`llama-pretrain` with every option, 16 layers": set(train_option_defects.DEFECTS),
     "`moe-infer` with latent attention, 16 layers": set(latent_defects.DEFECTS),
+    "`moe-infer` with groups of experts, 16 layers": set(grouped_defects.DEFECTS),
     "`moe-pretrain`, 16 layers": set(moe_train_defects.DEFECTS),
     "`llama-lora`, 16 layers": set(lora_defects.DEFECTS),
     **{

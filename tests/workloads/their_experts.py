@@ -156,6 +156,8 @@ class Theirs:
                     "ffn.gate_up": layer["mlp.experts.gate_up_proj"].flatten(0, 1),
                     "ffn.down": layer["mlp.experts.down_proj"].flatten(0, 1),
                 }
+                correction = layer.get("mlp.gate.e_score_correction_bias")
+                ours |= {} if correction is None else {"ffn.correction": correction}
                 shared = "mlp.shared_experts."
                 if config.experts is not None and config.experts.shared:
                     both = [layer[f"{shared}{name}_proj.weight"] for name in ("gate", "up")]

@@ -22,7 +22,9 @@ class Experts:
     """Feed-forwards beside one another, of which a router gives each token a few.
 
     A softmax over all of them says how much a token wants each; the ``top_k`` highest are its
-    gates.
+    gates. With ``sigmoid`` each is wanted by itself, and a learnt correction, which is no part of
+    the gates, is added before they are compared; of ``groups`` of equally many those ``top_groups``
+    count whose two most wanted sum to most (DeepSeek-AI, 2024, arXiv:2412.19437, section 2.1.2).
     """
 
     routed: int
@@ -35,6 +37,22 @@ class Experts:
     """Whether a token's gates are divided by their sum."""
     dense_layers: int = 0
     """First layers that have one ordinary feed-forward, of the model's ``d_ffn``."""
+    scoring: str = "softmax"
+    """``softmax``, or ``sigmoid`` with a correction."""
+    groups: int = 1
+    top_groups: int = 1
+    scale: float = 1.0
+    """What gates are multiplied by in the end."""
+
+    @property
+    def corrected(self) -> bool:
+        """Whether there is a correction for each expert."""
+        return self.scoring == "sigmoid"
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; of what came later, only what differs from how all were before."""
+        later = {"scoring": "softmax", "groups": 1, "top_groups": 1, "scale": 1.0}
+        return {k: v for k, v in asdict(self).items() if k not in later or v != later[k]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +119,8 @@ class LlamaConfig:
         }
         if self.rope_scaling is not None:
             values["rope_scaling"] = self.rope_scaling.to_json()
+        if self.experts is not None:
+            values["experts"] = self.experts.to_json()
         return {k: v for k, v in values.items() if k not in later or v != later[k]}
 
     @classmethod
@@ -240,6 +260,8 @@ class LlamaConfig:
         norms = 2 * self.d_model + 2 * self.head_dim * self.qk_norm
         norms += 0 if self.latent is None else self.latent.kv_rank + self.latent.q_rank
         layers = self.matmul_params + self.n_layers * (norms + biases)
+        if self.experts is not None and self.experts.corrected:
+            layers += max(0, self.n_layers - self.experts.dense_layers) * self.experts.routed
         return layers + self.d_model + self.head_params * (1 if self.tied else 2)
 
     def kv_bytes_per_token(self, dtype_bytes: int) -> int:

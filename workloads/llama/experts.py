@@ -53,6 +53,14 @@ class Stacked(nn.Module):
         return self.weight.view(self.experts, -1, self.weight.shape[1]).transpose(1, 2)
 
 
+class Correction(nn.Module):
+    """What is added to how much each expert is wanted, before they are compared: [E]."""
+
+    def __init__(self, experts: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(experts, dtype=dtype))
+
+
 class Mixture(nn.Module):
     """The feed-forward of a layer with experts."""
 
@@ -67,6 +75,7 @@ class Mixture(nn.Module):
         super().__init__()
         self.experts = experts
         self.router = nn.Linear(width, experts.routed, bias=False, dtype=dtype)
+        self.correction = Correction(experts.routed, dtype) if experts.corrected else None
         self.gate_up = Stacked(experts.routed, width, 2 * experts.d_ffn, dtype)
         self.down = Stacked(experts.routed, experts.d_ffn, width, dtype)
         self.shared = shared
@@ -88,14 +97,14 @@ class Mixture(nn.Module):
 
     def route(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
         """Gates, float32, and experts of each token: [T, k] each."""
-        return self.gates(self.router(x_TD).float().softmax(dim=-1))
+        score_TE = self.router(x_TD).float()
+        if self.correction is None:
+            return self.gates(score_TE.softmax(dim=-1))
+        return gates(self.experts, score_TE.sigmoid(), self.correction.weight.float())
 
     def gates(self, share_TE: Tensor) -> tuple[Tensor, Tensor]:
         """The same, from what share each expert has of a token."""
-        gate_Tk, chosen_Tk = share_TE.topk(self.experts.top_k, dim=-1)
-        if self.experts.normalised:
-            gate_Tk = gate_Tk / gate_Tk.sum(dim=-1, keepdim=True)
-        return gate_Tk, chosen_Tk
+        return gates(self.experts, share_TE, None)
 
     def mixed(self, x_TD: Tensor, gate_Tk: Tensor, chosen_Tk: Tensor) -> Tensor:
         """Σ gate · expert(x) over the chosen experts: [T, D]."""
@@ -147,6 +156,31 @@ class Mixture(nn.Module):
         hidden_ETF = _gated(torch.bmm(x_ETD, self.gate_up.each()))
         y_ETD = torch.bmm(hidden_ETF, self.down.each())
         return (y_ETD * gate_TE.T.unsqueeze(2)).sum(dim=0)
+
+
+def gates(experts: Experts, share_TE: Tensor, correction_E: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Gates and experts of each token, [T, k] each, from how much it wants each expert."""
+    if correction_E is None:
+        gate_Tk, chosen_Tk = share_TE.topk(experts.top_k, dim=-1)
+    else:
+        wanted_TE = in_best_groups(experts, share_TE + correction_E)
+        chosen_Tk = wanted_TE.topk(experts.top_k, dim=-1).indices
+        gate_Tk = share_TE.gather(1, chosen_Tk)
+    if experts.normalised:
+        gate_Tk = gate_Tk / gate_Tk.sum(dim=-1, keepdim=True)
+    return (gate_Tk if experts.scale == 1.0 else gate_Tk * experts.scale), chosen_Tk
+
+
+def in_best_groups(experts: Experts, wanted_TE: Tensor) -> Tensor:
+    """The same, minus infinity for experts outside of a token's best groups."""
+    if experts.groups == 1:
+        return wanted_TE
+    wanted_TGe = wanted_TE.view(len(wanted_TE), experts.groups, -1)
+    pair_TG = wanted_TGe.topk(2, dim=-1).values.sum(dim=-1)
+    best_Tg = pair_TG.topk(experts.top_groups, dim=-1).indices
+    group_G = torch.arange(experts.groups, device=wanted_TE.device)
+    open_TG = (best_Tg.unsqueeze(2) == group_G).any(dim=1)
+    return wanted_TGe.masked_fill(~open_TG.unsqueeze(2), -torch.inf).view_as(wanted_TE)
 
 
 def product_form(x: Tensor, assignments: int, experts: int, static: bool = False) -> str:

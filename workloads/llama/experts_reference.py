@@ -28,17 +28,27 @@ def mixture(
     one that does not exist.
     """
     score_TE = (x_TD @ layer["ffn.router.weight"].T).float()
-    best_Tk, right_Tk = score_TE.topk(experts.top_k, dim=1)
-    taken_Tk = right_Tk if chosen_Tk is None else chosen_Tk.long().clamp(0, experts.routed - 1)
+    wanted_TE = score_TE
+    if experts.corrected:
+        wanted_TE = score_TE.sigmoid() + layer["ffn.correction.weight"].float()
+    if chosen_Tk is None:
+        closed_TE = ~_open(experts, wanted_TE, None)
+        taken_Tk = wanted_TE.masked_fill(closed_TE, -math.inf).topk(experts.top_k, dim=1).indices
+    else:
+        taken_Tk = chosen_Tk.long().clamp(0, experts.routed - 1)
     score_Tk = score_TE.gather(1, taken_Tk)
-    regret_T = (best_Tk.sum(dim=1) - score_Tk.sum(dim=1)) / score_TE.std(dim=1)
+    regret_T = _regret(experts, wanted_TE, taken_Tk) / wanted_TE.std(dim=1)
     if chosen_Tk is not None:
         in_order = chosen_Tk.sort(dim=1).values
         twice_T = (in_order[:, 1:] == in_order[:, :-1]).any(dim=1)
         regret_T = regret_T.masked_fill(twice_T | (chosen_Tk != taken_Tk).any(dim=1), math.inf)
-    gate_Tk = (score_Tk - score_TE.logsumexp(dim=1, keepdim=True)).exp()
+    if experts.corrected:
+        gate_Tk = 1 / (1 + (-score_Tk).exp())
+    else:
+        gate_Tk = (score_Tk - score_TE.logsumexp(dim=1, keepdim=True)).exp()
     if experts.normalised:
         gate_Tk = gate_Tk / gate_Tk.sum(dim=1, keepdim=True)
+    gate_Tk = gate_Tk * experts.scale
     y_TD = torch.zeros_like(x_TD)
     gate_up, down = (layer[f"ffn.{name}.weight"] for name in ("gate_up", "down"))
     two_F, D = 2 * experts.d_ffn, x_TD.shape[1]
@@ -50,6 +60,40 @@ def mixture(
         shared = (layer[f"ffn.shared.{name}.weight"] for name in ("gate_up", "down"))
         y_TD = y_TD + swiglu(x_TD, *shared)
     return y_TD, regret_T
+
+
+def _regret(experts: Experts, wanted_TE: Tensor, taken_Tk: Tensor) -> Tensor:
+    """By how much a token's experts are wanted less than the best of the groups that they are of;
+    and these groups less than the best groups. Infinite where they are of too many."""
+    open_TE = _open(experts, wanted_TE, taken_Tk)
+    best_Tk = wanted_TE.masked_fill(~open_TE, -math.inf).topk(experts.top_k, dim=1).values
+    regret_T = best_Tk.sum(dim=1) - wanted_TE.gather(1, taken_Tk).sum(dim=1)
+    if experts.groups == 1:
+        return regret_T
+    pair_TG = _pairs(experts, wanted_TE)
+    open_TG = open_TE.view(len(open_TE), experts.groups, -1).any(dim=2)
+    best_Tg = pair_TG.topk(experts.top_groups, dim=1).values
+    regret_T = regret_T + best_Tg.sum(dim=1) - (pair_TG * open_TG).sum(dim=1)
+    return regret_T.masked_fill(open_TG.sum(dim=1) > experts.top_groups, math.inf)
+
+
+def _open(experts: Experts, wanted_TE: Tensor, taken_Tk: Tensor | None) -> Tensor:
+    """Experts of a token's groups: those that it took any of, then the best of the others."""
+    if experts.groups == 1:
+        return torch.ones_like(wanted_TE, dtype=torch.bool)
+    rank_TG = _pairs(experts, wanted_TE).argsort(dim=1, descending=True).argsort(dim=1)
+    size = experts.routed // experts.groups
+    if taken_Tk is not None:
+        took_TG = torch.nn.functional.one_hot(taken_Tk // size, experts.groups).sum(dim=1) > 0
+        rank_TG = torch.where(took_TG, -1, rank_TG).argsort(dim=1, stable=True).argsort(dim=1)
+        return ((rank_TG < experts.top_groups) | took_TG).repeat_interleave(size, dim=1)
+    return (rank_TG < experts.top_groups).repeat_interleave(size, dim=1)
+
+
+def _pairs(experts: Experts, wanted_TE: Tensor) -> Tensor:
+    """How much the two most wanted experts of each group are wanted together: [T, G]."""
+    sorted_TGe = wanted_TE.view(len(wanted_TE), experts.groups, -1).sort(dim=2).values
+    return sorted_TGe[:, :, -2:].sum(dim=2)
 
 
 def swiglu(x_TD: Tensor, gate_up_RD: Tensor, down_DF: Tensor) -> Tensor:

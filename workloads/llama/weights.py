@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from tpubench.workloads._normal_values import PERIOD, normal_values
 from tpubench.workloads.llama.config import Experts, Latent, LlamaConfig
+from tpubench.workloads.llama.experts import gates
 from tpubench.workloads.llama.model import Llama
 from tpubench.workloads.llama.quantized import (
     Held,
@@ -36,6 +37,8 @@ from tpubench.workloads.llama.quantized import (
 Piece = tuple[int, Tensor]
 """First row, and whole rows of one weight."""
 
+CORRECTION_STD = 0.1
+"""Size of what is added to the sigmoids of a router, whose own spread is twice as much."""
 EMBEDDING_STD = 0.02
 """Size of the residual stream. Small enough for the ε of a norm (1e-5) to be seen in it."""
 _SCORE_STD = 2.0
@@ -104,6 +107,8 @@ class Drawn:
             return normal.clone()
         if "norm" in name:
             return 1.0 + _NORM_SPREAD * normal
+        if name.endswith("correction.weight"):
+            return CORRECTION_STD * normal
         if name == "embedding.weight" or name.endswith("bias"):
             return EMBEDDING_STD * normal
         branch = EMBEDDING_STD / math.sqrt(2 * L)
@@ -148,9 +153,11 @@ def gate_size(experts: Experts) -> float:
     a sum of equally large experts is multiplied by."""
     generator = torch.Generator().manual_seed(0)
     scores_TE = torch.randn(4096, experts.routed, generator=generator)
-    gate_Tk = scores_TE.softmax(dim=1).topk(experts.top_k, dim=1).values
-    if experts.normalised:
-        gate_Tk = gate_Tk / gate_Tk.sum(dim=1, keepdim=True)
+    if experts.corrected:
+        correction_E = CORRECTION_STD * torch.randn(experts.routed, generator=generator)
+        gate_Tk, _ = gates(experts, scores_TE.sigmoid(), correction_E)
+    else:
+        gate_Tk, _ = gates(experts, scores_TE.softmax(dim=1), None)
     return math.sqrt(float(gate_Tk.square().sum(dim=1).mean()))
 
 

@@ -30,6 +30,12 @@ from tpubench.workloads.llama.config import decoder
 from tpubench.workloads.llama.experts_config import PRESETS
 from tpubench.workloads.llama_pretrain import LlamaPretrain, model_trained, more_bytes
 
+_PRESETS = {
+    name: config
+    for name, config in PRESETS.items()
+    if config.experts is None or not config.experts.corrected
+}
+"""A correction is moved by how many tokens its expert took, and by no gradient: not yet here."""
 _SUBSETS = {"mixtral-8x7b": 2, "qwen3-30b-a3b": 4, "deepseek-moe-16b": 5, "deepseek-v2-lite": 5}
 """Layers trained unless ``layers`` says otherwise: 45 to 51 GB of weights and optimizer."""
 _BALANCE: Mapping[str, dict[str, int | str]] = {
@@ -50,7 +56,7 @@ class MoePretrain(LlamaPretrain):
     presets: ClassVar = {
         name: f"{config.n_params / 1e9:.3g} B parameters, {config.used_params / 1e9:.3g} B a token"
         + (f"; {_SUBSETS[name]} of {config.n_layers} layers by default" if name in _SUBSETS else "")
-        for name, config in PRESETS.items()
+        for name, config in _PRESETS.items()
     }
     parameters: ClassVar = {
         **LlamaPretrain.parameters,
@@ -73,10 +79,10 @@ class MoePretrain(LlamaPretrain):
         return "cpu-20m", "a size that a CPU ends in seconds; nobody's model"
 
     def shape(self, preset: str) -> Mapping[str, object]:
-        return PRESETS[preset].to_json()
+        return _PRESETS[preset].to_json()
 
     def decoder(self, preset: str) -> Decoder | None:
-        return decoder(preset, PRESETS)
+        return decoder(preset, _PRESETS)
 
     def standard(self, preset: str, accelerator: bool) -> list[dict[str, int | str]]:
         layers: dict[str, int | str] = {
