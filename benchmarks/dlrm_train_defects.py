@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import torch
@@ -239,7 +239,8 @@ def _last_sample_alone(ids: Tensor, bag: Tensor, gradient: Tensor, *rest: Any) -
 
 
 def _other_settings(**settings: float) -> Callable[..., RowMoves]:
-    return lambda *given: row_moves(*given[:5], replace(SETTINGS, **settings))
+    other, plain = replace(SETTINGS, **settings), cast("Callable[..., RowMoves]", row_moves)
+    return lambda *given: plain(*given[:-1], other)
 
 
 def _plain_descent(*given: Any) -> RowMoves:

@@ -123,9 +123,9 @@ def an_expert_of_a_closed_group(step: LlamaStep) -> None:
 
 
 DEFECTS: dict[str, Defect] = {
-    "correction in the gates too": correction_in_the_gates_too,
-    "no correction": no_correction,
-    "correction before the sigmoid": correction_before_the_sigmoid,
+    "bias in the gates too": correction_in_the_gates_too,
+    "no bias": no_correction,
+    "bias before the sigmoid": correction_before_the_sigmoid,
     "softmax for sigmoid": softmax_for_sigmoid,
     "no group limit": _other(groups=1),
     "one group more": _other(top_groups=3),

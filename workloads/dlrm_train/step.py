@@ -14,7 +14,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tpubench.suite.workload import DTYPES, Case, Device, Mark, Step
 from tpubench.workloads._normal_values import PERIOD, normal_values
-from tpubench.workloads.dlrm_train.model import AdagradSettings, TrainedDlrm, adagrad, row_moves
+from tpubench.workloads.dlrm_train.model import (
+    AdagradSettings,
+    Shifted,
+    TrainedDlrm,
+    adagrad,
+    row_moves,
+)
 from tpubench.workloads.forward.step import drawn
 from tpubench.workloads.forward.weights import filled
 
@@ -59,13 +65,12 @@ class DlrmTrainStep(Step):
         self.given = self.on_host.to(where)
         self.model = initial_model(workload, case, where)
         self.model.lookup.table = initial_table(sizes, case.number("seed"), where)
-        self.module = self.model
         self.squares_RW = torch.zeros_like(self.model.lookup.table)
         self.slot_R = torch.zeros(len(self.squares_RW), dtype=torch.int32, device=where)
         self.bag_I = bag_of_each(sizes).to(where)
         self.optimizer = adagrad(self.model.parameters(), SETTINGS)
-        width = sizes.width * len(sizes.rows)
-        self.shift_BP = torch.zeros(case.number("batch"), width, device=where, requires_grad=True)
+        shifted = Shifted(self.model, case.number("batch"), sizes.width * len(sizes.rows))
+        self.module, self.shift_BP = shifted, shifted.shift
         self.losses: list[Tensor] = []
         """Loss of each pass, on the device."""
 
@@ -78,7 +83,8 @@ class DlrmTrainStep(Step):
     def loss_and_gradients(self) -> Tensor:
         """The loss; gradients are left in the parameters and, of the tables' sums, in the shift."""
         given = self.given
-        loss: Tensor = self.model(given.dense, given.ids, given.labels, self.shift_BP)
+        assert self.module is not None
+        loss: Tensor = self.module(given.dense, given.ids, given.labels)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().clone()  # the next replay writes into its own
 
