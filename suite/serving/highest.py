@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tpubench.suite.serving.figures import Figures
 from tpubench.suite.serving.load import Load, Plain
 from tpubench.suite.serving.rows import Measured
+from tpubench.suite.serving.slo import Slo
 
 if TYPE_CHECKING:
     from tpubench.suite.serving.run import Bench
@@ -24,6 +25,9 @@ CLOSE = 1.1
 _MOST_STEPS = 12
 _ALONE = 16
 """Requests, one after another, from which the first rate is taken."""
+_LOWEST = 1 / 16
+"""Of the rate at which requests would follow one another: below it hardly two are ever in flight,
+and a level that is missed there is missed by requests alone."""
 _DIGITS = 3
 
 
@@ -32,10 +36,10 @@ def search(bench: Bench) -> None:
     (base,) = bench.plan.loads
     alone = replace(base, concurrency=1, requests=min(base.requests, _ALONE))
     e2e_s = bench.measure(alone, 0).values.get("e2e_s")
-    if e2e_s is None:
+    if e2e_s is None or _missed_alone(bench):
         return
     kept, missed = 0.0, math.inf
-    rate = _rounded(1 / e2e_s)
+    first = rate = _rounded(1 / e2e_s)
     for _ in range(_MOST_STEPS):
         if keeps(bench, bench.measure(replace(base, request_rate=rate), 0)):
             kept = max(kept, rate)
@@ -44,7 +48,7 @@ def search(bench: Bench) -> None:
         if kept and missed <= CLOSE * kept:
             break
         rate = _rounded(_next(kept, missed))
-        if rate in (kept, missed):
+        if rate in (kept, missed) or rate < _LOWEST * first:
             break
     if kept:
         for repetition in range(1, bench.plan.repeats):
@@ -96,6 +100,11 @@ def is_answered(bench: Bench) -> bool:
 def missed(bench: Bench) -> str | None:
     """That no rate kept the service level, in a line; None where one did, or none was asked."""
     rates = _rates(bench)
+    if alone := _missed_alone(bench):
+        return (
+            f"no rate keeps {bench.plan.slo}: of requests one after another, {', '.join(alone)};"
+            f" what was measured is kept in run {bench.plan.run_id}"
+        )
     if not bench.plan.slo.goals or not rates or is_answered(bench):
         return None
     lowest = min(rates, key=_rate)
@@ -103,6 +112,20 @@ def missed(bench: Bench) -> str | None:
         f"no rate tried keeps {bench.plan.slo}: at {_rate(lowest):g} requests/s, the lowest,"
         f" {_why_not(bench, lowest)}; what was measured is kept in run {bench.plan.run_id}"
     )
+
+
+def _missed_alone(bench: Bench) -> list[str]:
+    """What half of the requests miss even one after another, in a search; then no rate keeps it."""
+    if not bench.plan.searches:
+        return []
+    halves = Slo(goals=tuple(replace(goal, percentile="p50") for goal in bench.plan.slo.goals))
+    return [
+        f"the median {words}"
+        for load, (first, *_) in bench.done.items()
+        if load.concurrency is not None and first.status == "ok"
+        for words in halves.missed(first.values)
+        if "not known" not in words
+    ]
 
 
 def _rates(bench: Bench) -> list[Load]:

@@ -128,9 +128,26 @@ def test_a_level_that_is_never_kept_is_said_with_the_lowest_rate(tmp_path: Path)
     assert highest.keep(found) == []
     said = highest.missed(found) or ""
     lowest = min(found.tried)
-    assert lowest < 0.01
+    assert lowest == 1 / ALONE_S / 16 and len(found.tried) == 5, (
+        "lower is of no use, and takes days"
+    )
     assert said.startswith(f"no rate tried keeps ttft_p90=2: at {lowest:g} requests/s, the lowest,")
     assert "ttft_p90_s 3 s, limit 2 s" in said
+
+
+def test_a_level_that_requests_alone_do_not_keep_is_not_looked_for(tmp_path: Path) -> None:
+    class Slow(Scripted):
+        def _measured(self, load: Load, repetition: int) -> Measured:
+            assert load.concurrency == 1
+            return measured(2.5)
+
+    found = bench(capacity(1.0), tmp_path)
+    slow = Slow(plan=found.plan, context=found.context, where=tmp_path, observe=lambda event: None)
+    highest.search(slow)
+    assert highest.keep(slow) == []
+    assert (highest.missed(slow) or "").startswith(
+        "no rate keeps ttft_p90=2: of requests one after another, the median ttft_s 2.5 s, limit 2"
+    )
 
 
 def test_a_generator_that_is_late_bounds_the_answer_and_is_named(tmp_path: Path) -> None:
