@@ -135,6 +135,28 @@ def test_a_level_that_is_never_kept_is_said_with_the_lowest_rate(tmp_path: Path)
     assert "ttft_p90_s 3 s, limit 2 s" in said
 
 
+def test_it_starts_at_half_of_what_a_crowd_gets(tmp_path: Path) -> None:
+    """From one request at a time the way up takes the longest loads of all."""
+
+    class Crowded(Scripted):
+        def _measured(self, load: Load, repetition: int) -> Measured:
+            if load.concurrency in {None, 1}:
+                return super()._measured(load, repetition)
+            assert (load.concurrency, load.requests) == (16, 64)
+            crowd = Figures(samples={"requests_s": [44.0]}, reasons={})
+            return Measured(status="ok", figures=crowd)
+
+    found = bench(capacity(40.0), tmp_path)
+    crowded = Crowded(
+        plan=found.plan, context=found.context, where=tmp_path, observe=lambda event: None
+    )
+    crowded.answer, crowded.tried = found.answer, []
+    highest.search(crowded)
+    assert crowded.tried[0] == 22.0
+    assert 39.5 / highest.CLOSE <= crowded.tried[-1] <= 39.5
+    assert highest.missed(crowded) is None
+
+
 def test_a_level_that_requests_alone_do_not_keep_is_not_looked_for(tmp_path: Path) -> None:
     class Slow(Scripted):
         def _measured(self, load: Load, repetition: int) -> Measured:
