@@ -49,8 +49,8 @@ SMALL = {
 def cases_of(name: str, **more: list[str]) -> list[Case]:
     workload = registry.workload(name)
     preset, overrides = SMALL.get(name, (workload.default_preset(False)[0], {}))
-    found = workload.cases(preset, {**overrides, **more})
-    return [workload.prepare(case, Weights()) for case in found]
+    cases = workload.cases(preset, {**overrides, **more})
+    return [workload.prepare(case, Weights()) for case in cases]
 
 
 def execute(case: Case, backend: str = "fake", mode: str | None = None) -> Outcome:
@@ -155,9 +155,9 @@ def test_its_definition_is_hashed(name: str) -> None:
 
 @pytest.mark.parametrize("name", registry.backends())
 def test_a_backend_says_whether_it_can_run_and_how_to_get_it(name: str) -> None:
-    found = registry.backend(name).probe()
-    assert found.detail
-    assert found.available or found.fix
+    probed = registry.backend(name).probe()
+    assert probed.detail
+    assert probed.available or probed.fix
 
 
 RUNNABLE = [

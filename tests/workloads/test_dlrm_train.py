@@ -42,9 +42,9 @@ CAUGHT_BY = {
 
 
 def workload() -> DlrmTrain:
-    found = registry.workload("dlrm-train")
-    assert isinstance(found, DlrmTrain)
-    return found
+    standard = registry.workload("dlrm-train")
+    assert isinstance(standard, DlrmTrain)
+    return standard
 
 
 def of_preset(preset: str, **settings: int | str) -> Case:

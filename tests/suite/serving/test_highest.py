@@ -93,29 +93,29 @@ def bench(answer: Answer, store: Path, repeats: int = 3) -> Scripted:
         price=None,
         git=fingerprint.GitState(sha=None, dirty=None),
     )
-    found = Scripted(plan=plan, context=context, where=store, observe=lambda event: None)
-    found.answer, found.tried = answer, []
-    return found
+    scripted = Scripted(plan=plan, context=context, where=store, observe=lambda event: None)
+    scripted.answer, scripted.tried = answer, []
+    return scripted
 
 
 @pytest.mark.parametrize("most", [0.7, 2.5, 3.0, 37.0, 900.0])
 def test_the_highest_rate_that_keeps_the_level_is_found(most: float, tmp_path: Path) -> None:
     """ttft is 2 s at ``most`` − 0.5: the last rate that keeps it."""
-    found = bench(capacity(most), tmp_path)
-    highest.search(found)
-    (note,) = highest.keep(found)
-    best = {row.value for row in found.rows if row.metric == "slo_req_s"}
+    searched = bench(capacity(most), tmp_path)
+    highest.search(searched)
+    (note,) = highest.keep(searched)
+    best = {row.value for row in searched.rows if row.metric == "slo_req_s"}
     assert len(best) == 1
     (rate,) = best
     assert rate is not None
     true = most - 0.5
     assert true / highest.CLOSE <= rate <= true
-    assert found.tried.count(rate) == 3, "it is repeated, for an interval"
-    assert len(found.tried) <= 12 + 2
+    assert searched.tried.count(rate) == 3, "it is repeated, for an interval"
+    assert len(searched.tried) <= 12 + 2
     assert note.startswith(f"{rate:g} requests/s keep ttft_p90=2; ")
     assert "did not: ttft_p90_s" in note
-    assert highest.missed(found) is None
-    chip = [row for row in found.rows if row.metric == "goodput_tok_s_per_chip"]
+    assert highest.missed(searched) is None
+    chip = [row for row in searched.rows if row.metric == "goodput_tok_s_per_chip"]
     answer = [row for row in chip if '"load":"slo"' in row.params]
     assert len(answer) == 3
     assert all("request_rate" not in row.params for row in answer)
@@ -123,12 +123,12 @@ def test_the_highest_rate_that_keeps_the_level_is_found(most: float, tmp_path: P
 
 
 def test_a_level_that_is_never_kept_is_said_with_the_lowest_rate(tmp_path: Path) -> None:
-    found = bench(lambda rate: measured(3.0), tmp_path)
-    highest.search(found)
-    assert highest.keep(found) == []
-    said = highest.missed(found) or ""
-    lowest = min(found.tried)
-    assert lowest == 1 / ALONE_S / 16 and len(found.tried) == 5, (
+    searched = bench(lambda rate: measured(3.0), tmp_path)
+    highest.search(searched)
+    assert highest.keep(searched) == []
+    said = highest.missed(searched) or ""
+    lowest = min(searched.tried)
+    assert lowest == 1 / ALONE_S / 16 and len(searched.tried) == 5, (
         "lower is of no use, and takes days"
     )
     assert said.startswith(f"no rate tried keeps ttft_p90=2: at {lowest:g} requests/s, the lowest,")
@@ -146,11 +146,11 @@ def test_it_starts_at_half_of_what_a_crowd_gets(tmp_path: Path) -> None:
             crowd = Figures(samples={"requests_s": [44.0]}, reasons={})
             return Measured(status="ok", figures=crowd)
 
-    found = bench(capacity(40.0), tmp_path)
+    searched = bench(capacity(40.0), tmp_path)
     crowded = Crowded(
-        plan=found.plan, context=found.context, where=tmp_path, observe=lambda event: None
+        plan=searched.plan, context=searched.context, where=tmp_path, observe=lambda event: None
     )
-    crowded.answer, crowded.tried = found.answer, []
+    crowded.answer, crowded.tried = searched.answer, []
     highest.search(crowded)
     assert crowded.tried[0] == 22.0
     assert 39.5 / highest.CLOSE <= crowded.tried[-1] <= 39.5
@@ -163,8 +163,10 @@ def test_a_level_that_requests_alone_do_not_keep_is_not_looked_for(tmp_path: Pat
             assert load.concurrency == 1
             return measured(2.5)
 
-    found = bench(capacity(1.0), tmp_path)
-    slow = Slow(plan=found.plan, context=found.context, where=tmp_path, observe=lambda event: None)
+    searched = bench(capacity(1.0), tmp_path)
+    slow = Slow(
+        plan=searched.plan, context=searched.context, where=tmp_path, observe=lambda event: None
+    )
     highest.search(slow)
     assert highest.keep(slow) == []
     assert (highest.missed(slow) or "").startswith(
@@ -174,11 +176,11 @@ def test_a_level_that_requests_alone_do_not_keep_is_not_looked_for(tmp_path: Pat
 
 def test_a_generator_that_is_late_bounds_the_answer_and_is_named(tmp_path: Path) -> None:
     late = Measured(status="invalid", reason="the generator was late: p90 9 ms")
-    found = bench(lambda rate: late if rate > 6 else measured(0.1), tmp_path)
-    highest.search(found)
-    (note,) = highest.keep(found)
+    searched = bench(lambda rate: late if rate > 6 else measured(0.1), tmp_path)
+    highest.search(searched)
+    (note,) = highest.keep(searched)
     assert "did not: the generator was late" in note
-    (rate,) = {row.value for row in found.rows if row.metric == "slo_req_s"}
+    (rate,) = {row.value for row in searched.rows if row.metric == "slo_req_s"}
     assert rate is not None and 6 / highest.CLOSE <= rate <= 6
 
 
@@ -190,20 +192,20 @@ def test_a_repetition_that_misses_takes_the_rate_back(tmp_path: Path) -> None:
         seen[rate] = seen.get(rate, 0) + 1
         return measured(9.0 if rate > 7 or seen[rate] == 3 else 0.1)
 
-    found = bench(answer, tmp_path)
-    highest.search(found)
-    (note,) = highest.keep(found)
+    searched = bench(answer, tmp_path)
+    highest.search(searched)
+    (note,) = highest.keep(searched)
     kept = float(note.split()[0])
     assert kept < max(rate for rate, count in seen.items() if count == 3)
 
 
 def test_a_search_stops_after_so_many_steps(tmp_path: Path) -> None:
-    found = bench(lambda rate: measured(0.1), tmp_path, repeats=1)
-    highest.search(found)
-    assert len(found.tried) == 12
-    (note,) = highest.keep(found)
+    searched = bench(lambda rate: measured(0.1), tmp_path, repeats=1)
+    highest.search(searched)
+    assert len(searched.tried) == 12
+    (note,) = highest.keep(searched)
     assert note.endswith("no higher rate was tried")
-    assert not math.isinf(max(found.tried))
+    assert not math.isinf(max(searched.tried))
 
 
 def test_a_server_that_cannot_be_measured_alone_ends_the_search(tmp_path: Path) -> None:
@@ -211,9 +213,9 @@ def test_a_server_that_cannot_be_measured_alone_ends_the_search(tmp_path: Path) 
         def _measured(self, load: Load, repetition: int) -> Measured:
             return Measured(status="invalid", reason="1 of 20 requests failed: HTTP 503 (1)")
 
-    found = bench(capacity(1.0), tmp_path)
+    searched = bench(capacity(1.0), tmp_path)
     broken = Broken(
-        plan=found.plan, context=found.context, where=tmp_path, observe=lambda event: None
+        plan=searched.plan, context=searched.context, where=tmp_path, observe=lambda event: None
     )
     highest.search(broken)
     assert (broken.failed, highest.keep(broken)) == (1, [])
