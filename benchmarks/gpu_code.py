@@ -187,7 +187,7 @@ def machine_code(code: str) -> str:
         kernel = getattr(load(source, folder), name)
         config, meta = kernel.configs[0], kernel.triton_meta
         signature = {**meta["signature"], **dict.fromkeys(config.kwargs, "constexpr")}
-        made = triton.compile(
+        compiled = triton.compile(
             ASTSource(
                 fn=kernel.fn,
                 signature=signature,
@@ -197,7 +197,7 @@ def machine_code(code: str) -> str:
             target=_Target().get_current_target(),
             options={"num_warps": config.num_warps, "num_stages": config.num_stages},
         )
-    return f"{len(made.asm['cubin'])} bytes, {made.metadata.shared} bytes of shared memory"
+    return f"{len(compiled.asm['cubin'])} bytes, {compiled.metadata.shared} bytes of shared memory"
 
 
 def interpret(path: str) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _TABLE = "lookup.table"
 
 
-class TracedStep(nn.Module):
+class TracedDlrmStep(nn.Module):
     """One training step as a module: a batch in, the mean loss out.
 
     A call advances the buffers: ``weight.NAME`` and ``square.NAME`` of layers, ``table.rows`` and
@@ -105,4 +105,4 @@ def program(workload: DlrmTrain, case: Case) -> Program:
             torch.empty(batch),
         )
         bag_I = torch.empty(sum(sizes.hot), dtype=torch.int64)
-    return Program(module=TracedStep(model, bag_I, given), inputs=given)
+    return Program(module=TracedDlrmStep(model, bag_I, given), inputs=given)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tpubench.workloads.dlrm.model import bags, formula
 from tpubench.workloads.dlrm_train.model import AdagradSettings, TrainedDlrm
-from tpubench.workloads.dlrm_train.step import Batch
+from tpubench.workloads.dlrm_train.step import ClickBatch
 
 _SAMPLES_AT_ONCE = 2048
 
@@ -50,7 +50,7 @@ def taken(ids_BI: Tensor, hot: list[int]) -> Taken:
 
 
 def gradients(
-    weights: Mapping[str, Tensor], rows_UW: Tensor, taken: Taken, batch: Batch
+    weights: Mapping[str, Tensor], rows_UW: Tensor, taken: Taken, batch: ClickBatch
 ) -> Gradients:
     """At these weights and rows, some samples after others."""
     live = {name: value.detach().requires_grad_() for name, value in weights.items()}
@@ -72,7 +72,7 @@ def gradients(
 
 
 @torch.no_grad()
-def loss(weights: Mapping[str, Tensor], rows_UW: Tensor, taken: Taken, batch: Batch) -> float:
+def loss(weights: Mapping[str, Tensor], rows_UW: Tensor, taken: Taken, batch: ClickBatch) -> float:
     """The loss alone."""
     total = 0.0
     for first in range(0, len(batch.labels), _SAMPLES_AT_ONCE):
@@ -82,7 +82,7 @@ def loss(weights: Mapping[str, Tensor], rows_UW: Tensor, taken: Taken, batch: Ba
     return total / len(batch.labels)
 
 
-def as_written(model: TrainedDlrm, rows_UW: Tensor, taken: Taken, batch: Batch) -> Gradients:
+def as_written(model: TrainedDlrm, rows_UW: Tensor, taken: Taken, batch: ClickBatch) -> Gradients:
     """What the model itself gives on the host, uncompiled, in the precision that it computes in."""
     model.lookup.table = rows_UW
     width = rows_UW.shape[1] * len(taken.hot)
@@ -118,7 +118,9 @@ def of_rows(pooled_BP: Tensor, taken: Taken, chosen: Tensor) -> Tensor:
     return summed.index_add(0, at[sample, place], each_BTW[sample, bag_I[place]])
 
 
-def _summed(weights: Mapping[str, Tensor], pooled_BP: Tensor, batch: Batch, part: slice) -> Tensor:
+def _summed(
+    weights: Mapping[str, Tensor], pooled_BP: Tensor, batch: ClickBatch, part: slice
+) -> Tensor:
     logits_B = formula(weights, batch.dense[part].float(), pooled_BP).squeeze(1)
     return F.binary_cross_entropy_with_logits(logits_B, batch.labels[part], reduction="sum")
 

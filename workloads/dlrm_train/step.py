@@ -32,7 +32,7 @@ SETTINGS = AdagradSettings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class ClickBatch:
     """What a step is given.
 
     dense: features in the precision of the arithmetic, [B, D]. ids: rows, numbered through all
@@ -43,8 +43,8 @@ class Batch:
     ids: Tensor
     labels: Tensor
 
-    def to(self, device: str) -> Batch:
-        return Batch(
+    def to(self, device: str) -> ClickBatch:
+        return ClickBatch(
             dense=self.dense.to(device),
             ids=self.ids.to(device),
             labels=self.labels.to(device),
@@ -128,7 +128,7 @@ class DlrmTrainStep(Step):
         self.barrier()
 
 
-def drawn_batch(workload: DlrmTrain, case: Case) -> Batch:
+def drawn_batch(workload: DlrmTrain, case: Case) -> ClickBatch:
     """The batch of a case, on the CPU: as the forward pass is given, and answers at even odds."""
     sizes, seed = workload.sizes(case), case.number("seed")
     dtype: torch.dtype = getattr(torch, case.dtype)
@@ -136,7 +136,7 @@ def drawn_batch(workload: DlrmTrain, case: Case) -> Batch:
     before = torch.tensor([0, *itertools.accumulate(sizes.rows)])
     generator = torch.Generator().manual_seed(seed + 1)
     labels_B = torch.randint(2, (len(ids_BI),), generator=generator).float()
-    return Batch(dense=dense_BD, ids=ids_BI + before[bag_of_each(sizes)], labels=labels_B)
+    return ClickBatch(dense=dense_BD, ids=ids_BI + before[bag_of_each(sizes)], labels=labels_B)
 
 
 def bag_of_each(sizes: Sizes) -> Tensor:
