@@ -27,6 +27,7 @@ def script(name: str, out: Path, **changes: str) -> subprocess.CompletedProcess[
         env={**os.environ, **REHEARSAL, "OUT": str(out), **changes},
         capture_output=True,
         text=True,
+        errors="replace",  # long lines are cut, perhaps in the midst of a character
         timeout=1800,
         check=False,
     )
