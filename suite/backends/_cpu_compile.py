@@ -134,8 +134,8 @@ def compile_blocks(module: nn.Module) -> None:
 def _kind(block: nn.Module) -> object:
     """Everything that compiled code takes for granted about a block, since nothing guards it.
 
-    The classes inside it, the forms of their tensors, and each of their own attributes: by value
-    where that is plain, else by which object it is.
+    The classes inside it, the forms of their tensors, and each of their own attributes: by form
+    where it is a tensor, by value where that is plain, else by which object it is.
     """
     tensors = [*block.named_parameters(), *block.named_buffers()]
     return (
@@ -150,10 +150,14 @@ _OF_ANY_MODULE = frozenset(vars(nn.Module()))
 
 def _own(module: nn.Module) -> object:
     return tuple(
-        (name, value if _is_plain(value) else id(value))
-        for name, value in vars(module).items()
-        if name not in _OF_ANY_MODULE
+        (name, _form(value)) for name, value in vars(module).items() if name not in _OF_ANY_MODULE
     )
+
+
+def _form(value: object) -> object:
+    if isinstance(value, Tensor):
+        return value.shape, value.dtype
+    return value if _is_plain(value) else id(value)
 
 
 def _is_plain(value: object) -> bool:

@@ -13,6 +13,8 @@ from tpubench.suite import clock_check, facts, registry
 from tpubench.suite.backends import _chips, _cpu_compile, _dynamo
 from tpubench.suite.backends.tpu import Tpu
 from tpubench.suite.job import Outcome
+from tpubench.suite.workload import Weights
+from tpubench.workloads.llama.step import LlamaStep
 
 
 def pci(bus: Path, *ids: tuple[str, str]) -> Path:
@@ -203,6 +205,19 @@ class Uneven(torch.nn.Module):
         for scaled, _ in self.layers:
             x = scaled(x)
         return x
+
+
+def test_all_layers_of_a_decoder_share_one_compiled_function() -> None:
+    """With packed weights too: 30 layers compiled one by one once took 30 times as long."""
+    workload, cpu = registry.workload("llama-infer"), registry.backend("cpu")
+    settings = {"input_len": ["4"], "output_len": ["4"], "dtype": ["float32"]}
+    (case,) = workload.cases("tiny", {**settings, "batch": ["1"]})
+    step = workload.build(workload.prepare(case, Weights()), cpu.open("eager"), Weights())
+    cpu.compile(step, "compiled")
+    before = cpu.recompiles()
+    step.run(lambda *_: None)
+    assert isinstance(step, LlamaStep) and len(step.model.blocks) > 1
+    assert cpu.recompiles() - before == 1
 
 
 def test_blocks_that_differ_in_an_attribute_share_no_compiled_code() -> None:
