@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tpubench.errors import UsageError
 from tpubench.results import labels, select
 from tpubench.results.store import files, iter_rows
 from tpubench.results.sweep_report import SweepReport
-from tpubench.suite import sweep, sweep_spec
+from tpubench.suite import registry, sweep, sweep_spec
 from tpubench.suite.backends.fake import Fake
 
 SPEC = """
@@ -48,6 +49,9 @@ dtype = "float32"
 TWO = SPEC.replace("batch = [1, 2]", "batch = 1")
 
 
+ROOT = Path(__file__).parents[2]
+
+
 def spec(tmp_path: Path, text: str = SPEC) -> sweep_spec.Sweep:
     path = tmp_path / "spec.toml"
     path.write_text(text)
@@ -72,6 +76,14 @@ def test_lists_are_crossed_and_a_cell_keeps_its_id(tmp_path: Path) -> None:
         "tpubench run --workload llama-infer --backend fake --preset tiny --set batch=1"
         " --set input_len=4 --set output_len=3 --repeats 2 --timeout 900 --store s"
     )
+
+
+def test_smoke_has_every_workload() -> None:
+    """It says so of itself, and five were once missing."""
+    spec = tomllib.loads((ROOT / "suite" / "sweeps" / "smoke.toml").read_text(encoding="utf-8"))
+    names = [cell["workload"] for cell in spec["cells"]]
+    swept = {name for one in names for name in ([one] if isinstance(one, str) else one)}
+    assert swept == set(registry.workloads())
 
 
 @pytest.mark.parametrize("name", ["smoke", "standard", "buyer"])
