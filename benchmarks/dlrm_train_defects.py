@@ -14,6 +14,7 @@ from unittest import mock
 import torch
 from limits_defects import rounded
 from llama_defects import around
+from llama_train_defects import loss_read_too_early, stale_loss
 from torch import Tensor, nn
 
 from tpubench.suite import registry
@@ -124,26 +125,6 @@ def _weights_rounded(bits: int) -> Defect:
                 )
 
     return defect
-
-
-def _stale_loss(step: DlrmTrainStep) -> None:
-    """Each pass gives the loss of the one before."""
-    previous = torch.zeros(())
-
-    def run(plain: Callable[..., None], mark: Any) -> None:
-        nonlocal previous
-        plain(mark)
-        previous, step.losses[-1] = step.losses[-1], previous
-
-    around(step, "run", run)
-
-
-def _read_too_early(step: DlrmTrainStep) -> None:
-    def run(plain: Callable[..., None], mark: Any) -> None:
-        plain(mark)
-        step.losses[-1] = torch.full_like(step.losses[-1], float("nan"))
-
-    around(step, "run", run)
 
 
 def _idle(method: str) -> Defect:
@@ -290,8 +271,8 @@ DEFECTS: Mapping[str, Defect] = {
     "answers of another sample": _labels_shifted,
     "half of the batch for all": _half_of_the_batch,
     "loss summed": _loss_summed,
-    "stale loss": _stale_loss,
-    "loss read too early": _read_too_early,
+    "stale loss": stale_loss,
+    "loss read too early": loss_read_too_early,
     "weights with 7 bits (int8)": _weights_rounded(6),
     "weights with 3 bits (fp8)": _weights_rounded(3),
     "gradient of a layer zeroed": _on_gradient("top.0.weight", torch.zeros_like),

@@ -133,7 +133,7 @@ def loss_of_the_first_sequence_alone(step: TrainStep) -> None:
     around(step.model, "forward", forward)
 
 
-def stale_loss(step: TrainStep) -> None:
+def stale_loss(step: Any) -> None:
     """Each pass gives the loss of the one before: a value read too early."""
     previous = torch.zeros(())
 
@@ -145,7 +145,7 @@ def stale_loss(step: TrainStep) -> None:
     around(step, "run", run)
 
 
-def loss_read_too_early(step: TrainStep) -> None:
+def loss_read_too_early(step: Any) -> None:
     """What its memory held before the device came to it."""
 
     def run(plain: Callable[..., None], mark: Any) -> None:

@@ -19,7 +19,7 @@ from tpubench.results.metrics import METRICS, Metric
 from tpubench.results.own_metrics import own
 from tpubench.results.row import Row
 from tpubench.results.statistics import within
-from tpubench.suite import environment, references
+from tpubench.suite import environment
 from tpubench.suite.backend import Backend
 from tpubench.suite.energy import Energy, slowdown
 from tpubench.suite.job import Job, Outcome
@@ -47,25 +47,7 @@ def rows(
     outcome: Outcome,
     peaks: Peaks | None,
 ) -> list[Row]:
-    """Every row of one repetition; where a third party's workload errs, the one that says so."""
-    try:
-        return _rows(context, backend, workload, job, outcome, peaks)
-    except references.ERRS as error:
-        why = references.blamed(error)
-        if why is None or outcome.status != "ok":
-            raise
-        failed = replace(outcome, status="failed", reason=why)
-        return _rows(context, backend, workload, job, failed, peaks)
-
-
-def _rows(
-    context: RunContext,
-    backend: Backend,
-    workload: Workload,
-    job: Job,
-    outcome: Outcome,
-    peaks: Peaks | None,
-) -> list[Row]:
+    """Every row of one repetition."""
     samples: dict[str, list[float]] = {}
     missing: dict[str, str] = {}
     peaks = in_use(peaks, outcome.description)

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from tpubench.results import fingerprint, store
 from tpubench.results.calibration import as_calibration
 from tpubench.results.events import Event, Generated, Observer
 from tpubench.results.row import Row
-from tpubench.suite import calibration, facts, ranks, registry
+from tpubench.suite import calibration, facts, ranks, references, registry
 from tpubench.suite.job import Job, Outcome
 from tpubench.suite.launch import Ended, run_jobs
 from tpubench.suite.peaks import data_sheet
@@ -181,7 +182,15 @@ class Rounds:
         peaks = data_sheet(outcome.device) if outcome.device else None
         if own and peaks is None and self.memory is not None:
             peaks = calibration.peaks(self.best, self.memory.source)
-        rows = facts.rows(context, plan.backend, workload, job, outcome, peaks)
+        rows_of = partial(facts.rows, context, plan.backend, workload, job, peaks=peaks)
+        try:
+            rows = rows_of(outcome=outcome)
+        except references.ERRS as error:  # a third party's workload; its case fails, and no other
+            why = references.blamed(error)
+            if why is None or outcome.status != "ok":
+                raise
+            outcome = replace(outcome, status="failed", reason=why)
+            rows = rows_of(outcome=outcome)
         if not own:
             rows = [as_calibration(row) for row in rows]
             self._remember(case, rows)

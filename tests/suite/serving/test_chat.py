@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import mock_server
 import pytest
-from command_line import Call, caller
+from command_line import Call
 
 from tpubench.errors import RunFailedError, UsageError
 from tpubench.suite import registry
-from tpubench.suite.serving import chat, generator, server
+from tpubench.suite.serving import chat, server
 from tpubench.suite.serving.endpoint import AUTO, CHAT, COMPLETIONS, Endpoint
 from tpubench.suite.serving.load import Ask, Load
 
@@ -22,22 +21,6 @@ TIMING = {"ttft_s": 1.0, "itl_s": 0.005}
 SERVICE = registry.services()["llama-serve"]
 ASK = Ask(prompt=tuple(range(1000, 1016)), output_len=2)
 ONLY_CHAT, ONLY_COMPLETIONS = ("chat", "models"), ("completions", "models")
-
-
-@pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Call:
-    monkeypatch.setenv("TPUBENCH_STORE", str(tmp_path / "store"))
-    return caller(monkeypatch, capfd)
-
-
-@pytest.fixture
-def aiperf() -> None:
-    try:
-        generator.find()
-    except RunFailedError:
-        pytest.skip("AIPerf is not installed: make serve-env builds its environment")
 
 
 def ready(wanted: str, **behaviour: Any) -> server.Server:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import mock_server
 import pytest
-from command_line import Call, caller
+from command_line import Call
 
-from tpubench.errors import RunFailedError, UsageError
+from tpubench.errors import UsageError
 from tpubench.suite.serving import generator, key, server
 
 SECRET, VARIABLE = "sk-7Qm2vX-not-to-be-seen", "MY_SERVER_KEY"
@@ -21,21 +21,10 @@ LOAD = ("run", "--workload", "llama-serve", "--preset", "tiny", "--set", "concur
 
 
 @pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Call:
-    monkeypatch.setenv("TPUBENCH_STORE", str(tmp_path / "store"))
+def call(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv(VARIABLE, SECRET)
-    return caller(monkeypatch, capfd)
-
-
-@pytest.fixture
-def aiperf() -> None:
-    try:
-        generator.find()
-    except RunFailedError:
-        pytest.skip("AIPerf is not installed: make serve-env builds its environment")
+    return call
 
 
 @contextlib.contextmanager

@@ -14,9 +14,9 @@ from typing import Any
 
 import mock_server
 import pytest
-from command_line import Call, caller
+from command_line import Call
 
-from tpubench.errors import RunFailedError, UsageError
+from tpubench.errors import UsageError
 from tpubench.results.metrics import METRICS
 from tpubench.suite import registry
 from tpubench.suite.serving import engine, generator
@@ -25,22 +25,6 @@ LOAD = ("run", "--workload", "llama-serve", "--preset", "tiny")
 QUICK = {"ttft_s": 0.05, "itl_s": 0.005}
 LONG = {"ttft_s": 1.0, "itl_s": 0.005}
 """So long that what a busy machine takes between two requests of a closed loop is little of it."""
-
-
-@pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Call:
-    monkeypatch.setenv("TPUBENCH_STORE", str(tmp_path / "store"))
-    return caller(monkeypatch, capfd)
-
-
-@pytest.fixture
-def aiperf() -> None:
-    try:
-        generator.find()
-    except RunFailedError:
-        pytest.skip("AIPerf is not installed: make serve-env builds its environment")
 
 
 def document(out: str) -> dict[str, Any]:
