@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tpubench.suite.reference_cache import ReferenceCache
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
@@ -17,6 +19,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> ReferenceCache:
+    """References that the tests of a file compute once."""
+    return ReferenceCache(tmp_path_factory.mktemp("references"))
 
 
 @pytest.fixture(scope="session")

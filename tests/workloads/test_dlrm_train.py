@@ -227,11 +227,6 @@ def test_the_sizes_of_mlperf_pass_with_short_tables(tmp_path: Path) -> None:
     assert [check.fault() for check in checks if not check.ok] == []
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> ReferenceCache:
-    return ReferenceCache(tmp_path_factory.mktemp("references"))
-
-
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_defect_is_caught(defect: str, cache: ReferenceCache) -> None:
     checks = outcome(workload(), case(), DEFECTS[defect], cache)

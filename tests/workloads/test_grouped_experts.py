@@ -164,11 +164,6 @@ def test_it_is_not_trained_here() -> None:
     assert {"deepseek-v3", "tiny-grouped"}.isdisjoint(registry.workload("moe-pretrain").presets)
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> ReferenceCache:
-    return ReferenceCache(tmp_path_factory.mktemp("references"))
-
-
 def judged(
     asked: Case, defect: Callable[[LlamaStep], None], cache: ReferenceCache
 ) -> dict[str, Parity]:

@@ -106,11 +106,6 @@ def test_its_shape_is_kept_as_json_and_others_are_as_they_were() -> None:
         assert ("latent" in config.to_json()) == (config.latent is not None)
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> ReferenceCache:
-    return ReferenceCache(tmp_path_factory.mktemp("references"))
-
-
 def judged(
     asked: Case, defect: Callable[[LlamaStep], None], cache: ReferenceCache
 ) -> dict[str, Parity]:

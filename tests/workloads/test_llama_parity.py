@@ -51,11 +51,6 @@ CAUGHT_BY = {
 }
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> ReferenceCache:
-    return ReferenceCache(tmp_path_factory.mktemp("references"))
-
-
 def judged(
     case: Case, defect: Callable[[LlamaStep], None], cache: ReferenceCache
 ) -> dict[str, Parity]:

@@ -184,11 +184,6 @@ def test_what_must_be_held_is_the_base_once_and_the_adapters_four_times() -> Non
     assert workload().memory_bytes(prepared) == pytest.approx(2 * 70.55e9 + 16 * 207e6, rel=0.01)
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> ReferenceCache:
-    return ReferenceCache(tmp_path_factory.mktemp("references"))
-
-
 def judged(case: Case, defect: Any, cache: ReferenceCache) -> dict[str, Parity]:
     return {check.name: check for check in outcome(workload(), case, defect, cache)}
 

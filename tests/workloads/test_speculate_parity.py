@@ -29,11 +29,6 @@ CAUGHT_BY = {
 }
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> ReferenceCache:
-    return ReferenceCache(tmp_path_factory.mktemp("references"))
-
-
 def judged(defect: Defect, cache: ReferenceCache, **settings: int | str) -> dict[str, Parity]:
     small_case = case(DEPTH, WIDTH, **{**SIZES, **settings})
     workload = registry.workload("llama-speculate")
