@@ -63,6 +63,16 @@ def test_two_ranks_answer_as_one_does(tmp_path: Path, mode: str) -> None:
     assert one.rows[-1].parallelism == "none"
 
 
+@pytest.mark.parametrize(
+    "preset", ["tiny", pytest.param("tiny-grouped", marks=pytest.mark.nightly)]
+)
+def test_two_ranks_mix_experts_as_the_reference_does(tmp_path: Path, preset: str) -> None:
+    # With latent attention and a dense first layer too; both ranks must take the same experts.
+    report = run(tmp_path, workload="moe-infer", preset=preset, chips=2)
+    assert (report.failed, report.rows[0].reason) == (0, None)
+    assert {row.parallelism for row in report.rows} == {"tp=2"}
+
+
 def test_throughput_per_chip_counts_every_chip_held(tmp_path: Path) -> None:
     rows = by_metric(run(tmp_path, chips=2))
     total, per_chip = rows["output_tok_s"].samples, rows["output_tok_s_per_chip"].samples
@@ -207,7 +217,12 @@ def test_what_runs_on_one_chip_says_so(tmp_path: Path, asked: dict[str, Any], re
 
 
 @pytest.mark.parametrize(
-    "workload", ["llama-infer", pytest.param("llama-pretrain", marks=pytest.mark.nightly)]
+    "workload",
+    [
+        "llama-infer",
+        pytest.param("moe-infer", marks=pytest.mark.nightly),
+        pytest.param("llama-pretrain", marks=pytest.mark.nightly),
+    ],
 )
 def test_xla_spreads_a_program_over_four_devices(
     workload: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -220,7 +235,7 @@ def test_xla_spreads_a_program_over_four_devices(
     assert (outcome.status, outcome.reason) == ("ok", None)
     assert outcome.parity_error is not None and outcome.parity_error < 1e-4
     assert outcome.chips == 4
-    assert outcome.parallelism == ("tp=4" if workload == "llama-infer" else "fsdp=4")
+    assert outcome.parallelism == ("fsdp=4" if workload == "llama-pretrain" else "tp=4")
 
 
 def test_spmd_holds_every_device_and_refuses_to_count_fewer(tmp_path: Path) -> None:

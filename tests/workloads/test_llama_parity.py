@@ -225,13 +225,13 @@ def test_ranks_hold_their_parts_of_a_checkpoint_and_never_all_of_it(
     rows = whole.blocks[1].attention.qkv.weight[: 2 * N * H]
     held = torch.cat([b.attention.qkv.weight[: N * H] for b in (first, second)])
     assert torch.equal(rows, held)
-    columns = [b.ffn.down.linear.weight for b in (first, second)]
+    columns = [b.ffn.down.part.weight for b in (first, second)]
     assert torch.equal(whole.blocks[1].ffn.down.weight, torch.cat(columns, dim=1))
     if config.mlp_bias:  # each its rows; the output's bias is added once
         F = config.d_ffn // 2
         gate = torch.cat([b.ffn.gate_up.bias[:F] for b in (first, second)])
         assert torch.equal(whole.blocks[1].ffn.gate_up.bias[: 2 * F], gate)
-        down = sum(b.ffn.down.linear.bias for b in (first, second))
+        down = sum(b.ffn.down.part.bias for b in (first, second))
         assert torch.equal(whole.blocks[1].ffn.down.bias, down)
     heads = torch.cat([part.head.linear.weight for part in parts])
     assert torch.equal(heads, theirs.lm_head.weight)

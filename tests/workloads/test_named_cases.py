@@ -70,8 +70,8 @@ def test_every_preset_has_standard_cases_that_it_can_hold(name: str, accelerator
             workload.prepare(case, Weights())
 
 
-def test_experts_are_not_spread_over_chips() -> None:
+def test_experts_are_not_compiled_for_several_chips() -> None:
     workload = registry.workload("moe-infer")
     (case, *_) = workload.cases("mixtral-8x7b", {"batch": ["1"]})
-    with pytest.raises(UsageError, match="moe-infer is not spread over chips yet"):
+    with pytest.raises(UsageError, match="moe-infer is not compiled for several chips yet"):
         workload.program(case, "decode", depth=1, chips=4)

@@ -128,7 +128,7 @@ def test_ranks_hold_exactly_the_values_of_one(kind: str) -> None:
         )
         for rank in range(2)
     ]
-    down = [part.blocks[1].ffn.down.linear for part in parts]
+    down = [part.blocks[1].ffn.down.part for part in parts]
     together = torch.cat([d.weight.float() for d in down], dim=1)
     assert torch.equal(whole.blocks[1].ffn.down.weight.float(), together)
     for d in down:

@@ -1,16 +1,20 @@
 """One rank's share of a Llama: whole heads, a slice of the feed-forward, a slice of the vocabulary.
 
 Tensor parallelism in its usual form: a rank is the same decoder with fewer heads and a narrower
-feed-forward, and what its two row-wise projections give is summed over the ranks. Logits are
-gathered. Every rank takes its part of each weight from one source, piece by piece, so N ranks hold
-exactly the weights of one, and none ever holds a whole model: a checkpoint is mapped, and what one
-rank has read from the disk is in memory for all.
+feed-forward, and what its two row-wise projections give is summed over the ranks. Of a mixture a
+rank holds a slice of every expert: all ranks route alike, and their parts of the mixture are
+summed. What compresses keys and values (latent attention) is whole on each. Logits are gathered.
+Every rank takes its part of each weight from one source, piece by piece, so N ranks hold exactly
+the weights of one, and none ever holds a whole model: a checkpoint is mapped, and what one rank has
+read from the disk is in memory for all.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import accumulate
 from typing import cast
 
 import torch
@@ -20,21 +24,23 @@ from torch.distributed import _functional_collectives as collectives
 
 from tpubench.suite.workload import Device, UsageError
 from tpubench.workloads.llama.config import LlamaConfig
-from tpubench.workloads.llama.model import Attention, Block, FeedForward, Llama
+from tpubench.workloads.llama.division import by_columns, by_rows
+from tpubench.workloads.llama.experts import Mixture
+from tpubench.workloads.llama.model import Block, Llama
 from tpubench.workloads.llama.quantized import Held, QuantizedLinear, quantize, row_scales
 from tpubench.workloads.llama.weights import Piece, Source, shapes
 
 
 class Summed(nn.Module):
-    """A projection of a part of the features, summed over all ranks."""
+    """What is made of a part of the features, summed over all ranks."""
 
-    def __init__(self, linear: nn.Linear | QuantizedLinear) -> None:
+    def __init__(self, part: nn.Module) -> None:
         super().__init__()
-        self.linear = linear
+        self.part = part
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *given: Tensor) -> Tensor:
         assert dist.group.WORLD is not None
-        summed: Tensor = collectives.all_reduce(self.linear(x), "sum", dist.group.WORLD)
+        summed: Tensor = collectives.all_reduce(self.part(*given), "sum", dist.group.WORLD)
         return summed
 
 
@@ -58,15 +64,18 @@ def share(config: LlamaConfig, ranks: int) -> LlamaConfig:
         ("key/value heads", config.n_kv_heads),
         ("heads", config.n_heads),
         ("feed-forward features", config.d_ffn),
+        ("features of an expert", config.experts.d_ffn if config.experts else 0),
         ("vocabulary entries", config.vocab),
     ):
         if count % ranks:
             raise UsageError(f"{count} {what} do not divide among {ranks} chips")
+    experts = config.experts
     return replace(
         config,
         n_heads=config.n_heads // ranks,
         n_kv_heads=config.n_kv_heads // ranks,
         d_ffn=config.d_ffn // ranks,
+        experts=replace(experts, d_ffn=experts.d_ffn // ranks) if experts else None,
     )
 
 
@@ -90,9 +99,12 @@ def build(
                 _fill(model.get_parameter(name), name, config, device, weights)
     _fill(head.weight, "head.weight", config, device, weights)
     for block in cast("list[Block]", list(model.blocks)):
-        attention, ffn = cast(Attention, block.attention), cast(FeedForward, block.ffn)
+        attention, ffn = block.attention, block.ffn
         attention.register_module("out", Summed(attention.out))
-        ffn.register_module("down", Summed(ffn.down))
+        if isinstance(ffn, Mixture):
+            block.register_module("ffn", Summed(ffn))
+        else:
+            ffn.register_module("down", Summed(ffn.down))
     model.register_module("head", Gathered(head))
     return model
 
@@ -138,14 +150,18 @@ def _cut(
     for first, piece in pieces:
         if local is None:
             local = torch.empty(parameter.shape, dtype=parameter.dtype, device=piece.device)
-        start = 0
-        for mine in rows or [range(len(local))]:
-            low, high = max(mine.start, first), min(mine.stop, first + len(piece))
-            if low < high:
-                part = piece[low - first : high - first]
-                to = start + low - mine.start
-                local[to : to + high - low].copy_(part if columns is None else part[:, columns])
-            start += len(mine)
+            held = rows or [range(len(local))]
+            ends = [mine.stop for mine in held]
+            starts = [0, *accumulate(map(len, held))]
+        last = first + len(piece)
+        for index in range(bisect_right(ends, first), len(held)):
+            mine = held[index]
+            if mine.start >= last:
+                break
+            low, high = max(mine.start, first), min(mine.stop, last)
+            part = piece[low - first : high - first]
+            to = starts[index] + low - mine.start
+            local[to : to + high - low].copy_(part if columns is None else part[:, columns])
     assert local is not None
     parameter.copy_(local)
 
@@ -154,16 +170,18 @@ def _part(
     name: str, config: LlamaConfig, rank: int, ranks: int
 ) -> tuple[list[range] | None, slice | None]:
     """Which rows and which columns of a whole weight this rank holds; None is all of them."""
-    queries, keys = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
-    if ".attention.qkv." in name:
-        return _rows([queries, keys, keys], rank, ranks), None
-    if ".ffn.gate_up." in name:
-        return _rows([config.d_ffn, config.d_ffn], rank, ranks), None
     if name == "head.weight":
         return _rows([config.vocab], rank, ranks), None
-    for end, width in (("attention.out.weight", queries), ("ffn.down.weight", config.d_ffn)):
-        if name.endswith(end):
-            return None, slice(rank * width // ranks, (rank + 1) * width // ranks)
+    if not name.startswith("blocks."):
+        return None, None
+    _, number, rest = name.split(".", 2)
+    projection, _, kind = rest.rpartition(".")
+    rows = by_rows(config, int(number)).get(projection)
+    if rows is not None:
+        return _rows(rows, rank, ranks), None
+    width = by_columns(config, int(number)).get(projection)
+    if width is not None and kind == "weight":
+        return None, slice(rank * width // ranks, (rank + 1) * width // ranks)
     return None, None
 
 

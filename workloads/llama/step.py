@@ -12,9 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tpubench.suite.workload import Case, Device, Mark, Step, Weights, Window
 from tpubench.workloads.llama.config import LlamaConfig
+from tpubench.workloads.llama.division import by_columns, by_rows
+from tpubench.workloads.llama.experts import Stacked
 from tpubench.workloads.llama.filled import Slots
 from tpubench.workloads.llama.loop import Loop
-from tpubench.workloads.llama.model import Attention, Block, FeedForward, KVCache, Llama
+from tpubench.workloads.llama.model import KVCache, Llama
 from tpubench.workloads.llama.quantized import held
 from tpubench.workloads.llama.weights import Source, fill, source
 
@@ -126,14 +128,21 @@ class LlamaStep(Step):
         return [int(tokens_B1[0, 0]) for tokens_B1 in self.tokens]
 
     def splits(self) -> list[tuple[Tensor, int]]:
-        """Heads, feed-forward features and vocabulary, as ``llama/ranks.py`` divides them."""
+        """Heads, features and vocabulary, as among ranks; of a mixture whole experts, since one
+        dimension of a weight is cut."""
+        config = self.model.config
         cut: list[tuple[Tensor, int]] = [(self.model.head.weight, 0)]
-        for block in cast("list[Block]", list(self.model.blocks)):
-            attention, ffn = cast(Attention, block.attention), cast(FeedForward, block.ffn)
-            cut += [(parameter, 0) for parameter in attention.qkv.parameters()]
-            cut += [(parameter, 0) for parameter in ffn.gate_up.parameters()]
-            cut += [(attention.out.weight, 1), (ffn.down.weight, 1)]
-        return cut + [(buffer, 1) for buffer in self.cache.buffers()]
+        for index, block in enumerate(self.model.blocks):
+            rows, columns = by_rows(config, index), by_columns(config, index)
+            for name, parameter in block.named_parameters():
+                projection, _, kind = name.rpartition(".")
+                stacked = isinstance(block.get_submodule(projection), Stacked)
+                if projection in rows or (projection in columns and stacked):
+                    cut.append((parameter, 0))
+                elif projection in columns and kind == "weight":
+                    cut.append((parameter, 1))
+        heads = [buffer for buffer in self.cache.buffers() if buffer.shape[1] > 1]
+        return cut + [(buffer, 1) for buffer in heads]
 
     def written(self) -> list[Tensor]:
         return list(self.cache.buffers())

@@ -42,7 +42,6 @@ class MoeInfer(LlamaInfer):
             default="bfloat16", choices=tuple(DTYPES), doc="precision of weights and activations"
         ),
     }
-    parallelism = None
     takes_prompt = False
 
     def default_preset(self, accelerator: bool) -> tuple[str, str]:
@@ -68,5 +67,5 @@ class MoeInfer(LlamaInfer):
 
     def program(self, case: Case, phase: str, *, depth: int, chips: int) -> Program:
         if chips > 1:
-            raise UsageError(f"{self.name} is not spread over chips yet: ask for one")
+            raise UsageError(f"{self.name} is not compiled for several chips yet: ask for one")
         return super().program(case, phase, depth=depth, chips=chips)
