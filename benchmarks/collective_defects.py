@@ -70,6 +70,20 @@ def _parts_in_another_order(step: Any, rank: int) -> None:
     around(step, "_exchange", exchange)
 
 
+def _narrow_on_the_way(step: Any, rank: int) -> None:
+    """Sent in half of the bytes: bfloat16 for float32, fp8 for bfloat16."""
+    narrow = torch.bfloat16 if step.x.dtype is torch.float32 else torch.float8_e4m3fn
+
+    def exchange(plain: Callable[[], None]) -> None:
+        kept = step.x.clone()
+        step.x.copy_(kept.to(narrow))
+        plain()
+        if step.x.data_ptr() != step.y.data_ptr():
+            step.x.copy_(kept)
+
+    around(step, "_exchange", exchange)
+
+
 def _no_exchange(step: Any, rank: int) -> None:
     """Each rank keeps what it has."""
 
@@ -96,13 +110,14 @@ DEFECTS: Mapping[str, Defect] = {
     "a rank left out": _rank_left_out,
     "an element wrong on another rank": _element_of_another_rank,
     "parts in another order": _parts_in_another_order,
+    "narrow on the way": _narrow_on_the_way,
     "each keeps its own": _no_exchange,
     "nothing the second time": _nothing_the_second_time,
     "read too early": _read_too_early,
 }
 
 
-def judged(ranks: int, dtype: str = "float32") -> dict[str, list[Parity]]:
+def judged(ranks: int, dtype: str = "float32", steps: int = 1) -> dict[str, list[Parity]]:
     """What the checks say of every operation, right and with each defect, by ``label``."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {
@@ -111,6 +126,7 @@ def judged(ranks: int, dtype: str = "float32") -> dict[str, list[Parity]]:
             "OMP_NUM_THREADS": "1",
         }
         command = [sys.executable, __file__, "--folder", folder, "--dtype", dtype]
+        command.append(f"--steps={steps}")
         processes = [
             subprocess.Popen([*command, f"--ranks={ranks}", f"--rank={rank}"], env=environment)
             for rank in range(ranks)
@@ -125,14 +141,14 @@ def label(operation: str, defect: str) -> str:
     return f"{operation}: {defect}"
 
 
-def _take_part(rank: int, ranks: int, dtype: str, folder: Path) -> None:
+def _take_part(rank: int, ranks: int, dtype: str, steps: int, folder: Path) -> None:
     torch.set_num_threads(1)
     meeting = f"file://{folder}/meeting"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks)
     workload = registry.workload("collective")
     by_case = {}
     for operation in OPERATIONS:
-        settings = {"kib": [str(KIB)], "dtype": [dtype]}
+        settings = {"kib": [str(KIB)], "dtype": [dtype], "steps": [str(steps)]}
         case = workload.on_devices(workload.cases(operation, settings)[0], ranks)
         device = Device(torch_device="cpu", rank=rank, ranks=ranks)
         lent = replace(means(workload, lambda step: None, ReferenceCache(folder)), device=device)
@@ -153,12 +169,13 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--rank", type=int)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--folder", type=Path)
     asked = parser.parse_args()
     if asked.rank is not None:
-        _take_part(asked.rank, asked.ranks, asked.dtype, asked.folder)
+        _take_part(asked.rank, asked.ranks, asked.dtype, asked.steps, asked.folder)
     print(f"\n### `collective`, {asked.ranks} ranks\n\n{header(COLUMNS)}")
-    for name, checks in judged(asked.ranks, asked.dtype).items():
+    for name, checks in judged(asked.ranks, asked.dtype, asked.steps).items():
         print(row(COLUMNS, name, checks))
 
 

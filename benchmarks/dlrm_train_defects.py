@@ -74,6 +74,25 @@ def _rows_averaged(step: DlrmTrainStep) -> None:
     around(step.model.lookup, "forward", lambda plain, ids: plain(ids) / hot)
 
 
+def _hashed(step: DlrmTrainStep) -> None:
+    """Every other row is read in the place of the one after it."""
+    around(step.model.lookup, "forward", lambda plain, ids: plain(ids // 2 * 2))
+
+
+def _repeated_rows_once(step: DlrmTrainStep) -> None:
+    """A row that a sample takes twice counts once."""
+    lookup = step.model.lookup
+
+    def forward(plain: Callable[[Tensor], Tensor], ids_BI: Tensor) -> Tensor:
+        earlier = torch.ones(ids_BI.shape[1], ids_BI.shape[1]).tril(-1).bool()
+        again = ((ids_BI.unsqueeze(2) == ids_BI.unsqueeze(1)) & earlier).any(dim=2, keepdim=True)
+        lost_BIW = lookup.table[ids_BI] * again
+        lost = [part.sum(dim=1) for part in torch.split(lost_BIW, list(lookup.hot), dim=1)]
+        return plain(ids_BI) - torch.cat(lost, dim=1)
+
+    around(lookup, "forward", forward)
+
+
 def _labels_shifted(step: DlrmTrainStep) -> None:
     _forward(lambda x, ids, labels, shift: (x, ids, labels.roll(1), shift))(step)
 
@@ -158,6 +177,10 @@ def _gradients_accumulate(step: DlrmTrainStep) -> None:
 
 def _hasty(step: DlrmTrainStep) -> None:
     step.optimizer.param_groups[0]["lr"] *= 1.2
+
+
+def _slightly_hasty(step: DlrmTrainStep) -> None:
+    step.optimizer.param_groups[0]["lr"] *= 1.02
 
 
 def _sums_lost(step: DlrmTrainStep) -> None:
@@ -271,6 +294,8 @@ DEFECTS: Mapping[str, Defect] = {
     "answers of another sample": _labels_shifted,
     "half of the batch for all": _half_of_the_batch,
     "loss summed": _loss_summed,
+    "rows hashed together": _hashed,
+    "a repeated row counts once": _repeated_rows_once,
     "stale loss": stale_loss,
     "loss read too early": loss_read_too_early,
     "weights with 7 bits (int8)": _weights_rounded(6),
@@ -295,6 +320,7 @@ DEFECTS: Mapping[str, Defect] = {
     "gradients of another table": _rows_by(_rows_of_another_table),
     "rows by plain descent": _rows_by(_plain_descent),
     "rows by one sum a row": _rows_by(_one_sum_a_row),
+    "rate two hundredths higher": _slightly_hasty,
     "hasty rows": _rows_by(_other_settings(lr=0.006)),
     "another ε of rows": _rows_by(_other_settings(eps=1e-4)),
     "every row decays": _every_row_decays,

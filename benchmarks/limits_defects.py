@@ -72,6 +72,43 @@ def half_of_k(step: Any) -> None:
     around(step.layer, "forward", inside)
 
 
+def summed_in_bfloat16(step: Any) -> None:
+    """Blocks of 32 columns, each sum rounded."""
+    (weight,) = step.layer.parameters()
+
+    def inside(plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        total = torch.zeros((), dtype=torch.bfloat16)
+        for a, b in zip(torch.split(x, 32, 1), torch.split(weight, 32, 1), strict=True):
+            total = total + F.linear(a, b).bfloat16()
+        return total.to(x.dtype)
+
+    around(step.layer, "forward", inside)
+
+
+def added_to_the_last_product(step: Any) -> None:
+    """A tile is not emptied before it is summed."""
+    kept: list[Tensor] = []
+
+    def inside(plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        c_MN = plain(x).clone()
+        if kept:
+            c_MN[-64:, -64:] += kept[0][-64:, -64:]
+        kept[:] = [c_MN]
+        return c_MN
+
+    around(step.layer, "forward", inside)
+
+
+def _moved_by_one(step: Any) -> None:
+    """What is written begins one element late."""
+
+    def kernel(plain: Callable[[], None]) -> None:
+        plain()
+        step.target.copy_(step.target.roll(1))
+
+    around(step, "_kernel", kernel)
+
+
 def last_product_again(step: Any) -> None:
     """Right at first, and never computed again: only other operands show it."""
     step.run(lambda *_: None)
@@ -135,6 +172,31 @@ def _mask_one_off(plain: Any, module: Any, queries: Tensor) -> Tensor:
 
 def _last_key_left_out(plain: Any, module: Any, queries: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(queries, module.keys[:, :, :-1], module.values[:, :, :-1])
+
+
+def _scaled_by_all_heads(plain: Any, module: Any, queries: Tensor) -> Tensor:
+    """1/√(N·H)."""
+    heads = (
+        queries.shape[1] if _shared(queries, module.keys) else queries.shape[1] * queries.shape[2]
+    )
+    attended: Tensor = plain(queries / heads**0.5)
+    return attended
+
+
+def _first_key_left_out(plain: Any, module: Any, queries: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(queries, module.keys[:, :, 1:], module.values[:, :, 1:])
+
+
+def _half_a_window(plain: Any, module: Any, queries: Tensor) -> Tensor:
+    """A token sees half of what came before it, the newer half of the context at most."""
+    keys, values = module.keys, module.values
+    context = keys.shape[2]
+    if queries.shape[2] != context:
+        half = context // 2
+        return F.scaled_dot_product_attention(queries, keys[:, :, half:], values[:, :, half:])
+    seen = torch.ones(context, context, dtype=torch.bool).tril().triu(1 - context // 2)
+    shared = _shared(queries, keys)
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen, enable_gqa=shared)
 
 
 def _heads_in_turn(plain: Any, module: Any, queries: Tensor) -> Tensor:
@@ -210,6 +272,8 @@ GEMM: Defects = {
     "last row not computed": _product(_last_row),
     "half of k": half_of_k,
     "operands with 3 bits (fp8)": operands_rounded(3),
+    "added to the last product": added_to_the_last_product,
+    "summed in bfloat16": summed_in_bfloat16,
     "last product again": last_product_again,
     "read too early": read_too_early,
 }
@@ -224,8 +288,10 @@ READ: Defects = {
     "nothing the second time": nothing_the_second_time,
     "read too early": read_too_early,
 }
-WRITE: Defects = {"one element wrong": one_element_wrong, **READ}
+WRITE: Defects = {"one element wrong": one_element_wrong, "moved by one": _moved_by_one, **READ}
 ATTENTION: Defects = {
+    "scaled by all heads": _attended(_scaled_by_all_heads),
+    "sliding window": _attended(_half_a_window),
     "softmax scale wrong": _attended(lambda plain, module, queries: plain(1.1 * queries)),
     "one wrong element": _wrong_result(_one_result_wrong),
     "last query not computed": _wrong_result(_last_query_not_computed),
@@ -241,7 +307,11 @@ PREFILL: Defects = {
     ),
     **ATTENTION,
 }
-DECODE: Defects = {"last key left out": _attended(_last_key_left_out), **ATTENTION}
+DECODE: Defects = {
+    "last key left out": _attended(_last_key_left_out),
+    "first key left out": _attended(_first_key_left_out),
+    **ATTENTION,
+}
 H2D: Defects = {
     "one element wrong": copied(_wrong_copy),
     "half an array": copied(_half_a_copy),

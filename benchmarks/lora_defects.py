@@ -142,7 +142,61 @@ def adapters_kept_in_bfloat16(step: TrainStep) -> None:
     around(step, "update", update)
 
 
+def alpha_left_out(step: TrainStep) -> None:
+    """The scale is one over the rank."""
+    for module in adapted(step):
+        module.scale = 1 / module.rank
+
+
+def half_of_the_rank_unused(step: TrainStep) -> None:
+    """As of adapters that were made for half of it."""
+    for module in adapted(step):
+        keep = (torch.arange(module.rank) < module.rank // 2).float()
+        around(
+            module,
+            "forward",
+            lambda plain, x, m=module, keep=keep: _with_b(m, plain, x, keep * m.b),
+        )
+
+
+def _with_b(module: Any, plain: Callable[..., Tensor], x: Tensor, b: Tensor) -> Tensor:
+    own = module.b
+    del module._parameters["b"]
+    module.b = b
+    y = plain(x)
+    del module.b
+    module.b = own
+    return y
+
+
+def merged_in_bfloat16(step: TrainStep) -> None:
+    """Adapters are added to the weights, and the sum is rounded: what they add is hardly there."""
+
+    def forward(module: Any, plain: Callable[..., Tensor], x: Tensor) -> Tensor:
+        pairs = zip(
+            torch.split(module.a, module.rank), torch.split(module.b, module.parts), strict=True
+        )
+        added = module.scale * torch.cat([b @ a for a, b in pairs])
+        merged = (module.weight + added).bfloat16()
+        return torch.nn.functional.linear(x, merged.to(x.dtype))
+
+    for module in adapted(step):
+        around(module, "forward", partial(forward, module))
+
+
+def b_learns_faster(step: TrainStep) -> None:
+    """Sixteen times, as a variant has it (LoRA+)."""
+    (group,) = step.optimizer.param_groups
+    bs = [module.b for module in adapted(step)]
+    group["params"] = [p for p in group["params"] if all(p is not b for b in bs)]
+    step.optimizer.add_param_group({**group, "params": bs, "lr": 16 * group["lr"]})
+
+
 _OWN = (
+    alpha_left_out,
+    half_of_the_rank_unused,
+    merged_in_bfloat16,
+    b_learns_faster,
     adapters_left_out,
     adapter_left_out_when_deep,
     scale_is_alpha,

@@ -191,6 +191,67 @@ def shared_expert_gated(step: LlamaStep) -> None:
             around(mixture.shared, "forward", lambda plain, x, share=share: share * plain(x))
 
 
+def one_expert_never_taken(step: LlamaStep) -> None:
+    """The search begins at the second expert."""
+    for mixture in mixtures(step):
+
+        def gates(
+            plain: Callable[..., Any], share_TE: Tensor, mixture: Mixture = mixture
+        ) -> tuple[Tensor, Tensor]:
+            gate_Tk, chosen_Tk = plain(share_TE[:, 1:])
+            return gate_Tk, chosen_Tk + 1
+
+        around(mixture, "gates", gates)
+
+
+def router_in_bfloat16(step: LlamaStep) -> None:
+    """Scores and shares are rounded, in float32 too."""
+    for mixture in mixtures(step):
+
+        def route(
+            plain: Callable[..., Any], x_TD: Tensor, mixture: Mixture = mixture
+        ) -> tuple[Tensor, Tensor]:
+            score_TE = mixture.router(x_TD).bfloat16()
+            return mixture.gates(score_TE.softmax(dim=-1).float())
+
+        around(mixture, "route", route)
+
+
+def sigmoid_for_softmax(step: LlamaStep) -> None:
+    """The same experts, other gates."""
+    for mixture in mixtures(step):
+        around(
+            mixture,
+            "route",
+            lambda plain, x, mixture=mixture: mixture.gates(mixture.router(x).float().sigmoid()),
+        )
+
+
+def upper_half_of_experts_read_as_the_lower(step: LlamaStep) -> None:
+    """A rank that holds half of them counts from its own first."""
+    _swapped_experts(step, lambda mixture, chosen: chosen % (mixture.experts.routed // 2))
+
+
+def _swapped_experts(step: LlamaStep, change: Callable[[Mixture, Tensor], Tensor]) -> None:
+    for mixture in mixtures(step):
+        around(
+            mixture,
+            "mixed",
+            lambda plain, x, gate, chosen, mixture=mixture: plain(x, gate, change(mixture, chosen)),
+        )
+
+
+def best_expert_alone(step: LlamaStep) -> None:
+    """It has the gates of all that were chosen."""
+
+    def change(_: Mixture, gate_Tk: Tensor, chosen_Tk: Tensor) -> Tensor:
+        alone = torch.zeros_like(gate_Tk)
+        alone[:, 0] = gate_Tk.sum(dim=1)
+        return alone
+
+    _regated(step, change)
+
+
 def query_and_key_norms_missing(step: LlamaStep) -> None:
     for block in blocks(step):
         block.attention.qk_norm = False
@@ -213,6 +274,11 @@ DEFECTS: dict[str, Defect] = {
         last_row_of_an_expert_dropped,
         shared_expert_missing,
         shared_expert_gated,
+        one_expert_never_taken,
+        router_in_bfloat16,
+        sigmoid_for_softmax,
+        upper_half_of_experts_read_as_the_lower,
+        best_expert_alone,
         query_and_key_norms_missing,
     )
 }

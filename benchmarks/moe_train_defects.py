@@ -211,6 +211,24 @@ def auxiliary_loss_of_the_last_layer_alone(step: MoeStep) -> None:
     _balanced_by(step, loss)
 
 
+def router_in_bfloat16(step: MoeStep) -> None:
+    """Its shares are rounded, in float32 too."""
+    for mixture in mixtures(step):
+        around(mixture, "gates", lambda plain, share: plain(share.bfloat16().float()))
+
+
+def gates_as_before_they_are_normalised(step: MoeStep) -> None:
+    """The backward pass takes the sum of the gates for a constant."""
+    for mixture in mixtures(step):
+
+        def gates(plain: Callable[..., Any], share_TE: Tensor) -> tuple[Tensor, Tensor]:
+            _, chosen_Tk = plain(share_TE)
+            taken_Tk = share_TE.gather(1, chosen_Tk)
+            return taken_Tk / (taken_Tk.sum(dim=1, keepdim=True)).detach(), chosen_Tk
+
+        around(mixture, "gates", gates)
+
+
 def query_and_key_norms_missing(step: MoeStep) -> None:
     for block in full.blocks(step):
         block.attention.qk_norm = False
@@ -232,6 +250,8 @@ _OWN = (
     auxiliary_loss_of_another_kind,
     auxiliary_loss_without_a_gradient,
     auxiliary_loss_of_the_last_layer_alone,
+    router_in_bfloat16,
+    gates_as_before_they_are_normalised,
     query_and_key_norms_missing,
 )
 DEFECTS: dict[str, Defect] = {

@@ -1,6 +1,7 @@
 """Which parity check catches which defect, at the depths of 1B, 8B and 70B, on a CPU.
 
     python benchmarks/parity_defects.py [--depths 16,32,80] [--width 256] > table.md
+    python benchmarks/parity_defects.py --workload llama-infer --defect "sliding window"
 
 Every defect is put into a real program (bfloat16, as written) and its twin; each cell is the error
 as a multiple of what is allowed, so a check catches what stands above 1. Width is reduced: random
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import attention_defects
+import decoder_defects
 import dlrm_train_defects
 import forward_defects
 import grouped_defects
@@ -26,9 +29,12 @@ import llama_train_defects
 import lora_defects
 import moe_defects
 import moe_train_defects
+import quantized_defects
 import speculate_defects
 import torch
 import train_option_defects
+import train_port_defects
+import unseen_defects
 from parity_table import header, row
 
 from tpubench.suite import registry
@@ -47,8 +53,15 @@ class Table:
     case: Callable[..., Case]
     sizes: Mapping[str, int]
     defects: Mapping[str, Callable[[Any], None]]
+    unseen: bool = False
+    """Whether no check is expected to see them."""
+    narrow: bool = False
+    """Whether the models have half the width, for more tokens."""
 
 
+GENERATING = {**llama_defects.DEFECTS, **attention_defects.DEFECTS, **decoder_defects.DEFECTS}
+TRAINING = {**llama_train_defects.DEFECTS, **train_port_defects.DEFECTS}
+OPTIONS = {**train_option_defects.DEFECTS, **train_port_defects.OPTION_DEFECTS}
 GENERATED = ("float32 twin", "poisoned cache", "logits", "regret", "worst token")
 TRAINED = ("float32 twin", "gradient", "loss", "optimizer", "timed loss", "timed step")
 ROUTED = ("routing", "worst route")
@@ -59,7 +72,27 @@ TABLES = (
         columns=GENERATED,
         case=llama_defects.case,
         sizes={"batch": 4, "input_len": 48, "output_len": 24},
-        defects=llama_defects.DEFECTS,
+        defects=GENERATING,
+    ),
+    Table(
+        workload="llama-infer",
+        title="`llama-infer`, what no check sees",
+        columns=GENERATED,
+        case=llama_defects.case,
+        sizes={"batch": 4, "input_len": 48, "output_len": 24},
+        defects=unseen_defects.DEFECTS,
+        unseen=True,
+    ),
+    *(
+        Table(
+            workload="llama-infer",
+            title=f"`llama-infer` in {kind}",
+            columns=GENERATED,
+            case=quantized_defects.case(kind),
+            sizes={"batch": 4, "input_len": 48, "output_len": 24},
+            defects=quantized_defects.DEFECTS,
+        )
+        for kind in quantized_defects.KINDS
     ),
     Table(
         workload="moe-infer",
@@ -109,11 +142,20 @@ TABLES = (
     ),
     Table(
         workload="llama-pretrain",
+        title="`llama-pretrain`, faults of ports",
+        columns=TRAINED,
+        case=llama_train_defects.case,
+        sizes={"batch": 4, "seq_len": 96},
+        defects=train_port_defects.DEFECTS,
+        narrow=True,
+    ),
+    Table(
+        workload="llama-pretrain",
         title="`llama-pretrain` with every option",
         columns=TRAINED,
         case=train_option_defects.case,
         sizes={"batch": 4, "seq_len": 64},
-        defects=train_option_defects.DEFECTS,
+        defects=OPTIONS,
     ),
     Table(
         workload="moe-pretrain",
@@ -141,10 +183,13 @@ LIMITS = {
 """Columns of the workloads that are no deeper than one kernel."""
 
 
-def judge(table: Table, depth: int, width: int, cache: ReferenceCache) -> list[str]:
-    """Print one table; what was wrongly judged."""
+def judge(
+    table: Table, depth: int, width: int, cache: ReferenceCache, asked: Sequence[str] = ()
+) -> list[str]:
+    """Print one table, or of it the defects asked for; what was wrongly judged."""
     workload = registry.workload(table.workload)
     wrong = []
+    width = width // 2 if table.narrow else width
     title = table.title or f"`{table.workload}`"
     print(f"\n### {title}, {depth} layers\n\n{header(table.columns)}")
     for name, tied in (("correct", False), ("correct, tied head", True)):
@@ -153,10 +198,12 @@ def judge(table: Table, depth: int, width: int, cache: ReferenceCache) -> list[s
         print(row(table.columns, name, checks), flush=True)
         wrong += [f"{name}: {check.name}" for check in checks if not check.ok]
     for name, defect in table.defects.items():
+        if asked and name not in asked:
+            continue
         case = table.case(depth, width, **table.sizes)
         checks = llama_defects.outcome(workload, case, defect, cache)
         print(row(table.columns, name, checks), flush=True)
-        if all(check.ok for check in checks):
+        if all(check.ok for check in checks) != table.unseen:
             wrong.append(f"{name} at {depth} layers")
     return wrong
 
@@ -208,6 +255,8 @@ def main() -> None:
         "dlrm-train",
     ]
     parser.add_argument("--workload", choices=names)
+    parser.add_argument("--title", help="only this table of the workload's")
+    parser.add_argument("--defect", action="append", default=[], help="only this one of its table")
     asked = parser.parse_args()
     torch.set_num_threads(1)  # small operators are slower on two busy cores than on one
     print(f"torch {torch.__version__}, width {asked.width}")
@@ -215,9 +264,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = ReferenceCache(Path(folder))
         for table in TABLES:
-            if asked.workload in (None, table.workload):
+            if asked.workload in (None, table.workload) and asked.title in (None, table.title):
                 for depth in map(int, asked.depths.split(",")):
-                    wrong += judge(table, depth, asked.width, cache)
+                    wrong += judge(table, depth, asked.width, cache, asked.defect)
         for name in LIMITS:
             if asked.workload in (None, name):
                 wrong += judge_limits(name, cache)

@@ -176,6 +176,40 @@ def nothing_agrees(step: SpeculativeStep) -> None:
     around(step, "agreed", lambda plain, *given: torch.zeros_like(plain(*given)))
 
 
+def all_proposals_accepted(step: SpeculativeStep) -> None:
+    """Whatever the target would have chosen."""
+
+    def agreed(plain: Callable[..., Tensor], *given: Tensor) -> Tensor:
+        return torch.full_like(plain(*given), step.draft_tokens)
+
+    around(step, "agreed", agreed)
+
+
+def second_best_accepted(step: SpeculativeStep) -> None:
+    """A proposal counts as the target's choice if it is among its two best."""
+
+    def verify(plain: Callable[..., Tensor], spot: Spot, given_BJ: Tensor) -> Tensor:
+        logits_BJV = plain(spot, given_BJ)
+        best = logits_BJV[:, :-1].topk(2, dim=-1)
+        near = (best.indices == given_BJ[:, 1:].unsqueeze(2)).any(dim=2, keepdim=True)
+        raised = F.one_hot(given_BJ[:, 1:], logits_BJV.shape[2]) * near * 100
+        last = torch.zeros_like(raised[:, :1])
+        return logits_BJV + torch.cat((raised, last), dim=1).to(logits_BJV.dtype)
+
+    around(step, "verify", verify)
+
+
+def verified_by_the_draft(step: SpeculativeStep) -> None:
+    """It passes once more over its own proposals, in the place of the target."""
+
+    def verify(plain: Callable[..., Tensor], spot: Spot, given_BJ: Tensor) -> Tensor:
+        plain(spot, given_BJ)
+        slots = spot.position + step.draft_tokens + 1
+        return step._call(True, given_BJ, spot.verifying, step.caches()[-1], slots, True)
+
+    around(step, "verify", verify)
+
+
 def verification_writes_no_slot(step: SpeculativeStep) -> None:
     """One layer does not store the newest token: what was there before stays."""
 
@@ -234,6 +268,9 @@ DEFECTS: dict[str, Defect] = {
         next_token_of_the_first_position,
         one_more_agrees,
         nothing_agrees,
+        all_proposals_accepted,
+        second_best_accepted,
+        verified_by_the_draft,
         verification_writes_no_slot,
         one_sequence_verified_wrong,
         proposals_all_the_last,

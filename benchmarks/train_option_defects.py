@@ -15,7 +15,13 @@ from torch import Tensor
 from tpubench.suite.workload import Case
 from tpubench.workloads.llama_pretrain.step import TrainStep, scheduled
 
-OPTIONS: dict[str, int | str] = {"clip": "0.1", "schedule": "cosine", "warmup": 4, "accumulate": 2}
+OPTIONS: dict[str, int | str] = {
+    "clip": "0.1",
+    "schedule": "cosine",
+    "warmup": 4,
+    "accumulate": 2,
+    "recompute": "full",
+}
 
 
 def case(

@@ -44,11 +44,21 @@ def test_a_fault_of_any_rank_is_caught(
     assert caught
     if defect == "nothing the second time":
         assert caught == {"other values"}, "what it left is right"
+    if defect == "narrow on the way":
+        assert "other values" in caught
 
 
-def test_three_ranks_exchange_in_bfloat16() -> None:
-    check_by_label = judged(3, "bfloat16")
-    assert all(check.ok for name in OPERATIONS for check in check_by_label[label(name, "correct")])
+@pytest.mark.parametrize(("ranks", "dtype"), [(3, "bfloat16"), (2, "float16")])
+def test_ranks_exchange_in_less_than_float32(ranks: int, dtype: str) -> None:
+    checks = judged(ranks, dtype)
+    for name in OPERATIONS:
+        assert all(check.ok for check in checks[label(name, "correct")])
+        assert not all(check.ok for check in checks[label(name, "narrow on the way")])
+
+
+def test_several_operations_a_pass_are_right_too() -> None:
+    checks = judged(2, steps=3)
+    assert all(check.ok for name in OPERATIONS for check in checks[label(name, "correct")])
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

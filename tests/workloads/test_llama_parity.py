@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from llama_defects import DEFECTS, around, case, missing_layer, none, outcome
+from parity_defects import GENERATING
 
 from tpubench.suite import registry
 from tpubench.suite.parity import Parity, worst
@@ -48,6 +49,7 @@ CAUGHT_BY = {
     "second best token": "float32 twin",
     "norm eps wrong": "float32 twin",
     "int8 weights": "float32 twin",
+    "half of a large vocabulary searched": "regret",
 }
 
 
@@ -68,13 +70,43 @@ def test_a_correct_program_passes(dtype: str, tied: bool, cache: ReferenceCache)
     assert checks["poisoned cache"].error == 0
 
 
-@pytest.mark.parametrize("name", DEFECTS)
+@pytest.mark.parametrize("name", GENERATING)
 def test_a_defect_is_caught(name: str, cache: ReferenceCache) -> None:
-    checks = judged(case(DEPTH, WIDTH, dtype="bfloat16", **SIZES), DEFECTS[name], cache)
+    long = {"input_len": 48, "output_len": 24} if name not in DEFECTS else {}
+    small_case = case(DEPTH, WIDTH, dtype="bfloat16", **{**SIZES, **long})
+    checks = judged(small_case, GENERATING[name], cache)
     caught = {name for name, check in checks.items() if not check.ok}
     assert CAUGHT_BY.get(name, "float32 twin") in caught
     worst_errors = worst(checks.values())
     assert worst_errors is not None and worst_errors.name in str(worst_errors.fault())
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", GENERATING)
+def test_a_defect_is_caught_in_float32(name: str, cache: ReferenceCache) -> None:
+    sizes = {**SIZES, "input_len": 48, "output_len": 24}
+    checks = judged(case(DEPTH, WIDTH, dtype="float32", **sizes), GENERATING[name], cache)
+    assert any(not check.ok for check in checks.values())
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch": 1, "input_len": 1, "output_len": 1},
+        {"batch": 1, "dtype": "fp8", "output_len": 1},
+        {"batch": 64, "input_len": 16, "output_len": 8},
+        {"output_len": 2, "dtype": "float16"},
+    ],
+    ids=["one token of one", "fp8, one token", "batch 64", "float16, two tokens"],
+)
+def test_a_correct_program_passes_whatever_its_sizes(
+    settings: dict[str, Any], seed: int, cache: ReferenceCache
+) -> None:
+    small_case = case(DEPTH, WIDTH, **{**SIZES, "dtype": "bfloat16", **settings, "seed": seed})
+    for check in judged(small_case, none, cache).values():
+        assert check.ok, check.fault()
 
 
 def test_a_replay_that_overwrites_its_outputs_is_no_fault(cache: ReferenceCache) -> None:

@@ -15,9 +15,10 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from llama_defects import around, outcome
-from llama_train_defects import DEFECTS, case, none
-from train_option_defects import DEFECTS as OPTION_DEFECTS
+from llama_train_defects import case, none
+from parity_defects import OPTIONS, TRAINING
 from train_option_defects import case as case_with_options
+from train_port_defects import DEFECTS as OF_PORTS
 
 from tpubench.suite import registry
 from tpubench.suite.parity import Parity
@@ -54,6 +55,10 @@ CAUGHT_BY = {
     "forgetful optimizer": "optimizer",
     "no weight decay": "optimizer",
     "weights kept in bfloat16": "optimizer",
+    "gradients of later sequences missing": "gradient",
+    "gradients of later tokens missing": "gradient",
+    "no gradient through later keys": "gradient",
+    "padding counted": "gradient",
 }
 
 
@@ -72,9 +77,11 @@ def test_a_correct_program_passes(dtype: str, tied: bool, cache: ReferenceCache)
         assert check.ok, check.fault()
 
 
-@pytest.mark.parametrize("name", DEFECTS)
+@pytest.mark.parametrize("name", TRAINING)
 def test_a_defect_is_caught(name: str, cache: ReferenceCache) -> None:
-    checks = judged(case(DEPTH, WIDTH, dtype="bfloat16", **SIZES), DEFECTS[name], cache)
+    long = {"batch": 4, "seq_len": 96} if name in OF_PORTS else {}
+    small_case = case(DEPTH, WIDTH, dtype="bfloat16", **{**SIZES, **long})
+    checks = judged(small_case, TRAINING[name], cache)
     caught = {name for name, check in checks.items() if not check.ok}
     assert CAUGHT_BY.get(name, "float32 twin") in caught
 
@@ -99,10 +106,10 @@ def test_clipping_schedule_and_accumulation_are_right_together(
         assert check.ok, check.fault()
 
 
-@pytest.mark.parametrize("name", OPTION_DEFECTS)
+@pytest.mark.parametrize("name", OPTIONS)
 def test_a_defect_of_an_option_is_caught(name: str, cache: ReferenceCache) -> None:
     case = case_with_options(DEPTH, WIDTH, dtype="bfloat16", batch=4, seq_len=32)
-    checks = judged(case, OPTION_DEFECTS[name], cache)
+    checks = judged(case, OPTIONS[name], cache)
     caught = {name for name, check in checks.items() if not check.ok}
     of_the_step = "clip" in name or "schedule" in name or "rate" in name
     assert {"float32 twin", "optimizer" if of_the_step else "float32 twin"} <= caught
@@ -250,11 +257,30 @@ def test_adamw_is_torchs() -> None:
 
 
 def test_a_batch_must_divide_among_the_ranks_of_its_twin_too() -> None:
-    twin = twin_case(case(DEPTH, WIDTH, batch=12, seq_len=64), ranks=3)
+    twin = twin_case(case(DEPTH, WIDTH, batch=12, seq_len=300), ranks=3)
     assert (twin.params["batch"], twin.params["seq_len"], twin.params["dtype"]) == (
         6,
-        32,
+        256,
         "float32",
     )
     step = registry.workload("llama-pretrain").build(twin, Device(torch_device="cpu"), Weights())
     assert isinstance(step, TrainStep) and step.model.config.n_layers == 4
+
+
+@pytest.mark.parametrize("length", [2, 7, 31, 64, 100, 255, 256, 300])
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_targets_of_the_first_and_the_last_sequence_are_judged(length: int, batch: int) -> None:
+    small_case = case(1, 16, batch=batch, seq_len=length)
+    step = registry.workload("llama-pretrain").build(
+        small_case, Device(torch_device="cpu"), Weights()
+    )
+    assert isinstance(step, TrainStep)
+    counted_BL = step.judged_BL >= 0
+    rows = sorted({0, batch - 1})
+    assert counted_BL.any(dim=1).nonzero().flatten().tolist() == rows
+    span = min(length, 256)
+    each = min(span, 64 // len(rows))
+    assert counted_BL.sum(dim=1)[rows].tolist() == [each] * len(rows)
+    assert counted_BL[rows, span - 1].all() and not counted_BL[:, span:].any()
+    assert (step.judged_BL[counted_BL] == step.targets_BL[counted_BL]).all()
+    assert float(step.judged_scale) == pytest.approx(1 / (each * len(rows)))

@@ -75,3 +75,16 @@ def test_a_fault_of_another_rank_is_caught_by_the_one_that_judges(tmp_path: Path
     judge, _ = trained(tmp_path, 2, "float32", "1")
     failed = {check["name"] for check in judge["parity"] if check["error"] > check["tolerance"]}
     assert failed == {"optimizer", "timed step"}
+
+
+@pytest.mark.parametrize("fault", ["silent", "summed"])
+def test_gradients_that_are_lost_between_ranks_are_caught(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the timed program's own gradient: neither its losses nor its twin have the fault."""
+    monkeypatch.setenv("FAULT", fault)
+    judge, _ = trained(tmp_path, 2, "bfloat16")
+    failed = {
+        check["name"] for check in judge["parity"] if not check["error"] <= check["tolerance"]
+    }
+    assert failed == {"gradient"}

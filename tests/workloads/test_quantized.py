@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from llama_defects import blocks, case, none, outcome
+from llama_defects import case, none, outcome
+from quantized_defects import DEFECTS, add_noise
 
 from tpubench.suite import registry
 from tpubench.suite.backends._cpu_compile import PackedInt8, pack_linears
@@ -157,45 +160,20 @@ def test_a_correct_program_passes_and_says_what_quantising_cost(
     assert 0.7 < top1.error <= 1 and 0 < kl.error < (1e-3 if kind == "int8" else 3e-2)
 
 
-def projections(step: LlamaStep) -> list[QuantizedLinear]:
-    return [m for block in blocks(step) for m in block.modules() if isinstance(m, QuantizedLinear)]
-
-
-def one_scale_off(step: LlamaStep) -> None:
-    projections(step)[5].scale.data *= 1.1
-
-
-def scales_of_the_next_row(step: LlamaStep) -> None:
-    for module in projections(step):
-        module.scale.data = module.scale.roll(1)
-
-
-def largest_clipped(step: LlamaStep) -> None:
-    for module in projections(step):
-        wide = module.weight.float()
-        limit = 0.5 * wide.abs().amax(dim=1, keepdim=True)
-        module.weight.data = wide.clamp(-limit, limit).to(module.weight.dtype)
-
-
-def one_scale_for_all_tokens(step: LlamaStep) -> None:
-    """Activations by the largest of the whole batch, without room for what is larger."""
-    for module in projections(step):
-        plain = module.forward
-
-        def coarse(x: Tensor, plain: Callable[[Tensor], Tensor] = plain) -> Tensor:
-            return plain(x.to(torch.float8_e5m2).to(x.dtype))
-
-        module.forward = coarse  # type: ignore[method-assign]
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_wrong_scale_or_weight_is_caught(kind: str, name: str, cache: ReferenceCache) -> None:
+    assert not judged(kind, DEFECTS[name], cache)["float32 twin"].ok
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("defect", [one_scale_off, scales_of_the_next_row, largest_clipped])
-def test_a_wrong_scale_or_weight_is_caught(
-    kind: str, defect: Callable[[LlamaStep], None], cache: ReferenceCache
-) -> None:
-    checks = judged(kind, defect, cache)
-    assert not checks["float32 twin"].ok
-
-
-def test_activations_rounded_more_than_fp8_rounds_them_are_caught(cache: ReferenceCache) -> None:
-    assert not judged("fp8", one_scale_for_all_tokens, cache)["float32 twin"].ok
+def test_figures_against_bfloat16_move_with_what_is_lost(kind: str, cache: ReferenceCache) -> None:
+    """Scales off by more and more: the next token's probabilities move further away each time, and
+    fewer tokens are those that bfloat16 would have chosen."""
+    seen = []
+    for share in (0.0, 0.05, 0.2, 0.8):
+        checks = judged(kind, partial(add_noise, share=share), cache)
+        seen.append((checks["kl_vs_bfloat16"].error, checks["top1_vs_bfloat16"].error))
+    divergence, agreement = zip(*seen, strict=True)
+    assert all(after > 2 * before for before, after in pairwise(divergence))
+    assert agreement[0] > agreement[2] > agreement[3] and agreement[3] < 0.5

@@ -1,7 +1,9 @@
 """One rank of a sharded training: ``python train_ranks.py RANK RANKS FOLDER DTYPE [HASTY]``.
 
 HASTY is a rank whose learning rate is a fifth too high.
-TRAINED names another workload than llama-pretrain; OPTIONS asks for clipping, a schedule and parts.
+TRAINED names another workload than llama-pretrain; OPTIONS asks for clipping, a schedule and parts;
+FAULT is one of the timed program alone, which its twin does not have: ``silent`` (the last rank's
+sequences have no gradient) or ``summed`` (gradients of ranks are summed, not averaged).
 Writes the losses of three steps, and the parity checks after them, to ``FOLDER/RANKS-RANK.pt``.
 """
 
@@ -44,6 +46,21 @@ def main(rank: int, ranks: int, folder: Path, dtype: str, hasty: int = -1) -> No
     case = workload.prepare(case, Weights())
     step = workload.build(case, device, Weights())
     assert isinstance(step, TrainStep)
+    fault = os.environ.get("FAULT")
+    if fault == "silent" and rank == ranks - 1:
+        loud = step.summed_loss
+        step.summed_loss = lambda *given: _without_gradient(loud(*given))  # type: ignore[method-assign]
+    if fault == "summed":
+        averaged = step.loss_and_gradients
+
+        def summed(*given: torch.Tensor) -> torch.Tensor:
+            loss = averaged(*given)
+            for _, parameter in step.trained():
+                assert parameter.grad is not None
+                parameter.grad.mul_(ranks)
+            return loss
+
+        step.loss_and_gradients = summed  # type: ignore[method-assign]
     if rank == hasty:
         step.optimizer.param_groups[0]["lr"] *= 1.2
     held = sum(_local(p).numel() for p in step.model.parameters())
@@ -60,6 +77,11 @@ def main(rank: int, ranks: int, folder: Path, dtype: str, hasty: int = -1) -> No
     torch.save(outcome, folder / f"{ranks}-{rank}.pt")
     dist.barrier()
     os._exit(0)  # the threads of gloo may abort an orderly exit, after all is done
+
+
+def _without_gradient(loss: torch.Tensor) -> torch.Tensor:
+    """The same value; what comes back is nothing, from every weight."""
+    return loss.detach() + 0 * loss
 
 
 def _local(parameter: torch.Tensor) -> torch.Tensor:

@@ -55,7 +55,7 @@ class LlamaPretrain(Workload):
     }
     parameters: ClassVar = {
         "batch": Parameter(default=1, minimum=1, doc="sequences a step, all chips together"),
-        "seq_len": Parameter(default=8192, minimum=1, doc="tokens a sequence"),
+        "seq_len": Parameter(default=8192, minimum=2, doc="tokens a sequence"),
         "layers": Parameter(default=0, minimum=0, doc="decoder layers trained; 0 is all of them"),
         "dtype": Parameter(
             default="bfloat16", choices=("float32", "bfloat16"), doc="precision of the arithmetic"

@@ -26,6 +26,7 @@ from tpubench.workloads.llama.quantized import FLOAT32
 from tpubench.workloads.llama.recall import eager, floor, place
 from tpubench.workloads.llama.weights import whole
 from tpubench.workloads.llama_pretrain import reference as reference
+from tpubench.workloads.llama_pretrain.model import IGNORED
 from tpubench.workloads.llama_pretrain.observed import (
     frozen_error,
     one_more,
@@ -37,7 +38,7 @@ from tpubench.workloads.llama_pretrain.observed import (
 )
 from tpubench.workloads.llama_pretrain.step import TrainStep
 
-TWIN_LAYERS, TWIN_LENGTH, TWIN_BATCH, TWIN_VOCAB = 4, 32, 2, 8192
+TWIN_LAYERS, TWIN_LENGTH, TWIN_BATCH, TWIN_VOCAB = 4, 256, 2, 8192
 TWIN_PARTS = 2
 """Parts of a batch, where gradients accumulate."""
 TWIN_TOLERANCE = 1e-4
@@ -70,13 +71,14 @@ def checks(case: Case, step: TrainStep, means: Means) -> Checks:
         seen: dict[str, Tensor] = {}
 
         def keep(number: int, loss: Tensor, named: Iterator[tuple[str, Tensor]]) -> None:
-            judged = pieces(step.model.config, named, _judged_ids(step))
+            judged = pieces(step.model.config, named, step.judged_ids_RL)
             samples = {name: sampled(tensor) for name, tensor in judged}  # on every rank
             routing = step.routing()
             if number == 0:
                 seen.update(samples, loss=loss.to("cpu", torch.float32, copy=True))
                 if routing is not None:
-                    seen["routing"] = routing[:1, : step.judged]
+                    span = step.judged_ids_RL.shape[1]
+                    seen["routing"] = routing[step.judged_rows, :span]
 
         frozen = [_frozen(frozen_error(step))] if step.frozen() else []
         updates = watch(step, step.judged_BL, step.judged_scale, lambda number: None, keep)
@@ -152,7 +154,7 @@ def _judged(
         cost = worst_gradient(truth, _recalled(step, *measured, means, routing)[0])[0]
         allowed = min(CAP, max(allowed, EAGER_RATIO * cost))
         against = f"float32 (an eager run: {cost:.3g})"
-    error, name = worst_gradient(truth, seen)
+    error, name = worst_gradient(truth, seen, few=2.0)
     yield Parity(
         name="gradient",
         error=error,
@@ -256,11 +258,16 @@ def twin_case(case: Case, ranks: int) -> Case:
 
 
 def worst_gradient(
-    expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]
+    expected: Mapping[str, Tensor], actual: Mapping[str, Tensor], few: float = 0.0
 ) -> tuple[float, str]:
-    """Relative L2 error of the worst weight's gradient, and its name; NaN is the worst of all."""
+    """Relative L2 error of the worst weight's gradient, and its name; NaN is the worst of all.
+
+    few: rounding's share in n elements varies by some 1/√n, a norm over a head has hardly more than
+    a few: an error counts less by 1 + few/√n.
+    """
     errors = {
         name: float((actual[name].double() - wanted.double()).norm() / wanted.double().norm())
+        / (1 + few / math.sqrt(wanted.numel()))
         for name, wanted in expected.items()
         if name != "loss"
     }
@@ -273,9 +280,9 @@ def _recalled(
 ) -> tuple[dict[str, Tensor], Tensor | None]:
     """Loss, and samples of every gradient at the initial weights, of the judged tokens; and by how
     much their routes are wrong."""
-    config, where, ids_L = step.model.config, place(means), _judged_ids(step)
-    targets_BL = step.all_tokens_BL[:1, 1 : step.judged + 1]
-    mixing = step.mixing(routing, targets_BL, where.device)
+    config, where = step.model.config, place(means)
+    ids_RL, targets_RL = step.judged_ids_RL, step.judged_targets_RL
+    mixing = step.mixing(routing, targets_RL, where.device, step.judged_rows)
     if not exact:
         where = replace(where, exact=nullcontext)
     key: dict[str, object] = {
@@ -284,7 +291,8 @@ def _recalled(
         "device": torch.device(where.device).type,
         "dtype": str(dtype),
         "precision": "exact" if exact else means.float32_precision,
-        "tokens": step.all_tokens_BL[0, : step.judged + 1].tolist(),
+        "tokens": ids_RL.tolist(),
+        "targets": targets_RL.tolist(),
         **({} if mixing is None else mixing.identity()),
     }
     known = means.references.recall(key)
@@ -298,16 +306,16 @@ def _recalled(
     gradients = reference.gradients(
         config,
         step.plain_weights(get),
-        ids_L.unsqueeze(0),
-        targets_BL,
-        scale=1 / step.judged,
+        ids_RL,
+        targets_RL,
+        scale=1 / int((targets_RL != IGNORED).sum()),
         dtype=dtype,
         place=where,
         mixing=mixing,
     )
     gradients = step.own_gradients(get, gradients, where)
     _, loss = next(gradients)
-    answer = {name: sampled(tensor) for name, tensor in pieces(config, gradients, ids_L)}
+    answer = {name: sampled(tensor) for name, tensor in pieces(config, gradients, ids_RL)}
     answer["loss"] = loss.to("cpu", torch.float32)
     regret = None if mixing is None else mixing.regret()
     means.references.keep(key, answer if regret is None else {**answer, _REGRET: regret})
@@ -316,10 +324,6 @@ def _recalled(
 
 def _initial(step: TrainStep, name: str, device: str) -> Tensor:
     return whole(step.weights, name, held=FLOAT32, device=device)
-
-
-def _judged_ids(step: TrainStep) -> Tensor:
-    return step.all_tokens_BL[0, : step.judged]
 
 
 def _loss_tolerance(case: Case, means: Means) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +25,11 @@ from tpubench.workloads.llama_pretrain.reference import (
     settings_of,
 )
 
-PARITY_TOKENS = 64
-"""Tokens of the first sequence that carry a loss in the parity check. Being causal, they need
-nothing of what follows them, so the reference computes only these; the program under test runs
-its full shape, with every other target ignored."""
+PARITY_TOKENS, PARITY_SPAN = 64, 256
+"""Targets that carry a loss in the parity check, half of them in the first sequence and half in the
+last, and over how many tokens they are spread. Being causal, they need nothing of what follows
+them, so the reference computes only these; the program under test runs its full shape, with every
+other target ignored."""
 
 
 class TrainStep(Step):
@@ -62,10 +63,15 @@ class TrainStep(Step):
         rows = batch // device.ranks
         mine = slice(device.rank * rows, (device.rank + 1) * rows)
         targets_BL = tokens_BL[:, 1:]
-        judged = min(PARITY_TOKENS, length)
+        self.judged_rows = sorted({0, batch - 1})
         judged_BL = torch.full_like(targets_BL, IGNORED)
-        judged_BL[0, :judged] = targets_BL[0, :judged]
-        self.judged = judged
+        span = min(PARITY_SPAN, length)
+        at = _spread(span, PARITY_TOKENS // len(self.judged_rows))
+        for row in self.judged_rows:
+            judged_BL[row, at] = targets_BL[row, at]
+        judged = len(self.judged_rows) * len(at)
+        self.judged_ids_RL = tokens_BL[self.judged_rows, :span]
+        self.judged_targets_RL = judged_BL[self.judged_rows, :span]
 
         def here(values: Tensor) -> Tensor:
             return values.contiguous().to(device.torch_device)
@@ -115,10 +121,16 @@ class TrainStep(Step):
         first = self.device.rank * rows
         return None if values is None else values[first : first + rows]
 
-    def mixing(self, routing: Tensor | None, targets_BL: Tensor, device: str) -> Mixing | None:
-        """What a reference on ``device`` has to know of experts, for the first sequences of the
-        batch; None where there are none."""
-        del routing, targets_BL, device
+    def mixing(
+        self,
+        routing: Tensor | None,
+        targets_BL: Tensor,
+        device: str,
+        rows: Sequence[int] | None = None,
+    ) -> Mixing | None:
+        """What a reference on ``device`` has to know of experts, for these sequences of the batch
+        (None: the first ones); None where there are none."""
+        del routing, targets_BL, device, rows
         return None
 
     def splits(self) -> list[tuple[Tensor, int]]:
@@ -181,6 +193,12 @@ class TrainStep(Step):
         self.taken.zero_()
         self.losses = []
         self.barrier()
+
+
+def _spread(span: int, most: int) -> Tensor:
+    """At most so many of the first ``span`` places, evenly spaced, the last of them included."""
+    count = min(span, most)
+    return (torch.arange(1, count + 1) * span) // count - 1
 
 
 def scheduled(settings: AdamWSettings, taken: Tensor) -> Tensor:

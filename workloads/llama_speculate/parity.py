@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -47,24 +46,19 @@ def checks(case: Case, step: SpeculativeStep, means: Means, pinned: Sequence[int
         yield twin
         yield single.poisoned(*[logits for logits in (seen.target, seen.draft) if logits])
         yield _acceptance(case, seen, pinned)
-        worst = []
+        worst: list[Parity] = []
         judged = [
             ("", step.weights, seen.target, True),
             ("draft ", step.draft_weights, seen.draft, False),
         ]
         for name, weights, logits, by_target in judged:
             if weights is not None and logits is not None:
-                parities, highest = _judged(
+                *parities, highest = _judged(
                     name, case, means, weights, seen, logits, drawn, by_target
                 )
                 yield from parities
                 worst.append(highest)
-        yield Parity(
-            name="worst token",
-            error=single.largest(worst),
-            tolerance=_scale(case, means) * single.WORST_REGRET,
-            what="the highest regret of any timed token under the model that chose it",
-        )
+        yield max(worst, key=lambda one: one.share)
 
     return lambda: list(run())
 
@@ -131,8 +125,8 @@ def _judged(
     observed: Logits,
     drawn: list[int],
     by_target: bool,
-) -> tuple[list[Parity], float]:
-    """One model's logits, and the regret of the tokens that it chose; the highest of them."""
+) -> list[Parity]:
+    """One model's logits, and the regret of the tokens that it chose; last the highest of them."""
     measured = eager(case, means)
     dtype, as_stated = measured or (torch.float32, True)
     keep = tuple(observed.kept)
@@ -150,7 +144,7 @@ def _judged(
     parities = [
         Parity(
             name=f"{name}logits",
-            error=single.root_mean_square(truth.logits, observed.logits),
+            error=single.logits_error(truth.logits, observed.logits),
             tolerance=allowed,
             what=f"relative L2 error of {len(keep)} positions' logits against {against}",
         )
@@ -169,17 +163,24 @@ def _judged(
         mine = others.regret[:, seen.by_target == by_target]
         if mine.numel():
             together.append(("regret of the rest", single.name_of(dtype), mine))
+    scale = _scale(case, means)
+    most = single.worst_regret(case, allowed, scale)
     for what, precision, regret in together:
         parities.append(
             Parity(
                 name=name + what,
                 error=float(regret.mean()),
-                tolerance=_scale(case, means)
-                * (single.REGRET + single.REGRET_OF_ONE / math.sqrt(regret.numel())),
+                tolerance=single.mean_regret(regret.numel(), scale, most),
                 what=f"mean regret of {regret.numel()} timed tokens in {precision}",
             )
         )
-    return parities, single.largest(float(regret.max()) for _, _, regret in together)
+    highest = Parity(
+        name="worst token",
+        error=single.largest(float(regret.max()) for _, _, regret in together),
+        tolerance=most,
+        what="the highest regret of any timed token under the model that chose it",
+    )
+    return [*parities, highest]
 
 
 def _scale(case: Case, means: Means) -> float:

@@ -60,7 +60,7 @@ class MoePretrain(LlamaPretrain):
     }
     parameters: ClassVar = {
         **LlamaPretrain.parameters,
-        "seq_len": Parameter(default=4096, minimum=1, doc="tokens a sequence"),
+        "seq_len": Parameter(default=4096, minimum=2, doc="tokens a sequence"),
         "balance": Parameter(
             default="pooled",
             choices=("none", "pooled", "sequence"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -45,12 +45,18 @@ class MoeStep(TrainStep):
             own = torch.cat(every)
         return own.cpu()
 
-    def mixing(self, routing: Tensor | None, targets_BL: Tensor, device: str) -> Routed:
+    def mixing(
+        self,
+        routing: Tensor | None,
+        targets_BL: Tensor,
+        device: str,
+        rows: Sequence[int] | None = None,
+    ) -> Routed:
         assert routing is not None
-        rows = len(self.tokens_BL)
+        share = len(self.tokens_BL)
         parts = [
-            number // rows * self.accumulate + number % rows % self.accumulate
-            for number in range(len(routing))
+            number // share * self.accumulate + number % share % self.accumulate
+            for number in (range(len(routing)) if rows is None else rows)
         ]
         return Routed(self.model.config, self.model.balance, routing, targets_BL, parts, device)
 
