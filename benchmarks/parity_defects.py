@@ -27,6 +27,7 @@ import limits_defects
 import llama_defects
 import llama_train_defects
 import lora_defects
+import model_train_defects
 import moe_defects
 import moe_train_defects
 import quantized_defects
@@ -252,6 +253,7 @@ def main() -> None:
         *(table.workload for table in TABLES),
         *LIMITS,
         *forward_defects.WORKLOADS,
+        *model_train_defects.WORKLOADS,
         "dlrm-train",
     ]
     parser.add_argument("--workload", choices=names)
@@ -270,10 +272,11 @@ def main() -> None:
         for name in LIMITS:
             if asked.workload in (None, name):
                 wrong += judge_limits(name, cache)
-        for name in forward_defects.WORKLOADS:
-            if asked.workload in (None, name):
-                case, defects = forward_defects.case(name), forward_defects.defects(name)
-                wrong += judge_small(name, forward_defects.COLUMNS, case, defects, cache)
+        for kind in (forward_defects, model_train_defects):
+            for name in kind.WORKLOADS:
+                if asked.workload in (None, name):
+                    case, defects = kind.case(name), kind.defects(name)
+                    wrong += judge_small(name, kind.COLUMNS, case, defects, cache)
         if asked.workload in (None, "dlrm-train"):
             wrong += judge_small(
                 "dlrm-train",

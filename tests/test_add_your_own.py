@@ -43,6 +43,20 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_training_step_of_a_file_in_a_strangers_folder(tmp_path: Path) -> None:
+    assert len(EXAMPLES["my_gpt.py"].splitlines()) <= 50
+    (tmp_path / "my_gpt.py").write_text(EXAMPLES["my_gpt.py"])
+    printed = tpubench(
+        tmp_path, "run", "--workload", "my_gpt:TrainGpt2", "--preset", "tiny", "--backend", "fake",
+        "--repeats", "1", "--json", path=tmp_path / "nowhere",
+    )  # fmt: skip
+    rows = {row["metric"]: row for row in json.loads(printed)["rows"]}
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    assert set(rows["samples_s"]["environment"]["timing"]["parity"]) == {
+        "float32 twin", "gradient", "loss", "optimizer", "timed loss", "timed step",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("file", "reference", "backend", "name"),
     [

@@ -58,7 +58,11 @@ def test_a_room_imports_only_what_it_may(path: Path) -> None:
         )
 
 
-DEFINES = {"workloads/forward/__init__.py", "workloads/_tokenizer/__init__.py"}
+DEFINES = {
+    "workloads/forward/__init__.py",
+    "workloads/forward/training/__init__.py",
+    "workloads/_tokenizer/__init__.py",
+}
 """Torch-free definitions that import their own program only when it is built."""
 
 

@@ -98,8 +98,8 @@ class Queue:
     def catch_up(self) -> None:
         """Run what the device has passed by the host's time."""
         while self.pending and self.pending[0].done_us <= self.host_us:
-            # As the device would: gradients were recorded at submission, not now.
-            with _disable_current_modes(), torch._C._AutoDispatchBelowAutograd():
+            # As the device would: gradients, and what is written to, were recorded at submission.
+            with _disable_current_modes(), torch._C._AutoDispatchBelowADInplaceOrView():
                 self.pending.popleft().execute()
 
     def run_all(self) -> None:

@@ -49,6 +49,18 @@ def test_results_are_poison_until_somebody_waits() -> None:
         assert z.tolist() == [3.0, 3.0, 3.0]
 
 
+def test_what_backward_has_kept_is_not_taken_for_changed_when_the_device_comes_to_it() -> None:
+    # A model of a library looks at its positions on the way, so that the queue runs dry there.
+    queue, table = Queue(Script()), torch.nn.Embedding(4, 2)
+    with deferred(queue):
+        ids = torch.empty(3, dtype=torch.int64).copy_(torch.arange(3))
+        rows = table(ids)
+        assert ids.tolist() == [0, 1, 2]
+        rows.sum().backward()
+        queue.barrier()
+    assert table.weight.grad is not None and table.weight.grad[:3].eq(1).all()
+
+
 def test_the_host_runs_ahead_and_a_barrier_brings_it_back() -> None:
     queue = Queue(Script(kernel_us=1000.0))
     with deferred(queue):

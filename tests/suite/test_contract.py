@@ -41,6 +41,8 @@ SMALL = {
     "embed": ("tiny", {}),
     "dlrm-v2": ("tiny", {}),
     "dlrm-train": ("tiny", {}),
+    "vit-train": ("tiny", {}),
+    "resnet50-train": ("tiny", {}),
     "sdxl-unet": ("tiny", {}),
 }
 """A size that runs in a moment; a workload that is not here runs its default preset."""

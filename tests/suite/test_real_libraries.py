@@ -85,8 +85,9 @@ SAME_PROGRAM = {"llama-prefill", "llama-decode", "long-context"}
 """``llama-infer`` with other settings: nothing more to compile."""
 
 
-FORWARD = {"dlrm-v2", "embed", "resnet50", "sdxl-unet", "vit-l16"}
-"""Models of other libraries, all run by one step: their default mode, the others nightly."""
+FORWARD = {"dlrm-v2", "embed", "resnet50", "resnet50-train", "sdxl-unet", "vit-l16", "vit-train"}
+"""Models of other libraries, all run or trained by one step: their default mode, the others
+nightly."""
 
 
 LONG = {

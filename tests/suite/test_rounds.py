@@ -237,8 +237,9 @@ def test_every_workload_says_what_it_holds_at_least(name: str) -> None:
     if not workload.trains:
         step.run(lambda *_: None)  # so that a product is there
     held = {id(t): t for t in _tensors(step)}
-    # Gradients come with the first step of what learns, and AdamW's moments or Adagrad's squares.
-    learnt = 3 if name == "dlrm-train" else 4
+    # Gradients come with the first step of what learns, and AdamW's moments, Adagrad's squares or
+    # SGD's momentum.
+    learnt = 3 if name in {"dlrm-train", "resnet50-train"} else 4
     least = sum(t.nbytes * (learnt if t.requires_grad else 1) for t in held.values())
     if name == "h2d":
         least //= 2  # its source stands in the memory of the host

@@ -18,6 +18,7 @@ import limits_defects
 import llama_defects
 import llama_train_defects
 import lora_defects
+import model_train_defects
 import moe_defects
 import moe_train_defects
 import quantized_defects
@@ -56,6 +57,10 @@ TABLES = {
         for name in ("gemm", "hbm", "attention", "h2d")
     },
     **{f"`{name}`": set(forward_defects.defects(name)) for name in forward_defects.WORKLOADS},
+    **{
+        f"`{name}`": set(model_train_defects.defects(name))
+        for name in model_train_defects.WORKLOADS
+    },
     "`dlrm-train`": set(dlrm_train_defects.DEFECTS),
     "`collective`, 2 ranks": {
         collective_defects.label(operation, defect)

@@ -3,7 +3,7 @@
 They are cut from one table of normal values drawn on the CPU. Each kind of module gets values that
 keep the size of what it multiplies, so that every layer matters to the result and rounding stays
 small: a projection or convolution 1/√(inputs), a norm values near one, a lookup one, and biases a
-tenth, so that one left out shows.
+tenth, so that one left out shows. Tied weights stay tied.
 """
 
 from __future__ import annotations
@@ -39,13 +39,16 @@ def filled(
     wide = computed or dtype
     with _parameters_on_meta():
         module = build().eval()
-    at = 0
+    at, placed = 0, dict[nn.Parameter, nn.Parameter]()
     for owner in module.modules():
         for name, parameter in list(owner.named_parameters(recurse=False)):
+            if parameter in placed:  # tied to one that is there
+                owner._parameters[name] = placed[parameter]
+                continue
             values = _drawn(owner, name, parameter.shape, seed, at, device)
             at = (at + parameter.numel()) % PERIOD
             held = nn.Parameter(values.to(dtype).to(device, wide), requires_grad=False)
-            owner._parameters[name] = held
+            owner._parameters[name] = placed[parameter] = held
         for name, buffer in list(owner.named_buffers(recurse=False)):
             values = buffer
             if isinstance(owner, nn.modules.batchnorm._BatchNorm) and buffer.is_floating_point():
@@ -62,7 +65,7 @@ def _parameters_on_meta() -> Iterator[None]:
     plain = nn.Module.register_parameter
 
     def register(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
-        if param is not None:
+        if param is not None and not param.is_meta:  # else tied to one that was registered before
             empty = torch.empty(param.shape, dtype=param.dtype, device="meta")
             param = nn.Parameter(empty, requires_grad=False)
         plain(self, name, param)
@@ -87,9 +90,12 @@ def _drawn(
     if name.endswith("bias"):
         return _SHIFT * normal
     if isinstance(owner, nn.Embedding):
-        return normal
+        return normal.clone()  # what learns must not write into the table
     if isinstance(owner, nn.Linear | nn.modules.conv._ConvNd):
         return normal / math.sqrt(count / shape[0])
+    if name == "weight":  # of a library's own projection, whichever way it lies, or its own norm
+        several = len(shape) > 1
+        return normal / math.sqrt(max(shape[-2:])) if several else 1.0 + _NORM_SPREAD * normal
     return _ALONE * normal
 
 
