@@ -138,6 +138,13 @@ def gradients_of_later_sequences_missing(step: TrainStep) -> None:
     _losses_apart(step, lambda t: _rows(t) >= _FEW, _always)
 
 
+def gradient_of_a_sequence_between_missing(step: TrainStep) -> None:
+    """Of the second of more than two, where a twin has two."""
+    _losses_apart(
+        step, lambda t: (_rows(t) == 1) & (len(t) > _FEW), lambda step: len(step.targets_BL) > _FEW
+    )
+
+
 def gradients_of_later_tokens_missing(step: TrainStep) -> None:
     """Of losses beyond the first 64 of a sequence."""
     _losses_apart(step, lambda t: _columns(t) >= _FAR, _always)
@@ -285,6 +292,7 @@ DEFECTS: dict[str, Defect] = {
             embedding_not_trained,
             gradient_of_the_last_sequence_missing,
             gradients_of_later_sequences_missing,
+            gradient_of_a_sequence_between_missing,
             gradients_of_later_tokens_missing,
             no_gradient_through_later_keys,
             embedding_gradients_overwritten,

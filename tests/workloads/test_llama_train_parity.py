@@ -57,6 +57,7 @@ CAUGHT_BY = {
     "weights kept in bfloat16": "optimizer",
     "gradients of later sequences missing": "gradient",
     "gradients of later tokens missing": "gradient",
+    "gradient of a sequence between missing": "timed step",
     "no gradient through later keys": "gradient",
     "padding counted": "gradient",
 }

@@ -94,7 +94,8 @@ class OneMore:
     """One more pass of the timed kind: its loss, and elements of the state around it.
 
     gradient: what the program itself gives for this pass, computed apart from it, as clipping by
-    its formula leaves it.
+    its formula leaves it. silent: tokens of the batch, all of which some loss comes after, that
+    have none.
     """
 
     loss: float
@@ -102,9 +103,15 @@ class OneMore:
     gradient: Tensor
     after: AdamWState
     settings: AdamWSettings
+    silent: int
 
     def error(self) -> float:
-        """Of how far the weights moved, and of both moments: the worst relative L2 error."""
+        """Of how far the weights moved, and of both moments: the worst relative L2 error.
+
+        Infinite where part of the batch has no gradient.
+        """
+        if self.silent:
+            return float("inf")
         wanted = adamw_step(self.before, self.gradient, self.settings)
         start = self.before.weight.double()
         pairs = ((wanted.mean, self.after.mean), (wanted.square, self.after.square))
@@ -122,6 +129,7 @@ def one_more(step: TrainStep, judge: Callable[[Tensor | None], None]) -> OneMore
     step.barrier()
     judge(step.routing())
     gradient = _elements(step, _gradient) * _kept(step)
+    silent = _silent_tokens(step)
     step.optimizer.zero_grad(set_to_none=True)
     before = _state(step)
     step.run(lambda *_: None)
@@ -133,7 +141,21 @@ def one_more(step: TrainStep, judge: Callable[[Tensor | None], None]) -> OneMore
         gradient=gradient,
         after=_state(step),
         settings=step.settings,
+        silent=silent,
     )
+
+
+def _silent_tokens(step: TrainStep) -> int:
+    """Tokens of the whole batch whose embedding has no gradient; all ranks must ask together.
+
+    None where the embedding is frozen, or is the head too and so has a gradient in every row.
+    """
+    table = dict(step.trained()).get("embedding.weight")
+    if step.model.config.tied or table is None:
+        return 0
+    ids = torch.unique(step.all_tokens_BL[:, :-1]).to(step.device.torch_device)
+    rows = gathered(_gradient(table))[ids].to("cpu", torch.float32)
+    return int((rows.abs().amax(dim=1) == 0).sum())
 
 
 def _of_move(start: Tensor, moved: Tensor, wanted: Tensor, steps: int) -> float:
