@@ -7,8 +7,8 @@ Exit codes: 0 done · 1 the answer is no (regressed, damaged) · 2 bad usage or 
 
 from __future__ import annotations
 
-import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -31,7 +31,8 @@ from tpubench.commands import (
     runs,
     sweep,
 )
-from tpubench.errors import RunFailedError, TpubenchError, UsageError
+from tpubench.errors import EndedBySignalError, RunFailedError, TpubenchError, UsageError
+from tpubench.results import lasting_stream
 from tpubench.results.plain_text import one_line, warn
 
 
@@ -89,11 +90,8 @@ def program() -> Callable[..., int | None]:
 def main() -> None:
     """Entry point: one error line on stderr, the right exit code, no traceback."""
     debug = os.environ.get("TPUBENCH_DEBUG") == "1"
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="replace"
-            )  # a terminal that cannot show × still shows the rest
+    _end_as_ctrl_c_does()
+    lasting_stream.install()
     try:
         code = program()(_arguments(sys.argv[1:]), standalone_mode=False)
         sys.stdout.flush()
@@ -105,17 +103,17 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except _CLICK_ERROR as error:
         _fail(error.format_message(), UsageError.exit_code)  # type: ignore[attr-defined]
-    except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted", 5)
-    except BrokenPipeError:
-        # The reader of our output went away (| head): not our error, and nothing left to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    except (KeyboardInterrupt, typer.Abort) as error:
+        how = error if isinstance(error, KeyboardInterrupt) else error.__cause__
+        _fail(str(how or "interrupted"), 5)
     except OSError as error:
         if debug:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        what = f"{error.filename}" if error.filename else "cannot write"
+        nameless = (
+            "the working directory" if isinstance(error, FileNotFoundError) else "cannot write"
+        )
+        what = f"{error.filename or nameless}"
         _fail(f"{what}: {error.strerror or error}", UsageError.exit_code)
     except Exception as error:
         from tpubench.suite.references import blamed
@@ -127,6 +125,17 @@ def main() -> None:
             raise
         _fail(f"{fault} (TPUBENCH_DEBUG=1 shows the whole way there)", RunFailedError.exit_code)
     sys.exit(code)
+
+
+def _end_as_ctrl_c_does() -> None:
+    """Have SIGTERM and SIGHUP raise what Ctrl-C does, unless the caller ignores them (nohup)."""
+
+    def end(number: int, _: object) -> None:
+        raise EndedBySignalError(f"ended by {signal.Signals(number).name}")
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
 
 
 def _fail(message: str, code: int) -> None:

@@ -23,6 +23,16 @@ class TpubenchError(Exception):
         self.left_out = tuple(left_out)
 
 
+class EndedBySignalError(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, by which schedulers, containers and closed terminals end a command: what
+    had ended by then is kept, as after Ctrl-C. Its message names the signal."""
+
+
+def interruption(error: KeyboardInterrupt) -> str:
+    """How a command was ended, in words: ``interrupted``, or by which signal."""
+    return str(error) or "interrupted"
+
+
 class UsageError(TpubenchError):
     """Bad usage or bad input: an unknown name, a value out of range, an unreadable file."""
 

@@ -1,15 +1,17 @@
-"""A progress bar that cannot disturb the measurement.
+"""Progress that cannot disturb the measurement: a bar on a terminal, lines in a log.
 
-It redraws only when a child reports a new phase, and a child reports nothing while its timed
-window is open: no timer, no thread, no polling. The bar stands still while the clock runs. It names
-the phase, and the time left by what the cases took so far.
+It speaks only when a child reports a new phase, and a child reports nothing while its timed window
+is open: no timer, no thread, no polling. The bar stands still while the clock runs. Both name the
+phase, and the time left by what the cases took so far; a log has a line a repetition, and one for a
+phase that begins after a long silence.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tpubench.results.events import Event, Observer
@@ -30,14 +32,14 @@ _DOING = {
 
 @contextmanager
 def observer(*, show: bool) -> Iterator[Observer]:
-    """Something to call with events: a bar on a terminal, a line a repetition elsewhere."""
+    """Something to call with events: a bar on a terminal, lines elsewhere."""
     if not show:
         yield _failures_only
     elif sys.stderr.isatty():
         with _bar() as observe:
             yield observe
     else:
-        yield _line
+        yield lines()
 
 
 @contextmanager
@@ -63,10 +65,7 @@ def _bar() -> Iterator[Observer]:
             if event.status != "ok":
                 console.print(_ended(event), markup=False, style="yellow")
             return
-        doing = _DOING.get(event.phase or "", "starting")
-        quiet = event.phase == "window" and event.expected_s is not None
-        about = f", about {event.expected_s:.0f} s (display paused)" if quiet else ""
-        text = f"{event.case} · repetition {event.repetition + 1}: {doing}{about}{_left(event)}"
+        text = _now(event, paused=" (display paused)")
         progress.update(
             task, description=plain(text), total=event.total, completed=event.done, refresh=True
         )
@@ -75,10 +74,34 @@ def _bar() -> Iterator[Observer]:
         yield observe
 
 
-def _line(event: Event) -> None:
-    if event.kind == "end":
-        text = f"[{event.done}/{event.total}] {_ended(event)}{_left(event)}"
-        print(plain(text), file=sys.stderr, flush=True)
+SILENCE_S = 10.0
+"""After so long without a line a log gets one for the phase that begins."""
+
+
+def lines(clock: Callable[[], float] = time.monotonic) -> Observer:
+    """What prints a line as each repetition ends, and as a phase begins after a silence."""
+    said = clock()
+
+    def observe(event: Event) -> None:
+        nonlocal said
+        if event.kind == "end":
+            text = f"{_ended(event)}{_left(event)}"
+        elif clock() - said >= SILENCE_S:
+            text = _now(event)
+        else:
+            return
+        said = clock()
+        print(plain(f"[{event.done}/{event.total}] {text}"), file=sys.stderr, flush=True)
+
+    return observe
+
+
+def _now(event: Event, paused: str = "") -> str:
+    """What a case is doing; ``paused`` is added while nothing can be said."""
+    doing = _DOING.get(event.phase or "", "starting")
+    window = event.phase == "window" and event.expected_s is not None
+    about = f", about {event.expected_s:.0f} s{paused}" if window else ""
+    return f"{event.case} · repetition {event.repetition + 1}: {doing}{about}{_left(event)}"
 
 
 def _failures_only(event: Event) -> None:

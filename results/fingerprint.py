@@ -14,7 +14,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from tpubench.results import git
+from tpubench.results import control_group, git
 
 _GIT_TIMEOUT_S = 10.0
 
@@ -55,11 +55,11 @@ def last_level_cache_bytes() -> int | None:
 
 
 def usable_cores() -> int:
-    """Cores this process may run on (affinity respected)."""
-    return len(os.sched_getaffinity(0))
+    """Cores that this process may use all the time: by its affinity, and its group's quota."""
+    return control_group.whole_cores(len(os.sched_getaffinity(0)), control_group.cpu_quota())
 
 
-def host() -> dict[str, str | int | None]:
+def host() -> dict[str, str | int | float | None]:
     """What a reader wants to know of the machine, beside what must match."""
     return {
         "os": platform.system(),

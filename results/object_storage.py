@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tpubench.errors import UsageError
+from tpubench.results import cache_folder
 
 PROTOCOLS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 EXTRAS = {"s3fs": "s3", "gcsfs": "gcs"}
@@ -55,8 +55,10 @@ def located(text: str) -> Path:
     root = rest.strip("/")
     if protocol not in PROTOCOLS or not root or ".." in root.split("/"):
         raise UsageError(f"--store {text}: a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute()
-    mirror = base / "tpubench" / "mirrors" / protocol / root
+    base = cache_folder.root()
+    if base is None:
+        raise UsageError(f"no home folder to mirror {text} in: set {cache_folder.VARIABLE}")
+    mirror = base / "mirrors" / protocol / root
     bucket = Bucket(url=f"{protocol}://{root}", fs=_fs(protocol), root=root, mirror=mirror)
     _fetch(bucket)
     _OPEN[mirror] = bucket

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tpubench.errors import TpubenchError
-from tpubench.results import shares
+from tpubench.results import cache_folder, shares
 from tpubench.results.listing import Unreadable
 from tpubench.results.row import arrow_schema
 from tpubench.results.store import load
@@ -97,17 +97,12 @@ def known(store: Path, paths: Sequence[Path]) -> Known:
 
 def folder_of(store: Path) -> Path | None:
     """Where rows of a store are kept, made if need be; None where nothing can be or may be."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    if not base.is_absolute() or not store.is_dir():
+    base = cache_folder.root()
+    if base is None or not store.is_dir():
         return None
     name = hashlib.sha256(os.fsencode(store.resolve())).hexdigest()[:32]
-    folder = base / "tpubench" / "stores" / name
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.lstat()
-    except OSError:
-        return None
-    return folder if status.st_uid == os.geteuid() and not status.st_mode & 0o022 else None
+    folder = base / "stores" / name
+    return folder if cache_folder.usable(folder) else None
 
 
 def state_of(path: Path) -> State | None:

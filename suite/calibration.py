@@ -17,10 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tpubench.results import fingerprint
+from tpubench.results import cache_folder, control_group, fingerprint
 from tpubench.results.row import Row
 from tpubench.suite import peaks as limits
-from tpubench.suite import registry
+from tpubench.suite import registry, variables
 from tpubench.suite.backend import Backend
 from tpubench.suite.interpreters import Interpreter
 from tpubench.suite.timing import Pace
@@ -29,9 +29,6 @@ from tpubench.suite.workload import DTYPES, Case, Workload
 PACE = Pace(warm_up_s=0.5, window_s=1.0, most_warm_up_s=2.0)
 _PRESETS = {"hbm": "read", "gemm": "square-2048"}
 _METRICS = {"flop_s", "bandwidth_bytes_s"}
-_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "KMP_AFFINITY",
-              "GOMP_CPU_AFFINITY", "OMP_PLACES", "OMP_PROC_BIND")  # fmt: skip
-"""Settings of the environment that decide how many cores a product has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +89,7 @@ class Memory:
         self.source = f"measured by {limits} on this machine, {self.day}"
         self.folder = _folder()
         machine = fingerprint.sha256(_machine(backend, python, mode))
-        self._path = self.folder / f"{self.day}-{machine[:32]}.json"
+        self._path = self.folder / f"{self.day}-{machine[:32]}.json" if self.folder else None
 
     def recall(self, case: Case) -> list[Best] | None:
         """The best rates of a case measured earlier today; None when it was not."""
@@ -113,33 +110,39 @@ class Memory:
 
     def keep(self, case: Case, bests: Sequence[Best]) -> None:
         """Remember; a cache that cannot be written only means that it is measured again."""
-        if not bests:
+        if not bests or self.folder is None or self._path is None:
             return
         values = [{name: getattr(best, name) for name in Best.__slots__} for best in bests]
         held = {**self._read(), _key(case): values}
+        text = json.dumps({"sha256": fingerprint.sha256(held), "peaks": held})
         partial = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}")
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             for old in self.folder.glob("*.json"):
                 if not old.name.startswith(self.day):
                     old.unlink(missing_ok=True)
-            partial.write_text(json.dumps(held), encoding="utf-8")
+            partial.write_text(text, encoding="utf-8")
             partial.replace(self._path)
             return
         with suppress(OSError):
             partial.unlink(missing_ok=True)
 
     def _read(self) -> Mapping[str, object]:
-        try:
-            held = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+        """What was kept, as long as it is what was written: a peak is the measure of all rows."""
+        if self._path is None or not self._path.is_file():
             return {}
-        return held if isinstance(held, dict) else {}
+        try:
+            file = json.loads(self._path.read_text(encoding="utf-8"))
+            held = file["peaks"]
+            whole = file["sha256"] == fingerprint.sha256(held)
+        except (OSError, ValueError, RecursionError, TypeError, LookupError):
+            return {}
+        return held if isinstance(held, dict) and whole else {}
 
 
-def _folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tpubench" / "calibration"
+def _folder() -> Path | None:
+    base = cache_folder.root()
+    return None if base is None else base / "calibration"
 
 
 def _machine(backend: Backend, python: Interpreter, mode: str) -> dict[str, object]:
@@ -152,7 +155,8 @@ def _machine(backend: Backend, python: Interpreter, mode: str) -> dict[str, obje
         "python": python.path,
         "versions": python.versions(backend.packages),
         "sources": {name: registry.workload(name).source_sha256() for name in backend.limits},
-        "variables": {name: os.environ.get(name) for name in _VARIABLES},
+        "variables": variables.changing(),
+        "cpu_quota": control_group.cpu_quota(),
     }
 
 

@@ -8,6 +8,7 @@ file descriptor given as its only argument: for each job ``{"phase": …}`` as e
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from tpubench.devices.sheets import devices
@@ -58,7 +60,7 @@ def outcomes(jobs: Sequence[Job], report: Say, age_s: float = 0.0) -> Iterator[O
     if world.size > 1:
         assert backend.collectives is not None
         meeting = f"{job.case.key}-{job.repetition}"
-        ranks.join(world, backend.collectives, meeting)
+        ranks.join(world, backend.collectives, meeting, _code(job))
     clock, fault = None, None
     if backend.asynchronous:
         say("clock", None)
@@ -76,6 +78,17 @@ def outcomes(jobs: Sequence[Job], report: Say, age_s: float = 0.0) -> Iterator[O
         yield replace(outcome, spent_s=watch.take())
     if world.size > 1:
         ranks.leave()
+
+
+def _code(job: Job) -> str:
+    """What all ranks must have alike: this package's room, the workload's files, torch."""
+    import torch
+
+    room = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        room.update(file.read_bytes())
+    workload = registry.workload(job.case.workload).source_sha256()
+    return f"{torch.__version__} {workload} {room.hexdigest()}"
 
 
 def _measure(

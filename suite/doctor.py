@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import platform
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from tpubench.errors import UsageError
-from tpubench.results import fingerprint
+from tpubench.results import cache_folder, fingerprint
 from tpubench.suite import config, registry
 from tpubench.suite.interpreters import OWN
 
@@ -43,6 +44,10 @@ class Examination:
     host: dict[str, Any]
     python: str
     packages: dict[str, str | None]
+    cache: str | None
+    """Folder of all caches, each of which may be deleted at any time."""
+    cache_bytes: dict[str, int]
+    """Bytes of each."""
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
@@ -78,9 +83,21 @@ def examine() -> Examination:
     for fault in registry.faults():
         fix = "mend or uninstall it"
         findings.append(Diagnosis(backend="extension", available=False, detail=fault, fix=fix))
+    root = cache_folder.root()
     return Examination(
         findings=findings,
         host=fingerprint.host(),
         python=platform.python_version(),
         packages=OWN.versions(_PACKAGES),
+        cache=None if root is None else str(root),
+        cache_bytes=_sizes(root),
     )
+
+
+def _sizes(root: Path | None) -> dict[str, int]:
+    """Bytes of each cache."""
+    try:
+        folders = sorted(path for path in root.iterdir() if path.is_dir()) if root else []
+    except OSError:  # nothing was kept yet, or not here
+        return {}
+    return {path.name: cache_folder.size_bytes(path) for path in folders}

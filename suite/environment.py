@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tpubench.results import fingerprint
+from tpubench.results import control_group, fingerprint
+from tpubench.suite import variables
 from tpubench.suite.backend import Backend
 from tpubench.suite.job import Job, Outcome
 from tpubench.suite.peaks import Peaks
@@ -15,7 +16,12 @@ from tpubench.suite.workload import Work, Workload
 def must_match(backend: Backend, workload: Workload, job: Job, outcome: Outcome) -> dict[str, Any]:
     """Everything that has to be equal before two rows may be gated against each other."""
     host = fingerprint.host()
+    # A row without them is as it was before they were kept, and comparable.
+    quota = control_group.cpu_quota()
+    set_here = variables.changing(backend.child_environment(job.chips))
     return {
+        **({} if quota is None else {"cpu_quota": quota}),
+        **({"variables": set_here} if set_here else {}),
         "backend": backend.name,
         "compile_mode": job.compile_mode,
         "device": outcome.device,

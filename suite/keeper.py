@@ -52,6 +52,12 @@ def children_of(parent: int) -> dict[int, int]:
     return parents
 
 
+def stopped(root: int) -> list[int]:
+    """Of a process and its descendants those that a signal has stopped, and none has continued."""
+    states = {pid: fields[0] for pid, fields in _processes()}
+    return sorted(pid for pid in _descendants(root, _parents()) if states.get(pid) in {b"T", b"t"})
+
+
 def _descendants(root: int, parents: dict[int, int]) -> set[int]:
     descendants = {root} & parents.keys()
     while more := {pid for pid, parent in parents.items() if parent in descendants} - descendants:

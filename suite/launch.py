@@ -11,10 +11,10 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from tpubench.suite import messages, processes, registry
+from tpubench.suite import compile_cache, keeper, messages, processes, registry
 from tpubench.suite.backend import Backend
 from tpubench.suite.conversation import CannotStartError, Conversation, FloodError
 from tpubench.suite.job import Job, Outcome, to_line
@@ -24,6 +24,7 @@ OnPhase = Callable[[str, float | None], None]
 
 _OUT_OF_MEMORY = re.compile(r"can't allocate memory|OutOfMemory|out of memory|MemoryError", re.I)
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Interrupt|Exit))\b", re.M)
+_PEER_DIED = re.compile(r"rank \d+ of \d+ died")
 _MISSING_MODULE = re.compile(r"No module named '?(tpubench|torch)\b")
 _LEAVE_S = 10.0
 _MOST_MESSAGES = 1000
@@ -35,6 +36,10 @@ class Ended:
 
     outcome: Outcome
     log: str
+    suspect: bool = False
+    """Whether a damaged compile cache may be why; the process has then ended."""
+    note: str | None = None
+    """What was done to get there that a user should know."""
 
 
 def run_child(
@@ -60,20 +65,49 @@ def run_jobs(
     """
     left = list(jobs)
     while left:
-        for ended in _one_process(list(left), python, timeout_s, on_phase):
-            left.pop(0)
-            yield ended
+        backend = registry.backend(left[0].backend)
+        variables = backend.child_environment(left[0].chips)
+        asked = _Asked(python=python, timeout_s=timeout_s, on_phase=on_phase, variables=variables)
+        for ended in _one_process(list(left), asked):
+            job = left.pop(0)
+            yield (_without_cache(job, asked) if ended.suspect else None) or ended
 
 
-def _one_process(
-    jobs: Sequence[Job], python: str | None, timeout_s: float, on_phase: OnPhase | None
-) -> Generator[Ended]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """How processes are started and heard."""
+
+    python: str | None
+    timeout_s: float
+    on_phase: OnPhase | None
+    variables: Mapping[str, str]
+    """What the backend wants set in the child."""
+
+
+def _without_cache(job: Job, asked: _Asked) -> Ended | None:
+    """How a job ends with nothing compiled before; None where it fails likewise.
+
+    Where it does not, what was kept is at fault, and is deleted.
+    """
+    with compile_cache.elsewhere(asked.variables) as variables:
+        (ended,) = _one_process([job], replace(asked, variables=variables))
+    if ended.outcome.status != "ok":
+        return None
+    compile_cache.clear(job.backend)
+    note = (
+        f"the compile cache of {job.backend} gave programs that fail, and was emptied:"
+        f" repetition {job.repetition + 1} of {job.case.workload} ran again without it"
+    )
+    return replace(ended, suspect=False, note=note)
+
+
+def _one_process(jobs: Sequence[Job], asked: _Asked) -> Generator[Ended]:
     """How the first jobs ended, up to one that failed: it is the last that this process ran."""
     backend = registry.backend(jobs[0].backend)
-    command = processes.command(python, "tpubench.suite.child")
-    environment = processes.environment(backend.child_environment(jobs[0].chips))
+    command = processes.command(asked.python, "tpubench.suite.child")
+    cached = compile_cache.in_use(jobs[0].backend)
     try:
-        child = Conversation.start(command, environment)
+        child = Conversation.start(command, processes.environment(asked.variables))
     except CannotStartError as error:
         yield Ended(outcome=Outcome(status="failed", reason=str(error)), log="")
         return
@@ -81,28 +115,46 @@ def _one_process(
         child.say(to_line(jobs).encode(), last=True)
         for number in range(len(jobs)):
             phase = RELEASE if number else "start"
-            heard = _listen(child, phase, timeout_s, backend.open_timeout_s, on_phase)
+            heard = _listen(child, phase, asked, backend.open_timeout_s)
             if heard.outcome is None or heard.outcome.status == "failed":
                 break
+            wrong = cached and _wrong_from_the_cache(heard.outcome)
             if number == len(jobs) - 1:
                 _leave(child, _LEAVE_S)
+            if wrong or number == len(jobs) - 1:
                 child.end()
-            yield Ended(outcome=heard.outcome, log=child.log)
+            yield Ended(outcome=heard.outcome, log=child.log, suspect=wrong)
+            if wrong:
+                return
         else:
             return
+        halted = keeper.stopped(child.process.pid) if heard.timed_out else []
         # A moment to leave by itself: its exit code says how it ended.
         _leave(child, 0 if heard.timed_out or heard.fault else _LEAVE_S)
         stayed = child.alive
-    outcome = heard.outcome
+    outcome, suspect = heard.outcome, False
     if outcome is None:
         reason = heard.fault
         if reason is None and stayed and heard.timed_out is None:
             reason = f"it stopped answering in phase {heard.phase}"
-        reason = reason or why_it_ended(
-            child.process, backend, heard.phase, child.log, heard.timed_out
-        )
+        if reason is None:
+            reason = why_it_ended(child.process, backend, heard.phase, child.log, heard.timed_out)
+            if halted:
+                reason += ": a signal had stopped a process of it (SIGSTOP, SIGTSTP)"
+            by_itself = heard.timed_out is None
+            suspect = by_itself and compile_cache.suspected(heard.phase, reason, child.log, cached)
         outcome = Outcome(status="failed", reason=reason)
-    yield Ended(outcome=outcome, log=child.log)
+    elif outcome.reason and _PEER_DIED.match(outcome.reason):
+        suspect = compile_cache.suspected(heard.phase, outcome.reason, child.log, cached)
+    yield Ended(outcome=outcome, log=child.log, suspect=suspect)
+
+
+def _wrong_from_the_cache(outcome: Outcome) -> bool:
+    """Whether a wrong result came from a program that the compile cache gave."""
+    if outcome.status != "invalid" or not (outcome.compile_cache or {}).get("hits"):
+        return False
+    error, tolerance = outcome.parity_error, outcome.parity_tolerance
+    return tolerance is not None and (error is None or not error <= tolerance)
 
 
 def _leave(child: Conversation, seconds: float) -> None:
@@ -122,17 +174,13 @@ class _Heard:
     """What is wrong with what it said."""
 
 
-def _listen(
-    child: Conversation,
-    phase: str,
-    timeout_s: float,
-    open_timeout_s: float,
-    on_phase: OnPhase | None,
-) -> _Heard:
+def _listen(child: Conversation, phase: str, asked: _Asked, open_timeout_s: float) -> _Heard:
     """Hear the child out on one job, which begins in ``phase``."""
     began = time.monotonic()
     for _ in range(_MOST_MESSAGES):
-        limit_s = min(timeout_s, open_timeout_s) if phase in ("start", "open") else timeout_s
+        limit_s = asked.timeout_s
+        if phase in ("start", "open"):
+            limit_s = min(limit_s, open_timeout_s)
         try:
             line = child.line(began + limit_s)
         except TimeoutError:
@@ -148,8 +196,8 @@ def _listen(
         if message.outcome is not None:
             return _Heard(outcome=message.outcome, phase=phase)
         phase = message.phase
-        if on_phase is not None:
-            on_phase(phase, message.expected_s)
+        if asked.on_phase is not None:
+            asked.on_phase(phase, message.expected_s)
     return _Heard(phase=phase, fault=f"it began more than {_MOST_MESSAGES} phases")
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tpubench.errors import RunFailedError
 from tpubench.suite import processes
 
 if TYPE_CHECKING:
@@ -114,8 +115,12 @@ def start(job: str, size: int) -> Peers:
     return Peers(started)
 
 
-def join(world: World, collectives: str, meeting: str) -> None:
-    """Meet the other ranks; ``meeting`` is the same on all, and used once."""
+def join(world: World, collectives: str, meeting: str, code: str) -> None:
+    """Meet the other ranks; ``meeting`` is the same on all, and used once.
+
+    code: what this rank runs, in a word. RunFailedError where another runs something else: each
+    machine has an installation of its own.
+    """
     import torch.distributed as dist
     from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
@@ -132,9 +137,17 @@ def join(world: World, collectives: str, meeting: str) -> None:
             wait_for_workers=False,
             timeout=_JOIN_TIMEOUT,
         )
+    place = PrefixStore(meeting, store)
+    place.set(f"code/{world.rank}", code)
+    others = [rank for rank in range(world.size) if place.get(f"code/{rank}").decode() != code]
+    if others:
+        raise RunFailedError(
+            f"rank {others[0]} of {world.size} runs other code than rank {world.rank}: install the"
+            " same tpubench, torch and workload on every machine"
+        )
     dist.init_process_group(
         collectives,
-        store=PrefixStore(meeting, store),
+        store=place,
         rank=world.rank,
         world_size=world.size,
         timeout=_JOIN_TIMEOUT,

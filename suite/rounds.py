@@ -25,6 +25,7 @@ from tpubench.suite import calibration, facts, ranks, references, registry
 from tpubench.suite.job import Job, Outcome
 from tpubench.suite.launch import Ended, run_jobs
 from tpubench.suite.peaks import data_sheet
+from tpubench.suite.time_left import TimeLeft
 from tpubench.suite.workload import Case, Weights, Workload
 
 if TYPE_CHECKING:
@@ -49,9 +50,7 @@ class Rounds:
     began: float = field(default_factory=time.monotonic)
     alone: set[str] = field(default_factory=set)
     """Keys of cases that have failed: each runs in a process of its own."""
-    took_s: dict[str, list[float]] = field(default_factory=dict)
-    """Seconds of each case, by key, in the rounds so far."""
-    compiling_s: float = 0.0
+    time_left: TimeLeft = field(init=False)
     store_s: float = 0.0
     notes: list[str] = field(default_factory=list)
     memory: calibration.Memory | None = None
@@ -59,6 +58,10 @@ class Rounds:
     """The best rates of this machine, remembered or measured in the first round."""
     measuring: list[Case] = field(default_factory=list)
     """What measures them, where nothing of today is remembered."""
+
+    def __post_init__(self) -> None:
+        keys = [case.key for case in self.plan.cases]
+        self.time_left = TimeLeft(keys=keys, repeats=self.plan.repeats)
 
     def run(self, repetition: int) -> None:
         """One round: first, before any other, the cases that measure this machine's peaks."""
@@ -92,12 +95,8 @@ class Rounds:
 
     def another_fits(self) -> bool:
         """Whether a further round would end within the budget."""
-        plan = self.plan
-        rounds = max(len(self.took_s.get(case.key, [])) for case in plan.cases)
-        last_s = sum(self.took_s[case.key][-1] for case in plan.cases)
-        # What the first round compiled, the next finds in the compiler's cache.
-        another_s = last_s - (self.compiling_s if rounds == 1 else 0.0)
-        return time.monotonic() - self.began + another_s <= self.budget_s
+        spent_s = time.monotonic() - self.began
+        return spent_s + self.time_left.round_s() <= self.budget_s
 
     def _process(self, repetition: int, cases: Sequence[Case]) -> None:
         """Run cases in one child process, or in as many as it takes."""
@@ -107,7 +106,6 @@ class Rounds:
         jobs = [self._job(case, repetition) for case in cases]
         position = 0
         event = self._start(jobs[0])
-        began = time.monotonic()
 
         def on_phase(phase: str, expected_s: float | None) -> None:
             self.observe(
@@ -120,9 +118,7 @@ class Rounds:
         with contextlib.closing(ends):
             for ended in ends:
                 job = jobs[position]
-                ended_at = time.monotonic()
-                self.took_s.setdefault(job.case.key, []).append(ended_at - began)
-                began = ended_at
+                self.time_left.end(job.case.key)
                 self._keep(job, ended, event)
                 position += 1
                 if position < len(jobs):
@@ -142,6 +138,7 @@ class Rounds:
         )
 
     def _start(self, job: Job) -> Event:
+        self.time_left.begin(job.case.key)
         event = Event(
             kind="start",
             case=f"{job.case.workload} {job.case.label()}",
@@ -154,16 +151,9 @@ class Rounds:
         return event
 
     def _left_s(self) -> float | None:
-        """Seconds until the end, going by what cases took before; None before the first ended."""
-        plan = self.plan
-        known = [s for case in plan.cases for s in self.took_s.get(case.key, [])]
-        if not known:
-            return None
-        left_s = 0.0
-        for case in plan.cases:
-            took = self.took_s.get(case.key, [])
-            left_s += (plan.repeats - len(took)) * (sum(took or known) / len(took or known))
-        if not plan.repeats_asked:
+        """Seconds until the end; None before the first case has ended."""
+        left_s = self.time_left.left_s()
+        if left_s is not None and not self.plan.repeats_asked:
             left_s = min(left_s, max(0.0, self.began + self.budget_s - time.monotonic()))
         return left_s
 
@@ -198,15 +188,16 @@ class Rounds:
         if ranks.from_environment().rank == 0:  # under torchrun every rank is a run; one keeps it
             name = f"{case.workload}-{case.key}-{job.repetition:03d}"
             self.files.append(store.write(self.where, name, rows))
+        self.notes += [ended.note] if ended.note else []
         self.stored += 1
         status, reason = rows[0].status, rows[0].reason
         self.failed += own and status != "ok"
         if status == "failed":
             self.alone.add(case.key)
-        if own:
-            self.compiling_s += outcome.compile_s or 0.0
-            if outcome.warm_up_s:  # some compilers begin only when the program is first run
-                self.compiling_s += max(0.0, outcome.warm_up_s[0] - outcome.warm_up_s[-1])
+        compiling_s = outcome.compile_s or 0.0
+        if outcome.warm_up_s:  # some compilers begin only when the program is first run
+            compiling_s += max(0.0, outcome.warm_up_s[0] - outcome.warm_up_s[-1])
+        self.time_left.compiled(case.key, compiling_s)
         if own and self.generated is None and plan.weights.prompt_ids is not None:
             self.generated = _generated(workload, job, outcome)
         self.store_s += time.monotonic() - began

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tpubench.devices.prices import Price, today
-from tpubench.errors import RunFailedError, UsageError
+from tpubench.errors import RunFailedError, UsageError, interruption
 from tpubench.results import fingerprint, store
 from tpubench.results.events import Observer, RunReport
 from tpubench.results.figure import new_run_id
 from tpubench.results.sealing import manifest
-from tpubench.suite import calibration, config, ranks, registry
+from tpubench.suite import calibration, compile_cache, config, ranks, registry, variables
 from tpubench.suite.backend import Backend
 from tpubench.suite.interpreters import Interpreter
 from tpubench.suite.request import Request
@@ -131,6 +131,7 @@ def make_plan(request: Request) -> RunPlan:
     if preset is None and request.weights is None:
         preset, why = workload.default_preset(backend.accelerator)
         notes.append(f"preset {preset}: {why}")
+    notes += [text for text in (variables.in_words(), compile_cache.absence()) if text]
     _refuse_contradictions(workload, request)
     if request.chips > 1:
         _refuse_many_chips(workload, backend, request.chips)
@@ -199,14 +200,14 @@ def execute(plan: RunPlan, where: Path, observe: Observer) -> RunReport:
             done.run(repetition)
             if not plan.repeats_asked and not done.another_fits():
                 break
-    except KeyboardInterrupt:
-        cut_short = (
-            f"interrupted: {done.stored} finished repetitions are kept in {where / plan.run_id}"
-        )
+    except KeyboardInterrupt as error:
+        kept = f"{done.stored} finished repetitions are kept in {where / plan.run_id}"
+        cut_short = f"{interruption(error)}: {kept}"
     except store.NotStoredError as error:
         cut_short = str(error)
     finally:
         manifest.close(done.files)
+        compile_cache.prune()
     return RunReport(
         run_id=plan.run_id,
         store=where,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tpubench.devices.list_price import device_price
 from tpubench.devices.sheets import GOOGLE, NVIDIA, devices
-from tpubench.errors import RunFailedError, TpubenchError, UsageError
+from tpubench.errors import RunFailedError, TpubenchError, UsageError, interruption
 from tpubench.results import labels, spent
 from tpubench.results.events import Observer
 from tpubench.results.fingerprint import canonical_json
@@ -57,8 +57,8 @@ def execute(
         try:
             plan = run.make_plan(cells[entry.id].request(entry.missing))
             report = run.execute(plan, store, observe)
-        except KeyboardInterrupt:
-            cut_short = "interrupted"
+        except KeyboardInterrupt as error:
+            cut_short = interruption(error)
         except TpubenchError as error:
             entry.state, entry.reason = "failed", str(error)
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from tpubench.errors import UsageError
 from tpubench.estimates.compiled.hlo import ProgramCost
 from tpubench.estimates.compiled.targets import Target, target
 from tpubench.estimates.compiled.timing import AttentionCost, StepTime
+from tpubench.results import cache_folder
 from tpubench.suite import config, registry
 from tpubench.suite.request import overrides
 from tpubench.suite.workload import Case, Weights
@@ -23,11 +23,11 @@ DEFAULT_TIMEOUT_S = 900.0
 
 
 def default_cache() -> Path:
-    """Where exported and compiled programs are kept: ``$TPUBENCH_CACHE``, or the user's cache."""
-    given = os.environ.get("TPUBENCH_CACHE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tpubench"
+    """Where exported and compiled programs are kept: the user's cache. UsageError without one."""
+    folder = cache_folder.root()
+    if folder is None:
+        raise UsageError(f"no home folder to keep programs in: set {cache_folder.VARIABLE}")
+    return folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -145,6 +145,10 @@ def show_doctor(examination: Mapping[str, Any], *, as_json: bool) -> None:
         out.print(f"{state} {finding['backend']}: {finding['detail']}{fix}", markup=False)
     for name, version in examination["packages"].items():
         out.print(f"{'ready  ' if version else 'missing'} {name} {version or ''}", markup=False)
+    sizes = [f"{name} {held / 1e6:,.1f} MB" for name, held in examination["cache_bytes"].items()]
+    held = f": {', '.join(sizes)}; each may be deleted" if sizes else ""
+    where = examination["cache"] or "none, for want of a home folder"
+    out.print(f"caches  {where}{held}", markup=False)
 
 
 def open_page(path: Path) -> None:

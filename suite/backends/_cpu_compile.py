@@ -16,6 +16,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from tpubench.suite.backends import _dynamo
+
 _OPTIONS: dict[str, Any] = {
     # Our own signature check stands in for dynamo's guards, which cost more than a small block.
     "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
@@ -118,6 +120,7 @@ def compile_blocks(module: nn.Module) -> None:
     All blocks of a kind share one compiled function, so a deep model compiles as fast as a shallow
     one. More rows than one run the block as it is. A library's list may hold lists, and nothing.
     """
+    _dynamo.refuse_disabled()
     kinds: dict[object, Callable[..., Any]] = {}
     for repeated in module.modules():
         if not isinstance(repeated, nn.ModuleList):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+
+from tpubench.errors import RunFailedError
+from tpubench.suite import variables
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,8 +36,19 @@ a token and what lies between, of two models, and of a check's shallow copies of
 def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     import torch
 
+    refuse_disabled()
     torch._dynamo.config.recompile_limit = max(_SHAPES, torch._dynamo.config.recompile_limit)
     return torch.compile(function, fullgraph=True, dynamic=False, **options)
+
+
+def refuse_disabled() -> None:
+    """RunFailedError where a variable turns torch.compile off: nothing would be compiled."""
+    for name in variables.DISABLES_COMPILING:
+        if os.environ.get(name) == "1":
+            raise RunFailedError(
+                f"{name}=1 turns compiling off: unset it, or take a compile mode"
+                " that compiles nothing (tpubench list backends)"
+            )
 
 
 def compile_parts(module: nn.Module, *, products: bool = False, **options: Any) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tpubench.errors import RunFailedError
-from tpubench.results import fingerprint
+from tpubench.results import control_group, fingerprint
 from tpubench.results.plain_text import plural
 from tpubench.suite import compile_cache, ranks
 from tpubench.suite.backend import Backend, Probe
@@ -114,7 +114,9 @@ class Cpu(Backend):
         match = re.search(
             r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text("ascii"), re.M
         )
-        return int(match[1]) * 1024 if match else None
+        here = int(match[1]) * 1024 if match else None
+        mine = control_group.free_memory_bytes()
+        return min((free for free in (here, mine) if free is not None), default=None)
 
     def compile_cache(self) -> tuple[int, int] | None:
         return _dynamo.cache_hits_and_misses()

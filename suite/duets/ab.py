@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import cast, get_args
 
-from tpubench.errors import NotComparableError, UsageError
+from tpubench.errors import NotComparableError, UsageError, interruption
 from tpubench.results import duet as facts_of_duet
 from tpubench.results import fingerprint, store
 from tpubench.results.duet import Design, Pair, log_ratio
@@ -189,9 +189,9 @@ def run(contest: Contest, where: Path, watch: Watch) -> GateReport:
             for index, first in alarms.items():
                 second = _case(contest, index, recorder, watch, alarm=recorder.pairs[index])
                 findings[index] = confirmed(first, second)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         cut_short = (
-            f"interrupted: {recorder.stored} pairs are kept in {where}, runs"
+            f"{interruption(error)}: {recorder.stored} pairs are kept in {where}, runs"
             f" {' and '.join(contest.runs)}"
         )
     except store.NotStoredError as error:

@@ -24,7 +24,7 @@ from functools import cache
 from pathlib import Path
 
 from tpubench.errors import RunFailedError, UsageError
-from tpubench.results import git
+from tpubench.results import cache_folder, git
 from tpubench.suite import processes
 from tpubench.suite.duets import trees
 from tpubench.suite.duets.trees import Code
@@ -147,8 +147,10 @@ def _in_front(code: Code, here: Path) -> dict[str, str]:
 
 
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tpubench" / "refs"
+    folder = cache_folder.root()
+    if folder is None:
+        raise UsageError(f"no home folder to unpack revisions in: set {cache_folder.VARIABLE}")
+    return folder / "refs"
 
 
 def _unpack(sha: str, tree: Path) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tpubench.errors import RunFailedError
+from tpubench.errors import RunFailedError, interruption
 from tpubench.results.sweep_report import CellReport, SweepReport, Watch
 from tpubench.suite.executors.jobs import Group
 from tpubench.suite.sweep_spec import Sweep
@@ -103,8 +103,8 @@ def _execute(
             _ended(ray, done, entry)
             entry.took_s = time.monotonic() - began
             watch(entry, number, total, None)
-    except KeyboardInterrupt:
-        cut_short = "interrupted"
+    except KeyboardInterrupt as error:
+        cut_short = interruption(error)
         for reference, entry in running.items():
             ray.cancel(reference, force=True)
             entry.state = "not begun"

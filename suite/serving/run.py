@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tpubench.errors import RunFailedError, UsageError
+from tpubench.errors import RunFailedError, UsageError, interruption
 from tpubench.results import fingerprint, store
 from tpubench.results.events import Event, Observer, RunReport
 from tpubench.results.row import Row
@@ -165,10 +165,9 @@ def execute(plan: ServingPlan, where: Path, observe: Observer) -> RunReport:
                     for load in plan.loads:
                         bench.measure(load, repetition)
             notes += highest.keep(bench)
-        except KeyboardInterrupt:
-            cut_short = (
-                f"interrupted: {bench.stored} finished loads are kept in {where / plan.run_id}"
-            )
+        except KeyboardInterrupt as error:
+            kept = f"{bench.stored} finished loads are kept in {where / plan.run_id}"
+            cut_short = f"{interruption(error)}: {kept}"
         except ServerGoneError as error:
             cut_short = f"{error}; what was measured is kept in {where / plan.run_id}"
         except store.NotStoredError as error:

@@ -291,7 +291,7 @@ def test_what_compiles_only_as_it_is_first_run_is_not_awaited_again(tmp_path: Pa
     job = taken._job(case, 0)
     ended = Outcome(status="failed", reason="x", compile_s=20.0, warm_up_s=[15.5, 0.5])
     taken._keep(job, Ended(outcome=ended, log=""), taken._start(job))
-    taken.took_s[case.key] = [50.0]
+    taken.time_left.took_s[case.key] = [50.0]
     for since_s, fits in ((44.0, True), (46.0, False)):  # 15 s without the 20 and the other 15
         taken.began = time.monotonic() - since_s
         assert taken.another_fits() is fits

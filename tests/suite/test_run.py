@@ -311,7 +311,18 @@ def test_a_checkpoint_without_a_tokenizer_still_generates_ids(tmp_path: Path) ->
     assert names[0] != names[1]
 
 
-def test_an_interruption_keeps_what_was_finished(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (signal.SIGINT, "interrupted: "),
+        # A scheduler or a container that is stopped, a terminal that was closed.
+        (signal.SIGTERM, "ended by SIGTERM: "),
+        (signal.SIGHUP, "ended by SIGHUP: "),
+    ],
+)
+def test_an_interruption_keeps_what_was_finished(
+    tmp_path: Path, number: signal.Signals, said: str
+) -> None:
     command = [sys.executable, "-m", "tpubench.cli", "run", "--workload", "llama-infer"]
     command += ["--backend", "fake", "--preset", "tiny", "--repeats", "50"]
     command += ["--set", "batch=1", "--set", "input_len=4", "--set", "output_len=3"]
@@ -321,15 +332,15 @@ def test_an_interruption_keeps_what_was_finished(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         text=True,
         # A job in the background inherits SIGINT ignored; a user's terminal does not.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     assert process.stderr is not None
     process.stderr.readline()  # the first repetition is stored
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 5
     last = stderr.strip().splitlines()[-1]
-    assert "interrupted" in last and "finished repetitions are kept" in last
+    assert said in last and "finished repetitions are kept" in last
     assert "Traceback" not in stderr
     scanned = facts.scan(facts.files(tmp_path))
     assert scanned.table.num_rows > 0 and not scanned.unreadable

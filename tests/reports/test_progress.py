@@ -1,0 +1,44 @@
+"""Progress in a log: a line a repetition, and one for a phase that begins after a long silence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tpubench.reports import progress
+from tpubench.results.events import Event
+
+EVENT = Event(kind="start", case="gemm m=8", repetition=0, done=0, total=3)
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+def test_a_log_names_the_phase_after_a_silence(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    observe = progress.lines(lambda: now)
+    phase = replace(EVENT, kind="phase", left_s=300.0)
+    observe(EVENT)
+    observe(replace(phase, phase="build"))
+    assert said(capsys) == []
+    now = 25.0
+    observe(replace(phase, phase="compile"))
+    assert said(capsys) == ["[0/3] gemm m=8 · repetition 1: compiling · 5 min left"]
+    now = 26.0
+    observe(replace(phase, phase="warm-up"))
+    assert said(capsys) == []
+    now = 40.0
+    observe(replace(phase, phase="window", expected_s=12.0, left_s=80.0))
+    assert said(capsys) == ["[0/3] gemm m=8 · repetition 1: measuring, about 12 s · 80 s left"]
+
+
+def test_a_log_has_a_line_a_repetition(capsys: pytest.CaptureFixture[str]) -> None:
+    observe = progress.lines(lambda: 0.0)
+    observe(replace(EVENT, kind="end", done=1, status="ok", left_s=20.0))
+    observe(replace(EVENT, kind="end", done=2, status="invalid", reason="wrong", repetition=1))
+    assert said(capsys) == [
+        "[1/3] gemm m=8 repetition 1 ok · 20 s left",
+        "[2/3] gemm m=8 repetition 2 invalid: wrong",
+    ]
