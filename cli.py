@@ -31,7 +31,13 @@ from tpubench.commands import (
     runs,
     sweep,
 )
-from tpubench.errors import EndedBySignalError, RunFailedError, TpubenchError, UsageError
+from tpubench.errors import (
+    EndedBySignalError,
+    RunFailedError,
+    TpubenchError,
+    UsageError,
+    interruption,
+)
 from tpubench.results import lasting_stream
 from tpubench.results.plain_text import one_line, warn
 
@@ -95,6 +101,8 @@ def main() -> None:
     try:
         code = program()(_arguments(sys.argv[1:]), standalone_mode=False)
         sys.stdout.flush()
+        if code == _TYPER_INTERRUPTED:
+            raise KeyboardInterrupt
     except TpubenchError as error:
         if debug:
             raise
@@ -104,8 +112,8 @@ def main() -> None:
     except _CLICK_ERROR as error:
         _fail(error.format_message(), UsageError.exit_code)  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort) as error:
-        how = error if isinstance(error, KeyboardInterrupt) else error.__cause__
-        _fail(str(how or "interrupted"), 5)
+        by = error if isinstance(error, KeyboardInterrupt) else KeyboardInterrupt()
+        _fail(interruption(by), RunFailedError.exit_code)
     except OSError as error:
         if debug:
             raise
@@ -146,6 +154,8 @@ def _fail(message: str, code: int) -> None:
 
 _NEEDED = frozenset({"duckdb", "highspy", "plotly", "pydantic", "scipy"})
 """Libraries that only some commands need: a machine that measures may be without them."""
+_TYPER_INTERRUPTED = 130
+"""What Typer makes of Ctrl-C before a command has begun."""
 _CLICK_ERROR: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from tpubench.errors import UsageError
+from tpubench.errors import RunFailedError, UsageError, interruption
 
 
 class StrictCommand(TyperCommand):
@@ -28,6 +28,13 @@ class StrictCommand(TyperCommand):
                 _refuse_empty(parameter, values.get(parameter.name or ""))
             _refuse_repeated(given)
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """As the base class does it. RunFailedError for Ctrl-C, of which Typer says nothing."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise RunFailedError(interruption(error)) from None
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """As the base class does it, with brackets in the text of options shown as brackets."""

@@ -74,12 +74,13 @@ def elsewhere(variables: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
     """The same variables with an empty cache, which is gone afterwards."""
     base = root()
     with tempfile.TemporaryDirectory(prefix="tpubench-compile-", ignore_cleanup_errors=True) as new:
-        yield {
-            name: str(Path(new) / Path(value).relative_to(base))
-            if base is not None and Path(value).is_relative_to(base)
-            else value
-            for name, value in variables.items()
-        }
+        moved = dict(variables)
+        for name, value in variables.items():
+            if base is not None and Path(value).is_relative_to(base):
+                place = Path(new) / Path(value).relative_to(base)
+                place.mkdir(parents=True, exist_ok=True)
+                moved[name] = str(place)
+        yield moved
 
 
 def in_use(name: str) -> bool:

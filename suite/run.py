@@ -202,7 +202,7 @@ def execute(plan: RunPlan, where: Path, observe: Observer) -> RunReport:
                 break
     except KeyboardInterrupt as error:
         kept = f"{done.stored} finished repetitions are kept in {where / plan.run_id}"
-        cut_short = f"{interruption(error)}: {kept}"
+        cut_short = f"{interruption(error)}: {kept if done.stored else 'none had ended'}"
     except store.NotStoredError as error:
         cut_short = str(error)
     finally:
