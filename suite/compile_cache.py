@@ -119,8 +119,10 @@ def prune() -> None:
             bytes_held -= size
 
 
-_COMPILED_RUNS = ("reference", "compile", "warm-up", "window", "other windows", "check")
-"""Phases in which a program from the cache is loaded or runs."""
+_COMPILED_RUNS = (
+    "reference", "compile", "warm-up", "window", "other windows", "check", "preparing", "block",
+)  # fmt: skip
+"""Phases in which a program from the cache is loaded or runs; the last two are a duet's."""
 _SIGNALS = ("SIGILL", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGABRT")
 _TORCH_COMPILES = re.compile(r"torch/_(?:inductor|functorch|dynamo)/|/triton/")
 _NO_ROOM = re.compile(

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeGuard
 
 from tpubench.errors import RunFailedError
-from tpubench.suite import messages, processes, registry
+from tpubench.suite import compile_cache, messages, processes, registry
 from tpubench.suite.conversation import CannotStartError, Conversation, FloodError
 from tpubench.suite.duets.trees import Code
 from tpubench.suite.job import Job
@@ -187,6 +187,9 @@ class Partner:
             reason = "its tpubench is older than the ab command"
         last = child.log.splitlines()[-1:] if not timed_out else []
         shown = f" ({last[0][:200]})" if last else ""
+        cached = compile_cache.in_use(backend.name)
+        if not timed_out and compile_cache.suspected(self.phase, reason, child.log, cached):
+            shown += f"; a damaged cache may be why: delete {compile_cache.root()}"
         return RunFailedError(f"{self.side.label}: {reason}{shown}")
 
     def _close(self) -> None:
