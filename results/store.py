@@ -96,6 +96,15 @@ def prepare(store: Path) -> None:
         raise kind(f"store {store} cannot be written: {_why(error)}") from None
 
 
+def get_ready() -> None:
+    """Import what rows and files need, half a second of a processor: while nothing is measured, and
+    not between two cases."""
+    import pyarrow.parquet  # noqa: F401
+    import scipy.special  # noqa: F401
+
+    to_table([])  # pyarrow looks for pandas as it makes its first array
+
+
 def write(store: Path, name: str, rows: list[Row]) -> Path:
     """Store ``rows`` as one new immutable file ``<store>/<run_id>/<name>.parquet``.
 

@@ -21,7 +21,7 @@ from tpubench.results import fingerprint, store
 from tpubench.results.calibration import as_calibration
 from tpubench.results.events import Event, Generated, Observer
 from tpubench.results.row import Row
-from tpubench.suite import calibration, facts, ranks, references, registry
+from tpubench.suite import calibration, compile_cache, facts, ranks, references, registry
 from tpubench.suite.job import Job, Outcome
 from tpubench.suite.launch import Ended, run_jobs
 from tpubench.suite.peaks import data_sheet
@@ -108,6 +108,8 @@ class Rounds:
         event = self._start(jobs[0])
 
         def on_phase(phase: str, expected_s: float | None) -> None:
+            if phase == "open":
+                store.get_ready()  # the child takes its device meanwhile
             self.observe(
                 replace(
                     event, kind="phase", phase=phase, expected_s=expected_s, left_s=self._left_s()
@@ -194,10 +196,8 @@ class Rounds:
         self.failed += own and status != "ok"
         if status == "failed":
             self.alone.add(case.key)
-        compiling_s = outcome.compile_s or 0.0
-        if outcome.warm_up_s:  # some compilers begin only when the program is first run
-            compiling_s += max(0.0, outcome.warm_up_s[0] - outcome.warm_up_s[-1])
-        self.time_left.compiled(case.key, compiling_s)
+        kept = compile_cache.in_use(plan.backend.name)
+        self.time_left.compiled(case.key, _not_again_s(outcome) if kept else 0.0)
         if own and self.generated is None and plan.weights.prompt_ids is not None:
             self.generated = _generated(workload, job, outcome)
         self.store_s += time.monotonic() - began
@@ -211,6 +211,18 @@ class Rounds:
         self.best += best
         if self.memory is not None:
             self.memory.keep(case, best)
+
+
+def _not_again_s(outcome: Outcome) -> float:
+    """Seconds of compiling that the next process is spared, as the compile cache has it now."""
+    cache = outcome.compile_cache or {}
+    programs = cache.get("hits", 0) + cache.get("misses", 0)
+    if not programs:
+        return 0.0
+    compiling_s = outcome.compile_s or 0.0
+    if outcome.warm_up_s:  # some compilers begin only when the program is first run
+        compiling_s += max(0.0, outcome.warm_up_s[0] - outcome.warm_up_s[-1])
+    return compiling_s * cache["misses"] / programs
 
 
 def _generated(workload: Workload, job: Job, outcome: Outcome) -> Generated | None:

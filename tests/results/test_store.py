@@ -23,6 +23,28 @@ from tpubench.results.row import to_table
 HERE = Path(__file__).parent
 
 
+def test_what_storing_imports_is_there_once_it_is_ready(tmp_path: Path) -> None:
+    """Or a parent imports for a second beside a child that measures."""
+    program = (
+        "import sys; from pathlib import Path; from tpubench.results import store, statistics\n"
+        "store.get_ready(); ready = set(sys.modules)\n"
+        "from sample_rows import make_row\n"
+        "statistics.within('median', [1.0, 2.0, 4.0])\n"
+        f"store.write(Path({str(tmp_path)!r}), 'gemm', [make_row()])\n"
+        "late = {name.split('.')[0] for name in set(sys.modules) - ready}\n"
+        "print(sorted(late & {'pandas', 'scipy', 'numpy', 'pyarrow', 'pydantic'}))\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent.parent), *filter(None, sys.path)])
+    printed = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert printed == "[]\n"
+
+
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     row = make_row()
     path = facts.write(tmp_path, "case-000", [row])

@@ -277,8 +277,11 @@ def jobs() -> list[Job]:
     ]
 
 
-def test_what_compiles_only_as_it_is_first_run_is_not_awaited_again(tmp_path: Path) -> None:
+def test_what_compiles_only_as_it_is_first_run_is_not_awaited_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else a first run, whose cache is empty, ends after one round and without an interval."""
+    monkeypatch.setattr(rounds.compile_cache, "in_use", lambda backend: True)
     asked = Request(
         workload="gemm", backend="fake", preset="square-512", overrides={"dtype": ["float32"]}
     )
@@ -289,12 +292,32 @@ def test_what_compiles_only_as_it_is_first_run_is_not_awaited_again(tmp_path: Pa
         observe=lambda event: None,
     )  # fmt: skip
     job = taken._job(case, 0)
-    ended = Outcome(status="failed", reason="x", compile_s=20.0, warm_up_s=[15.5, 0.5])
+    ended = Outcome(
+        status="failed", reason="x", compile_s=20.0, warm_up_s=[15.5, 0.5],
+        compile_cache={"hits": 0, "misses": 2},
+    )  # fmt: skip
     taken._keep(job, Ended(outcome=ended, log=""), taken._start(job))
     taken.time_left.took_s[case.key] = [50.0]
     for since_s, fits in ((44.0, True), (46.0, False)):  # 15 s without the 20 and the other 15
         taken.began = time.monotonic() - since_s
         assert taken.another_fits() is fits
+
+
+@pytest.mark.parametrize(
+    ("cache", "spared_s"),
+    [
+        (None, 0.0),  # it does not say
+        ({"hits": 0, "misses": 0}, 0.0),
+        ({"hits": 0, "misses": 4}, 35.0),
+        ({"hits": 3, "misses": 1}, 8.75),
+        ({"hits": 4, "misses": 0}, 0.0),
+    ],
+)
+def test_only_what_the_cache_will_give_is_not_awaited(
+    cache: dict[str, int] | None, spared_s: float
+) -> None:
+    said = Outcome(status="ok", compile_s=20.0, warm_up_s=[15.5, 0.5], compile_cache=cache)
+    assert rounds._not_again_s(said) == spared_s
 
 
 def test_jobs_survive_the_line_that_carries_them() -> None:
