@@ -92,7 +92,9 @@ def start(job: str, size: int) -> Peers:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     global _store
-    _store = TCPStore(_LOOPBACK, 0, size, is_master=True, wait_for_workers=False)
+    _store = TCPStore(
+        _LOOPBACK, 0, size, is_master=True, wait_for_workers=False, timeout=_JOIN_TIMEOUT
+    )
     shared = {
         "WORLD_SIZE": str(size),
         "LOCAL_WORLD_SIZE": str(size),
@@ -140,7 +142,10 @@ def join(world: World, collectives: str, meeting: str, code: str) -> None:
     place = PrefixStore(meeting, store)
     place.set(f"code/{world.rank}", code)
     others = [rank for rank in range(world.size) if place.get(f"code/{rank}").decode() != code]
+    place.set(f"read/{world.rank}", "")
     if others:
+        if world.rank == 0:  # which may hold the meeting point: it goes last
+            place.wait([f"read/{rank}" for rank in range(world.size)])
         raise RunFailedError(
             f"rank {others[0]} of {world.size} runs other code than rank {world.rank}: install the"
             " same tpubench, torch and workload on every machine"

@@ -246,3 +246,32 @@ def test_spmd_holds_every_device_and_refuses_to_count_fewer(tmp_path: Path) -> N
     (outcome,) = real.lines("contract.py", stdin=asked.to_json())
     assert outcome["status"] == "failed"
     assert outcome["reason"] == "torch_xla's SPMD holds all 4 chips: give --chips 4"
+
+
+@pytest.mark.parametrize("codes", [("same", "same"), ("one", "another")])
+def test_ranks_that_run_other_code_do_not_meet(codes: tuple[str, str]) -> None:
+    """Each machine has an installation of its own, and one may be of yesterday."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = (
+        "import sys; from tpubench.suite import ranks; from tpubench.errors import RunFailedError\n"
+        "world = ranks.World(rank=int(sys.argv[1]), size=2)\n"
+        "try: ranks.join(world, 'gloo', 'case-0', sys.argv[2])\n"
+        "except RunFailedError as error: print(error)\n"
+        "else: print('met'); ranks.leave()\n"
+    )
+    variables = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(rank), code],
+            env=variables, stdout=subprocess.PIPE, text=True,
+        )
+        for rank, code in enumerate(codes)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=120)[0] for process in started]
+    if codes[0] == codes[1]:
+        assert said == ["met\n", "met\n"]
+    else:
+        assert said[0].startswith("rank 1 of 2 runs other code than rank 0: install the same")
+        assert said[1].startswith("rank 0 of 2 runs other code than rank 1: install the same")

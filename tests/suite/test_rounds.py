@@ -165,6 +165,21 @@ def test_a_process_that_falls_silent_loses_the_case_that_it_was_at(tmp_path: Pat
     assert ends[1].outcome.reason == "timed out after 3 s in phase release"
 
 
+def test_a_process_that_a_signal_has_stopped_is_not_called_silent(tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text(
+        f"#!{sys.executable} -S\nimport os, signal, time\n"
+        "if os.fork() == 0:\n    os.kill(os.getpid(), signal.SIGSTOP)\n"  # a rank, say
+        "time.sleep(600)\n"
+    )
+    program.chmod(0o755)
+    (ended,) = launch.run_jobs(jobs()[:1], python=str(program), timeout_s=2.0)
+    assert ended.outcome.reason == (
+        "timed out after 2 s in phase start:"
+        " a signal had stopped a process of it (SIGSTOP, SIGTSTP)"
+    )
+
+
 def test_a_wrong_answer_of_one_case_does_not_stain_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
