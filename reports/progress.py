@@ -45,15 +45,22 @@ def observer(*, show: bool) -> Iterator[Observer]:
 @contextmanager
 def _bar() -> Iterator[Observer]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.table import Column
 
     from tpubench.reports.console import error_console
 
     console = error_console()
     progress = Progress(
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=10),
         MofNCompleteColumn(),
-        TextColumn("{task.description}", markup=False),
+        # What does not fit is cut off at the end: the case, not the phase or the time left.
+        TextColumn(
+            "{task.description}",
+            markup=False,
+            table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+        ),
         console=console,
+        expand=True,
         auto_refresh=False,
         transient=True,
     )
@@ -65,7 +72,7 @@ def _bar() -> Iterator[Observer]:
             if event.status != "ok":
                 console.print(_ended(event), markup=False, style="yellow")
             return
-        text = _now(event, paused=" (display paused)")
+        text = f"{_doing(event)}{_left(event)} · {_which(event)}"
         progress.update(
             task, description=plain(text), total=event.total, completed=event.done, refresh=True
         )
@@ -87,7 +94,7 @@ def lines(clock: Callable[[], float] = time.monotonic) -> Observer:
         if event.kind == "end":
             text = f"{_ended(event)}{_left(event)}"
         elif clock() - said >= SILENCE_S:
-            text = _now(event)
+            text = f"{_which(event)}: {_doing(event)}{_left(event)}"
         else:
             return
         said = clock()
@@ -96,12 +103,15 @@ def lines(clock: Callable[[], float] = time.monotonic) -> Observer:
     return observe
 
 
-def _now(event: Event, paused: str = "") -> str:
-    """What a case is doing; ``paused`` is added while nothing can be said."""
-    doing = _DOING.get(event.phase or "", "starting")
-    window = event.phase == "window" and event.expected_s is not None
-    about = f", about {event.expected_s:.0f} s{paused}" if window else ""
-    return f"{event.case} · repetition {event.repetition + 1}: {doing}{about}{_left(event)}"
+def _doing(event: Event) -> str:
+    about = ""
+    if event.phase == "window" and event.expected_s is not None:
+        about = f", about {event.expected_s:.0f} s"  # in which nothing is said
+    return f"{_DOING.get(event.phase or '', 'starting')}{about}"
+
+
+def _which(event: Event) -> str:
+    return f"{event.case} · repetition {event.repetition + 1}"
 
 
 def _failures_only(event: Event) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import re
+import sys
 from dataclasses import replace
 
 import pytest
@@ -42,3 +45,29 @@ def test_a_log_has_a_line_a_repetition(capsys: pytest.CaptureFixture[str]) -> No
         "[1/3] gemm m=8 repetition 1 ok · 20 s left",
         "[2/3] gemm m=8 repetition 2 invalid: wrong",
     ]
+
+
+class Terminal(io.StringIO):
+    """Standard error that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_of_80_columns_shows_the_phase_and_the_time_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    case = "llama-infer batch=64 input_len=128 output_len=64 dtype=bfloat16"
+    event = replace(EVENT, kind="phase", case=case, done=10, total=11, left_s=150.0)
+    with progress.observer(show=True) as observe:
+        observe(replace(event, phase="other windows"))
+        observe(replace(event, phase="window", expected_s=120.0))
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
+    assert "10/11" in shown
+    assert "measuring more · 2 min left · llama-infer batch=64" in shown
+    assert "measuring, about 120 s · 2 min left · llama-infer" in shown
+    assert all(len(line) <= 80 for line in re.split(r"[\r\n]", shown))
