@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from attention_defects import replacing
 from limits_defects import rounded
 from llama_defects import around
 from llama_train_defects import loss_read_too_early, stale_loss
@@ -166,6 +167,54 @@ def _norms_as_when_serving(step: TrainingStep) -> None:
             module.eval()
 
 
+def _momentum(share: float) -> Defect:
+    """Running statistics of batch norms take so much of each batch's."""
+
+    def defect(step: TrainingStep) -> None:
+        for module in step.model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = share
+
+    return defect
+
+
+def _labels_smoothed(step: TrainingStep) -> None:
+    """By a hundredth."""
+    smooth = {"label_smoothing": 0.01}
+    replacing(
+        step.module,
+        "forward",
+        torch.nn.functional.cross_entropy,
+        lambda plain, *given, **named: plain(*given, **{**named, **smooth}),
+    )
+
+
+def _half_without_gradient(step: TrainingStep) -> None:
+    """The second half of the batch counts in the loss alone, as of a rank that is left out."""
+
+    def forward(plain: Callable[..., Tensor], *given: Tensor) -> Tensor:
+        half = len(given[0]) // 2
+        loss = plain(*(one[:half] for one in given))
+        with torch.no_grad():
+            rest = plain(*(one[half:] for one in given))
+        return (loss + rest) / 2
+
+    around(step.module, "forward", forward)
+
+
+def _summed_over_two_ranks(step: TrainingStep) -> None:
+    """Gradients are, and not averaged."""
+    for parameter in step.model.parameters():
+        parameter.register_hook(lambda gradient: 2 * gradient)  # type: ignore[no-untyped-call]
+
+
+def _other_decay_of_moments(group: dict[str, Any]) -> None:
+    if "betas" in group:
+        group["betas"] = group["betas"][::-1]
+    else:
+        group["momentum"] = 0.8
+
+
 DEFECTS: Mapping[str, Defect] = {
     "a projection left out": _projection_left_out,
     "eps of the norms 1e-2": _norm_eps,
@@ -189,8 +238,16 @@ DEFECTS: Mapping[str, Defect] = {
     "no weight decay": _setting(lambda group: group.update(weight_decay=0.0)),
     "moments lost": _moments_lost,
     "weights kept in bfloat16": _weights_in_bfloat16,
+    "labels smoothed": _labels_smoothed,
+    "half of the batch without gradient": _half_without_gradient,
+    "gradients summed over two ranks": _summed_over_two_ranks,
+    "moments of another decay": _setting(_other_decay_of_moments),
 }
-OF_BATCH_NORMS: Mapping[str, Defect] = {"norms as when serving": _norms_as_when_serving}
+OF_BATCH_NORMS: Mapping[str, Defect] = {
+    "norms as when serving": _norms_as_when_serving,
+    "statistics of norms not moved": _momentum(0.0),
+    "statistics of norms moved too slowly": _momentum(0.01),
+}
 
 
 def defects(name: str) -> Mapping[str, Defect]:

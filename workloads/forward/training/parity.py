@@ -183,6 +183,7 @@ def _twin(workload: Training, case: Case, means: Means) -> Parity:
             right = _on_host(step, model, torch.float32)
             errors.append(abs(float(given["loss"] / right["loss"]) - 1))
             errors.append(_worst_gradient(right, given, "float32")[0])
+            errors += _of_statistics(model, step.model)  # which both passes have moved by now
             moved = _advanced(workload, before, given)
             step.update()
             step.barrier()
@@ -312,6 +313,14 @@ def _of_moves(before: Moved, after: Moved, right: Moved, steps: int) -> float:
 def _kept(value: object) -> bool:
     """Whether it is a value of each element, and no count of steps."""
     return isinstance(value, Tensor) and value.ndim > 0
+
+
+def _of_statistics(right: nn.Module, given: nn.Module) -> list[float]:
+    """Relative L2 error of each buffer that is no weight: a batch norm's means and variances, which
+    nothing reads while a model trains."""
+    held = dict(given.named_buffers())
+    named = [(name, value) for name, value in right.named_buffers() if value.is_floating_point()]
+    return [relative_l2(value, held[name]) for name, value in named]
 
 
 def _of_move(start: Tensor, given: Tensor, wanted: Tensor, steps: int) -> float:
