@@ -65,6 +65,10 @@ def outcomes(jobs: Sequence[Job], report: Say, age_s: float = 0.0) -> Iterator[O
     if backend.asynchronous:
         say("clock", None)
         clock, fault = clock_check.check(backend, device)
+        if world.size > 1:  # or the others would wait for one that has stopped
+            lies = ranks.gathered(float(fault is not None), device.torch_device, world.size)
+            if fault is None and any(lies):
+                fault = f"the clock of rank {lies.index(1.0)} of {world.size} is not true"
     for number, job in enumerate(jobs):
         if number:
             backend.release()
@@ -115,13 +119,14 @@ def _measure(
     say("check", None)
     parity = ready.parity()
     worst = worst_of(parity)
+    fault = fault or ready.other_inputs(timed)
     reason = fault or (worst.fault() if worst else None)
     return Outcome(
         status="invalid" if reason else "ok",
         reason=reason,
         windows=windows,
         warm_up_s=ready.warm.passes_s,
-        steadiness=timing.overall(ready.warm, windows.values()),
+        steadiness=timing.overall(ready.warm, windows.values(), alone=not backend.busy_host_s),
         build_s=ready.build_s,
         compile_s=ready.compile_s,
         compile_cache=ready.compile_cache,

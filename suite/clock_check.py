@@ -1,13 +1,14 @@
 """Proof that a backend's clock is true, made on the device itself before anything is timed.
 
 A queue of large matrix products is submitted, each fed by the one before, so that none can be left
-out. Five lies are looked for, each by what it would show:
+out. Six lies are looked for, each by what it would show:
 
 - a barrier that returns early: an element of the last product is then not there at once;
 - work left out: twice the queue must take about twice the time, and no device beats its peak;
 - marks that come early, or on a clock of another pace: they must add up to the wall time;
 - a mark that says it has passed right after a tenth of a second of work was submitted;
-- a stale read: what a read brings while the queue runs must be what it brings afterwards.
+- a stale read: what a read brings while the queue runs must be what it brings afterwards;
+- a clock that moves in steps: marks between the smallest kernels tell how long they are.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 from tpubench.devices.sheets import devices
 from tpubench.results.statistics import median
 from tpubench.suite import timing
-from tpubench.suite.marks import Marks
+from tpubench.suite.marks import DEVICE_EVENTS, Marks
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +44,11 @@ _MARKED = 0.1
 """How far the marks may be from the wall time. Windows, which are longer, allow less."""
 
 
+_COARSEST_S = 20e-6
+"""Steps in which the device's clock may move: 2 % of a token of a millisecond. CUDA's: 0.5 µs."""
+_TICKS = 256
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
     """What several tries gave, in seconds (the least), and the work behind them."""
@@ -62,6 +68,9 @@ class Timings:
     pending: bool | None = None
     """Whether the last mark was still to come right after the queue was submitted, in any try; None
     where nobody can tell."""
+    steps_s: float = 0.0
+    """Steps in which the clock of the marks moves; 0 where each kernel of a few has a time of its
+    own."""
     stale: bool = False
     """Whether a read while the queue ran brought another value than a read after the barrier."""
 
@@ -84,6 +93,8 @@ def fault(timings: Timings, peak_flop_s: float | None) -> str | None:
         return f"a mark says it has passed when {timings.twice_s:.2g} s of work was just submitted"
     if abs(timings.marked - 1) > _MARKED:
         return f"the marks add up to {timings.marked:.2f} of the wall time"
+    if timings.steps_s > _COARSEST_S:
+        return f"the device's clock moves in steps of {timings.steps_s:.2g} s"
     rate = timings.flops / timings.once_s
     if peak_flop_s is not None and rate > peak_flop_s:
         return f"{rate:.3g} FLOP/s is above the device's peak of {peak_flop_s:.3g}"
@@ -119,6 +130,7 @@ def measure(backend: Backend, device: Device) -> Timings:
                 clock_ns=backend.clock_ns,
                 marks=backend.marks,
                 submit=submit,
+                tick=lambda: backend.copy_on_device(w),
                 read=read,
             ),
             2 * width**3 * _PRODUCTS,
@@ -133,7 +145,26 @@ class _Device:
     clock_ns: Callable[[], int]
     marks: Callable[[int], Marks]
     submit: Callable[[int], torch.Tensor]
+    tick: Callable[[], object]
     read: Callable[[torch.Tensor], float]
+
+
+def _steps_s(device: _Device) -> float:
+    """Steps of the device's own clock; 0 for a host's, or one that is fine enough."""
+    marks = device.marks(_TICKS)
+    if marks.how != DEVICE_EVENTS:
+        return 0.0
+    device.barrier()
+    began = device.clock_ns()
+    marks.start()
+    for _ in range(_TICKS):
+        device.tick()
+        marks.mark()
+    marks.finish()
+    device.barrier()
+    lasted_s = (device.clock_ns() - began) / 1e9
+    gaps_s = marks.gaps_s()
+    return min((gap for gap in gaps_s if gap > 0), default=lasted_s) if 0.0 in gaps_s else 0.0
 
 
 def _tries(device: _Device, flops: int) -> Timings:
@@ -150,6 +181,7 @@ def _tries(device: _Device, flops: int) -> Timings:
             break
         count *= 2
     idle_s = timing.idle_barrier_s(barrier, clock_ns)
+    steps_s = _steps_s(device)
     left_over, once_s, twice_s, marked, pending, stale = [], [], [], [], [], []
     while True:
         barrier()
@@ -180,6 +212,7 @@ def _tries(device: _Device, flops: int) -> Timings:
             idle_barrier_s=idle_s,
             marked=median(marked),
             pending=None if None in pending else any(pending),
+            steps_s=steps_s,
             stale=any(stale),
         )
         tries = len(once_s)

@@ -26,6 +26,8 @@ from tpubench.suite.job import Job, Outcome
 from tpubench.suite.peaks import Peaks, in_use
 from tpubench.suite.workload import Work, Workload
 
+_CONTENT = 0.9
+"""Share of what a program holds that its peak may seem to be: of many chips, one may hold less."""
 NO_PRICE = "no price: give --price ID or --usd-per-chip-hour X"
 
 
@@ -62,6 +64,8 @@ def rows(
     if outcome.status == "ok":
         samples |= {name: [value] for name, value in outcome.measured.items()}
         _add_one_offs(samples, missing, work, outcome)
+        if backend.accelerator:
+            _refuse_a_peak_below_its_content(samples, missing, workload, job)
         _add_fractions(samples, missing, workload, job, outcome, peaks)
         derived, unpriced = derived_samples(samples, outcome.chips, context.price)
         samples |= derived
@@ -111,6 +115,21 @@ def _add_one_offs(
         samples["peak_memory_bytes"] = [float(outcome.peak_memory_bytes)]
     if work.unit == "token":
         _add_energy(samples, missing, work, outcome)
+
+
+def _refuse_a_peak_below_its_content(
+    samples: dict[str, list[float]], missing: dict[str, str], workload: Workload, job: Job
+) -> None:
+    """A peak that is less than what the program holds was read from a counter that does not see
+    all of it. A host's is left alone: memory that was asked for and never written is not there."""
+    least = workload.memory_bytes(job.case)
+    peak = samples.get("peak_memory_bytes")
+    if least is not None and peak is not None and peak[0] < _CONTENT * least / job.chips:
+        del samples["peak_memory_bytes"]
+        missing["peak_memory_bytes"] = (
+            f"the device says {peak[0]:,.0f} bytes at most; the program alone holds"
+            f" {least // job.chips:,}"
+        )
 
 
 def _add_compile_time(

@@ -17,7 +17,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +32,8 @@ class Marks(ABC):
     """HOST_CLOCK, DEVICE_EVENTS or LAGGED_READS."""
     taken = 0
     """Marks taken since the start."""
+    last: Tensor | None = None
+    """Output of the last mark, where nothing of it has been brought to the host."""
 
     @abstractmethod
     def start(self) -> None:
@@ -54,6 +56,13 @@ class Marks(ABC):
     def pending(self) -> bool | None:
         """Whether the device has yet to reach the last mark; None where nobody can tell."""
         return None
+
+    def stale(self) -> bool:
+        """Whether a value that a mark brought to the host is another now: then it came too early.
+
+        Called after the barrier that closes the window.
+        """
+        return False
 
 
 class HostMarks(Marks):
@@ -101,6 +110,8 @@ class LaggedMarks(Marks):
         self._flush, self._barrier = flush, barrier
         self._stamps_ns = [0] * (count + 1)
         self._awaited: deque[tuple[int, Tensor]] = deque()
+        self._every = max(1, count // _KEPT)
+        self._brought: deque[tuple[Tensor, object]] = deque(maxlen=_KEPT)
 
     def start(self) -> None:
         self._stamps_ns[0] = self._clock_ns()
@@ -122,14 +133,28 @@ class LaggedMarks(Marks):
         """Fetch what is awaited, but for the last ``keep``."""
         while len(self._awaited) > keep:
             index, tensor = self._awaited.popleft()
-            self._read(tensor)
+            value = self._read(tensor)
             self._stamps_ns[index] = self._clock_ns()
+            if index % self._every == 0:
+                self._brought.append((tensor, value))
 
     def finish(self) -> None:
         self._fetch(keep=0)
 
     def gaps_s(self) -> list[float]:
         return _gaps_s(self._stamps_ns[: self.taken + 1])
+
+    def stale(self) -> bool:
+        return not all(alike(value, self._read(tensor)) for tensor, value in self._brought)
+
+
+_KEPT = 8
+"""Values of a window that are fetched again once it has closed."""
+
+
+def alike(first: Any, second: Any) -> bool:
+    """Whether two reads of a tensor, on the host, brought the same; what is no number is alike."""
+    return bool(((first == second) | ((first != first) & (second != second))).all())
 
 
 def _gaps_s(stamps_ns: list[int]) -> list[float]:

@@ -5,17 +5,19 @@ Whoever times a program does it through these two steps, so that every clock has
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from tpubench.suite import ranks, registry, timing
+from tpubench.suite import other_inputs, ranks, registry, timing
 from tpubench.suite.backend import Backend
 from tpubench.suite.energy import Energy, PowerMeter
 from tpubench.suite.job import Job
 from tpubench.suite.marks import LAGGED_READS
 from tpubench.suite.parity_means import means_of
+from tpubench.suite.stopwatch import suspended_s
 from tpubench.suite.workload import Checks, Device, Parity, Step, Timed, Window
 
 Say = Callable[[str, float | None], None]
@@ -24,6 +26,12 @@ Say = Callable[[str, float | None], None]
 
 TRIES = 3
 """Windows timed, at most, until the marks of one add up."""
+SHORT = 0.8
+"""Share of what a window should last below which it is timed again, with more passes."""
+EXCERPTS = 0.025
+"""Share of a window for which passes on other inputs are timed at least."""
+SUSPENDED_S = 1e-3
+"""How long a machine may seem to have slept, of what reading two clocks takes."""
 CROSS_CHECK_TOLERANCE = 0.1
 """How far lagged reads may differ from the slope over two lengths of a pass."""
 
@@ -55,8 +63,8 @@ class Prepared:
     def throughput(self, window: Window, passes: int, wall_s: float) -> Timed:
         """Time passes back to back under guard. wall_s: what they should take together."""
         inner = self._inner(window, passes, wall_s)
-        return self._again_while_off(
-            lambda: timing.throughput(self.works, window, passes=passes, inner=inner)
+        return self._long_enough(
+            passes, lambda count: timing.throughput(self.works, window, passes=count, inner=inner)
         )
 
     def block(self, passes: int) -> Timed:
@@ -67,13 +75,20 @@ class Prepared:
     def also_timed(self) -> dict[str, Timed]:
         """The step's other windows, each warmed up by one pass of its own."""
         named: dict[str, Timed] = {}
+        changes = 0
+
+        def vary() -> None:
+            nonlocal changes
+            changes += self.step.vary(1)
+
         for name, window in self.step.windows().items():
             if window.kind == "cross-check" and (
                 self.works.marks(0).how != LAGGED_READS or self.backend.busy_host_s
             ):
                 continue  # what other programs do to a shared host bends a slope, too
             if window.kind == "latency":
-                timing.latency(self.works, window, passes=2)  # fetched at once: another program
+                # Fetched at once, and with other inputs: programs of their own.
+                timing.latency(self.works, window, passes=2, vary=vary)
             one_s = self.works.agreed(
                 timing.throughput(self.works, window, passes=1, tidy=False).wall_s
             )
@@ -81,9 +96,12 @@ class Prepared:
                 passes = timing.latencies_for(one_s, self.job.pace)
                 named[name] = self._again_while_off(
                     lambda window=window, passes=passes: timing.latency(  # type: ignore[misc]
-                        self.works, window, passes=passes
+                        self.works, window, passes=passes, vary=vary
                     )
                 )
+                if changes:
+                    self.step.vary(-changes)
+                    changes = 0
             else:
                 warm = timing.WarmUp(passes_s=[one_s], steadiness="steady")
                 passes = timing.passes_for(self.works, warm, self.job.pace)
@@ -97,13 +115,13 @@ class Prepared:
         inner = self._inner(window, passes, wall_s)
         energies: list[Energy] = []
 
-        def metered() -> Timed:
+        def metered(count: int) -> Timed:
             meter.start()
-            timed = timing.throughput(self.works, window, passes=passes, inner=inner)
+            timed = timing.throughput(self.works, window, passes=count, inner=inner)
             energies.append(meter.stop())
             return timed
 
-        return self._again_while_off(metered), energies[-1]
+        return self._long_enough(passes, metered), energies[-1]
 
     def _inner(self, window: Window, passes: int, wall_s: float) -> int:
         """Passes to a lap, after a rehearsal: passes between which nothing is marked may be
@@ -112,6 +130,20 @@ class Prepared:
         if inner > 1:
             timing.throughput(self.works, window, passes=2, inner=2, tidy=False)
         return inner
+
+    def _long_enough(self, passes: int, measure: Callable[[int], Timed]) -> Timed:
+        """A guarded window of so many passes or, where they are over too soon, of more.
+
+        One that stays too short, however many passes it is given, is none.
+        """
+        least_s = max(self.job.pace.window_s, timing.BARRIERS_A_WINDOW * self.works.idle_barrier_s)
+        for _ in range(TRIES):
+            timed = self._again_while_off(partial(measure, passes))
+            if not self._any_rank(timed.wall_s < SHORT * least_s):
+                return timed
+            passes = math.ceil(self.works.agreed(timed.passes * least_s / timed.wall_s))
+        lasted = f"the window lasted {timed.wall_s:.4g} s, not {least_s:.4g} s"
+        return replace(timed, fault=timed.fault or f"{lasted}, whatever it was given to do")
 
     def _again_while_off(self, measure: Callable[[], Timed]) -> Timed:
         """A guarded window, timed again while its marks are off, at most TRIES times in all.
@@ -134,7 +166,7 @@ class Prepared:
 
     def _guarded(self, measure: Callable[[], Timed]) -> Timed:
         """A window, with what happened inside it that must not."""
-        before, ran = self._counts(), self.backend.programs_run()
+        before, ran, slept_s = self._counts(), self.backend.programs_run(), suspended_s()
         timed = measure()
         ended = self.backend.programs_run()
         happened = {what: n - before.get(what, 0) for what, n in self._counts().items()}
@@ -142,6 +174,10 @@ class Prepared:
         if ran is not None and ended is not None and ended - ran < phases:
             left_out = f"only {ended - ran} programs ran for {phases} timed phases"
             return replace(timed, fault=f"{left_out}: work was left out")
+        slept_s = suspended_s() - slept_s
+        if slept_s > SUSPENDED_S:
+            slept = f"the machine was suspended for {slept_s:.2g} s inside the timed window"
+            return replace(timed, fault=slept)
         disturbed = ", ".join(f"{times} {what}" for what, times in happened.items() if times)
         if disturbed:
             return replace(timed, fault=f"{disturbed} inside the timed window")
@@ -150,6 +186,13 @@ class Prepared:
     def parity(self) -> list[Parity]:
         """What the program computes, checked; empty where that was not asked for."""
         return [] if self.checks is None else list(self.checks())
+
+    def other_inputs(self, main: Timed | None = None) -> str | None:
+        """Why passes on other inputs say that the window, or its kind, cannot be believed."""
+        if not self.backend.asynchronous:
+            return None  # the host's own operators neither wait nor remember
+        least_s = self.job.pace.window_s * EXCERPTS
+        return other_inputs.fault(self.works, self.step, main, least_s)
 
     def _counts(self) -> dict[str, int]:
         return {"recompilations": self.backend.recompiles(), **self.backend.disturbances()}
@@ -168,6 +211,7 @@ def clockwork(backend: Backend, agreed: Callable[[float], float] = float) -> tim
         recompiles=backend.recompiles,
         marks=backend.marks,
         read=backend.read,
+        copy=backend.copy_on_device,
         flush=backend.flush,
         idle_barrier_s=timing.idle_barrier_s(backend.barrier, backend.clock_ns),
         slack_s=backend.busy_host_s,

@@ -3,7 +3,7 @@
 A device may run ahead of the host. So a throughput window has real barriers at its two ends alone;
 it lasts so long that they cost under a hundredth of it; and its marks (see :mod:`.marks`) must add
 up to the wall time between its ends. A latency window times each pass alone, from an idle device to
-the result on the host.
+the result on the host. What a read brought during a window is read again once it has closed.
 
 Pure logic over a few callables, so the whole of it is tested with a scripted clock.
 """
@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from tpubench.errors import RunFailedError
 from tpubench.results.statistics import median
-from tpubench.suite.marks import Marks
+from tpubench.suite.marks import Marks, alike
 from tpubench.suite.workload import Mark, Timed, Window
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ Steadiness = Literal["steady", "slowing", "quickening", "erratic"]
 
 STEADY_TOLERANCE = 0.10
 """Change of the median pass, from one third of the passes to the next, still called steady."""
+OTHER_TOLERANCE = 0.25
+"""Change from the end of the warm-up to the mean of the main window that is still called steady."""
 ERRATIC_RATIO = 2.0
 """Passes are erratic where the slowest tenth takes more than so many times the quickest tenth, or
 the mean pass more than so many times the median one."""
@@ -81,6 +84,8 @@ class Clockwork:
     marks: Callable[[int], Marks]
     read: Callable[[Tensor], object]
     """Fetches a tensor to the host, returning when it is there."""
+    copy: Callable[[Tensor], Tensor]
+    """A copy of a part of a tensor, made on the device in the order of submission."""
     flush: Callable[[], None] = lambda: None
     idle_barrier_s: float = 0.0
     """What a barrier costs when nothing is pending."""
@@ -159,12 +164,28 @@ def warm_up(works: Clockwork, window: Window, pace: Pace, first_s: float | None 
     return WarmUp(passes_s=passes_s, steadiness=steadiness(settled_s[-3:]))
 
 
-def overall(warm: WarmUp, windows: Iterable[Timed]) -> Steadiness:
+def overall(warm: WarmUp, windows: Iterable[Timed], *, alone: bool = True) -> Steadiness:
     """Of a warm-up and every window after it: all must be steady, else the first word against it
-    is said, that of the windows before that of the warm-up.
+    is said, that of the windows before that of the warm-up, and last of what changed between them.
+
+    windows: the main one first. alone: whether no other program has a part of the device; between
+    warm-up and window others come and go.
     """
-    words = (*(steadiness(timed.passes_s) for timed in windows), warm.steadiness)
+    windows = list(windows)
+    words = (
+        *(steadiness(timed.passes_s) for timed in windows),
+        warm.steadiness,
+        _since(warm, windows[0]) if windows and alone else "steady",
+    )
     return next((word for word in words if word != "steady"), "steady")
+
+
+def _since(warm: WarmUp, main: Timed) -> Steadiness:
+    """Whether the passes of the main window take as long as those at the end of the warm-up."""
+    before_s, now_s = median(warm.passes_s[-3:]), main.wall_s / main.passes
+    if now_s > before_s * (1 + OTHER_TOLERANCE):
+        return "slowing"
+    return "quickening" if now_s < before_s / (1 + OTHER_TOLERANCE) else "steady"
 
 
 def _one_stretch(works: Clockwork, window: Window, passes: int) -> float:
@@ -212,22 +233,35 @@ def throughput(
         barrier()
         began_ns = clock_ns()
         taken.start()
-        for _ in range(laps):
+        for lap in range(1, laps + 1):
             for _ in range(inner - 1):
                 run(submit)
             run(mark)
+            if taken.taken != lap * marks:
+                break
         taken.finish()
         barrier()
         wall_s = (clock_ns() - began_ns) / 1e9
-    if taken.taken != laps * marks:
-        raise RuntimeError(f"the step marked {taken.taken} times, not {laps * marks}")
+    if wall_s < 0:
+        raise RunFailedError(f"the host's clock went back by {-wall_s:.3g} s within a window")
+    if taken.taken != lap * marks:
+        raise RuntimeError(f"the step marked {taken.taken} times, not {lap * marks}")
+    stale = taken.stale()
+    left_s = _left_over_s(works, taken)
     gaps_s = taken.gaps_s()
     added_s = sum(gaps_s)
     # The closing barrier itself is not part of the last gap.
     off_s = abs(added_s - wall_s) - works.idle_barrier_s - works.slack_s
-    fault = None
-    if off_s > MARKS_TOLERANCE * wall_s:
+    allowed_s = MARKS_TOLERANCE * wall_s
+    fault, again = None, True
+    if stale or math.isinf(left_s):
+        fault, again = STALE, False
+    elif off_s > allowed_s:
         fault = f"the marks add up to {added_s:.4g} s, the window lasted {wall_s:.4g} s"
+    elif left_s > allowed_s + 2 * works.idle_barrier_s + works.slack_s:
+        fault = f"the barrier did not wait: {left_s:.4g} s of work were left after {wall_s:.4g} s"
+    elif min(gaps_s) <= 0:
+        fault, again = "a mark was passed no later than the one before it", False
     scale = wall_s / added_s / inner if added_s > 0 else 0.0
     scaled = [gap * scale for gap in gaps_s]
     return Timed(
@@ -237,33 +271,62 @@ def throughput(
         passes=laps * inner,
         how=taken.how,
         fault=fault,
-        marks_off=fault is not None,
+        marks_off=fault is not None and again,
     )
 
 
-def latency(works: Clockwork, window: Window, *, passes: int) -> Timed:
-    """Time each pass alone: from an idle device until what it marked last is on the host."""
+STALE = "a read returned before the value was there: it brought another than a later one"
+
+
+def _left_over_s(works: Clockwork, taken: Marks) -> float:
+    """How long the last result still takes to reach the host once the window has closed.
+
+    Infinite where it comes at once and is wrong.
+    """
+    if taken.last is None:
+        return 0.0
+    began_ns = works.clock_ns()
+    value = works.read(works.copy(taken.last))
+    left_s = (works.clock_ns() - began_ns) / 1e9
+    works.barrier()
+    return left_s if alike(value, works.read(works.copy(taken.last))) else math.inf
+
+
+def latency(
+    works: Clockwork, window: Window, *, passes: int, vary: Callable[[], object] = lambda: None
+) -> Timed:
+    """Time each pass alone: from an idle device until what it marked last is on the host.
+
+    vary: called before each pass, outside of what is timed, to give it other inputs.
+    """
     barrier, clock_ns, read = works.barrier, works.clock_ns, works.read
+    brought: list[tuple[Tensor, object]] = []
 
     def mark(output: Tensor | None = None) -> None:
         if output is None:
             barrier()
         else:
-            read(output)
+            brought.append((output, read(output)))
 
     laps_s: list[list[float]] = []
+    stale = False
     with _collector_off(tidy=True):
         for _ in range(passes):
+            vary()
             barrier()
             began_ns = clock_ns()
             window.run(mark)
             laps_s.append([(clock_ns() - began_ns) / 1e9])
+            barrier()
+            stale |= not all(alike(value, read(output)) for output, value in brought)
+            brought.clear()
     return Timed(
         marks=window.marks,
         laps_s=laps_s,
         wall_s=sum(laps[0] for laps in laps_s),
         passes=passes,
         how="latency",
+        fault=STALE if stale else None,
     )
 
 

@@ -55,7 +55,7 @@ class Timed:
     """How the marks were taken: a constant of :mod:`.marks`, or ``latency``."""
     fault: str | None = None
     marks_off: bool = False
-    """Whether the fault is that the marks do not add up, which a busy host can cause too."""
+    """Whether the fault is one that a busy host can cause too: marks that do not add up."""
 
     @property
     def passes_s(self) -> list[float]:

@@ -96,6 +96,21 @@ class Step(ABC):
         """
         return self.module
 
+    def vary(self, by: int) -> bool:
+        """Move the inputs on by ``by`` steps, in place and on the device, each time to values that
+        they did not have before, and back by as many where ``by`` is negative.
+
+        Whether there are inputs to change: by default not, and in training every pass has new
+        weights. Otherwise latency windows change them before each pass, and a few passes on other
+        inputs are held against those of the window: see :mod:`.other_inputs`.
+        """
+        del by
+        return False
+
+    def excerpt(self) -> Window:
+        """A pass, or a shorter one that has all of its phases and begins with the same marks."""
+        return Window(run=self.run, marks=tuple(self.marks))
+
     def windows(self) -> Mapping[str, Window]:
         """What is timed besides the pass, by name: the time to a first result, a phase alone…"""
         return {}

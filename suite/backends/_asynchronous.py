@@ -6,7 +6,7 @@ moves with each submission and each wait, the device's with each operator; both 
 is measured is exactly what the script says, on any machine. A compiled program is replayed: its
 inputs are copied, and it returns the same tensors each time and writes into them.
 
-It can lie (``Script.lie``), once for each guard of the clock, so that each guard is seen to work.
+It can lie (``Script.lie``, see ``_lies.py``), so that each guard of the clock is seen to work.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,14 +26,12 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
-from tpubench.suite.backends._shapes import Shapes, poisoned, tensors_of
+from tpubench.suite.backends._lies import Lying
+from tpubench.suite.backends._shapes import Shapes, contents, poisoned, tensors_of
 from tpubench.suite.marks import DEVICE_EVENTS, Marks
 
-Lie = Literal["", "barrier", "events", "passed", "stale", "skip", "pace"]
 _NUMBERS = {"aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero", "aten::nonzero"}
 """Operators whose result the host must see before it goes on."""
-_SKIPPED_AFTER = 24
-"""Operators since the last wait beyond which the lie ``skip`` leaves everything out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +56,12 @@ class Script:
     """For a value to reach the host once it is there."""
     pass_s: tuple[float, ...] = ()
     """Seconds from each mark to the next, repeated; empty to go by what the operators cost."""
-    lie: Lie = ""
+    lie: str = ""
+    """A name of ``_lies.LIES``."""
+    lie_size: float | None = None
+    """How large the lie is, in the unit that ``_lies.LIES`` says; None for what it says there."""
+    lie_since: str = ""
+    """The phase of a run from which the device lies; empty for all of them."""
 
 
 @dataclass(slots=True)
@@ -81,14 +85,24 @@ class Queue:
     since_wait: int = 0
     replaying: bool = False
     """Whether a captured program is being submitted: then the host pays once, not each time."""
+    free: bool = False
+    """Whether operators cost nothing: what they would cost stands in a script."""
+    lying: Lying = field(default_factory=Lying)
 
-    def submit(self, execute: Callable[[], None], cost_us: float, written: list[Tensor]) -> None:
-        """Queue an operator."""
+    def submit(
+        self,
+        execute: Callable[[], None],
+        cost_us: float,
+        written: list[Tensor],
+        what: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Queue an operator. what: the operator and the values of all that it reads."""
         if not self.replaying:
             self.host_us += self.script.host_us
         self.since_wait += 1
-        if self.script.lie == "skip" and self.since_wait > _SKIPPED_AFTER:
-            cost_us = 0.0
+        if self.lying.remembers:
+            self.run_all()  # so that the values are there
+        cost_us = 0.0 if self.free else self.lying.cost_us(cost_us, self, what)
         start_us = max(self.device_us, self.host_us + self.script.launch_us)
         self.device_us = start_us + cost_us
         self.pending.append(_Submitted(self.device_us, execute))
@@ -117,23 +131,24 @@ class Queue:
 
     def barrier(self) -> None:
         """Wait for everything submitted so far."""
-        if self.script.lie != "barrier":
-            self.host_us = max(self.host_us, self.device_us)
+        self.host_us = max(self.host_us, self.lying.awaited_us(self, self.device_us))
+        if self.host_us >= self.device_us:
             self.since_wait = 0
+            self.lying.waited()
         self.catch_up()
         self.host_us += self.script.barrier_us
 
     def await_value(self, tensor: Tensor) -> None:
         """Wait until a tensor's own value is there, whatever was submitted after it."""
-        if self.script.lie != "stale":
-            self.host_us = max(self.host_us, self.ready_us.get(_address(tensor), 0.0))
+        ready_us = self.ready_us.get(_address(tensor), 0.0)
+        self.host_us = max(self.host_us, self.lying.read_at_us(self, ready_us))
         self.catch_up()
         self.host_us += self.script.read_us
 
     def clock_ns(self) -> int:
         """The host's clock, which reading it moves on."""
         self.host_us += 0.05
-        return round(self.host_us * 1000)
+        return round(self.lying.clock_us(self.host_us) * 1000)
 
 
 class EventMarks(Marks):
@@ -151,6 +166,7 @@ class EventMarks(Marks):
     def mark(self, output: Tensor | None = None) -> None:
         queue = self._queue
         self.taken += 1
+        self.last = output
         if self._script_s is not None:
             queue.run_all()  # the script stands for what they would have cost
             queue.device_us = self._at_us[-1] + next(self._script_s) * 1e6
@@ -158,17 +174,16 @@ class EventMarks(Marks):
 
     def _note_us(self) -> float:
         queue = self._queue
-        if queue.script.lie == "events":
-            return queue.host_us
         at_us = max(queue.device_us, queue.host_us)
-        return at_us * 0.8 if queue.script.lie == "pace" else at_us
+        return queue.lying.noted_us(at_us, queue.host_us, self.taken)
 
     def gaps_s(self) -> list[float]:
-        return [(b - a) / 1e6 for a, b in itertools.pairwise(self._at_us)]
+        at_us = self._queue.lying.told_us(self._at_us)
+        return [(b - a) / 1e6 for a, b in itertools.pairwise(at_us)]
 
     def pending(self) -> bool:
         queue = self._queue
-        return queue.script.lie != "passed" and self._at_us[-1] > queue.host_us
+        return not queue.lying.passed and self._at_us[-1] > queue.host_us
 
 
 class Deferred(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -253,7 +268,8 @@ class Deferred(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 )
             )
         tensors = tensors_of(list(written.values()))
-        self._queue.submit(lambda: void(func(*args, **kwargs)), cost_us, tensors)
+        what = partial(contents, func, args, kwargs)
+        self._queue.submit(lambda: void(func(*args, **kwargs)), cost_us, tensors, what)
         if not returned:
             return None
         return returned[0] if len(returned) == 1 else tuple(returned)
@@ -276,7 +292,7 @@ class Deferred(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if output.shape == value.shape:
                     output.copy_(value)
 
-        self._queue.submit(execute, cost_us, outputs)
+        self._queue.submit(execute, cost_us, outputs, partial(contents, func, args, kwargs))
         return results
 
 
@@ -301,7 +317,8 @@ class HostReads(TorchFunctionMode):
             with _disable_current_modes():
                 result = func(*args, **kwargs)
                 # Device memory is not the host's.
-                return result.clone() if _address(result) == _address(args[0]) else result
+                result = result.clone() if _address(result) == _address(args[0]) else result
+                return self._queue.lying.read(result)
         return func(*args, **kwargs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,11 @@ SAMPLE_EVERY_S = 0.05
 SHORTEST_S = 2.0
 """The counter and the power reading move some ten times a second: each end of the window is off by
 up to 0.1 s of power, which is 10 % of 2 s at the very worst, and 40 % of half a second."""
+_MOST_OF_THE_LIMIT = 1.2
+"""How much of its power limit a board may draw on average over a window: the limit is held within
+tenths of a second, and the counter's ends are off by as much."""
+_LEAST_OF_NOW = 0.2
+"""How much less than at its end a window may have drawn on average; idle boards draw that much."""
 _SCOPE = "board"
 
 
@@ -70,6 +76,10 @@ def exclusive(nvml: Any, uuids: Sequence[str]) -> bool:
         mode in (nvml.NVML_COMPUTEMODE_EXCLUSIVE_THREAD, nvml.NVML_COMPUTEMODE_EXCLUSIVE_PROCESS)
         for mode in modes
     )
+
+
+def _watts(milliwatts: float | None) -> str:
+    return "an unknown power" if milliwatts is None else f"{milliwatts / 1000:.3g} W"
 
 
 def _ask(nvml: Any, handle: Any, name: str, *arguments: Any) -> Any:
@@ -162,8 +172,11 @@ class BoardMeter(PowerMeter):
         try:
             if self._counted_mj is not None:
                 ended = self._counters_mj()
-                pairs = zip(self._counted_mj, ended, strict=True)
-                joules = sum(after - before for before, after in pairs) / 1000
+                drawn_j = [
+                    (after - before) / 1000
+                    for before, after in zip(self._counted_mj, ended, strict=True)
+                ]
+                joules, reason = sum(drawn_j), self._implausible(drawn_j, lasted_s)
             else:
                 joules = self._sampled_j()
         except self._nvml.NVMLError as error:
@@ -172,6 +185,7 @@ class BoardMeter(PowerMeter):
             joules, reason = None, f"NVML: {self._lost}"
         if joules is not None and lasted_s < SHORTEST_S:
             joules, reason = None, f"a window of {lasted_s:.2g} s is too short to tell the energy"
+        joules = joules if reason is None else None
         return Energy(
             joules=joules,
             scope=_SCOPE,
@@ -180,6 +194,25 @@ class BoardMeter(PowerMeter):
             slowed_s=self._slowed_s(),
             at_end=at_end,
         )
+
+    def _implausible(self, drawn_j: Sequence[float], lasted_s: float) -> str | None:
+        """Why no board can have drawn so much or so little, going by its limit and its power now.
+
+        A counter that was reset, stands still or counts in another unit.
+        """
+        for board, joules in zip(self._held, drawn_j, strict=True):
+            ask = partial(_ask, self._nvml, board)
+            limit_mw = ask("nvmlDeviceGetPowerManagementLimit")
+            now_mw = ask("nvmlDeviceGetPowerUsage")
+            most_w = math.inf if limit_mw is None else _MOST_OF_THE_LIMIT * limit_mw / 1000
+            least_w = 0.0 if now_mw is None else _LEAST_OF_NOW * now_mw / 1000
+            watts = joules / lasted_s
+            if joules <= 0 or not least_w <= watts <= most_w:
+                return (
+                    f"the energy counter says {watts:.3g} W on average, where the board draws"
+                    f" {_watts(now_mw)} now and {_watts(limit_mw)} at most"
+                )
+        return None
 
     def _slowed_s(self) -> dict[str, float]:
         longest: dict[str, float] = {}

@@ -53,6 +53,7 @@ class _EventMarks(Marks):
 
     def mark(self, output: Tensor | None = None) -> None:
         self.taken += 1
+        self.last = output
         self._events[self.taken].record()
 
     def gaps_s(self) -> list[float]:

@@ -9,7 +9,8 @@ never picks it.
 ["window", "hang"]}, "lie": "barrier"}``: seconds from mark to mark, repeated, in place of what the
 operators would cost; what happens in which phase of which repetition (``"*"`` for each), in all
 cases or those whose label holds a third text: hang, abort, oom, exit, lost, wrong (an output the
-parity check must catch) or recompile; which lie the device tells; ``"free_bytes"``, the memory that
+parity check must catch) or recompile; which ``"lie"`` of ``_lies.py`` the device tells, of which
+``"lie_size"``, ``"lie_since"`` which phase; ``"free_bytes"``, the memory that
 it has; and any cost in :class:`~._asynchronous.Script`. ``"marks": "lagged reads"`` makes it a
 device without events.
 """
@@ -102,6 +103,7 @@ class Fake(Cpu):
             if key in Script.__dataclass_fields__ and key != "pass_s"
         }
         self._queue = Queue(Script(**costs, pass_s=pass_s))
+        self._lie_from(self._phase)
         self._pass_s = itertools.cycle(pass_s) if pass_s else None
         return device
 
@@ -122,6 +124,9 @@ class Fake(Cpu):
         elif phase == "build":
             self._wrong = False
         self._phase = phase
+        self._lie_from(phase)
+        if self._queue is not None:
+            self._queue.free = self._pass_s is not None and phase == "check"
         faults = self._script.get("faults", {})
         when, fault, *whose = faults.get(str(repetition), faults.get("*", ["", ""]))
         if whose and whose[0] not in case.label():
@@ -141,6 +146,20 @@ class Fake(Cpu):
             raise RunFailedError("the device was lost")
         elif fault == "wrong":
             self._wrong = True
+
+    def _lie_from(self, phase: str) -> None:
+        """Begin to lie, where this is the phase for it."""
+        from tpubench.suite.backends._lies import LIES, Lying
+
+        if self._queue is None or not self._queue.script.lie:
+            return
+        script = self._queue.script
+        if script.lie not in LIES:
+            raise UsageError(f"${SCRIPT_VARIABLE}: the device knows no lie {script.lie!r}")
+        if self._queue.lying.lie or script.lie_since not in {"", phase}:
+            return
+        size = LIES[script.lie] if script.lie_size is None else script.lie_size
+        self._queue.lying = Lying(lie=script.lie, size=size)
 
     def _read_script(self) -> None:
         text = os.environ.get(SCRIPT_VARIABLE) or "{}"
@@ -174,6 +193,11 @@ class Fake(Cpu):
         if self._script.get("marks") == LAGGED_READS:
             return Backend.marks(self, count)
         return EventMarks(self.queue, self._pass_s if self._phase in _TIMED_PHASES else None)
+
+    def copy_on_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self.queue.lying.lie == "alias":
+            return tensor.detach()[(slice(0, 1),) * tensor.dim()]
+        return super().copy_on_device(tensor)
 
     def free_memory_bytes(self) -> int | None:
         free = self._script.get("free_bytes")

@@ -65,6 +65,10 @@ def _prepared(ready: Prepared, watched: Iterable[str]) -> dict[str, Any]:
     job, backend = ready.job, ready.backend
     workload = registry.workload(job.case.workload)
     worst = worst_of(ready.parity())
+    if ready.checks is not None:
+        fault = ready.other_inputs()
+        if fault:
+            raise RunFailedError(fault)
     return {
         "warm_up_s": ready.warm.passes_s,
         "steadiness": ready.warm.steadiness,

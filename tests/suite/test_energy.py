@@ -50,6 +50,7 @@ class NVMLError(Exception):
 def scripted(
     counters_mj: Iterator[int] | None,
     milliwatts: int = 300_000,
+    limit_mw: int = 700_000,
     held_back_ns: Iterator[dict[int, int]] | None = None,
 ) -> Any:
     def total(board: str) -> int:
@@ -81,6 +82,7 @@ def scripted(
         nvmlDeviceGetCurrentClocksEventReasons=lambda board: 4,
         nvmlDeviceGetTotalEnergyConsumption=total,
         nvmlDeviceGetPowerUsage=lambda board: milliwatts,
+        nvmlDeviceGetPowerManagementLimit=lambda board: limit_mw,
     )
 
 
@@ -126,6 +128,37 @@ def test_a_short_window_has_a_reason_in_place_of_a_figure(monkeypatch: pytest.Mo
     energy = meter.stop()
     assert energy.joules is None
     assert "too short" in str(energy.reason)
+
+
+@pytest.mark.parametrize(
+    ("after_mj", "joules"),
+    [
+        (600_000, 600.0),
+        (1_600_000, 1600.0),
+        (1_700_000, None),  # 850 W on average, of a board that is held to 700
+        (600, None),  # joules in place of millijoules
+        (0, None),  # it stands still
+        (-50_000_000, None),  # the driver was loaded again, or it wrapped
+    ],
+)
+def test_a_counter_that_says_what_no_board_can_draw_gives_a_reason(
+    monkeypatch: pytest.MonkeyPatch, after_mj: int, joules: float | None
+) -> None:
+    clock(monkeypatch, 0.0, 2.0)
+    began = 90_000_000
+    meter = _nvml.BoardMeter(scripted(iter([began, began + after_mj])), ["a"])
+    meter.start()
+    energy = meter.stop()
+    assert energy.joules == (None if joules is None else pytest.approx(joules))
+    if joules is None:
+        assert "the energy counter says" in str(energy.reason)
+
+
+def test_of_two_boards_neither_hides_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock(monkeypatch, 0.0, 2.0)
+    meter = _nvml.BoardMeter(scripted(iter([0, 9000, 1_200_000, 9000])), ["a", "b"])
+    meter.start()
+    assert meter.stop().joules is None
 
 
 def test_a_gpu_that_stops_answering_has_no_energy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterable
 
 import pytest
+import torch
 
 from tpubench.suite import timing
 from tpubench.suite.marks import HostMarks
@@ -51,6 +52,7 @@ class Scripted:
             recompiles=lambda: self.compiled,
             marks=lambda count: HostMarks(lambda: self.now_ns, count),
             read=lambda tensor: tensor,
+            copy=lambda tensor: tensor,
             idle_barrier_s=self.barrier_s,
         )
 
@@ -103,13 +105,16 @@ def test_a_latency_is_from_an_idle_device_to_the_value_on_the_host() -> None:
     scripted = Scripted([1.0, 2.0])
     reads: list[object] = []
 
+    token = torch.tensor([7])
+
     def run(mark: Mark) -> None:
         scripted.run(lambda output=None: None)
-        mark("token")  # type: ignore[arg-type]
+        mark(token)
 
-    def read(tensor: object) -> None:
+    def read(tensor: object) -> object:
         reads.append(tensor)
         scripted.now_ns += 10**8
+        return tensor
 
     works = Clockwork(
         barrier=scripted.barrier,
@@ -117,11 +122,12 @@ def test_a_latency_is_from_an_idle_device_to_the_value_on_the_host() -> None:
         recompiles=lambda: 0,
         marks=lambda count: HostMarks(scripted.clock_ns, count),
         read=read,
+        copy=lambda tensor: tensor,
     )
     timed = timing.latency(works, Window(run=run, kind="latency"), passes=2)
     assert timed.laps_s == [[1.1], [2.1]]
-    assert reads == ["token", "token"]
-    assert scripted.log == ["barrier", "clock", "run", "clock"] * 2
+    assert reads == [token] * 4  # each is read again once it must be there
+    assert scripted.log == ["barrier", "clock", "run", "clock", "barrier"] * 2
 
 
 def test_the_collector_is_off_inside_and_back_on_after() -> None:
@@ -147,6 +153,11 @@ def test_the_collector_comes_back_after_a_failure() -> None:
 
 
 def test_a_step_that_marks_too_often_or_too_seldom_is_refused() -> None:
+    turn = itertools.cycle([2, 0])
+    with pytest.raises(RuntimeError, match="marked 2 times, not 1"):
+        throughput(
+            Scripted([]), lambda mark: [mark() for _ in range(next(turn))] and None, passes=2
+        )
     with pytest.raises(RuntimeError, match="marked 0 times, not 1"):
         throughput(Scripted([]), lambda mark: None, passes=1)
     with pytest.raises(IndexError):

@@ -214,6 +214,12 @@ def _build(case: Case, device: Device) -> Step:
             self.attend.keys.copy_(self.attend.keys.roll(by, 1))
             self.attend.values.copy_(-self.attend.values.roll(by, 1))
 
+        @torch.no_grad()
+        def vary(self, by: int) -> bool:
+            """Every element of the queries ``by`` places on."""
+            self.q.copy_(self.q.view(-1).roll(by).view_as(self.q))
+            return True
+
     return AttentionStep()
 
 

@@ -21,6 +21,7 @@ class ForwardStep(Step):
 
     def __init__(self, workload: Forward, case: Case, device: Device) -> None:
         dtype: torch.dtype = getattr(torch, case.dtype)
+        self.below = [one.below for one in workload.inputs(case)]
         self.inputs = tuple(
             one.to(device.torch_device)
             for one in drawn(
@@ -39,10 +40,30 @@ class ForwardStep(Step):
         mark(self.y)
 
     @torch.no_grad()
+    def vary(self, by: int) -> bool:
+        """Numbers moved on by so many places; identifiers by so much, among those that there are.
+
+        Not where each place has identifiers of its own, as rows of tables: which rows lie in a
+        cache is a matter of the batch.
+        """
+        if any(not isinstance(below, int | None) for below in self.below):
+            return False
+        for held, below in zip(self.inputs, self.below, strict=True):
+            held.copy_(_moved(held, by, below))
+        return True
+
+    @torch.no_grad()
     def move_on(self, first: list[Tensor]) -> None:
         """Each sample one place further, and ``first`` in front, in the memory there is."""
         for held, new in zip(self.inputs, first, strict=True):
             held.copy_(torch.cat([new.to(held.device, held.dtype), held[:-1]]))
+
+
+def _moved(held: Tensor, by: int, below: object) -> Tensor:
+    if below is None:
+        return held.reshape(-1).roll(by).view_as(held)
+    assert isinstance(below, int)
+    return (held + by) % below
 
 
 def drawn(inputs: Sequence[Input], batch: int, seed: int, dtype: torch.dtype) -> list[Tensor]:

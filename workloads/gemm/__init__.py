@@ -144,6 +144,12 @@ def _build(case: Case, device: Device) -> Step:
             """A's rows ``by`` further down with their signs changed, in place: so is C then."""
             self.a_MK.copy_(-self.a_MK.roll(by, 0))
 
+        @torch.no_grad()
+        def vary(self, by: int) -> bool:
+            """Every element of A ``by`` places on."""
+            self.a_MK.copy_(self.a_MK.view(-1).roll(by).view_as(self.a_MK))
+            return True
+
     return GemmStep()
 
 

@@ -130,10 +130,11 @@ def _build(case: Case, device: Device) -> Step:
             mark(self.there)
 
         @torch.no_grad()
-        def spoil(self, by: int) -> None:
+        def vary(self, by: int) -> bool:
             """Add to what is copied, and wipe the copy: nothing old may pass for new."""
             self.source.add_(by)
             self.target.zero_()
+            return True
 
     return CopyStep()
 
@@ -143,13 +144,13 @@ def _checked(step: Any, means: Means) -> list[Parity]:
     checks = []
     for name, by in (("window", 0), ("other values", 1)):
         if by:
-            step.spoil(by)
+            step.vary(by)
             means.barrier()
             step.run(lambda *_: None)
         means.flush()
         means.barrier()
         checks.append(_compared(name, step.target.to("cpu"), by))
-    step.spoil(-1)
+    step.vary(-1)
     return checks
 
 

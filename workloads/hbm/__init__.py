@@ -138,12 +138,13 @@ def _build(case: Case, device: Device) -> Step:
             return self.total if kernel == "read" else self.target
 
         @torch.no_grad()
-        def spoil(self, by: int) -> None:
+        def vary(self, by: int) -> bool:
             """Add to what is read, and wipe what was written: nothing old may pass for new."""
             self.source.add_(by)
             if kernel == "triad":
                 self.addend.add_(by)
             self.target.zero_()
+            return True
 
     return HbmStep()
 
@@ -158,12 +159,12 @@ def _checked(case: Case, step: Any, means: Means) -> list[Parity]:
     checks = []
     for name, by in (("window", 0), ("other values", 1)):
         if by:
-            step.spoil(by)
+            step.vary(by)
             step.run(lambda *_: None)
         means.flush()
         means.barrier()
         checks.append(_compared(case, name, step.output(), by))
-    step.spoil(-1)
+    step.vary(-1)
     return checks
 
 

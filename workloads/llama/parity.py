@@ -77,6 +77,7 @@ def checks(case: Case, step: LlamaStep, means: Means) -> Checks:
         yield twin.judged(means)
         yield poisoned(seen)
         yield from _judged(case, step, seen, means)
+        yield from _of_an_earlier_pass(case, step, seen, means)
 
     return lambda: list(run())
 
@@ -232,6 +233,30 @@ def _judged(case: Case, step: LlamaStep, seen: Observed, means: Means) -> Iterat
 
     routes = _routes([forced for forced in (truth, others) if forced is not None])
     yield from judged_routes([regret.flatten() for regret in routes], scale)
+
+
+def _of_an_earlier_pass(
+    case: Case, step: LlamaStep, seen: Observed, means: Means
+) -> Iterator[Parity]:
+    """The regret of the tokens of a pass before the last, where they are others than the last's."""
+    if not step.earlier or seen.routing is not None:
+        return
+    ids = torch.cat([step.prompt_BL.cpu(), torch.cat(step.earlier, dim=1).cpu()], dim=1)
+    rows = [row for row in range(len(ids)) if not torch.equal(ids[row], seen.ids[row])]
+    if not rows:
+        return
+    error, scale = math.inf, 0.1 if eager(case, means) is None else 1.0
+    if int(ids.min()) >= 0 and int(ids.max()) < step.weights.config.vocab:
+        asked = [ToForce(rows=rows, dtype=torch.float32, keep=(), exact=True)]
+        (truth,) = recalled(held(case), step.weights, ids, seen.judged_from, asked, means)
+        assert truth is not None
+        error = float(truth.regret.mean())
+    yield Parity(
+        name="regret of an earlier pass",
+        error=error,
+        tolerance=mean_regret(len(rows) * step.output_len, scale, scale * WORST_REGRET),
+        what=f"mean regret of {len(rows)} × {step.output_len} tokens, which the last pass had not",
+    )
 
 
 def judged_routes(regrets: Sequence[Tensor], scale: float) -> Iterator[Parity]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from functools import partial
 from typing import cast
@@ -19,6 +20,9 @@ from tpubench.workloads.llama.loop import Loop
 from tpubench.workloads.llama.model import KVCache, Llama
 from tpubench.workloads.llama.quantized import held
 from tpubench.workloads.llama.weights import Source, fill, source
+
+_EXCERPT = 8
+"""Tokens that stand for a pass where a whole one would take too long."""
 
 
 class LlamaStep(Step):
@@ -47,6 +51,11 @@ class LlamaStep(Step):
         # Each is a tensor of its own: a view would bring its offset along, which compilers guard.
         self.positions_1 = [torch.tensor([length + step]).to(device) for step in range(output_len)]
         self.tokens: list[Tensor] = []
+        self.earlier: list[Tensor] = []
+        """Tokens of a pass before the last, drawn as passes went by; empty where none is kept: a
+        library that records looks at every tensor that lives, at each submission."""
+        self._keeps_one = prompt_BL.device.type in {"cpu", "cuda"}
+        self._passes = 0
 
     def prefill(self) -> Tensor:
         """Logits [B, V] after the prompt."""
@@ -74,6 +83,10 @@ class LlamaStep(Step):
         return self.prompt_BL.shape[1] + index + 1
 
     def run(self, mark: Mark) -> None:
+        if self._keeps_one and self.tokens:
+            self._passes += 1
+            if random.random() * self._passes < 1:
+                self.earlier = self.tokens
         self.tokens = self._generate(self.output_len, mark)
 
     @torch.no_grad()
@@ -100,6 +113,17 @@ class LlamaStep(Step):
                 self.prefill()
             mark(loop.token(index))
         return list(torch.split(loop.tokens[:, :output_len].clone(), 1, dim=1))
+
+    @torch.no_grad()
+    def vary(self, by: int) -> bool:
+        """Every token of the prompt ``by`` further on in the vocabulary."""
+        vocab = self.weights.config.vocab
+        self.prompt_BL.copy_((self.prompt_BL + by) % vocab)
+        return True
+
+    def excerpt(self) -> Window:
+        tokens = min(self.output_len, _EXCERPT)
+        return Window(run=partial(self._shorter_pass, tokens), marks=self.marks[:tokens])
 
     def _shorter_pass(self, output_len: int, mark: Mark) -> None:
         self._generate(output_len, mark)

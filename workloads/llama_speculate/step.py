@@ -215,6 +215,16 @@ class SpeculativeStep(Step):
     def _shorter_pass(self, rounds: int, mark: Mark) -> None:
         self._generate(rounds, mark)
 
+    @torch.no_grad()
+    def vary(self, by: int) -> bool:
+        """Every token of the prompt ``by`` further on in the vocabulary."""
+        self.prompt_BL.copy_((self.prompt_BL + by) % self.weights.config.vocab)
+        return True
+
+    def excerpt(self) -> Window:
+        rounds = min(len(self.kept), 1)
+        return Window(run=partial(self._shorter_pass, rounds), marks=self.marks[: 1 + rounds])
+
     def refill(self) -> None:
         """Bring the caches to where the last pass left them: other windows have since left refused
         proposals in slots that it had written over."""
