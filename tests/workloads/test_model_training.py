@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "suite"))
 from llama_defects import none, outcome
 from model_train_defects import COLUMNS, WORKLOADS, case, defects
+from test_contract import execute
 
 from tpubench.errors import UsageError
 from tpubench.suite import registry
@@ -21,7 +23,11 @@ from tpubench.suite.reference_cache import ReferenceCache
 from tpubench.suite.workload import Case, Device, Weights
 from tpubench.workloads.forward import Input, size
 from tpubench.workloads.forward.training import Training
-from tpubench.workloads.forward.training.step import TrainingStep, initial_model
+from tpubench.workloads.forward.training.step import (
+    TrainingStep,
+    initial_model,
+    moves_each_by_itself,
+)
 
 CAUGHT_BY = {
     "stale loss": "timed loss",
@@ -154,6 +160,60 @@ def test_a_strangers_loss_optimizer_groups_and_tied_head_pass(
     work = workload.work(asked)
     assert work.flops == 3 * 2 * 8 * 16 * 50
     assert workload.memory_bytes(asked) > 4 * 4 * (50 * 16 + 50 + 2 * 16)
+
+
+class Recurrent(Words):
+    """An LSTM whose last layer nothing reads, moved by an optimizer of whole matrices."""
+
+    name = "recurrent"
+
+    def module(self, case: Case) -> nn.Module:
+        return LastWord(size(case, "words"), size(case, "width"))
+
+    def optimizer(self, named: Any) -> torch.optim.Optimizer:
+        return torch.optim.Adafactor([parameter for _, parameter in named], lr=1e-3)
+
+
+class LastWord(nn.Module):
+    def __init__(self, words: int, width: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(words, width)
+        self.memory = nn.LSTM(width, width, batch_first=True, dropout=0.0)
+        self.head, self.unread = nn.Linear(width, words), nn.Linear(width, width)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.head(self.memory(self.table(ids))[0][:, -1])
+        return scores
+
+
+@pytest.mark.parametrize("backend", ["cpu", "fake"])
+def test_weights_that_nothing_reaches_and_whole_matrices_pass(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "workload", lambda name: Recurrent())
+    (asked,) = Recurrent().cases("tiny", {"batch": ["8"]})
+    outcome = execute(asked, backend, "eager")
+    assert (outcome.status, outcome.reason) == ("ok", None)
+
+
+def test_which_optimizers_move_each_element_by_itself_is_seen() -> None:
+    assert moves_each_by_itself(Words())
+    assert not moves_each_by_itself(Recurrent())
+
+
+def test_a_model_that_asks_what_device_it_is_on_is_counted() -> None:
+    class Careful(Words):
+        def module(self, case: Case) -> nn.Module:
+            return Exact(size(case, "words"), size(case, "width"))
+
+    class Exact(Tied):
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            # As rotary positions of many libraries do; torch has no autocast of "meta".
+            with torch.autocast(ids.device.type, enabled=False):
+                return super().forward(ids)
+
+    (asked,) = Careful().cases("tiny", {"batch": ["8"]})
+    assert Careful().work(asked).flops == Words().work(asked).flops
 
 
 def test_there_is_no_program_for_the_tpu_compiler_yet() -> None:

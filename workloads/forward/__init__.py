@@ -150,7 +150,7 @@ class Forward(Workload):
         return answer
 
     def tally(self, case: Case) -> Tally:
-        """FLOPs of one sample and weights: counted on meta tensors, which takes torch.
+        """FLOPs of one sample and weights: counted on tensors without memory, which takes torch.
 
         The workloads of this repository give closed forms instead, and are held to the count.
         """

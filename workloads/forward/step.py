@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.flop_counter import FlopCounterMode
 
 from tpubench.suite.workload import Case, Device, Mark, Program, Step
@@ -91,6 +96,46 @@ class Counted:
     outputs: int
 
 
+@contextlib.contextmanager
+def unallocated() -> Iterator[None]:
+    """Inside it tensors of the host have a shape and no memory, and attention is counted as the two
+    products that it is."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # what it cannot run is an error besides
+    try:
+        # Whatever device the caller has in hand is not asked.
+        with _disable_current_modes(), FakeTensorMode(), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def bring_to_host(module: nn.Module) -> None:
+    """Give a module on the meta device parameters and buffers without values; ties stay."""
+    held: dict[Tensor, Tensor] = {}
+    for owner in module.modules():
+        for kept in (owner._parameters, owner._buffers):
+            for name, tensor in kept.items():
+                if tensor is None:
+                    continue
+                if tensor not in held:
+                    value = torch.empty(tensor.shape, dtype=tensor.dtype)
+                    trained = tensor.requires_grad
+                    held[tensor] = (
+                        nn.Parameter(value, trained) if kept is owner._parameters else value
+                    )
+                kept[name] = held[tensor]  # type: ignore[assignment]
+
+
+def empty(inputs: Sequence[Input], batch: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """A batch without values, where torch's default device is."""
+    return tuple(
+        torch.empty((batch, *one.shape), dtype=dtype if one.below is None else torch.int64)
+        for one in inputs
+    )
+
+
 _counted: dict[tuple[type[Forward], str], Counted] = {}
 
 
@@ -102,17 +147,22 @@ def counted(workload: Forward, case: Case) -> Counted:
     one = replace(case, params={**case.params, "batch": 1})
     key = type(workload), one.key
     if key not in _counted:
-        step = program(workload, one)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            result = step.module(*step.inputs)
-        tables = [m for m in step.module.modules() if isinstance(m, torch.nn.Embedding)]
+        dtype: torch.dtype = getattr(torch, case.dtype)
+        with torch.device("meta"):
+            module = workload.module(one).eval().to(dtype)
+        with unallocated(), torch.no_grad():
+            bring_to_host(module)
+            inputs = empty(workload.inputs(one), 1, dtype)
+            with FlopCounterMode(display=False) as counter:
+                result = module(*inputs)
+        tables = [m for m in module.modules() if isinstance(m, torch.nn.Embedding)]
         held = sum(table.weight.numel() for table in tables)
-        ids = sum(tensor.numel() for tensor in step.inputs if not tensor.is_floating_point())
+        ids = sum(tensor.numel() for tensor in inputs if not tensor.is_floating_point())
         width = max((table.embedding_dim for table in tables), default=0)
         _counted[key] = Counted(
             tally=Tally(
                 flops=counter.get_total_flops(),
-                read=sum(p.numel() for p in step.module.parameters()) - held,
+                read=sum(p.numel() for p in module.parameters()) - held,
                 tables=held,
                 looked_up=ids * width,
             ),
@@ -126,13 +176,7 @@ def program(workload: Forward, case: Case) -> Program:
     dtype: torch.dtype = getattr(torch, case.dtype)
     with torch.device("meta"):
         module = Batch(workload.module(case).eval().requires_grad_(False).to(dtype))
-        inputs = tuple(
-            torch.empty(
-                (case.number("batch"), *one.shape),
-                dtype=dtype if one.below is None else torch.int64,
-            )
-            for one in workload.inputs(case)
-        )
+        inputs = empty(workload.inputs(case), case.number("batch"), dtype)
     cut = {f"inputs_{index}": 0 for index in range(len(inputs))}
     return Program(module=module, inputs=inputs, split=cut, result=0)
 

@@ -61,10 +61,11 @@ class Training(Forward):
         return cross_entropy(output, right)
 
     def optimizer(self, named: Sequence[tuple[str, nn.Parameter]]) -> Optimizer:
-        """What moves the weights: an optimizer of torch that moves every element by itself.
+        """What moves the weights, by ``step()`` alone.
 
-        Called for the weights on the device, and for samples of them on the host, which is how it
-        is checked. The default is AdamW with a rate of 1e-4, in the form that suits the device.
+        Called for the weights on the device, and again for elements of them on the host, which is
+        how it is checked; for whole weights where it does not move every element by itself. The
+        default is AdamW with a rate of 1e-4, in the form that suits the device.
         """
         from tpubench.workloads.llama_pretrain.reference import AdamWSettings
         from tpubench.workloads.llama_pretrain.step import adamw
@@ -106,7 +107,7 @@ class Training(Forward):
         raise UsageError(f"{self.name} has no program for the TPU compiler yet: run it on a device")
 
     def work(self, case: Case) -> Work:
-        """FLOPs as torch counts them, forward and backward, on meta tensors.
+        """FLOPs as torch counts them, forward and backward, on tensors without memory.
 
         Bytes: every weight is read forward and backward; its gradient, itself and what the
         optimizer keeps of it are written and read once in float32; and what comes in.
@@ -119,7 +120,7 @@ class Training(Forward):
             items=batch,
             unit=self.unit,
             flops=batch * counted.flops,
-            bytes=counted.weights * (2 * DTYPES[case.dtype] + 2 * kept * _FLOAT32_BYTES)
+            bytes=round(counted.weights * (2 * DTYPES[case.dtype] + 2 * kept * _FLOAT32_BYTES))
             + batch * self._given_bytes(case),
         )
 
@@ -129,7 +130,7 @@ class Training(Forward):
         from tpubench.workloads.forward.training.step import counted_step
 
         counted = counted_step(self, case)
-        held = counted.weights * (2 + counted.moments) * _FLOAT32_BYTES
+        held = round(counted.weights * (2 + counted.moments) * _FLOAT32_BYTES)
         return held + case.number("batch") * self._given_bytes(case)
 
     def _given_bytes(self, case: Case) -> int:

@@ -73,10 +73,12 @@ def checks(workload: Training, case: Case, step: Step, means: Means) -> Checks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """Elements of every weight, and of what the optimizer keeps of it: float64 on the CPU."""
+    """Elements of every weight, and of what the optimizer keeps of it, float64 on the CPU; all of
+    them as they are where they do not move by themselves."""
 
     weights: dict[str, Tensor]
     states: dict[str, dict[str, Any]]
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,21 +230,20 @@ def _on_host(
     if not backward:
         return {"loss": loss}
     loss.backward()  # type: ignore[no-untyped-call]
-    return {"loss": loss.detach(), **{n: _gradient(p) for n, p in model.named_parameters()}}
+    return {"loss": loss.detach(), **_gradients(model)}
 
 
 def _given(step: TrainingStep) -> dict[str, Tensor]:
     """Loss and gradients of the program itself now, on the CPU; they stay for an update."""
     loss = step.loss_and_gradients()
     step.barrier()
-    gradients = {n: _gradient(p).cpu() for n, p in step.model.named_parameters()}
-    return {"loss": loss.cpu(), **gradients}
+    return {"loss": loss.cpu(), **_gradients(step.model)}
 
 
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    # A weight that the loss never reached has no gradient: a wrong one, not an error.
-    held = parameter.grad
-    return torch.zeros_like(parameter) if held is None else held.detach().float().clone()
+def _gradients(model: nn.Module) -> dict[str, Tensor]:
+    """On the CPU, by name; none of a weight that the loss never reached."""
+    named = [(name, p.grad) for name, p in model.named_parameters()]
+    return {name: g.detach().cpu().float().clone() for name, g in named if g is not None}
 
 
 def _model_now(step: TrainingStep) -> nn.Module:
@@ -254,19 +255,25 @@ def _model_now(step: TrainingStep) -> nn.Module:
 
 
 def _state(step: TrainingStep) -> Moved:
-    """Elements of weights and of what the optimizer keeps, as they are now."""
-    weights, states = {}, {}
+    """Weights and what the optimizer keeps, as they are now."""
+    weights, states, whole = {}, {}, step.whole
     for name, parameter in step.model.named_parameters():
-        weights[name] = _evenly(parameter.detach(), _ELEMENTS)
+        weights[name] = _watched_of(parameter, whole)
         states[name] = {
-            kind: _evenly(value, _ELEMENTS)
-            if isinstance(value, Tensor) and value.shape == parameter.shape
+            kind: value
+            if not isinstance(value, Tensor)
+            else _watched_of(value, whole)
+            if whole or value.shape == parameter.shape
             else value.detach().cpu().clone()
-            if isinstance(value, Tensor)
-            else value
             for kind, value in step.optimizer.state.get(parameter, {}).items()
         }
-    return Moved(weights=weights, states=states)
+    return Moved(weights=weights, states=states, whole=whole)
+
+
+def _watched_of(tensor: Tensor, whole: bool) -> Tensor:
+    if not whole:
+        return _evenly(tensor, _ELEMENTS)
+    return tensor.detach().cpu().clone()  # float32, on which some choose their least divisor
 
 
 def _advanced(workload: Training, state: Moved, gradients: Mapping[str, Tensor]) -> Moved:
@@ -276,7 +283,8 @@ def _advanced(workload: Training, state: Moved, gradients: Mapping[str, Tensor])
     for group in optimizer.param_groups:
         group.update({kind: False for kind in ("fused", "foreach") if kind in group})
     for name, parameter in named:
-        parameter.grad = _evenly(gradients[name], _ELEMENTS)
+        if name in gradients:  # a weight without one stays
+            parameter.grad = _watched_of(gradients[name], state.whole)
         kept = state.states[name]
         if kept:
             optimizer.state[parameter] = {
@@ -287,6 +295,7 @@ def _advanced(workload: Training, state: Moved, gradients: Mapping[str, Tensor])
     return Moved(
         weights={name: parameter.detach() for name, parameter in named},
         states={name: dict(optimizer.state[parameter]) for name, parameter in named},
+        whole=state.whole,
     )
 
 
@@ -295,7 +304,7 @@ def _of_moves(before: Moved, after: Moved, right: Moved, steps: int) -> float:
     names = list(before.weights)
 
     def together(moved: Moved) -> Tensor:
-        return torch.cat([moved.weights[name] for name in names])
+        return torch.cat([moved.weights[name].flatten() for name in names])
 
     errors = [_of_move(together(before), together(after), together(right), steps)]
     kinds = {kind for state in right.states.values() for kind, v in state.items() if _kept(v)}
@@ -304,7 +313,8 @@ def _of_moves(before: Moved, after: Moved, right: Moved, steps: int) -> float:
         if not all(_kept(after.states[name].get(kind)) for name in holding):
             return math.inf
         wanted, given = (
-            torch.cat([moved.states[name][kind] for name in holding]) for moved in (right, after)
+            torch.cat([moved.states[name][kind].flatten() for name in holding])
+            for moved in (right, after)
         )
         errors.append(relative_l2(wanted, given))
     return _worst(errors)
@@ -333,14 +343,21 @@ def _of_move(start: Tensor, given: Tensor, wanted: Tensor, steps: int) -> float:
 def _worst_gradient(
     right: Mapping[str, Tensor], given: Mapping[str, Tensor], stated: str
 ) -> tuple[float, str]:
-    """The worst relative L2 error of a weight's gradient, and which weight it is."""
+    """The worst relative L2 error of a weight's gradient, and which weight it is.
+
+    Of one that only the one or the other has, the other's is nothing.
+    """
     sizes = {n: float(g.double().square().mean().sqrt()) for n, g in right.items() if n != "loss"}
     least = FLOORS[stated] * statistics.median(sizes.values())
-    errors = {
-        name: float((given[name].double() - right[name].double()).square().mean().sqrt())
-        / max(size, least, 1e-300)
-        for name, size in sizes.items()
-    }
+    errors = {}
+    for name in {*sizes, *given} - {"loss"}:
+        one, other = given.get(name), right.get(name)
+        nothing = torch.zeros(())
+        apart = (nothing if one is None else one.double()) - (
+            nothing if other is None else other.double()
+        )
+        size = max(sizes.get(name, 0.0), least, 1e-300)
+        errors[name] = float(apart.square().mean().sqrt()) / size
     name = max(errors, key=lambda name: (math.isnan(errors[name]), errors[name]))
     return errors[name], name
 

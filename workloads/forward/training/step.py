@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.flop_counter import FlopCounterMode
 
 from tpubench.suite.workload import Case, Device, Mark, Step
-from tpubench.workloads.forward.step import drawn
+from tpubench.workloads.forward.step import bring_to_host, drawn, empty, unallocated
 from tpubench.workloads.forward.training import Training
 from tpubench.workloads.forward.weights import filled
 
@@ -50,6 +51,7 @@ class TrainingStep(Step):
         self.module = Scored(workload, case, self.model)
         self.optimizer = workload.optimizer(list(self.model.named_parameters()))
         self.optimizer.register_step_post_hook(self._count)
+        self.whole = not moves_each_by_itself(workload)
         self.losses: list[Tensor] = []
         """Loss of each pass, on the device."""
         self.updates = 0
@@ -129,7 +131,7 @@ class CountedStep:
 
     flops: int
     weights: int
-    moments: int
+    moments: float
 
 
 _counted: dict[tuple[type[Training], str], CountedStep] = {}
@@ -144,16 +146,12 @@ def counted_step(workload: Training, case: Case) -> CountedStep:
     if key not in _counted:
         with torch.device("meta"):
             model = trained(workload.module(few))
-            given = [
-                torch.empty(
-                    (_SAMPLES, *one.shape),
-                    dtype=torch.float32 if one.below is None else torch.int64,
-                )
-                for one in (*workload.inputs(few), *workload.targets(few))
-            ]
-        with FlopCounterMode(display=False) as counter:
-            loss: Tensor = Scored(workload, few, model)(*given)
-            loss.backward()  # type: ignore[no-untyped-call]
+        with unallocated():
+            bring_to_host(model)
+            given = empty((*workload.inputs(few), *workload.targets(few)), _SAMPLES, torch.float32)
+            with FlopCounterMode(display=False) as counter:
+                loss: Tensor = Scored(workload, few, model)(*given)
+                loss.backward()  # type: ignore[no-untyped-call]
         _counted[key] = CountedStep(
             flops=counter.get_total_flops() // _SAMPLES,
             weights=sum(parameter.numel() for parameter in model.parameters()),
@@ -162,11 +160,37 @@ def counted_step(workload: Training, case: Case) -> CountedStep:
     return _counted[key]
 
 
-def _moments(workload: Training) -> int:
+def _moments(workload: Training) -> float:
     """Values that the optimizer keeps of each element of a weight once it has moved it."""
-    weight = nn.Parameter(torch.zeros(3, 5))
-    weight.grad = torch.ones(3, 5)
+    with _disable_current_modes():
+        weight = nn.Parameter(torch.zeros(64, 64))
+        weight.grad = torch.ones(64, 64)
+        optimizer = workload.optimizer([("weight", weight)])
+        optimizer.step()
+        state: dict[str, object] = optimizer.state[weight]
+        kept = sum(v.numel() for v in state.values() if isinstance(v, Tensor) and v.ndim)
+    return kept / weight.numel()
+
+
+def moves_each_by_itself(workload: Training) -> bool:
+    """Whether the optimizer makes of an element what it makes of it alone: seen on two steps."""
+    with _disable_current_modes():
+        generator = torch.Generator().manual_seed(0)
+        start, *gradients = torch.randn(3, 6, 8, generator=generator, dtype=torch.float64)
+        try:
+            whole = _moved(workload, start, gradients)
+            some = _moved(
+                workload, start.flatten()[::3], [gradient.flatten()[::3] for gradient in gradients]
+            )
+        except (RuntimeError, ValueError):
+            return False  # takes matrices alone
+        return torch.allclose(whole.flatten()[::3], some, rtol=1e-6, atol=1e-9)
+
+
+def _moved(workload: Training, start: Tensor, gradients: Sequence[Tensor]) -> Tensor:
+    weight = nn.Parameter(start.clone())
     optimizer = workload.optimizer([("weight", weight)])
-    optimizer.step()
-    state: Mapping[str, Any] = optimizer.state[weight]
-    return sum(isinstance(v, Tensor) and v.shape == weight.shape for v in state.values())
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        optimizer.step()
+    return weight.detach()
