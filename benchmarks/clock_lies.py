@@ -37,9 +37,9 @@ SIZES: Mapping[str, tuple[float, ...]] = {
     "swapped": (1, 2, 5),
     "stale": (0.005, 0.02, 0.05, 0.2, 1),
     "skip": (50, 100, 200, 400),
-    "memo": (0.1, 0.2, 0.3, 0.4, 1),
-    "coalesce": (0.2, 0.3, 0.4, 1),
-    "jump": (5e-4, 1e-3, 2e-3, 3e-3),
+    "memo": (0.1, 0.15, 0.2, 0.25, 0.3, 1),
+    "coalesce": (0.2, 0.3, 1),
+    "jump": (5e-4, 1e-3, 2e-3),
     "clock": (0.99, 0.97, 0.5),
     "throttle": (0.05, 0.1),
     "boost": (0.05, 0.1),
@@ -88,7 +88,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     workload = registry.workload("gemm")
-    settings = {"m": ["48"], "n": ["16"], "k": ["48"], "steps": ["2"], "dtype": ["float32"]}
+    settings = {"m": ["48"], "n": ["16"], "k": ["48"], "dtype": ["float32"]}
     (case,) = workload.cases("square-512", settings)
     print("| marks | lie | size | refused | stored, not steady | largest error stored |")
     print("|---|---|--:|--:|--:|--:|")

@@ -96,17 +96,19 @@ def fault(works: Clockwork, step: Step, timed: Timed | None, least_s: float) -> 
 def _disagreement(
     least: _Least, usual_s: float | None, more: float, barrier_s: float
 ) -> str | None:
-    changes_s = least.changes * (1 + _NOISE * (more - 1))
-    if least.both > more * least.passes + changes_s + barrier_s:
-        new_s = least.both - least.changes
-        return (
-            f"a pass took {new_s:.4g} s on inputs that none had seen, and {least.passes:.4g} s"
-            " on those of the pass before: what is remembered is not work"
-        )
     if usual_s is not None and least.passes > more * usual_s + barrier_s:
         return (
             f"a few passes took {least.passes:.4g} s each, those of the window {usual_s:.4g} s:"
-            " work was left out"
+            " work was left out, or the device has slowed down since"
+        )
+    changes_s = least.changes * (1 + _NOISE * (more - 1))
+    # A window is longer than a few passes, and so knows better what one takes.
+    known_s = least.passes if usual_s is None else min(usual_s, least.passes)
+    if least.both > more * known_s + changes_s + barrier_s:
+        new_s = least.both - least.changes
+        return (
+            f"a pass took {new_s:.4g} s on inputs that none had seen, and {known_s:.4g} s"
+            " on those of the pass before: what is remembered is not work"
         )
     return None
 

@@ -26,6 +26,8 @@ Say = Callable[[str, float | None], None]
 
 TRIES = 3
 """Windows timed, at most, until the marks of one add up."""
+LENGTHS = 3
+"""Numbers of passes that are tried, at most, until a window lasts as long as it should."""
 SHORT = 0.8
 """Share of what a window should last below which it is timed again, with more passes."""
 EXCERPTS = 0.025
@@ -137,9 +139,9 @@ class Prepared:
         One that stays too short, however many passes it is given, is none.
         """
         least_s = max(self.job.pace.window_s, timing.BARRIERS_A_WINDOW * self.works.idle_barrier_s)
-        for _ in range(TRIES):
+        for _ in range(LENGTHS):
             timed = self._again_while_off(partial(measure, passes))
-            if not self._any_rank(timed.wall_s < SHORT * least_s):
+            if not self._any_rank(timed.fault is None and timed.wall_s < SHORT * least_s):
                 return timed
             passes = math.ceil(self.works.agreed(timed.passes * least_s / timed.wall_s))
         lasted = f"the window lasted {timed.wall_s:.4g} s, not {least_s:.4g} s"

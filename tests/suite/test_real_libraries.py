@@ -81,6 +81,15 @@ def test_work_that_a_lazy_backend_leaves_out_is_caught(
         assert documents["status"] == "ok"
 
 
+def test_a_result_that_is_remembered_is_no_work(scenarios: dict[str, Any]) -> None:
+    again, remembered = (
+        scenarios[f"a result that is {how}"] for how in ("computed again", "remembered")
+    )
+    assert (again["status"], again["reason"]) == ("ok", None)
+    assert remembered["status"] == "invalid"
+    assert "on inputs that none had seen" in remembered["reason"]
+
+
 SAME_PROGRAM = {"llama-prefill", "llama-decode", "long-context"}
 """``llama-infer`` with other settings: nothing more to compile."""
 
