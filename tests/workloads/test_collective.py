@@ -48,7 +48,10 @@ def test_a_fault_of_any_rank_is_caught(
         assert "other values" in caught
 
 
-@pytest.mark.parametrize(("ranks", "dtype"), [(3, "bfloat16"), (2, "float16")])
+@pytest.mark.parametrize(
+    ("ranks", "dtype"),
+    [(3, "bfloat16"), pytest.param(2, "float16", marks=pytest.mark.nightly)],
+)
 def test_ranks_exchange_in_less_than_float32(ranks: int, dtype: str) -> None:
     checks = judged(ranks, dtype)
     for name in OPERATIONS:

@@ -77,7 +77,7 @@ def test_a_fault_of_another_rank_is_caught_by_the_one_that_judges(tmp_path: Path
     assert failed == {"optimizer", "timed step"}
 
 
-@pytest.mark.parametrize("fault", ["silent", "summed"])
+@pytest.mark.parametrize("fault", ["silent", pytest.param("summed", marks=pytest.mark.nightly)])
 def test_gradients_that_are_lost_between_ranks_are_caught(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
