@@ -132,6 +132,15 @@ def _ended(event: Event) -> str:
     text = f"{event.case} repetition {event.repetition + 1} {event.status}{reason}"
     words = (event.log or "").splitlines() if event.status == "failed" else []
     if os.environ.get("TPUBENCH_DEBUG") != "1":
-        more = any(line.startswith("Traceback ") for line in words)
-        words = words[-1:] + ["(TPUBENCH_DEBUG=1 shows where)"] * more
+        traces = [at for at, line in enumerate(words) if line.startswith("Traceback ")]
+        if traces:
+            words = [*_raised(words[traces[-1] + 1 :]), "(TPUBENCH_DEBUG=1 shows where)"]
+        else:
+            words = words[-1:]
     return "\n  ".join([text, *words])
+
+
+def _raised(below: list[str]) -> list[str]:
+    """What was raised, of the lines below the head of a traceback; a library may write after it."""
+    said = [line for line in below if line and not line.startswith(" ")]
+    return said[: 2 if said and said[0].endswith(":") else 1]

@@ -47,6 +47,38 @@ def test_a_log_has_a_line_a_repetition(capsys: pytest.CaptureFixture[str]) -> No
     ]
 
 
+BEHIND = """I0000 device_rt.cc:166] a library's own words
+Traceback (most recent call last):
+  File "step.py", line 3, in run
+    loss.backward()
+torch._dynamo.exc.BackendCompilerFailed: backend='tpu' raised:
+RuntimeError: failed to inline functions
+
+While executing %submod_0
+I0000 compilation_cache.cc:356] Compilation cache evicted.
+peak_compilation_memory_bytes=unknown
+"""
+
+
+def test_a_failure_says_what_was_raised_whatever_a_library_writes_after_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    failed = replace(
+        EVENT, kind="end", done=1, status="failed", reason="RuntimeError in phase compile"
+    )
+    observe = progress.lines(lambda: 0.0)
+    observe(replace(failed, log=BEHIND))
+    observe(replace(failed, log="no traceback\nkilled by somebody"))
+    assert said(capsys) == [
+        "[1/3] gemm m=8 repetition 1 failed: RuntimeError in phase compile",
+        "  torch._dynamo.exc.BackendCompilerFailed: backend='tpu' raised:",
+        "  RuntimeError: failed to inline functions",
+        "  (TPUBENCH_DEBUG=1 shows where)",
+        "[1/3] gemm m=8 repetition 1 failed: RuntimeError in phase compile",
+        "  killed by somebody",
+    ]
+
+
 class Terminal(io.StringIO):
     """Standard error that is a terminal."""
 

@@ -3,7 +3,7 @@
 - ``float32 twin``: the same code, compiled the same way, as the small model in float32: losses and
   every gradient of three steps, each at the weights the program had, and the optimizer as below.
 - ``loss`` and ``gradient``: of the program itself at its first weights, the whole batch; allowed is
-  1.5 times what the same module errs when it is run as written in that precision.
+  twice what the same module errs when it is run as written in that precision.
 - ``optimizer``: what it made of its own gradients in three steps, against the same optimizer in
   float64 on the host, element by element.
 - ``timed loss`` and ``timed step``: of one more pass after the window, from what that left.
@@ -39,8 +39,9 @@ STEPS = 3
 """Steps that are watched, from the first weights: an optimizer's moments show from the second."""
 TWIN_TOLERANCE = 1e-4
 """A correct twin errs by 1e-6 in the worst gradient."""
-EAGER_SHARE = 1.5
-"""How much more than a run as written in the same precision may err."""
+EAGER_SHARE = 2.0
+"""How much more than a run as written in the same precision may err: libraries sum a bias's
+gradient in different precisions."""
 LEAST = {"float32": 1e-4, "tf32": 5e-3, "bfloat16": 3e-2}
 """Allowed of a gradient at least, by the precision of the products; at most, see ``Training``."""
 EXACT_LOSS, LOSS, LOSS_SHARE, LOSS_CAP = 1e-4, 5e-3, 3.0, 0.05
