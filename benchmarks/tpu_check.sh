@@ -36,6 +36,6 @@ if [ "$CHIPS" -gt 1 ]; then
   run chips 600 --workload llama-infer --preset "$PRESET" --set batch=8 $LENGTHS --repeats 1 \
     --chips "$CHIPS"
 fi
-step verify 60 "$TPUBENCH" verify
-step report 120 "$TPUBENCH" report --out "$OUT/report"
+SPARE=0 step verify 60 "$TPUBENCH" verify
+SPARE=0 step report 120 "$TPUBENCH" report --out "$WORK/report"
 finish

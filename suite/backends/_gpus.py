@@ -1,6 +1,8 @@
 """The GPUs that a process may see: the driver's own files, and the variables that hide some.
 
-No library is loaded and no device touched, so the parent can count them.
+Where the driver's files are, no library is loaded and no device touched, so the parent can count
+them. Sandboxed containers (gVisor) and WSL have none: there the driver's library is asked, and
+where it is not to be had either, the device nodes are counted.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_DRIVER = Path("/proc/driver/nvidia")
+from tpubench.suite.backends import _nvml
+
+_DRIVER, _NODES = Path("/proc/driver/nvidia"), Path("/dev")
 _CUDA, _CONTAINER = "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"
 
 
@@ -34,8 +38,26 @@ class Visible:
     mig: str | None = None
 
 
-def present(driver: Path = _DRIVER) -> list[Gpu]:
+_UNNAMED = "unnamed GPU"
+
+
+def present(driver: Path = _DRIVER, nodes: Path = _NODES) -> list[Gpu]:
     """The GPUs that the Nvidia driver holds, in the order of the bus; empty without the driver."""
+    return _in_files(driver) or _by_library() or _by_nodes(nodes)
+
+
+def _by_library() -> list[Gpu]:
+    nvml = _nvml.library()
+    if nvml is None:
+        return []
+    return [Gpu(name=name or _UNNAMED, uuid=uuid.lower()) for name, uuid in _nvml.gpus(nvml)]
+
+
+def _by_nodes(nodes: Path) -> list[Gpu]:
+    return [Gpu(name=_UNNAMED) for _ in nodes.glob("nvidia[0-9]*")]
+
+
+def _in_files(driver: Path) -> list[Gpu]:
     gpus = []
     for path in sorted(driver.glob("gpus/*/information")):
         try:
@@ -44,23 +66,23 @@ def present(driver: Path = _DRIVER) -> list[Gpu]:
             text = ""
         model = re.search(r"^Model:\s*(.+?)\s*$", text, re.M)
         uuid = re.search(r"^GPU UUID:\s*(GPU-[0-9a-fA-F-]+)\s*$", text, re.M)
-        gpus.append(
-            Gpu(name=model[1] if model else "unnamed GPU", uuid=uuid[1].lower() if uuid else "")
-        )
+        gpus.append(Gpu(name=model[1] if model else _UNNAMED, uuid=uuid[1].lower() if uuid else ""))
     return gpus
 
 
-def visible(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> Visible:
+def visible(gpus: Sequence[Gpu], environment: Mapping[str, str], nodes: Path = _NODES) -> Visible:
     """Those of ``gpus`` that CUDA shows a process with these variables.
 
     The container's variable first, then CUDA's, by the rules of Nvidia's documents: numbers or
     beginnings of UUIDs; what follows the first unknown entry is not seen; an entry named twice
-    hides all; an empty value of CUDA's hides all, of the container's none.
+    hides all; an empty value of CUDA's hides all, of the container's none. Where device nodes are
+    there after all, a container's ``void`` meant that another than its runtime brings them (CDI).
     """
     outer = environment.get(_CONTAINER, "")
     hidden_by = None
     if outer in ("none", "void"):
-        gpus, hidden_by = [], f"{_CONTAINER}={outer}"
+        if not _by_nodes(nodes):
+            gpus, hidden_by = [], f"{_CONTAINER}={outer}"
     elif outer not in ("", "all"):
         chosen = _chosen(gpus, outer)
         # A container's runtime has hidden the others already; then the numbers are the host's.

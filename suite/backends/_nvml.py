@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -40,6 +39,20 @@ def library() -> ModuleType | None:
     return module
 
 
+def gpus(nvml: Any) -> list[tuple[str, str]]:
+    """Name and UUID of every GPU, in the order of the bus; empty for what is not told."""
+    listed = []
+    for index in range(_ask(nvml, "nvmlDeviceGetCount") or 0):
+        handle = _ask(nvml, "nvmlDeviceGetHandleByIndex", index)
+        words = (
+            _ask(nvml, name, handle) if handle is not None else None
+            for name in ("nvmlDeviceGetName", "nvmlDeviceGetUUID")
+        )
+        name, uuid = (word or "" for word in words)
+        listed.append((name, uuid))
+    return listed
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
     """One device as NVML knows it. handle: None where it does not know it."""
@@ -65,13 +78,13 @@ def board(nvml: Any, uuid: str) -> Board:
 
 def _cut_up(nvml: Any, handle: Any) -> bool:
     """Whether MIG is on: then what a process holds is a slice, whatever its UUID says."""
-    return bool((_ask(nvml, handle, "nvmlDeviceGetMigMode") or [0])[0])
+    return bool((_ask(nvml, "nvmlDeviceGetMigMode", handle) or [0])[0])
 
 
 def exclusive(nvml: Any, uuids: Sequence[str]) -> bool:
     """Whether one of these GPUs admits one process at a time; unknown ones count as shared."""
     boards = [board(nvml, uuid.lower().removeprefix("gpu-")).handle for uuid in uuids]
-    modes = [_ask(nvml, one, "nvmlDeviceGetComputeMode") for one in boards if one is not None]
+    modes = [_ask(nvml, "nvmlDeviceGetComputeMode", one) for one in boards if one is not None]
     return any(
         mode in (nvml.NVML_COMPUTEMODE_EXCLUSIVE_THREAD, nvml.NVML_COMPUTEMODE_EXCLUSIVE_PROCESS)
         for mode in modes
@@ -82,22 +95,24 @@ def _watts(milliwatts: float | None) -> str:
     return "an unknown power" if milliwatts is None else f"{milliwatts / 1000:.3g} W"
 
 
-def _ask(nvml: Any, handle: Any, name: str, *arguments: Any) -> Any:
+def _ask(nvml: Any, name: str, *arguments: Any) -> Any:
+    """None where the driver lacks the function, refuses it, or answers with what is no text."""
     try:
-        return getattr(nvml, name)(handle, *arguments)
-    except nvml.NVMLError:
+        return getattr(nvml, name)(*arguments)
+    except (nvml.NVMLError, UnicodeDecodeError):
         return None
 
 
 def describe(nvml: ModuleType, handle: Any) -> dict[str, str | int | float | bool | None]:
     """Settings of one GPU that decide its speed; None for what it does not tell."""
-    ask = partial(_ask, nvml, handle)
-    limit_mw = ask("nvmlDeviceGetPowerManagementLimit")
+    limit_mw = _ask(nvml, "nvmlDeviceGetPowerManagementLimit", handle)
     return {
-        "driver": str(nvml.nvmlSystemGetDriverVersion()),
+        "driver": _ask(nvml, "nvmlSystemGetDriverVersion"),
         "power_limit_w": None if limit_mw is None else limit_mw / 1000,
-        "max_sm_clock_mhz": ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM),
-        "max_memory_clock_mhz": ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_MEM),
+        "max_sm_clock_mhz": _ask(nvml, "nvmlDeviceGetMaxClockInfo", handle, nvml.NVML_CLOCK_SM),
+        "max_memory_clock_mhz": _ask(
+            nvml, "nvmlDeviceGetMaxClockInfo", handle, nvml.NVML_CLOCK_MEM
+        ),
         "mig": _cut_up(nvml, handle),
     }
 
@@ -129,14 +144,13 @@ def slowed_s(before: Mapping[int, int], after: Mapping[int, int]) -> dict[str, f
 
 def state(nvml: Any, handle: Any) -> dict[str, float | None]:
     """Clocks, power and temperature now."""
-    ask = partial(_ask, nvml, handle)
-    milliwatts = ask("nvmlDeviceGetPowerUsage")
+    milliwatts = _ask(nvml, "nvmlDeviceGetPowerUsage", handle)
     return {
-        "sm_clock_mhz": ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
-        "memory_clock_mhz": ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
+        "sm_clock_mhz": _ask(nvml, "nvmlDeviceGetClockInfo", handle, nvml.NVML_CLOCK_SM),
+        "memory_clock_mhz": _ask(nvml, "nvmlDeviceGetClockInfo", handle, nvml.NVML_CLOCK_MEM),
         "power_w": None if milliwatts is None else milliwatts / 1000,
-        "temperature_c": ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
-        "event_reasons": ask("nvmlDeviceGetCurrentClocksEventReasons"),
+        "temperature_c": _ask(nvml, "nvmlDeviceGetTemperature", handle, nvml.NVML_TEMPERATURE_GPU),
+        "event_reasons": _ask(nvml, "nvmlDeviceGetCurrentClocksEventReasons", handle),
     }
 
 
@@ -201,9 +215,8 @@ class BoardMeter(PowerMeter):
         A counter that was reset, stands still or counts in another unit.
         """
         for board, joules in zip(self._held, drawn_j, strict=True):
-            ask = partial(_ask, self._nvml, board)
-            limit_mw = ask("nvmlDeviceGetPowerManagementLimit")
-            now_mw = ask("nvmlDeviceGetPowerUsage")
+            limit_mw = _ask(self._nvml, "nvmlDeviceGetPowerManagementLimit", board)
+            now_mw = _ask(self._nvml, "nvmlDeviceGetPowerUsage", board)
             most_w = math.inf if limit_mw is None else _MOST_OF_THE_LIMIT * limit_mw / 1000
             least_w = 0.0 if now_mw is None else _LEAST_OF_NOW * now_mw / 1000
             watts = joules / lasted_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -62,6 +63,22 @@ class _EventMarks(Marks):
 
     def pending(self) -> bool:
         return not self._events[self.taken].query()  # type: ignore[no-untyped-call]
+
+
+def _why_unusable() -> str:
+    """What torch says when it is made to take a GPU that it calls not available."""
+    import torch
+
+    if torch.version.cuda is None:
+        return "torch is built for the CPU"
+    words = ""
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (RuntimeError, AssertionError) as error:
+        lines = str(error).splitlines() or [""]
+        said = re.search(r"Error \d+: (.+)", str(error))
+        words = f": {said[1] if said else lines[0]}"
+    return f"CUDA {torch.version.cuda} finds no usable GPU{words}"
 
 
 class Cuda(Backend):
@@ -153,9 +170,7 @@ class Cuda(Backend):
         import torch
 
         if not torch.cuda.is_available():
-            built = torch.version.cuda
-            why = f"CUDA {built} finds no usable GPU" if built else "torch is built for the CPU"
-            raise RunFailedError(f"cuda cannot run: {why}")
+            raise RunFailedError(f"cuda cannot run: {_why_unusable()}")
         local = ranks.from_environment().local_rank
         torch.cuda.set_device(local)
         self._nvml = _nvml.library()

@@ -10,7 +10,7 @@ import torch
 from tpubench.devices.names import canonical
 from tpubench.devices.sheets import devices
 from tpubench.suite import clock_check, facts, registry
-from tpubench.suite.backends import _chips, _cpu_compile, _dynamo
+from tpubench.suite.backends import _chips, _cpu_compile, _dynamo, cpu
 from tpubench.suite.backends.tpu import Tpu
 from tpubench.suite.job import Outcome
 from tpubench.suite.workload import Weights
@@ -256,6 +256,17 @@ def test_an_absent_device_is_told_without_loading_its_library(name: str) -> None
     probed = registry.backend(name).probe()
     if not probed.available:
         assert probed.fix
+
+
+def test_a_sandbox_that_resets_no_peak_of_memory_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gVisor lets nobody write to the file: the peak of the imports is not the program's."""
+    backend = cpu.Cpu()
+    assert isinstance(backend.peak_memory_bytes(), int)
+    monkeypatch.setattr(cpu, "_CLEAR_REFS", tmp_path / "none" / "clear_refs")
+    backend.reset_peak_memory()
+    assert backend.peak_memory_bytes() is None
 
 
 def test_a_graph_break_is_counted_and_one_whole_graph_is_demanded() -> None:

@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from tpubench.results.metrics import METRICS
 from tpubench.suite import child, registry
 from tpubench.suite.job import Job, Outcome
 from tpubench.suite.parity_means import means_of
 from tpubench.suite.timing import Pace
-from tpubench.suite.workload import Case, Weights
+from tpubench.suite.workload import Case, Device, Weights
 
 QUICK = Pace(warm_up_s=0.02, window_s=0.02, most_warm_up_s=0.2, latency_s=0.0)
 SMALL = {
@@ -145,6 +146,25 @@ class Rounded(TorchFunctionMode):
             return result
         # What a backward pass has kept may not be changed in place; a copy's target must be.
         return result.mul_(1.01) if func is torch.Tensor.copy_ else result * 1.01
+
+
+@pytest.mark.parametrize("name", registry.workloads())
+def test_a_captured_call_is_given_token_ids_and_positions_at_most(name: str) -> None:
+    """Each tensor given is copied at every replay: operands and images lie in buffers."""
+    step = registry.workload(name).build(cases_of(name)[0], Device(torch_device="cpu"), Weights())
+    captured = None if step.trains else step.to_capture()
+    if captured is None:
+        return
+    plain, given = captured.forward, list[object]()
+
+    def forward(*inputs: Any, **named: Any) -> Any:
+        given.extend(tree_leaves((inputs, named)))
+        return plain(*inputs, **named)
+
+    captured.forward = forward  # type: ignore[method-assign]
+    step.run(lambda *_: None)
+    tensors = [one for one in given if isinstance(one, torch.Tensor)]
+    assert not any(tensor.is_floating_point() for tensor in tensors)
 
 
 @pytest.mark.parametrize("name", registry.workloads())

@@ -42,7 +42,7 @@ def driver(folder: Path, count: int) -> Path:
 
 def test_gpus_are_read_from_the_drivers_files(tmp_path: Path) -> None:
     assert _gpus.present(driver(tmp_path, 2)) == FOUR[:2]
-    assert _gpus.present(tmp_path / "none") == []
+    assert _gpus.present(tmp_path / "none", tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -96,9 +96,20 @@ def test_numbers_mean_what_torch_takes_them_for(
     ],
 )
 def test_the_containers_variable_comes_first(
-    environment: Mapping[str, str], seen: list[int]
+    environment: Mapping[str, str], seen: list[int], tmp_path: Path
 ) -> None:
-    assert _gpus.visible(FOUR, environment).gpus == [FOUR[index] for index in seen]
+    visible = _gpus.visible(FOUR, environment, nodes=tmp_path)
+    assert visible.gpus == [FOUR[index] for index in seen]
+
+
+@pytest.mark.parametrize("value", ["void", "none"])
+def test_gpus_whose_nodes_another_than_the_runtime_brought_are_seen(
+    value: str, tmp_path: Path
+) -> None:
+    """As Kubernetes does by CDI, which sets the variable so that nothing is brought twice."""
+    (tmp_path / "nvidia0").touch()
+    visible = _gpus.visible(FOUR[:1], {"NVIDIA_VISIBLE_DEVICES": value}, nodes=tmp_path)
+    assert (visible.gpus, visible.hidden_by) == (FOUR[:1], None)
 
 
 @pytest.fixture
@@ -206,6 +217,34 @@ def test_a_slice_is_never_opened_nor_charged_the_boards_joules(
         backend.open("eager")
     assert backend.power_meter() is None
     assert len(str(error.value).splitlines()) == 1 and error.value.exit_code == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before"
+            " calling NumCudaDevices() that might have already set an error?"
+            " Error 802: system not yet initialized",
+            "system not yet initialized",
+        ),
+        ("No CUDA GPUs are available", "No CUDA GPUs are available"),
+    ],
+)
+def test_a_gpu_that_torch_calls_unusable_says_why_in_torchs_words(
+    words: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The words are torch 2.11's own, as ``benchmarks/gpu_host.py`` has it say them."""
+
+    def init() -> None:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", init)
+    with pytest.raises(RunFailedError) as error:
+        Cuda().open("eager")
+    assert str(error.value) == f"cuda cannot run: CUDA 13.0 finds no usable GPU: {said}"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.flop_counter import FlopCounterMode
 
 from tpubench.suite.workload import Case, Device, Mark, Program, Step
+from tpubench.workloads._bound import Bound
 from tpubench.workloads.forward import Forward, Input, Tally
 from tpubench.workloads.forward.weights import filled
 
@@ -38,10 +39,15 @@ class ForwardStep(Step):
             lambda: workload.module(case), case.number("seed"), device.torch_device, dtype
         )
         self.module = self.model
+        self.apply: Callable[[], Tensor] = lambda: self.model(*self.inputs)
+
+    def to_capture(self) -> torch.nn.Module:
+        self.apply = bound = Bound(self.model, *self.inputs)
+        return bound
 
     @torch.no_grad()
     def run(self, mark: Mark) -> None:
-        self.y = self.model(*self.inputs)
+        self.y = self.apply()
         mark(self.y)
 
     @torch.no_grad()

@@ -6,7 +6,7 @@ layers for 512 tokens, and squares.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tpubench.suite.workload import (
@@ -119,6 +119,8 @@ class Gemm(Workload):
 def _build(case: Case, device: Device) -> Step:
     import torch
 
+    from tpubench.workloads._bound import Bound  # which needs torch
+
     n, k, steps = (case.number(key) for key in ("n", "k", "steps"))
     a_MK, b_NK = (operand.to(device.torch_device) for operand in _operands(case))
 
@@ -131,11 +133,16 @@ def _build(case: Case, device: Device) -> Step:
             linear.weight = torch.nn.Parameter(b_NK, requires_grad=False)
             # In a container, so that a backend can swap the layer as it would a model's.
             self.module = self.layer = torch.nn.Sequential(linear)
+            self.multiply: Callable[[], Tensor] = lambda: self.layer(self.a_MK)
+
+        def to_capture(self) -> torch.nn.Module:
+            self.multiply = bound = Bound(self.layer, self.a_MK)
+            return bound
 
         @torch.no_grad()
         def run(self, mark: Mark) -> None:
             for _ in range(steps):
-                self.c_MN = self.layer(self.a_MK)
+                self.c_MN = self.multiply()
                 self.flush()
             mark(self.c_MN)
 
