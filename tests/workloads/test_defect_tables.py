@@ -29,8 +29,8 @@ from parity_defects import GENERATING, OPTIONS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "parity.md"
 TABLES = {
-    "`llama-infer`, 16 layers": set(GENERATING),
-    **{f"`llama-infer`, {depth} layers": set(llama_defects.DEFECTS) for depth in (32, 80)},
+    **{f"`llama-infer`, {depth} layers": set(GENERATING) for depth in (16, 80)},
+    "`llama-infer`, 32 layers": set(llama_defects.DEFECTS),
     **{
         f"`llama-infer` in {kind}, 16 layers": set(quantized_defects.DEFECTS)
         for kind in quantized_defects.KINDS
