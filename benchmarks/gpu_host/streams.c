@@ -175,6 +175,7 @@ cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* executable, cudaGraph
   return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t s) {
+  FAIL_IF_SCRIPTED("cudaGraphLaunch");
   return submit(s, ((Capture*)executable)->cost_s, "graph");
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned flags) {

@@ -92,7 +92,8 @@ class Cuda(Backend):
     collectives: ClassVar[str | None] = "nccl"
     compile_modes: ClassVar[tuple[str, ...]] = ("graphs", "flex", "tuned", "compiled", "eager")
     open_timeout_s = 240.0
-    # The driver's and PyTorch's own words, from their sources; not yet met on hardware.
+    # The driver's and PyTorch's own words, from their sources; not yet met on hardware. Whatever
+    # fails, PyTorch adds advice on "device-side assertions".
     symptoms: ClassVar[tuple[tuple[str, str], ...]] = (
         (r"CUDA out of memory|CUDA_ERROR_OUT_OF_MEMORY|NCCL.*out of memory", "out of memory"),
         (
@@ -101,7 +102,7 @@ class Cuda(Backend):
         ),
         (
             r"GPU is lost|fallen off the bus|uncorrectable ECC|unspecified launch failure"
-            r"|an illegal memory access|device-side assert",
+            r"|an illegal memory access|device-side assert triggered",
             "the GPU was lost, or a kernel on it failed",
         ),
         (

@@ -278,6 +278,11 @@ def test_without_nvml_a_gpu_counts_as_shared(
     [
         "torch.AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or unavailable",
         "RuntimeError: CUDA error: all CUDA-capable devices are busy or unavailable",
+        # All that torch 2.11 says of it.
+        "torch.AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or unavailable\n"
+        "Search for `cudaErrorDevicesUnavailable' in the documents for more information.\n"
+        "For debugging consider passing CUDA_LAUNCH_BLOCKING=1\n"
+        "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n",
     ],
 )
 def test_a_second_process_on_an_exclusive_gpu_is_one_line(words: str) -> None:
