@@ -37,7 +37,8 @@ trap ended_from_outside TERM INT
 gist() {
   { grep -aE -m1 ' (invalid|failed): |error: |Error: ' "$1" ||
     grep -aE '^(│ [a-z]|tpubench [a-z]|transformers )' "$1" ||
-    tail -n 1 "$1"; } | tr -s ' │' ' ' | paste -sd ';' | cut -c1-200
+    tail -n 1 "$1"; } | sed 's/│/ /g' | tr -s ' ' | paste -sd ';' | cut -c1-200 |
+    iconv -c -f UTF-8 -t UTF-8 # cutting may have left a part of a character
 }
 
 # step NAME SECONDS COMMAND…: run it for at most so long; its log is $WORK/logs/NAME.log.

@@ -115,6 +115,16 @@ def test_a_step_says_in_a_line_what_is_wrong(tmp_path: Path) -> None:
     assert line.endswith("[1/1] gemm repetition 1 invalid: parity")
 
 
+def test_the_figures_of_a_step_are_its_line_and_whole_characters(tmp_path: Path) -> None:
+    table = "".join(f"│ figure_{n} │ {n} µs — (1) │\\n" for n in range(40))
+    said = tmp_path / "tool"
+    said.write_text(f"#!/bin/sh\nprintf '{table}'\n", "utf-8")
+    said.chmod(0o755)
+    script("gpu_check.sh", tmp_path, TPUBENCH=str(said), STEPS="gemm")
+    line = (tmp_path / "summary.txt").read_text("utf-8").splitlines()[0]
+    assert "figure_0 0 µs — (1) ; figure_1 1 µs — (1) ;" in line
+
+
 def test_a_check_that_is_ended_from_outside_has_kept_its_logs_in_two_files(tmp_path: Path) -> None:
     slow = tmp_path / "tool"
     slow.write_text('#!/bin/sh\necho "began $*"\n[ "$1" != run ] || exec sleep 600\n')
