@@ -23,7 +23,9 @@ from tpubench.suite.stopwatch import RELEASE
 OnPhase = Callable[[str, float | None], None]
 
 _OUT_OF_MEMORY = re.compile(r"can't allocate memory|OutOfMemory|out of memory|MemoryError", re.I)
-_EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Interrupt|Exit))\b", re.M)
+_EXCEPTION = re.compile(
+    r"^(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Interrupt|Exit|Failed)|Unsupported)\b", re.M
+)
 _PEER_DIED = re.compile(r"rank \d+ of \d+ died")
 _MISSING_MODULE = re.compile(r"No module named '?(tpubench|torch)\b")
 _LEAVE_S = 10.0

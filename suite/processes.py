@@ -23,6 +23,7 @@ from pathlib import Path
 from tpubench.suite import keeper
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_OF_THE_CALLER = ("PYTHONWARNINGS", "PYTHONINSPECT")
 _MARK = secrets.token_hex(8)
 _numbers = itertools.count()
 _running: dict[int, int] = {}
@@ -36,10 +37,15 @@ def command(python: str | None, module: str, *arguments: str) -> list[str]:
 
 
 def environment(*changes: Mapping[str, str]) -> dict[str, str]:
-    """This process's variables and ``changes``, with a path that is safe for grandchildren too."""
+    """This process's variables and ``changes``, with a path that is safe for grandchildren too.
+
+    Without those that make Python itself behave otherwise: a library that warns would fail.
+    """
     variables = dict(os.environ)
     for change in changes:
         variables |= change
+    for name in _OF_THE_CALLER:
+        variables.pop(name, None)
     variables["PYTHONSAFEPATH"] = "1"
     path = python_path(variables.get("PYTHONPATH", ""))
     variables.pop("PYTHONPATH", None)

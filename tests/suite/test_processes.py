@@ -72,6 +72,23 @@ def test_a_path_that_was_asked_for_stays(monkeypatch: pytest.MonkeyPatch) -> Non
     assert processes.environment({"PYTHONPATH": ":"}).get("PYTHONPATH") is None
 
 
+def test_how_the_caller_wants_python_to_behave_is_not_passed_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With warnings as errors torch cannot compile anything."""
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    monkeypatch.setenv("PYTHONINSPECT", "1")
+    program = (
+        "import os, sys, warnings; warnings.warn('old');"
+        " print(sys.flags.inspect, 'PYTHONWARNINGS' in os.environ)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        env=processes.environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "0 False\n")
+
+
 def test_every_interpreter_that_the_product_starts_is_started_safely() -> None:
     for room in ("suite", "workloads", "results", "costs", "estimates", "reports", "commands"):
         for path in (ROOT / room).rglob("*.py"):

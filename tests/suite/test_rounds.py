@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -163,6 +164,23 @@ def test_a_process_that_falls_silent_loses_the_case_that_it_was_at(tmp_path: Pat
     # The second is then alone in a second such process, which answers for it at once.
     assert [ended.outcome.status for ended in ends] == ["ok", "failed"]
     assert ends[1].outcome.reason == "timed out after 3 s in phase release"
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("ValueError: no", "ValueError"),
+        ("torch._dynamo.exc.BackendCompilerFailed: inductor raised:", "BackendCompilerFailed"),
+        ("torch._dynamo.exc.Unsupported: Graph break", "Unsupported"),
+        ("nothing of the kind", "exit code 1"),
+    ],
+)
+def test_a_compiler_that_gave_up_is_named_by_its_exception(line: str, kind: str) -> None:
+    dead = subprocess.Popen(["false"])
+    dead.wait()
+    log = f"Traceback (most recent call last):\n{line}\n\nSet TORCHDYNAMO_VERBOSE=1 for more"
+    reason = launch.why_it_ended(dead, registry.backend("cpu"), "compile", log, None)
+    assert reason == f"{kind} in phase compile"
 
 
 def test_a_process_that_a_signal_has_stopped_is_not_called_silent(tmp_path: Path) -> None:
