@@ -1,6 +1,6 @@
 """The ``cuda`` backend over torch's CUDA build and a CUDA that launches nothing.
 
-Needs a Python with such a torch and tpubench[cuda]: ``TPUBENCH_TEST_CUDA_PYTHON``. The code that runs
+Needs a Python with such a torch and tpubench[cuda], ``TPUBENCH_TEST_CUDA_PYTHON``; what runs there
 is this tree's. What no kernel computes fails every parity check; that is what a run then says.
 """
 
