@@ -130,11 +130,13 @@ def _build(case: Case, device: Device) -> Step:
             mark(self.there)
 
         @torch.no_grad()
-        def vary(self, by: int) -> bool:
-            """Add to what is copied, and wipe the copy: nothing old may pass for new."""
+        def spoil(self, by: int) -> None:
+            """Add to what is copied, and wipe the copy: nothing old may pass for new.
+
+            No other inputs for the clock: a copy would wait for what makes them.
+            """
             self.source.add_(by)
             self.target.zero_()
-            return True
 
     return CopyStep()
 
@@ -144,13 +146,13 @@ def _checked(step: Any, means: Means) -> list[Parity]:
     checks = []
     for name, by in (("window", 0), ("other values", 1)):
         if by:
-            step.vary(by)
+            step.spoil(by)
             means.barrier()
             step.run(lambda *_: None)
         means.flush()
         means.barrier()
         checks.append(_compared(name, step.target.to("cpu"), by))
-    step.vary(-1)
+    step.spoil(-1)
     return checks
 
 
