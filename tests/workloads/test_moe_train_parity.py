@@ -92,3 +92,13 @@ def test_every_option_together_is_right(balance: str, cache: ReferenceCache) -> 
     )  # fmt: skip
     for check in judged(asked, none, cache).values():
         assert check.ok, check.fault()
+
+
+def test_what_is_remembered_of_sequences_balanced_together_is_not_that_of_parts(
+    cache: ReferenceCache,
+) -> None:
+    for parts in (1, 2):
+        sizes = {"batch": 2, "seq_len": 32, "accumulate": parts}
+        asked = case(DEPTH, WIDTH, dtype="float32", balance="pooled", **sizes)
+        for check in judged(asked, none, cache).values():
+            assert check.ok, (parts, check.fault())

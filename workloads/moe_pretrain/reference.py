@@ -44,7 +44,9 @@ class Routed:
         self.regrets: list[Tensor] = []
 
     def identity(self) -> dict[str, object]:
-        return {"routing": self.route, "balance": [self.balance.kind, self.balance.weight]}
+        balance = [self.balance.kind, self.balance.weight]
+        # Sequences of one rank or part are balanced together, and of several apart.
+        return {"routing": self.route, "balance": balance, "parts": list(self.parts)}
 
     def regret(self) -> Tensor:
         return torch.cat([regret.flatten() for regret in self.regrets])
