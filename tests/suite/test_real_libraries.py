@@ -168,6 +168,14 @@ def why_not_on_xla(job: Job) -> str | None:
     return None
 
 
+def why_not_on_tpu(job: Job) -> str | None:
+    """The same of TorchTPU 0.2, which leaves a batch norm's running statistics as they were: plain
+    ``nn.BatchNorm2d`` in training shows it."""
+    if job.case.workload == "resnet50-train":
+        return r"parity check failed: float32 twin: .* is 0\.9, at most 0\.0001 is allowed"
+    return None
+
+
 def test_every_workload_runs_in_every_mode_and_passes_parity(
     outcomes: list[tuple[Job, dict[str, Any]]],
 ) -> None:
@@ -177,7 +185,7 @@ def test_every_workload_runs_in_every_mode_and_passes_parity(
 
 def passes_or_is_refused(job: Job, outcome: dict[str, Any]) -> None:
     what = (job.case.workload, job.case.label(), job.compile_mode)
-    refused = why_not_on_xla(job) if job.backend == "xla" else None
+    refused = why_not_on_xla(job) if job.backend == "xla" else why_not_on_tpu(job)
     if refused:
         assert outcome["status"] != "ok", what
         assert re.fullmatch(refused, outcome["reason"]), what
