@@ -21,8 +21,8 @@ _ROUNDS = 10
 a chip that idled while outputs were checked is back at its clocks."""
 _MORE = 1.25
 """How much longer passes on other inputs may take on a chip of its own."""
-_MORE_ON_A_HOST = 1.5
-"""The same where other programs share the cores."""
+_MORE_ON_A_HOST = 4.0
+"""The same where other programs share the cores; what is remembered whole takes no time at all."""
 _NOISE = 0.2
 """Share of that which changing the inputs, a much simpler thing, may take longer among passes."""
 
