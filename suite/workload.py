@@ -35,6 +35,8 @@ from tpubench.suite.parameter import Parameter as Parameter
 from tpubench.suite.parity import Checks as Checks
 from tpubench.suite.parity import Means as Means
 from tpubench.suite.parity import Parity as Parity
+from tpubench.suite.parity import largest as largest
+from tpubench.suite.parity import move_error as move_error
 from tpubench.suite.parity import relative_l2 as relative_l2
 from tpubench.suite.windows import Laps as Laps
 from tpubench.suite.windows import Mark as Mark

@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tpubench.suite.workload import Case, Checks, Means, Parity, relative_l2
+from tpubench.suite.workload import (
+    Case,
+    Checks,
+    Means,
+    Parity,
+    largest,
+    move_error,
+    relative_l2,
+)
 from tpubench.workloads.dlrm_train import reference
 from tpubench.workloads.dlrm_train.reference import Gradients, Taken
 from tpubench.workloads.dlrm_train.step import (
@@ -257,7 +265,7 @@ def _twin(workload: DlrmTrain, case: Case, means: Means) -> Parity:
             weights, live = _weights(step), _rows(step, rows)
     return Parity(
         name="float32 twin",
-        error=_worst(errors),
+        error=largest(errors),
         tolerance=TWIN_TOLERANCE,
         what="relative error of losses and gradients of a small model in float32",
     )
@@ -311,21 +319,13 @@ def _moved(state: State, gradients: tuple[Tensor, Tensor]) -> State:
 
 def _of_moves(before: State, after: State, right: State, steps: int) -> float:
     """The worst relative L2 error of a move, of layers and of rows, of weights and of squares."""
-    return _worst(
-        _of_move(start, given, wanted, steps)
+    return largest(
+        move_error(start, given, wanted, steps)
         for kind in ("weight", "square")
         for start, given, wanted in zip(
             *(getattr(state, kind) for state in (before, after, right)), strict=True
         )
     )
-
-
-def _of_move(start: Tensor, given: Tensor, wanted: Tensor, steps: int) -> float:
-    """Less what float32 explains: each step rounds what is kept by half a unit in the last place.
-    Of a batch that was learnt by heart, a step may be no larger than that."""
-    rounding = 2 * 2.0**-24 * steps * wanted.norm()
-    moved = (wanted - start).norm().clamp_min(1e-300)
-    return float(((given - wanted).norm() - rounding).clamp_min(0.0) / moved)
 
 
 def _weights(step: DlrmTrainStep) -> dict[str, Tensor]:
@@ -383,8 +383,3 @@ def _rounds_to(case: Case, means: Means) -> torch.dtype | None:
 
 def _loss_tolerance(case: Case, means: Means) -> float:
     return EXACT_LOSS if _stated(case, means) == "float32" else LOSS
-
-
-def _worst(errors: Iterable[float]) -> float:
-    """The largest; NaN is the worst of all."""
-    return max(errors, key=lambda error: (math.isnan(error), error))

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from tpubench.suite.workload import Case, Checks, Means, Parity
+from tpubench.suite.workload import Case, Checks, Means, Parity, largest
 from tpubench.workloads.llama import reference as reference
 from tpubench.workloads.llama.config import LlamaConfig
 from tpubench.workloads.llama.observed import Observed, observe
@@ -90,11 +90,6 @@ class WithPoison(Protocol):
 
     @property
     def poisoned(self) -> Tensor: ...
-
-
-def largest(errors: Iterable[float]) -> float:
-    """The largest error; one that is no number counts as such."""
-    return max(errors, key=lambda error: (math.isnan(error), error))
 
 
 def _draws(case: Case) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tpubench.suite.workload import largest
 from tpubench.workloads.llama.config import LlamaConfig
 from tpubench.workloads.llama.quantized import FLOAT32
 from tpubench.workloads.llama.weights import whole
@@ -117,7 +118,7 @@ class OneMore:
         pairs = ((wanted.mean, self.after.mean), (wanted.square, self.after.square))
         errors = [float((given - right).norm() / right.norm()) for right, given in pairs]
         errors.append(_of_move(start, self.after.weight - start, wanted.weight - start, 1))
-        return max(errors, key=lambda error: (math.isnan(error), error))
+        return largest(errors)
 
 
 def one_more(step: TrainStep, judge: Callable[[Tensor | None], None]) -> OneMore:
@@ -194,7 +195,7 @@ def frozen_error(step: TrainStep) -> float:
         held = gathered(parameter.detach()).to("cpu", torch.float32)
         right = whole(step.weights, name, held=FLOAT32, device="cpu")
         errors.append(float((held - right).norm() / right.norm()))
-    return max(errors, key=lambda error: (math.isnan(error), error))
+    return largest(errors)
 
 
 def weights_now(step: TrainStep, device: str) -> Callable[[str], Tensor]:

@@ -19,7 +19,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tpubench.suite.workload import Case, Checks, Means, Parity, sha256_of
+from tpubench.suite.workload import Case, Checks, Means, Parity, largest, sha256_of
 from tpubench.workloads.llama.config import LlamaConfig
 from tpubench.workloads.llama.parity import judged_routes
 from tpubench.workloads.llama.quantized import FLOAT32
@@ -235,7 +235,7 @@ def _twin(case: Case, means: Means) -> Parity:
     errors.append(update_error * TWIN_TOLERANCE / UPDATE_TOLERANCE)
     return Parity(
         name="float32 twin",
-        error=max(errors, key=lambda error: (math.isnan(error), error)),
+        error=largest(errors),
         tolerance=TWIN_TOLERANCE,
         what=f"relative error of losses and gradients with {config.n_layers} layers in float32",
     )

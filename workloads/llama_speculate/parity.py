@@ -18,7 +18,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tpubench.suite.workload import Case, Checks, Means, Parity
+from tpubench.suite.workload import Case, Checks, Means, Parity, largest
 from tpubench.workloads.llama import parity as single
 from tpubench.workloads.llama import reference
 from tpubench.workloads.llama.parity import TWIN_TOLERANCE, worst_row
@@ -97,7 +97,7 @@ def _twin(case: Case, means: Means) -> Parity:
     layers = step.weights.config.n_layers
     return Parity(
         name="float32 twin",
-        error=single.largest(errors),
+        error=largest(errors),
         tolerance=TWIN_TOLERANCE,
         what=f"error of the same code with {layers} layers in float32 against greedy decoding",
     )
@@ -176,7 +176,7 @@ def _judged(
         )
     highest = Parity(
         name="worst token",
-        error=single.largest(float(regret.max()) for _, _, regret in together),
+        error=largest(float(regret.max()) for _, _, regret in together),
         tolerance=most,
         what="the highest regret of any timed token under the model that chose it",
     )

@@ -23,7 +23,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from tpubench.suite.workload import Case, Checks, Means, Parity, relative_l2
+from tpubench.suite.workload import (
+    Case,
+    Checks,
+    Means,
+    Parity,
+    largest,
+    move_error,
+    relative_l2,
+)
 from tpubench.workloads.forward.identity import program_sha256
 from tpubench.workloads.forward.training.step import (
     Scored,
@@ -195,7 +203,7 @@ def _twin(workload: Training, case: Case, means: Means) -> Parity:
             model = _model_now(step)
     return Parity(
         name="float32 twin",
-        error=_worst(errors),
+        error=largest(errors),
         tolerance=TWIN_TOLERANCE,
         what="relative error of losses and gradients of a small model in float32",
     )
@@ -307,7 +315,7 @@ def _of_moves(before: Moved, after: Moved, right: Moved, steps: int) -> float:
     def together(moved: Moved) -> Tensor:
         return torch.cat([moved.weights[name].flatten() for name in names])
 
-    errors = [_of_move(together(before), together(after), together(right), steps)]
+    errors = [move_error(together(before), together(after), together(right), steps)]
     kinds = {kind for state in right.states.values() for kind, v in state.items() if _kept(v)}
     for kind in kinds:
         holding = [name for name in names if _kept(right.states[name].get(kind))]
@@ -318,7 +326,7 @@ def _of_moves(before: Moved, after: Moved, right: Moved, steps: int) -> float:
             for moved in (right, after)
         )
         errors.append(relative_l2(wanted, given))
-    return _worst(errors)
+    return largest(errors)
 
 
 def _kept(value: object) -> bool:
@@ -332,13 +340,6 @@ def _of_statistics(right: nn.Module, given: nn.Module) -> list[float]:
     held = dict(given.named_buffers())
     named = [(name, value) for name, value in right.named_buffers() if value.is_floating_point()]
     return [relative_l2(value, held[name]) for name, value in named]
-
-
-def _of_move(start: Tensor, given: Tensor, wanted: Tensor, steps: int) -> float:
-    """Less what float32 explains: each step rounds a weight by half a unit in the last place."""
-    rounding = 2 * 2.0**-24 * steps * wanted.norm()
-    moved = (wanted - start).norm().clamp_min(1e-300)
-    return float(((given - wanted).norm() - rounding).clamp_min(0.0) / moved)
 
 
 def _worst_gradient(
@@ -386,8 +387,3 @@ def _loss_tolerance(case: Case, means: Means, cost: float) -> float:
     if _stated(case, means) == "float32":
         return EXACT_LOSS
     return min(max(LOSS, LOSS_SHARE * cost), LOSS_CAP)
-
-
-def _worst(errors: Iterable[float]) -> float:
-    """The largest; NaN is the worst of all."""
-    return max(errors, key=lambda error: (math.isnan(error), error))
